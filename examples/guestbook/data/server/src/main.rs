@@ -1,0 +1,2 @@
+//! Softservice.
+fn main() {}

@@ -1,0 +1,334 @@
+//! A publisher's gapless, hash-chained, signed log, and the snapshot that it adds up to.
+//! Invariant: entry n+1 names the digest of entry n and the digest of the snapshot after itself, so that a new device
+//! may take head and snapshot, an old one the entries since; a position never holds two different entries.
+
+use crate::{
+    codec::{self, CodecError, Wire},
+    id::{Digest, PublisherId, ReleaseId},
+    limits,
+    root::TrustedRoot,
+    sign::{Envelope, Kind, SignatureError},
+    time::{Span, Time},
+};
+use serde::{Deserialize, Serialize};
+
+/// A place in a feed. Ordered: epochs before numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Position {
+    /// The epoch, from 1.
+    pub epoch: u32,
+    /// The entry's number, from 1, without gaps across epochs.
+    pub seq: u64,
+}
+
+/// A place and what stands there: the anti-rollback mark, and what peers compare.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Head {
+    /// Where.
+    pub at: Position,
+    /// The entry's digest; zero at seq 0.
+    pub hash: Digest,
+}
+
+impl Head {
+    /// Before the first entry.
+    pub const START: Self = Self { at: Position { epoch: 1, seq: 0 }, hash: Digest::ZERO };
+}
+
+/// How hard a revocation is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum RevokeLevel {
+    /// No new installs.
+    Withdraw,
+    /// Nothing new is started, a replacement or rollback is offered.
+    Unsafe,
+}
+
+/// A published release, as the catalogue keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Listing {
+    /// The distro's name.
+    pub distro: String,
+    /// Version, semantic; then packaging revision.
+    pub version: String,
+    /// Packaging revision.
+    pub revision: u32,
+    /// The channel, `stable` unless told otherwise.
+    pub channel: String,
+    /// The release.
+    pub release: ReleaseId,
+    /// Bytes of the release document.
+    pub size: u32,
+    /// One line about it.
+    pub summary: String,
+    /// Releases that it improves on, own or foreign.
+    pub parents: Vec<ReleaseId>,
+    /// Set once revoked.
+    pub revoked: Option<RevokeLevel>,
+}
+
+/// What an entry does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Action {
+    /// Adds a release.
+    Release(Listing),
+    /// Stops one.
+    Revoke {
+        /// The release.
+        release: ReleaseId,
+        /// How hard.
+        level: RevokeLevel,
+        /// What to take instead.
+        replaced_by: Option<ReleaseId>,
+        /// Why, for people.
+        reason: String,
+    },
+}
+
+/// One entry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Where it stands.
+    pub at: Position,
+    /// Digest of the entry before; zero at seq 1.
+    pub prev: Digest,
+    /// What it does.
+    pub action: Action,
+    /// Digest of the canonical [`Snapshot`] after it.
+    pub state_root: Digest,
+    /// When it was made, by the publisher's clock.
+    pub issued_at: Time,
+}
+impl Wire for Entry {
+    const NAME: &'static str = "feed entry";
+    const LIMIT: usize = limits::ENTRY_BYTES;
+}
+
+/// "This head is current", by the online key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fresh {
+    /// The head it vouches for.
+    pub head: Head,
+    /// The newest root version.
+    pub root_version: u64,
+    /// When it was made.
+    pub issued_at: Time,
+    /// For how long it holds: 1 hour to 90 days.
+    pub valid_for: Span,
+}
+impl Wire for Fresh {
+    const NAME: &'static str = "freshness statement";
+    const LIMIT: usize = limits::GOSSIP_BYTES;
+}
+
+/// How far a feed's newest statement may be believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Freshness {
+    /// Inside its validity.
+    Fresh,
+    /// Past it: run and repair, but say so.
+    Stale,
+    /// Long past it, or the root has expired: new installs need the owner's consent.
+    Expired,
+}
+
+/// All releases of a publisher, ascending by (distro, channel order of publication).
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// In the order of their entries.
+    pub listings: Vec<Listing>,
+}
+impl Wire for Snapshot {
+    const NAME: &'static str = "feed snapshot";
+    const LIMIT: usize = limits::SNAPSHOT_BYTES;
+}
+
+/// Why an entry is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FeedError {
+    /// Already known; harmless.
+    #[error("entry {0} is already known")]
+    Known(u64),
+    /// Entries between are missing; ask for them.
+    #[error("entry {found} arrived while {wanted} is the next")]
+    Gap {
+        /// The next one.
+        wanted: u64,
+        /// The one offered.
+        found: u64,
+    },
+    /// Same position, another entry: the publisher spoke twice.
+    #[error("publisher signed two different entries {0}")]
+    Equivocation(u64),
+    /// Its epoch is not the one that the root opened.
+    #[error("entry of epoch {found} while epoch {open} is open")]
+    Epoch {
+        /// The open epoch.
+        open: u32,
+        /// The entry's epoch.
+        found: u32,
+    },
+    /// `prev`, `state_root` or the action do not fit what came before.
+    #[error("entry {seq} does not continue the feed: {why}")]
+    Broken {
+        /// Its number.
+        seq: u64,
+        /// What does not fit.
+        why: &'static str,
+    },
+    /// Signatures.
+    #[error(transparent)]
+    Signature(#[from] SignatureError),
+    /// Bytes.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+}
+
+impl Snapshot {
+    /// Digest of the canonical bytes.
+    ///
+    /// # Errors
+    /// When the catalogue has outgrown its limit.
+    pub fn state_root(&self) -> Result<Digest, CodecError> {
+        Ok(Digest::of(&codec::encode(self)?))
+    }
+    /// The snapshot after `action`.
+    ///
+    /// # Errors
+    /// What makes the action impossible here.
+    pub fn after(&self, action: &Action) -> Result<Self, &'static str> {
+        let mut next = self.clone();
+        match action {
+            Action::Release(listing) => {
+                if listing.revoked.is_some() || listing.parents.len() > limits::PARENTS {
+                    return Err("a new release is revoked, or has too many parents");
+                }
+                if next.listings.iter().any(|l| l.release == listing.release) {
+                    return Err("the release is already published");
+                }
+                if next.listings.iter().any(|l| {
+                    (&l.distro, &l.version, l.revision) == (&listing.distro, &listing.version, listing.revision)
+                }) {
+                    return Err("this version of the distro is already published");
+                }
+                next.listings.push(listing.clone());
+            }
+            Action::Revoke { release, level, .. } => {
+                let found = next.listings.iter_mut().find(|l| l.release == *release);
+                let listing = found.ok_or("the revoked release was never published")?;
+                listing.revoked = listing.revoked.max(Some(*level));
+            }
+        }
+        Ok(next)
+    }
+}
+
+/// What a node knows of one feed: verified up to `head`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FeedState {
+    /// The newest verified entry.
+    pub head: Head,
+    /// What the entries add up to.
+    pub snapshot: Snapshot,
+}
+
+impl Default for FeedState {
+    fn default() -> Self {
+        Self { head: Head::START, snapshot: Snapshot::default() }
+    }
+}
+
+impl FeedState {
+    /// Verifies `envelope` as the next entry under `root`.
+    ///
+    /// # Errors
+    /// See [`FeedError`]; the state is unchanged.
+    pub fn accept(&self, root: &TrustedRoot, envelope: &Envelope) -> Result<(Self, Entry), FeedError> {
+        let entry = verify_entry(root, envelope)?;
+        let hash = envelope.digest();
+        if entry.at == self.head.at && hash != self.head.hash {
+            return Err(FeedError::Equivocation(entry.at.seq));
+        }
+        if entry.at.seq <= self.head.at.seq {
+            return Err(FeedError::Known(entry.at.seq));
+        }
+        if entry.at.seq != self.head.at.seq + 1 {
+            return Err(FeedError::Gap { wanted: self.head.at.seq + 1, found: entry.at.seq });
+        }
+        let broken = |why| FeedError::Broken { seq: entry.at.seq, why };
+        if entry.prev != self.head.hash {
+            return Err(broken("it names another predecessor"));
+        }
+        let snapshot = self.snapshot.after(&entry.action).map_err(broken)?;
+        if snapshot.state_root()? != entry.state_root {
+            return Err(broken("its state root is not what the entries add up to"));
+        }
+        Ok((Self { head: Head { at: entry.at, hash }, snapshot }, entry))
+    }
+
+    /// Starts from a head entry and its snapshot, as a new device does.
+    ///
+    /// # Errors
+    /// See [`FeedError`].
+    pub fn onboard(root: &TrustedRoot, head: &Envelope, snapshot: &[u8]) -> Result<Self, FeedError> {
+        let entry = verify_entry(root, head)?;
+        if Digest::of(snapshot) != entry.state_root {
+            return Err(FeedError::Broken { seq: entry.at.seq, why: "the snapshot is not the one it commits to" });
+        }
+        Ok(Self { head: Head { at: entry.at, hash: head.digest() }, snapshot: codec::decode(snapshot)? })
+    }
+
+    /// The entry that would carry `action` next, ready to be encoded and signed.
+    ///
+    /// # Errors
+    /// [`FeedError::Broken`] when the action does not fit.
+    pub fn draft(&self, root: &TrustedRoot, action: Action, now: Time) -> Result<Entry, FeedError> {
+        let at = Position { epoch: root.root.feed.epoch, seq: self.head.at.seq + 1 };
+        let after = self.snapshot.after(&action).map_err(|why| FeedError::Broken { seq: at.seq, why })?;
+        Ok(Entry { at, prev: self.head.hash, action, state_root: after.state_root()?, issued_at: now })
+    }
+}
+
+/// Signature, canonical form and epoch of one entry.
+fn verify_entry(root: &TrustedRoot, envelope: &Envelope) -> Result<Entry, FeedError> {
+    let role = root.role(Kind::Entry);
+    envelope.verify(Kind::Entry, root.publisher, "release", &role.keys, role.threshold.into())?;
+    let entry: Entry = envelope.open()?;
+    if entry.at.epoch != root.root.feed.epoch {
+        return Err(FeedError::Epoch { open: root.root.feed.epoch, found: entry.at.epoch });
+    }
+    if entry.at.seq == 0 {
+        return Err(FeedError::Broken { seq: 0, why: "entries are numbered from 1" });
+    }
+    Ok(entry)
+}
+
+/// Verifies a freshness statement.
+///
+/// # Errors
+/// See [`FeedError`]; a validity outside 1 hour to 90 days is broken.
+pub fn verify_fresh(root: &TrustedRoot, envelope: &Envelope) -> Result<Fresh, FeedError> {
+    let role = root.role(Kind::Fresh);
+    envelope.verify(Kind::Fresh, root.publisher, "fresh", &role.keys, role.threshold.into())?;
+    let fresh: Fresh = envelope.open()?;
+    if fresh.valid_for < Span::seconds(3600) || fresh.valid_for > Span::days(90) {
+        return Err(FeedError::Broken { seq: fresh.head.at.seq, why: "its validity is not within 1 hour to 90 days" });
+    }
+    Ok(fresh)
+}
+
+/// Two signed payloads for one position: self-contained, checkable by anybody who has the root chain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Equivocation {
+    /// Whose feed.
+    pub publisher: PublisherId,
+    /// The smaller digest's envelope.
+    pub one: Envelope,
+    /// The other.
+    pub other: Envelope,
+}
+impl Wire for Equivocation {
+    const NAME: &'static str = "equivocation proof";
+    const LIMIT: usize = 8 << 10;
+}

@@ -1,0 +1,21 @@
+//! What devices say to each other, what publishers sign, and every decision of a node: no clock, no socket, no file.
+//!
+//! Reading order: [`io`] (the outside world as two enums), [`id`], [`codec`], [`sign`], [`root`], [`feed`],
+//! [`release`], [`tree`] and [`chunk`], [`message`], then [`machine`].
+
+pub mod bitmap;
+pub mod chunk;
+pub mod codec;
+pub mod feed;
+pub mod id;
+pub mod io;
+pub mod limits;
+pub mod machine;
+pub mod message;
+pub mod path;
+pub mod release;
+pub mod root;
+pub mod sign;
+pub mod ticket;
+pub mod time;
+pub mod tree;

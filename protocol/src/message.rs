@@ -1,0 +1,111 @@
+//! Everything that peers say to each other on the control stream. Content travels on other streams: see
+//! [`SpanRequest`] and [`SpanAnswer`], whose headers are framed by a u32 length and followed by raw chunk bytes.
+//! Invariant: nothing here is trusted for its content; what matters is signed or hashed inside.
+
+use crate::{
+    bitmap::Bitmap,
+    chunk::ChunkRef,
+    codec::Wire,
+    feed::Head,
+    id::{ChunkId, PublisherId, ReleaseId},
+    limits,
+};
+use serde::{Deserialize, Serialize};
+
+/// A control message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Message {
+    /// On connect and every [`crate::machine`] interval: the heads of the feeds that I follow.
+    Heads(Vec<(PublisherId, Head)>),
+    /// Tell me what I miss of this feed. `root` is the newest root version I have, 0 for none.
+    Pull {
+        /// Whose feed.
+        publisher: PublisherId,
+        /// Newest root version known.
+        root: u64,
+        /// Newest entry known.
+        head: Head,
+    },
+    /// Answer to a pull: signed envelopes in order, each as received. Page by page; `more` says that another pull helps.
+    Feed {
+        /// Whose feed.
+        publisher: PublisherId,
+        /// Root documents after the version asked from.
+        roots: Vec<Bytes>,
+        /// Snapshot bytes, when the head asked from is the start; the first entry is then its head entry.
+        snapshot: Option<Bytes>,
+        /// Entries.
+        entries: Vec<Bytes>,
+        /// Newest freshness statement.
+        fresh: Option<Bytes>,
+        /// Whether more entries follow.
+        more: bool,
+    },
+    /// What do you have of this release's closure? Asked again while a fetch lasts.
+    Have {
+        /// The release.
+        release: ReleaseId,
+    },
+    /// Answer: bit i = chunk i of the release's content order. None: I do not know this release's manifests.
+    Has {
+        /// The release.
+        release: ReleaseId,
+        /// Chunks held.
+        chunks: Option<Bitmap>,
+    },
+    /// Addresses of peers that lately had something of this publisher.
+    Peers {
+        /// Whose.
+        publisher: PublisherId,
+        /// Multiaddresses with peer ids, as text.
+        addresses: Vec<String>,
+    },
+}
+impl Wire for Message {
+    const NAME: &'static str = "peer message";
+    const LIMIT: usize = limits::MESSAGE_BYTES;
+}
+
+/// Bytes inside a message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bytes(#[serde(with = "serde_bytes")] pub Vec<u8>);
+
+/// Header of a request on a content stream. Chunks are asked by id: whoever has one can serve it, whatever tree it
+/// came from. Lengths are the asker's, from signed manifests.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpanRequest {
+    /// The asker's number, unique on the stream.
+    pub request: u64,
+    /// At most [`limits::SPAN_CHUNKS`], together at most [`limits::SPAN_BYTES`].
+    pub chunks: Vec<ChunkRef>,
+}
+impl Wire for SpanRequest {
+    const NAME: &'static str = "span request";
+    const LIMIT: usize = 64 << 10;
+}
+
+/// Header of an answer; the bytes of the chunks that are held follow, in the order asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpanAnswer {
+    /// The asker's number.
+    pub request: u64,
+    /// Bit i = chunk i of the request follows.
+    pub held: Bitmap,
+}
+impl Wire for SpanAnswer {
+    const NAME: &'static str = "span answer";
+    const LIMIT: usize = 4 << 10;
+}
+
+impl SpanRequest {
+    /// Bytes asked for, when the request keeps the limits.
+    pub fn checked_bytes(&self) -> Option<u64> {
+        let bytes: u64 = self.chunks.iter().map(|c| u64::from(c.len)).sum();
+        let fits = self.chunks.len() <= limits::SPAN_CHUNKS && bytes <= limits::SPAN_BYTES as u64;
+        (fits && !self.chunks.is_empty() && self.chunks.iter().all(|c| c.len > 0)).then_some(bytes)
+    }
+    /// The ids asked for.
+    pub fn ids(&self) -> impl Iterator<Item = ChunkId> + '_ {
+        self.chunks.iter().map(|c| c.id)
+    }
+}

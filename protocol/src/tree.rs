@@ -1,0 +1,122 @@
+//! A directory as a list: the manifest of a tree. Invariant: a [`Manifest`] that was checked names only relative
+//! paths inside its root, each once (also after case folding), ascending, with sizes that its chunks add up to.
+//! No owners, times, setuid, devices, hard links or extended attributes exist in this language.
+
+use crate::{
+    chunk::{ChunkRef, Cutting},
+    codec::Wire,
+    id::ObjectId,
+    limits,
+};
+use serde::{Deserialize, Serialize};
+
+/// A tree as a release pins it: its manifest is an object, cut into chunks like any other.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct TreeRef {
+    /// BLAKE3 of the manifest's bytes: the tree's id.
+    pub manifest: ObjectId,
+    /// The chunks of the manifest's bytes, in order.
+    pub chunks: Vec<ChunkRef>,
+    /// Sum of all file sizes in bytes.
+    pub bytes: u64,
+    /// Number of files.
+    pub files: u32,
+}
+
+impl TreeRef {
+    /// Bytes of the manifest.
+    pub fn manifest_bytes(&self) -> u64 {
+        self.chunks.iter().map(|c| u64::from(c.len)).sum()
+    }
+}
+
+/// A directory's content.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// How its files were cut.
+    pub cutting: Cutting,
+    /// Ascending by path bytes; a folder stands before what it holds.
+    pub entries: Vec<TreeEntry>,
+}
+impl Wire for Manifest {
+    const NAME: &'static str = "tree manifest";
+    const LIMIT: usize = limits::MANIFEST_BYTES;
+}
+
+/// One path and what is there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TreeEntry {
+    /// Relative, `/` between components, NFC.
+    pub path: String,
+    /// What it is.
+    pub node: Node,
+}
+
+/// What a path holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Node {
+    /// A regular file.
+    File {
+        /// Mode 0555 instead of 0444.
+        executable: bool,
+        /// BLAKE3 of its content.
+        object: ObjectId,
+        /// Bytes.
+        size: u64,
+        /// Its chunks in order; empty when the file is empty or is one chunk, whose id is then the object's.
+        chunks: Vec<ChunkRef>,
+    },
+    /// A folder; each one that exists is listed.
+    Dir,
+    /// A symbolic link; relative and staying inside the tree.
+    Symlink {
+        /// Its text.
+        target: String,
+    },
+}
+
+/// Why a manifest is refused: the path and the rule it breaks.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("tree entry {path:?}: {rule}")]
+pub struct TreeError {
+    /// The path, cut to 120 characters.
+    pub path: String,
+    /// The rule.
+    pub rule: &'static str,
+}
+
+impl Node {
+    /// The chunks of a file, the shorthand written out; empty for anything else.
+    pub fn chunk_list(&self) -> Vec<ChunkRef> {
+        match self {
+            Self::File { object, size, chunks, .. } if chunks.is_empty() && *size > 0 => {
+                // A single chunk is at most CHUNK_MAX long (checked), so the cast cannot cut.
+                vec![ChunkRef { id: (*object).into(), len: *size as u32 }]
+            }
+            Self::File { chunks, .. } => chunks.clone(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+impl Manifest {
+    /// Checks every rule of trees.
+    ///
+    /// # Errors
+    /// The first entry that breaks a rule.
+    pub fn check(&self) -> Result<(), TreeError> {
+        crate::path::check_tree(self)
+    }
+    /// All chunks in order of first use, each once.
+    pub fn chunk_order(&self) -> Vec<ChunkRef> {
+        let mut seen = std::collections::BTreeSet::new();
+        self.entries.iter().flat_map(|e| e.node.chunk_list()).filter(|c| seen.insert(c.id)).collect()
+    }
+    /// Sum of file sizes and number of files.
+    pub fn totals(&self) -> (u64, u32) {
+        self.entries.iter().fold((0, 0), |(bytes, files), e| match &e.node {
+            Node::File { size, .. } => (bytes.saturating_add(*size), files + 1),
+            _ => (bytes, files),
+        })
+    }
+}
