@@ -330,5 +330,6 @@ pub struct Equivocation {
 }
 impl Wire for Equivocation {
     const NAME: &'static str = "equivocation proof";
-    const LIMIT: usize = 8 << 10;
+    // Two envelopes of any size: a proof that could not be kept would thaw the feed at the next start.
+    const LIMIT: usize = 2 * (Envelope::LIMIT + 16);
 }
