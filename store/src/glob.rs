@@ -19,10 +19,13 @@ fn matches(pattern: &str, path: &str) -> bool {
     // reach[j]: the parts seen so far can match the first j components.
     let mut reach = vec![false; components.len() + 1];
     reach[0] = true;
-    for part in parts {
+    let last = parts.len() - 1;
+    for (i, part) in parts.into_iter().enumerate() {
         let mut next = vec![false; reach.len()];
         if part == "**" {
             let first = reach.iter().position(|&r| r).unwrap_or(reach.len());
+            // At the end it stands for what lies below, not for the folder itself.
+            let first = first + usize::from(i == last);
             next.iter_mut().skip(first).for_each(|n| *n = true);
         } else {
             for (j, name) in components.iter().enumerate() {
@@ -78,6 +81,7 @@ mod tests {
             ("a/*", "a/b", true),
             ("a/*", "a/b/c", false),
             ("a/**", "a/b/c", true),
+            ("a/**", "a", false),
             ("**/x", "x", true),
             ("**/x", "a/b/x", true),
             ("a/**/z", "a/z", true),

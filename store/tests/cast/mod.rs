@@ -69,7 +69,7 @@ impl Folder {
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         Self::paths(self.path(), self.path(), &mut ours);
         Self::paths(copy, copy, &mut theirs);
-        let out = |p: &PathBuf| without.iter().any(|w| p.starts_with(w) && p.to_str() != Some("out"));
+        let out = |p: &PathBuf| without.iter().any(|w| p.starts_with(w));
         ours.retain(|p| !out(p));
         assert_eq!(ours, theirs);
         for path in ours {
