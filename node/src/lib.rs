@@ -10,5 +10,6 @@ pub mod handle;
 mod home;
 pub mod identity;
 mod net;
+mod disk;
 pub mod publisher;
 pub mod shutdown;
