@@ -6,10 +6,15 @@ mod clock;
 pub mod config;
 pub mod context;
 pub mod device;
+mod disk;
 pub mod handle;
 mod home;
 pub mod identity;
 mod net;
-mod disk;
 pub mod publisher;
 pub mod shutdown;
+
+pub use config::Config;
+pub use context::Context;
+pub use home::HomeError;
+pub use net::NetError;
