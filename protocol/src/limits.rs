@@ -22,6 +22,8 @@ pub const SIGNATURES: usize = 16;
 pub const ROLE_KEYS: usize = 16;
 /// Delegations to build machines.
 pub const DELEGATIONS: usize = 64;
+/// Distros that one delegation names.
+pub const DELEGATED_DISTROS: usize = 64;
 /// Entries of a tree.
 pub const TREE_ENTRIES: usize = 1_000_000;
 /// Folders below a tree's root.
@@ -48,8 +50,20 @@ pub const INCLUDES: usize = 64;
 pub const CLOSURE: usize = 256;
 /// Parents of a release.
 pub const PARENTS: usize = 8;
+/// Bytes of a release's one line about itself.
+pub const SUMMARY_BYTES: usize = 200;
+/// Bytes of the reason for a revocation.
+pub const REASON_BYTES: usize = 500;
+/// Bytes of a semantic version.
+pub const VERSION_BYTES: usize = 64;
 /// Characters of a name.
 pub const NAME_BYTES: usize = 63;
+/// Entries of one list of a release: services, parameters, environment and the like. Far above what people write.
+pub const LIST: usize = 256;
+/// Bytes of one line that a person reads, and of one answer to a question.
+pub const LINE_BYTES: usize = 4096;
+/// Bytes of all files of one tree: sums over a closure stay far below 2^64.
+pub const TREE_BYTES: u64 = 1 << 44;
 /// Heads in one message.
 pub const HEADS: usize = 1024;
 /// Entries in one answer to a pull.
