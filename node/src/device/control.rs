@@ -105,13 +105,10 @@ pub(super) async fn stop(folder: &Path, grace: Duration) -> Result<(), String> {
     if answered.is_none() {
         tracing::debug!(folder = %folder.display(), "no keeper answered; ending what it may have left");
     }
-    let folder = folder.to_owned();
     // Ends the keeper, too, should it still be about to end.
-    tokio::task::spawn_blocking(move || {
-        keeper::end_leftovers(&folder);
-        std::fs::remove_dir_all(&folder).or_else(|e| if e.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(e) })
-    })
-    .await
-    .map_err(|e| e.to_string())?
-    .map_err(|e| format!("could not be cleaned up: {e}"))
+    keeper::end_leftovers(folder).await;
+    match tokio::fs::remove_dir_all(folder).await {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(format!("could not be cleaned up: {e}")),
+        _ => Ok(()),
+    }
 }

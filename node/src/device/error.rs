@@ -68,6 +68,18 @@ pub enum DeviceError {
         /// Hash as of now.
         now: String,
     },
+    /// Code without its data.
+    #[error("{name} generation {number} has data of epoch {old}, now it is {now}: it can only come back with its data")]
+    Epoch {
+        /// The softservice.
+        name: String,
+        /// The generation asked for.
+        number: u32,
+        /// Its epoch.
+        old: u32,
+        /// The epoch of the data.
+        now: u32,
+    },
     /// The release cannot run here with these answers.
     #[error("{name}: {source}")]
     Instance {

@@ -6,7 +6,7 @@ use super::{
     error::Result,
     layout::Kind,
     locked, ports,
-    services::{Services, span},
+    services::Services,
     stage::{self, Staging},
     switch,
 };
@@ -18,6 +18,9 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 /// Grace of a service whose definition cannot be read any more.
 const BLIND_GRACE: Duration = Duration::from_secs(10);
+
+/// Before the keys of ports that a rehearsal keeps; no key has a blank.
+const REHEARSAL: &str = "rehearsal ";
 
 /// The effect's word in journals and figures.
 pub(super) fn word(effect: Effect) -> &'static str {
@@ -56,7 +59,7 @@ impl Device {
             Effect::Point => switch::point(&slot.place, Some(number)),
             Effect::Start => {
                 let instance = slot.place.instance(number)?;
-                let started = live.start(&instance, |service| slot.release_ports(service)).await;
+                let started = live.start(&instance, |service| slot.release_ports("", service)).await;
                 locked(&slot.reserved).clear();
                 started
             }
@@ -151,7 +154,7 @@ impl Device {
         let (device, of) = (self.clone(), Arc::clone(slot));
         let instance = blocking(move || device.rehearsal(&of, number, &new, &tried)).await?;
         let services = slot.services(self, number, Kind::Rehearsal);
-        let answered = services.start(&instance, |service| slot.release_ports(service)).await;
+        let answered = services.start(&instance, |service| slot.release_ports(REHEARSAL, service)).await;
         services.stop(&instance.services).await?;
         self.end_rehearsal(slot, number).await?;
         answered
@@ -169,13 +172,13 @@ impl Device {
         let mut instance = staging.render(&folder, Kind::Rehearsal, &closure, top, &answers, assigned.numbers)?;
         instance.services.retain(|s| tried.contains(&s.role));
         // The listeners of the new generation's own ports stay where they are.
-        locked(&slot.reserved).extend(assigned.reserved.into_iter().map(|(key, l)| (format!("rehearsal {key}"), l)));
+        locked(&slot.reserved).extend(assigned.reserved.into_iter().map(|(key, l)| (format!("{REHEARSAL}{key}"), l)));
         Ok(instance)
     }
 
     /// Ends what a rehearsal left.
     async fn end_rehearsal(&self, slot: &Slot, number: u32) -> Result<()> {
-        locked(&slot.reserved).retain(|key, _| !key.starts_with("rehearsal "));
+        locked(&slot.reserved).retain(|key, _| !key.starts_with(REHEARSAL));
         self.stop_run(slot, &Kind::Rehearsal.run(number)).await?;
         durable::remove_folder(&slot.place.generation(number).files(Kind::Rehearsal))
     }
@@ -236,10 +239,10 @@ impl Device {
 
 impl Slot {
     /// Lets go of the listeners that keep this service's ports.
-    fn release_ports(&self, service: &ServiceSpec) {
+    fn release_ports(&self, kind: &str, service: &ServiceSpec) {
         let of_role = |key: &str| {
-            let key = key.strip_prefix("rehearsal ").unwrap_or(key);
-            key.rsplit_once('.').is_some_and(|(role, _)| role == service.role)
+            let role = key.strip_prefix(kind).and_then(|key| key.rsplit_once('.'));
+            role.is_some_and(|(role, _)| role == service.role)
         };
         locked(&self.reserved).retain(|key, _| !of_role(key));
     }
@@ -247,10 +250,5 @@ impl Slot {
     fn keep_phases(&self, number: u32) -> Result<()> {
         let phases = locked(&self.phases).clone();
         self.place.change_record(number, |r| r.phases.extend(phases))
-    }
-
-    /// The longest time that stopping may take by itself.
-    pub(super) fn grace(instance: &Instance) -> Duration {
-        instance.services.iter().map(|s| span(s.grace)).sum()
     }
 }

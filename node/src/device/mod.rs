@@ -16,6 +16,7 @@ mod logs;
 mod planning;
 mod ports;
 mod probes;
+mod readable;
 mod record;
 mod secrets;
 mod services;

@@ -51,7 +51,8 @@ pub(super) fn assign(
         let given: BTreeSet<u16> = assigned.numbers.values().chain(known.values()).copied().collect();
         let free = |n: &u16| !others.contains(n) && (Some(*n) == held || !given.contains(n));
         let first = held.into_iter().chain(need.wish).filter(free);
-        let candidates = first.chain(spare(&place.root().display().to_string(), &need.key).filter(free));
+        let salt = place.root().display().to_string();
+        let candidates = first.chain(spare(&salt, &need.key).filter(free));
         let (number, listener) = found(candidates, place, &need.key)?;
         assigned.numbers.insert(need.key.clone(), number);
         assigned.reserved.insert(need.key.clone(), listener);

@@ -182,18 +182,14 @@ impl Services<'_> {
             };
         };
         let end = Instant::now() + patience(check);
-        let (mut wait, mut last) = (FIRST_QUESTION, "it was not asked yet".to_owned());
-        let mut next_question = Instant::now();
+        let (mut wait, mut next_question) = (FIRST_QUESTION, Instant::now());
         loop {
             tokio::select! {
                 now = watch.next() => self.alive(service, &now.ok_or_else(gone)?)?,
                 () = tokio::time::sleep_until(next_question) => {
-                    match self.question(service, check).await {
-                        Ok(()) => return Ok(()),
-                        Err(why) => last = why,
-                    }
+                    let Err(why) = self.question(service, check).await else { return Ok(()) };
                     if Instant::now() >= end {
-                        return Err(self.sick(&service.name, last));
+                        return Err(self.sick(&service.name, why));
                     }
                     next_question = Instant::now() + wait;
                     wait = (wait * 2).min(span(check.interval).max(FIRST_QUESTION));

@@ -13,7 +13,6 @@ use softservice_protocol::{
     id::ReleaseId,
     instance::{self, Answers, Closure, Instance, Needs, ServiceSpec},
     limits,
-    release::Release,
     tree::Manifest,
 };
 use softservice_store::Store;
@@ -45,17 +44,7 @@ pub(super) struct Staged {
 /// Every release that `top` needs, out of the store.
 pub(super) fn closure(store: &dyn Store, name: &str, top: ReleaseId) -> Result<Closure> {
     let failed = |source| DeviceError::Store { name: name.to_owned(), source };
-    let (mut closure, mut wanted) = (Closure::new(), vec![top]);
-    while let Some(id) = wanted.pop() {
-        if closure.contains_key(&id) || closure.len() >= limits::CLOSURE {
-            continue;
-        }
-        let bytes = store.object(id.object(), limits::RELEASE_BYTES).map_err(failed)?;
-        let release: Release = codec::decode(&bytes).map_err(|e| failed(e.into()))?;
-        wanted.extend(release.includes.iter().map(|i| i.release.id));
-        closure.insert(id, release);
-    }
-    Ok(closure)
+    Ok(softservice_store::closure::closure(store, top).map_err(failed)?.into_iter().collect())
 }
 
 impl Staging<'_> {

@@ -2,8 +2,9 @@
 //! the child that it recorded, are ever killed: process numbers alone are not believed, the kernel gives them again.
 
 use super::{Status, last_status};
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
-use std::path::Path;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use std::{path::Path, time::Duration};
+use tokio::time::timeout;
 
 /// What `/proc/PID/stat` says.
 #[derive(Debug, Clone, Copy)]
@@ -64,30 +65,32 @@ pub(super) fn descendants(root: i32) -> Vec<Process> {
     found
 }
 
+/// How long a killed process may take: one in uninterruptible sleep dies later, but that is for a slow disk, not for ever.
+const DEATH: Duration = Duration::from_secs(5);
+
 /// Kills a process and waits until it is gone.
-pub(super) fn kill(pid: i32) {
+async fn kill(pid: i32) {
     let Some(pid) = Pid::from_raw(pid) else { return };
-    let Ok(handle) = pidfd_open(pid, PidfdFlags::empty()) else { return };
-    if kill_process(pid, Signal::KILL).is_err() {
+    let Ok(handle) = pidfd_open(pid, PidfdFlags::NONBLOCK) else { return };
+    if pidfd_send_signal(&handle, Signal::KILL).is_err() {
         return;
     }
-    let mut poll = [rustix::event::PollFd::new(&handle, rustix::event::PollFlags::IN)];
-    // A process in uninterruptible sleep dies later; five seconds are for a slow disk, not for ever.
-    let patience = rustix::time::Timespec { tv_sec: 5, tv_nsec: 0 };
-    let _ = rustix::event::poll(&mut poll, Some(&patience));
+    if let Ok(handle) = crate::device::readable::readable(handle) {
+        let _ = timeout(DEATH, handle.readable()).await;
+    }
 }
 
 /// Kills what the last keeper of this folder left behind, and that keeper if it still lives without holding its lock.
-pub(in crate::device) fn end(folder: &Path) {
+pub(in crate::device) async fn end(folder: &Path) {
     let Some(Status { keeper, keeper_start, boot: then, pid, .. }) = last_status(folder) else { return };
     if then != boot() {
         return;
     }
     if started(keeper) == Some(keeper_start) && keeper != rustix::process::getpid().as_raw_nonzero().get() {
-        kill(keeper);
+        kill(keeper).await;
     }
     let Some(group) = pid else { return };
     for left in processes().into_iter().filter(|p| p.session == keeper && p.group == group && p.start >= keeper_start) {
-        kill(left.pid);
+        kill(left.pid).await;
     }
 }

@@ -157,10 +157,12 @@ fn keep(path: &Path, spec: Spec) -> Result<(), String> {
     };
     let me = rustix::process::getpid();
     rustix::process::set_child_subreaper(Some(me)).map_err(|e| format!("become a subreaper: {e}"))?;
-    leftovers::end(&folder);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| format!("start a runtime: {e}"))?;
-    let kept = runtime.block_on(child::keep(&folder, &spec));
+    let kept = runtime.block_on(async {
+        leftovers::end(&folder).await;
+        child::keep(&folder, &spec).await
+    });
     runtime.shutdown_background();
     kept.map_err(|e| format!("{}: {e}", spec.service))
 }
