@@ -62,7 +62,7 @@ impl Bitmap {
     /// Whether a decoded value keeps the invariant; a peer's may not.
     pub fn is_valid(&self) -> bool {
         self.bits.len() == self.len().div_ceil(8)
-            && (self.len % 8 == 0 || self.bits.last().is_none_or(|b| b >> (self.len % 8) == 0))
+            && (self.len.is_multiple_of(8) || self.bits.last().is_none_or(|b| b >> (self.len % 8) == 0))
     }
 }
 impl std::fmt::Debug for Bitmap {

@@ -4,13 +4,18 @@
 
 use crate::{
     codec::{self, CodecError, Wire},
-    id::{Digest, PublisherId, ReleaseId},
+    id::{Digest, ReleaseId},
     limits,
-    root::TrustedRoot,
+    root::{Root, TrustedRoot},
     sign::{Envelope, Kind, SignatureError},
     time::{Span, Time},
 };
 use serde::{Deserialize, Serialize};
+
+mod equivocation;
+mod listing;
+
+pub use equivocation::{Conflict, Equivocation, NoProof};
 
 /// A place in a feed. Ordered: epochs before numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -169,6 +174,15 @@ pub enum FeedError {
         /// The entry's epoch.
         found: u32,
     },
+    /// The root opened a new epoch after an entry that is not where this state stands: its branch was given up. Start
+    /// again from the new head and its snapshot.
+    #[error("feed was reopened after entry {after}, this state stands at {head}")]
+    Reopened {
+        /// The last entry that still counts.
+        after: u64,
+        /// Where this state stands.
+        head: u64,
+    },
     /// `prev`, `state_root` or the action do not fit what came before.
     #[error("entry {seq} does not continue the feed: {why}")]
     Broken {
@@ -192,35 +206,6 @@ impl Snapshot {
     /// When the catalogue has outgrown its limit.
     pub fn state_root(&self) -> Result<Digest, CodecError> {
         Ok(Digest::of(&codec::encode(self)?))
-    }
-    /// The snapshot after `action`.
-    ///
-    /// # Errors
-    /// What makes the action impossible here.
-    pub fn after(&self, action: &Action) -> Result<Self, &'static str> {
-        let mut next = self.clone();
-        match action {
-            Action::Release(listing) => {
-                if listing.revoked.is_some() || listing.parents.len() > limits::PARENTS {
-                    return Err("a new release is revoked, or has too many parents");
-                }
-                if next.listings.iter().any(|l| l.release == listing.release) {
-                    return Err("the release is already published");
-                }
-                if next.listings.iter().any(|l| {
-                    (&l.distro, &l.version, l.revision) == (&listing.distro, &listing.version, listing.revision)
-                }) {
-                    return Err("this version of the distro is already published");
-                }
-                next.listings.push(listing.clone());
-            }
-            Action::Revoke { release, level, .. } => {
-                let found = next.listings.iter_mut().find(|l| l.release == *release);
-                let listing = found.ok_or("the revoked release was never published")?;
-                listing.revoked = listing.revoked.max(Some(*level));
-            }
-        }
-        Ok(next)
     }
 }
 
@@ -247,14 +232,17 @@ impl FeedState {
     pub fn accept(&self, root: &TrustedRoot, envelope: &Envelope) -> Result<(Self, Entry), FeedError> {
         let entry = verify_entry(root, envelope)?;
         let hash = envelope.digest();
+        self.stands_under(root)?;
         if entry.at == self.head.at && hash != self.head.hash {
             return Err(FeedError::Equivocation(entry.at.seq));
         }
         if entry.at.seq <= self.head.at.seq {
             return Err(FeedError::Known(entry.at.seq));
         }
-        if entry.at.seq != self.head.at.seq + 1 {
-            return Err(FeedError::Gap { wanted: self.head.at.seq + 1, found: entry.at.seq });
+        // A publisher may sign the largest number there is; nothing follows it, and nothing wraps around.
+        let wanted = self.head.at.seq.saturating_add(1);
+        if entry.at.seq != wanted {
+            return Err(FeedError::Gap { wanted, found: entry.at.seq });
         }
         let broken = |why| FeedError::Broken { seq: entry.at.seq, why };
         if entry.prev != self.head.hash {
@@ -276,7 +264,26 @@ impl FeedState {
         if Digest::of(snapshot) != entry.state_root {
             return Err(FeedError::Broken { seq: entry.at.seq, why: "the snapshot is not the one it commits to" });
         }
-        Ok(Self { head: Head { at: entry.at, hash: head.digest() }, snapshot: codec::decode(snapshot)? })
+        let snapshot: Snapshot = codec::decode(snapshot)?;
+        snapshot.check().map_err(|why| FeedError::Broken { seq: entry.at.seq, why })?;
+        if !snapshot.follows(&entry.action) {
+            return Err(FeedError::Broken { seq: entry.at.seq, why: "the snapshot does not hold what the entry did" });
+        }
+        Ok(Self { head: Head { at: entry.at, hash: head.digest() }, snapshot })
+    }
+
+    /// Whether this state still counts under `root`: a root that opened a new epoch names the last entry before it.
+    ///
+    /// # Errors
+    /// [`FeedError::Reopened`] when this state is not on the branch that goes on.
+    pub fn stands_under(&self, root: &TrustedRoot) -> Result<(), FeedError> {
+        let open = root.root.feed;
+        let behind = self.head.at.epoch < open.epoch;
+        let (head, after) = (self.head.at.seq, open.from_seq);
+        if behind && (head > after || (head == after && self.head.hash != open.from_hash)) {
+            return Err(FeedError::Reopened { after, head });
+        }
+        Ok(())
     }
 
     /// The entry that would carry `action` next, ready to be encoded and signed.
@@ -284,22 +291,42 @@ impl FeedState {
     /// # Errors
     /// [`FeedError::Broken`] when the action does not fit.
     pub fn draft(&self, root: &TrustedRoot, action: Action, now: Time) -> Result<Entry, FeedError> {
-        let at = Position { epoch: root.root.feed.epoch, seq: self.head.at.seq + 1 };
+        self.stands_under(root)?;
+        let at = Position { epoch: root.root.feed.epoch, seq: self.head.at.seq.saturating_add(1) };
         let after = self.snapshot.after(&action).map_err(|why| FeedError::Broken { seq: at.seq, why })?;
         Ok(Entry { at, prev: self.head.hash, action, state_root: after.state_root()?, issued_at: now })
     }
 }
 
+/// Signature and canonical form of one entry: the release role may do everything, the revoke role only stop things.
+fn verify_signed(root: &TrustedRoot, envelope: &Envelope) -> Result<Entry, FeedError> {
+    let role = root.role(Kind::Entry);
+    let released = envelope.verify(Kind::Entry, root.publisher, "release", &role.keys, role.threshold.into());
+    let Err(refused) = released else { return Ok(envelope.open()?) };
+    // Which role is needed stands inside the payload; it is read only after one of the two did sign it.
+    let role = &root.root.roles.revoke;
+    if envelope.verify(Kind::Entry, root.publisher, "revoke", &role.keys, role.threshold.into()).is_err() {
+        return Err(refused.into());
+    }
+    let entry: Entry = envelope.open()?;
+    match entry.action {
+        Action::Revoke { .. } => Ok(entry),
+        Action::Release(_) => Err(refused.into()),
+    }
+}
+
 /// Signature, canonical form and epoch of one entry.
 fn verify_entry(root: &TrustedRoot, envelope: &Envelope) -> Result<Entry, FeedError> {
-    let role = root.role(Kind::Entry);
-    envelope.verify(Kind::Entry, root.publisher, "release", &role.keys, role.threshold.into())?;
-    let entry: Entry = envelope.open()?;
-    if entry.at.epoch != root.root.feed.epoch {
-        return Err(FeedError::Epoch { open: root.root.feed.epoch, found: entry.at.epoch });
+    let entry = verify_signed(root, envelope)?;
+    let open = root.root.feed;
+    if entry.at.epoch != open.epoch {
+        return Err(FeedError::Epoch { open: open.epoch, found: entry.at.epoch });
     }
-    if entry.at.seq == 0 {
-        return Err(FeedError::Broken { seq: 0, why: "entries are numbered from 1" });
+    if entry.at.seq <= open.from_seq {
+        return Err(FeedError::Broken { seq: entry.at.seq, why: "its number lies before the epoch's first" });
+    }
+    if (entry.at.seq == 1) != (entry.prev == Digest::ZERO) {
+        return Err(FeedError::Broken { seq: entry.at.seq, why: "only entry 1 has no predecessor" });
     }
     Ok(entry)
 }
@@ -318,17 +345,22 @@ pub fn verify_fresh(root: &TrustedRoot, envelope: &Envelope) -> Result<Fresh, Fe
     Ok(fresh)
 }
 
-/// Two signed payloads for one position: self-contained, checkable by anybody who has the root chain.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Equivocation {
-    /// Whose feed.
-    pub publisher: PublisherId,
-    /// The smaller digest's envelope.
-    pub one: Envelope,
-    /// The other.
-    pub other: Envelope,
+/// How far the newest statement may be believed at `now`. Without any, a feed is stale: loud, never bricked. Expired
+/// is what lies [`STALE_AT_MOST`] past its statement, or under a root past its own end.
+pub fn freshness(fresh: Option<&Fresh>, root: &Root, now: Time) -> Freshness {
+    if now >= root.expires_at {
+        return Freshness::Expired;
+    }
+    let Some(fresh) = fresh else { return Freshness::Stale };
+    let end = fresh.issued_at + fresh.valid_for;
+    if now < end {
+        Freshness::Fresh
+    } else if now < end + STALE_AT_MOST {
+        Freshness::Stale
+    } else {
+        Freshness::Expired
+    }
 }
-impl Wire for Equivocation {
-    const NAME: &'static str = "equivocation proof";
-    const LIMIT: usize = 8 << 10;
-}
+
+/// After so long without a newer statement, new installs ask the owner.
+pub const STALE_AT_MOST: Span = Span::days(30);

@@ -8,7 +8,7 @@ use crate::{
     bitmap::Bitmap,
     chunk::ChunkRef,
     feed::{Freshness, Head, Listing},
-    id::{FeedId, Peer, PublisherId, ReleaseId},
+    id::{Digest, FeedId, Peer, PublisherId, ReleaseId},
     release::ReleaseRef,
     sign::{Kind, Signature},
     ticket::Ticket,
@@ -383,10 +383,13 @@ pub enum Verdict {
 /// What outlives the process, beside content. Envelopes are exact bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Record {
-    /// A publisher is followed, with the ticket's floor.
+    /// A publisher is followed, with the ticket's pin and floor.
     Followed {
         /// Whom.
         publisher: PublisherId,
+        /// The root document that the ticket pins: version and digest. Kept, so that a restart before the first root
+        /// came does not widen what is accepted.
+        root: (u64, Digest),
         /// Newest root version and head that may ever be gone behind.
         floor: Head,
         /// First peers.

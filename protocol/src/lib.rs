@@ -3,6 +3,7 @@
 //! Reading order: [`io`] (the outside world as two enums), [`id`], [`codec`], [`sign`], [`root`], [`feed`],
 //! [`release`], [`tree`] and [`chunk`], [`message`], then [`machine`].
 
+pub mod address;
 pub mod bitmap;
 pub mod chunk;
 pub mod codec;
@@ -12,10 +13,13 @@ pub mod io;
 pub mod limits;
 pub mod machine;
 pub mod message;
+pub mod name;
 pub mod path;
+pub mod reference;
 pub mod release;
 pub mod root;
 pub mod sign;
+pub mod text;
 pub mod ticket;
 pub mod time;
 pub mod tree;

@@ -22,6 +22,8 @@ pub const SIGNATURES: usize = 16;
 pub const ROLE_KEYS: usize = 16;
 /// Delegations to build machines.
 pub const DELEGATIONS: usize = 64;
+/// Distros that one delegation names.
+pub const DELEGATED_DISTROS: usize = 64;
 /// Entries of a tree.
 pub const TREE_ENTRIES: usize = 1_000_000;
 /// Folders below a tree's root.
@@ -48,6 +50,12 @@ pub const INCLUDES: usize = 64;
 pub const CLOSURE: usize = 256;
 /// Parents of a release.
 pub const PARENTS: usize = 8;
+/// Bytes of a release's one line about itself.
+pub const SUMMARY_BYTES: usize = 200;
+/// Bytes of the reason for a revocation.
+pub const REASON_BYTES: usize = 500;
+/// Bytes of a semantic version.
+pub const VERSION_BYTES: usize = 64;
 /// Characters of a name.
 pub const NAME_BYTES: usize = 63;
 /// Heads in one message.

@@ -5,11 +5,14 @@
 use crate::{
     codec::{self, CodecError, Wire},
     id::{Digest, FeedId, PublicKey, PublisherId},
-    limits,
+    limits, name,
     sign::{Envelope, Kind, SignatureError},
     time::Time,
 };
 use serde::{Deserialize, Serialize};
+
+/// The protocol that this program speaks: what `min_protocol` is held against.
+pub const PROTOCOL: u16 = 1;
 
 /// Who may do one kind of thing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,6 +62,19 @@ pub struct FeedStart {
     pub from_hash: Digest,
 }
 
+impl Delegation {
+    fn check(&self) -> Result<(), RootError> {
+        let named = self.distros.iter().all(|d| name::check(d).is_ok()) && name::check(&self.channel_prefix).is_ok();
+        if !named || self.distros.is_empty() || self.distros.len() > limits::DELEGATED_DISTROS {
+            return Err(RootError::Invalid("a delegation's distros or channel are too many, none or no names"));
+        }
+        if !self.distros.is_sorted_by(|a, b| a < b) || self.max_entries == 0 {
+            return Err(RootError::Invalid("a delegation's distros are not ascending, or it allows no entry"));
+        }
+        Ok(())
+    }
+}
+
 /// One root document.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Root {
@@ -95,6 +111,12 @@ pub enum RootError {
     /// A rule inside one document is broken.
     #[error("root document is invalid: {0}")]
     Invalid(&'static str),
+    /// It asks for a later protocol than this program speaks.
+    #[error("publisher needs protocol {needed}, this program speaks {PROTOCOL}: update softservice")]
+    Protocol {
+        /// The lowest that will do.
+        needed: u16,
+    },
     /// It is not the successor of the one that is trusted.
     #[error("root version {found} cannot follow version {trusted}")]
     NotNext {
@@ -142,7 +164,17 @@ impl Root {
         }
     }
 
-    fn check(&self) -> Result<(), RootError> {
+    /// Checks every rule of one document by itself.
+    ///
+    /// # Errors
+    /// [`RootError::Protocol`] when it asks for more than this program knows, else [`RootError::Invalid`].
+    pub fn check(&self) -> Result<(), RootError> {
+        if self.min_protocol > PROTOCOL {
+            return Err(RootError::Protocol { needed: self.min_protocol });
+        }
+        if self.min_protocol == 0 {
+            return Err(RootError::Invalid("protocols are numbered from 1"));
+        }
         let roles = [&self.roles.root, &self.roles.release, &self.roles.fresh, &self.roles.revoke];
         let mut seen = std::collections::BTreeSet::new();
         for role in roles {
@@ -157,13 +189,22 @@ impl Root {
             }
         }
         if self.delegations.len() > limits::DELEGATIONS || !self.delegations.iter().all(|d| seen.insert(d.key)) {
-            return Err(RootError::Invalid("delegations are too many, or repeat a key"));
+            return Err(RootError::Invalid("delegations are too many, or give a key a second role"));
         }
+        self.delegations.iter().try_for_each(Delegation::check)?;
         if self.version == 0 || (self.version == 1) != (self.publisher == PublisherId([0; 32])) {
             return Err(RootError::Invalid("version and publisher do not agree"));
         }
         if (self.version == 1) != (self.prev == Digest::ZERO) || self.feed.epoch == 0 {
             return Err(RootError::Invalid("version, previous document and epoch do not agree"));
+        }
+        if (self.feed.from_seq == 0) != (self.feed.from_hash == Digest::ZERO)
+            || (self.feed.epoch == 1 && self.feed.from_seq != 0)
+        {
+            return Err(RootError::Invalid("the open epoch's beginning does not agree with its number"));
+        }
+        if self.expires_at <= self.issued_at {
+            return Err(RootError::Invalid("it expires before it was issued"));
         }
         Ok(())
     }
@@ -212,7 +253,7 @@ impl TrustedRoot {
         if root.version == self.root.version && envelope.digest() != self.digest {
             return Err(RootError::Fork(root.version));
         }
-        if root.version != self.root.version + 1 || root.version > limits::ROOT_STEPS {
+        if root.version != self.root.version.saturating_add(1) || root.version > limits::ROOT_STEPS {
             return Err(RootError::NotNext { trusted: self.root.version, found: root.version });
         }
         if root.publisher != self.publisher || root.prev != self.digest {
@@ -220,8 +261,13 @@ impl TrustedRoot {
         }
         let new = &root.roles.root;
         envelope.verify(Kind::Root, self.publisher, "root", &new.keys, new.threshold.into())?;
-        if root.min_protocol < self.root.min_protocol || root.feed.epoch < self.root.feed.epoch {
-            return Err(RootError::Invalid("minimum protocol or epoch goes back"));
+        if root.min_protocol < self.root.min_protocol {
+            return Err(RootError::Invalid("minimum protocol goes back"));
+        }
+        let (before, after) = (self.root.feed, root.feed);
+        let reopened = before.epoch.checked_add(1) == Some(after.epoch) && after.from_seq >= before.from_seq;
+        if after != before && !reopened {
+            return Err(RootError::Invalid("epoch goes back, skips a number, or changes where it began"));
         }
         if let Some(promised) = self.root.next_keys
             && promised != keys_commitment(new)?
@@ -231,7 +277,17 @@ impl TrustedRoot {
         Ok(Self { publisher: self.publisher, digest: envelope.digest(), root })
     }
 
-    /// The keys and threshold that may sign `kind`.
+    /// Walks a whole chain, version 1 first: how a device that slept for years catches up. Documents on the way may
+    /// have expired.
+    ///
+    /// # Errors
+    /// See [`RootError`]; an empty chain is [`RootError::NotNext`].
+    pub fn walk<'a>(publisher: PublisherId, chain: impl IntoIterator<Item = &'a Envelope>) -> Result<Self, RootError> {
+        let mut chain = chain.into_iter();
+        let first = chain.next().ok_or(RootError::NotNext { trusted: 0, found: 0 })?;
+        chain.try_fold(Self::first(publisher, first)?, |trusted, next| trusted.next(next))
+    }
+    /// The keys and threshold that may sign `kind`; entries that revoke may be signed by the revoke role as well.
     pub fn role(&self, kind: Kind) -> &Role {
         match kind {
             Kind::Root => &self.root.roles.root,

@@ -26,7 +26,30 @@ pub struct TreeRef {
 impl TreeRef {
     /// Bytes of the manifest.
     pub fn manifest_bytes(&self) -> u64 {
-        self.chunks.iter().map(|c| u64::from(c.len)).sum()
+        self.chunks.iter().fold(0, |sum, c| sum.saturating_add(c.len.into()))
+    }
+    /// Checks the pointer by itself, before anything is fetched for it.
+    ///
+    /// # Errors
+    /// The rule that it breaks.
+    pub fn check(&self) -> Result<(), &'static str> {
+        if self.chunks.is_empty() || self.manifest_bytes() > limits::MANIFEST_BYTES as u64 {
+            return Err("its manifest has no chunks, or more bytes than a manifest may have");
+        }
+        if self.chunks.iter().any(|c| c.len == 0 || c.len as usize > limits::CHUNK_MAX) {
+            return Err("a chunk of its manifest is empty or longer than cutting makes them");
+        }
+        if matches!(self.chunks.as_slice(), [only] if only.id != self.manifest.into()) {
+            return Err("its manifest is one chunk of another id");
+        }
+        if self.files as usize > limits::TREE_ENTRIES {
+            return Err("it promises more than a million files");
+        }
+        Ok(())
+    }
+    /// Whether a checked manifest adds up to what this pointer promised: sizes are signed, so that nobody fetches more.
+    pub fn agrees(&self, manifest: &Manifest) -> bool {
+        manifest.totals() == (self.bytes, self.files)
     }
 }
 
@@ -109,8 +132,7 @@ impl Manifest {
     }
     /// All chunks in order of first use, each once.
     pub fn chunk_order(&self) -> Vec<ChunkRef> {
-        let mut seen = std::collections::BTreeSet::new();
-        self.entries.iter().flat_map(|e| e.node.chunk_list()).filter(|c| seen.insert(c.id)).collect()
+        content_order([self])
     }
     /// Sum of file sizes and number of files.
     pub fn totals(&self) -> (u64, u32) {
@@ -119,4 +141,12 @@ impl Manifest {
             _ => (bytes, files),
         })
     }
+}
+
+/// The content order of a closure: the chunks of its manifests, in the order given, each once. What
+/// [`crate::message::Message::Has`] numbers.
+pub fn content_order<'a>(manifests: impl IntoIterator<Item = &'a Manifest>) -> Vec<ChunkRef> {
+    let mut seen = std::collections::BTreeSet::new();
+    let entries = manifests.into_iter().flat_map(|m| &m.entries);
+    entries.flat_map(|e| e.node.chunk_list()).filter(|c| seen.insert(c.id)).collect()
 }

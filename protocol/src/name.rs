@@ -1,0 +1,83 @@
+//! Names of distros, channels, roles, parameters and the like. Invariant: a name that passes is one to
+//! [`crate::limits::NAME_BYTES`] of `a-z`, `0-9` and `-`, so that it reads alike in a terminal, a path, a QR code and
+//! an environment, and no two names look the same.
+
+use crate::{limits, text::Foreign};
+
+/// Why a text is not a name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// Nothing stands there.
+    #[error("name is empty: use 1 to {} of a-z, 0-9 and -", limits::NAME_BYTES)]
+    Empty,
+    /// More than [`limits::NAME_BYTES`].
+    #[error("name {:?} has {length} bytes: use at most {}", Foreign(.found), limits::NAME_BYTES)]
+    TooLong {
+        /// Its beginning, cut to 80 characters.
+        found: String,
+        /// How many bytes it has.
+        length: usize,
+    },
+    /// A character that names do not have.
+    #[error("name {:?} has {character:?} as character {at}: use only a-z, 0-9 and -", Foreign(.found))]
+    Character {
+        /// The name, cut to 80 characters.
+        found: String,
+        /// The character.
+        character: char,
+        /// Where it stands, from 1.
+        at: usize,
+    },
+    /// Hyphens alone: a ticket writes `-` for "no distro", a command line reads it as a flag.
+    #[error("name {:?} has neither a letter nor a digit", Foreign(.found))]
+    OnlyHyphens {
+        /// The name.
+        found: String,
+    },
+}
+
+/// Checks that `name` is a name.
+///
+/// # Errors
+/// The first rule that it breaks.
+pub fn check(name: &str) -> Result<(), NameError> {
+    let found = || name.chars().take(80).collect::<String>();
+    if name.is_empty() {
+        return Err(NameError::Empty);
+    }
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if let Some((at, character)) = name.chars().enumerate().find(|(_, c)| !allowed(*c)) {
+        return Err(NameError::Character { found: found(), character, at: at + 1 });
+    }
+    if name.len() > limits::NAME_BYTES {
+        return Err(NameError::TooLong { found: found(), length: name.len() });
+    }
+    if name.bytes().all(|b| b == b'-') {
+        return Err(NameError::OnlyHyphens { found: found() });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_at_the_limit_pass_and_one_more_fails() {
+        assert_eq!(check(&"a".repeat(63)), Ok(()));
+        assert!(matches!(check(&"a".repeat(64)), Err(NameError::TooLong { length: 64, .. })));
+        assert_eq!(check("guest-book-2"), Ok(()));
+        assert_eq!(check(""), Err(NameError::Empty));
+        assert!(matches!(check("--"), Err(NameError::OnlyHyphens { .. })));
+    }
+
+    #[test]
+    fn the_wrong_character_is_named_with_its_place() {
+        let error = check("gu\u{202e}est").unwrap_err();
+        assert!(matches!(error, NameError::Character { character: '\u{202e}', at: 3, .. }));
+        assert!(!error.to_string().contains('\u{202e}'), "{error}");
+        for bad in ["Web", "a_b", "a.b", "a/b", "ä", "a b", "a\n"] {
+            assert!(matches!(check(bad), Err(NameError::Character { .. })), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,364 @@
+//! Anna publishes, Bob follows her, Mallory has her own keys and bad intentions.
+
+mod cast;
+use cast::{NOW, Publisher, digest, key, listing, public, revoke, role};
+use softservice_protocol::{
+    codec,
+    feed::{Action, Conflict, Equivocation, FeedError, FeedState, Freshness, Listing, NoProof, RevokeLevel, freshness, verify_fresh},
+    id::{Digest, ReleaseId},
+    root::{FeedStart, RootError, TrustedRoot, keys_commitment},
+    sign::{Kind, SignatureError, sign},
+    time::{Span, Time},
+};
+
+fn anna() -> Publisher {
+    Publisher::named(b'a')
+}
+
+/// What Bob says to an entry of Anna's with one thing changed.
+fn refused(change: impl FnOnce(&mut softservice_protocol::feed::Entry)) -> FeedError {
+    let mut anna = anna();
+    anna.publish(listing("guestbook", "1.0.0", 1));
+    let mut entry = anna.draft(Action::Release(listing("guestbook", "2.0.0", 2)));
+    change(&mut entry);
+    anna.feed.accept(&anna.trusted, &anna.sealed(&entry)).unwrap_err()
+}
+fn why(error: FeedError) -> &'static str {
+    match error {
+        FeedError::Broken { why, .. } => why,
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn bob_follows_annas_entries_one_by_one_and_a_newcomer_takes_the_snapshot() {
+    let mut anna = anna();
+    anna.publish(listing("guestbook", "1.0.0", 1));
+    anna.publish(listing("guestbook", "2.0.0", 2));
+    anna.append(anna.sealed(&anna.draft(revoke(1))));
+    let mut bob = FeedState::default();
+    for envelope in &anna.entries {
+        bob = bob.accept(&anna.trusted, envelope).unwrap().0;
+    }
+    let snapshot = codec::encode(&anna.feed.snapshot).unwrap();
+    let newcomer = FeedState::onboard(&anna.trusted, &anna.entries[2], &snapshot).unwrap();
+    assert_eq!(bob, newcomer);
+    assert_eq!(bob.snapshot.listings[0].revoked, Some(RevokeLevel::Unsafe));
+    assert_eq!(bob.accept(&anna.trusted, &anna.entries[0]), Err(FeedError::Known(1)));
+    assert_eq!(FeedState::default().accept(&anna.trusted, &anna.entries[2]), Err(FeedError::Gap { wanted: 1, found: 3 }));
+}
+
+#[test]
+fn an_entry_with_a_wrong_number_predecessor_epoch_or_state_is_refused() {
+    assert_eq!(refused(|e| e.at.seq = 1), FeedError::Broken { seq: 1, why: "only entry 1 has no predecessor" });
+    assert_eq!(refused(|e| (e.at.seq, e.prev) = (1, Digest::ZERO)), FeedError::Equivocation(1));
+    assert_eq!(refused(|e| e.at.seq = 3), FeedError::Gap { wanted: 2, found: 3 });
+    assert_eq!(refused(|e| e.at.seq = u64::MAX), FeedError::Gap { wanted: 2, found: u64::MAX });
+    assert_eq!(why(refused(|e| e.at.seq = 0)), "its number lies before the epoch's first");
+    assert_eq!(refused(|e| e.at.epoch = 2), FeedError::Epoch { open: 1, found: 2 });
+    assert_eq!(refused(|e| e.at.epoch = 0), FeedError::Epoch { open: 1, found: 0 });
+    assert_eq!(why(refused(|e| e.prev = digest(9))), "it names another predecessor");
+    assert_eq!(why(refused(|e| e.prev = Digest::ZERO)), "only entry 1 has no predecessor");
+    assert_eq!(why(refused(|e| e.state_root = digest(9))), "its state root is not what the entries add up to");
+}
+
+#[test]
+fn nothing_follows_the_largest_number_and_nothing_panics() {
+    let mut anna = anna();
+    anna.publish(listing("guestbook", "1.0.0", 1));
+    anna.feed.head.at.seq = u64::MAX;
+    let entry = anna.draft(Action::Release(listing("guestbook", "2.0.0", 2)));
+    assert_eq!(entry.at.seq, u64::MAX);
+    assert!(anna.feed.accept(&anna.trusted, &anna.sealed(&entry)).is_err());
+}
+
+#[test]
+fn only_the_release_role_adds_and_only_the_revoke_role_may_stop_in_its_place() {
+    let mut anna = anna();
+    let mallory = Publisher::named(b'm');
+    anna.publish(listing("guestbook", "1.0.0", 1));
+    let add = codec::encode(&anna.draft(Action::Release(listing("guestbook", "2.0.0", 2)))).unwrap();
+    let too_few = |good| Err(FeedError::Signature(SignatureError::TooFew { role: "release", good, needed: 1 }));
+    for key in [&mallory.release, &anna.root, &anna.fresh, &anna.revoke] {
+        assert_eq!(anna.feed.accept(&anna.trusted, &anna.seal(Kind::Entry, add.clone(), &[key])), too_few(0));
+    }
+    let stop = codec::encode(&anna.draft(revoke(1))).unwrap();
+    for key in [&mallory.revoke, &anna.root, &anna.fresh] {
+        assert_eq!(anna.feed.accept(&anna.trusted, &anna.seal(Kind::Entry, stop.clone(), &[key])), too_few(0));
+    }
+    for key in [&anna.revoke, &anna.release] {
+        assert!(anna.feed.accept(&anna.trusted, &anna.seal(Kind::Entry, stop.clone(), &[key])).is_ok());
+    }
+}
+
+#[test]
+fn a_signature_means_nothing_elsewhere() {
+    let anna = anna();
+    let mallory = Publisher::named(b'm');
+    let payload = codec::encode(&anna.draft(Action::Release(listing("guestbook", "1.0.0", 1)))).unwrap();
+    let good = anna.seal(Kind::Entry, payload.clone(), &[&anna.release]);
+    // Another kind, another publisher, another feed: in the envelope, or under the signature alone.
+    let mut other = good.clone();
+    other.kind = Kind::Fresh;
+    assert_eq!(anna.feed.accept(&anna.trusted, &other).unwrap_err(), SignatureError::Elsewhere.into());
+    let mut other = good.clone();
+    other.publisher = mallory.id();
+    assert_eq!(anna.feed.accept(&anna.trusted, &other).unwrap_err(), SignatureError::Elsewhere.into());
+    let mut other = good.clone();
+    other.feed = mallory.trusted.feed();
+    assert_eq!(anna.feed.accept(&anna.trusted, &other).unwrap_err(), SignatureError::Elsewhere.into());
+    for (kind, publisher, feed) in [(Kind::Fresh, anna.id(), anna.trusted.feed()), (Kind::Entry, mallory.id(), anna.trusted.feed()),
+        (Kind::Entry, anna.id(), mallory.trusted.feed())] {
+        let mut grafted = good.clone();
+        grafted.signatures = vec![sign(&anna.release, kind, publisher, feed, &payload)];
+        assert!(matches!(anna.feed.accept(&anna.trusted, &grafted), Err(FeedError::Signature(SignatureError::TooFew { .. }))));
+    }
+}
+
+#[test]
+fn a_threshold_counts_keys_never_signatures() {
+    let mut anna = anna();
+    let (second, third) = (key(b'a', 12), key(b'a', 13));
+    let keys = [&anna.release, &second, &third];
+    let two_of_three = anna.successor(|r| r.roles.release = role(2, &keys), &[]);
+    anna.trusted = anna.trusted.next(&two_of_three).unwrap();
+    let payload = codec::encode(&anna.draft(Action::Release(listing("guestbook", "1.0.0", 1)))).unwrap();
+    let alone = anna.seal(Kind::Entry, payload.clone(), &[&anna.release]);
+    let few = FeedError::Signature(SignatureError::TooFew { role: "release", good: 1, needed: 2 });
+    assert_eq!(anna.feed.accept(&anna.trusted, &alone).unwrap_err(), few);
+    let mut twice = alone.clone();
+    twice.signatures.push(alone.signatures[0].clone());
+    assert_eq!(anna.feed.accept(&anna.trusted, &twice).unwrap_err(), SignatureError::Disorder.into());
+    let mut seventeen = alone.clone();
+    seventeen.signatures = (0..17).map(|n| sign(&key(n, 40), Kind::Entry, anna.id(), anna.trusted.feed(), &payload)).collect();
+    seventeen.signatures.sort();
+    assert_eq!(anna.feed.accept(&anna.trusted, &seventeen).unwrap_err(), SignatureError::Disorder.into());
+    let with_stranger = anna.seal(Kind::Entry, payload.clone(), &[&anna.release, &key(b'm', 2)]);
+    assert_eq!(anna.feed.accept(&anna.trusted, &with_stranger).unwrap_err(), few);
+    assert!(anna.feed.accept(&anna.trusted, &anna.seal(Kind::Entry, payload, &[&second, &third])).is_ok());
+}
+
+#[test]
+fn a_catalogue_takes_no_odd_listings() {
+    let anna = anna();
+    let good = listing("guestbook", "1.0.0", 1);
+    let one_parent = ReleaseId([7; 32]);
+    let odd: Vec<(Listing, &str)> = vec![
+        (Listing { distro: "Guestbook".into(), ..good.clone() }, "distro"),
+        (Listing { distro: "guest\u{200b}book".into(), ..good.clone() }, "distro"),
+        (Listing { channel: String::new(), ..good.clone() }, "channel"),
+        (Listing { version: "1.0".into(), ..good.clone() }, "version"),
+        (Listing { version: format!("1.0.0-{}", "a".repeat(59)), ..good.clone() }, "version"),
+        (Listing { size: 0, ..good.clone() }, "document"),
+        (Listing { size: (1 << 20) + 1, ..good.clone() }, "document"),
+        (Listing { summary: "s".repeat(201), ..good.clone() }, "summary"),
+        (Listing { summary: "two\nlines".into(), ..good.clone() }, "summary"),
+        (Listing { summary: "\u{1b}[2J".into(), ..good.clone() }, "summary"),
+        (Listing { parents: vec![good.release], ..good.clone() }, "its own"),
+        (Listing { parents: vec![one_parent; 2], ..good.clone() }, "twice"),
+        (Listing { parents: (10..19).map(|n| ReleaseId([n; 32])).collect(), ..good.clone() }, "8 parents"),
+        (Listing { revoked: Some(RevokeLevel::Withdraw), ..good.clone() }, "revoked"),
+    ];
+    for (listing, part) in odd {
+        let error = anna.feed.draft(&anna.trusted, Action::Release(listing), NOW).unwrap_err();
+        assert!(why(error.clone()).contains(part), "{error} lacks {part}");
+    }
+    let edge = Listing {
+        version: format!("1.0.0-{}", "a".repeat(58)),
+        summary: "s".repeat(200),
+        size: 1 << 20,
+        parents: (10..18).map(|n| ReleaseId([n; 32])).collect(),
+        ..good
+    };
+    assert!(anna.feed.draft(&anna.trusted, Action::Release(edge), NOW).is_ok());
+    let reason = |n| Action::Revoke { release: ReleaseId([1; 32]), level: RevokeLevel::Unsafe, replaced_by: None, reason: "r".repeat(n) };
+    assert!(reason(500).check().is_ok() && reason(501).check().is_err());
+}
+
+#[test]
+fn nothing_is_published_twice_and_nothing_unknown_revoked() {
+    let mut anna = anna();
+    anna.publish(listing("guestbook", "1.0.0", 1));
+    let draft = |action| why(anna.feed.draft(&anna.trusted, action, NOW).unwrap_err());
+    assert_eq!(draft(Action::Release(listing("other", "9.0.0", 1))), "the release is already published");
+    assert_eq!(draft(Action::Release(listing("guestbook", "1.0.0", 2))), "this version of the distro is already published");
+    assert_eq!(draft(revoke(9)), "the revoked release was never published");
+}
+
+#[test]
+fn a_newcomer_refuses_a_snapshot_that_entries_could_not_have_made() {
+    let mut anna = anna();
+    anna.publish(listing("guestbook", "1.0.0", 1));
+    let onboard = |listings: Vec<Listing>| {
+        let snapshot = softservice_protocol::feed::Snapshot { listings };
+        let mut entry = anna.draft(Action::Release(listing("guestbook", "2.0.0", 2)));
+        entry.state_root = snapshot.state_root().unwrap();
+        FeedState::onboard(&anna.trusted, &anna.sealed(&entry), &codec::encode(&snapshot).unwrap())
+    };
+    let (one, two) = (listing("guestbook", "1.0.0", 1), listing("guestbook", "2.0.0", 2));
+    assert!(onboard(vec![one.clone(), two.clone()]).is_ok());
+    assert_eq!(why(onboard(vec![two.clone(), two.clone()]).unwrap_err()), "the release is already published");
+    assert_eq!(why(onboard(vec![two.clone(), one.clone()]).unwrap_err()), "the snapshot does not hold what the entry did");
+    let odd = Listing { summary: "\u{202e}".into(), ..one };
+    assert!(why(onboard(vec![odd, two]).unwrap_err()).contains("summary"));
+    let other = codec::encode(&softservice_protocol::feed::Snapshot::default()).unwrap();
+    let error = FeedState::onboard(&anna.trusted, &anna.entries[0], &other).unwrap_err();
+    assert_eq!(why(error), "the snapshot is not the one it commits to");
+}
+
+#[test]
+fn a_feed_reopens_where_the_root_says_and_nowhere_else() {
+    let mut anna = anna();
+    anna.publish(listing("guestbook", "1.0.0", 1));
+    let good = anna.feed.clone();
+    anna.publish(listing("guestbook", "6.6.6", 66));
+    let bob = anna.feed.clone();
+    let start = FeedStart { epoch: 2, from_seq: 1, from_hash: good.head.hash };
+    let reopened = anna.successor(|r| r.feed = start, &[]);
+    anna.trusted = anna.trusted.next(&reopened).unwrap();
+    anna.feed = good.clone();
+    let entry = anna.publish(listing("guestbook", "2.0.0", 2));
+    assert_eq!(bob.accept(&anna.trusted, &entry), Err(FeedError::Reopened { after: 1, head: 2 }));
+    let caught_up = good.accept(&anna.trusted, &entry).unwrap().0;
+    let snapshot = codec::encode(&anna.feed.snapshot).unwrap();
+    assert_eq!(FeedState::onboard(&anna.trusted, &entry, &snapshot), Ok(caught_up.clone()));
+    assert!(caught_up.head > bob.head, "the mark goes forward although the number does not");
+    assert_eq!(good.accept(&anna.trusted, &anna.entries[1]), Err(FeedError::Epoch { open: 2, found: 1 }));
+
+    let next = |change: fn(&mut FeedStart)| {
+        let envelope = anna.successor(|r| change(&mut r.feed), &[]);
+        anna.trusted.next(&envelope).map(|t| t.root.feed.epoch)
+    };
+    assert_eq!(next(|f| (f.epoch, f.from_seq) = (3, 2)), Ok(3));
+    for change in [|f: &mut FeedStart| f.epoch = 1, |f: &mut FeedStart| f.epoch = 4, |f: &mut FeedStart| f.from_hash = digest(1), |f: &mut FeedStart| {
+        (f.epoch, f.from_seq, f.from_hash) = (3, 0, Digest::ZERO);
+    }] {
+        assert!(matches!(next(change), Err(RootError::Invalid(_))));
+    }
+}
+
+#[test]
+fn keys_change_hands_by_both_sets_and_a_sleeper_walks_the_chain() {
+    let mut anna = anna();
+    let id = anna.id();
+    let heir = key(b'h', 1);
+    let second = anna.successor(|r| r.roles.root = role(1, &[&heir]), &[&heir]);
+    let by_old_alone = anna.successor(|r| r.roles.root = role(1, &[&heir]), &[]);
+    let too_few = |e| matches!(e, Err(RootError::Signature(SignatureError::TooFew { role: "root", .. })));
+    assert!(too_few(anna.trusted.next(&by_old_alone)));
+    let mut by_new_alone = second.clone();
+    by_new_alone.signatures.retain(|s| s.key == public(&heir));
+    assert!(too_few(anna.trusted.next(&by_new_alone)));
+
+    let first = anna.first.clone();
+    anna.trusted = anna.trusted.next(&second).unwrap();
+    anna.root = heir;
+    let third = anna.successor(|r| r.issued_at = NOW + Span::days(1), &[]);
+    let walked = TrustedRoot::walk(id, [&first, &second, &third]).unwrap();
+    assert_eq!((walked.publisher, walked.root.version), (id, 3));
+    assert_eq!(TrustedRoot::walk(id, [&first, &third]).unwrap_err().to_string(), "0 of the 1 signatures that the root role needs are good");
+    assert!(matches!(TrustedRoot::walk(id, [&second]), Err(RootError::OtherChain)));
+    assert!(matches!(TrustedRoot::walk(id, []), Err(RootError::NotNext { .. })));
+    assert!(matches!(anna.trusted.next(&anna.successor(|r| r.version += 1, &[])), Err(RootError::NotNext { trusted: 2, found: 4 })));
+    assert!(matches!(anna.trusted.next(&anna.successor(|r| r.prev = digest(1), &[])), Err(RootError::OtherChain)));
+    assert!(matches!(anna.trusted.next(&anna.successor(|r| r.min_protocol = 2, &[])), Err(RootError::Protocol { needed: 2 })));
+    let fork = anna.successor(|r| (r.version, r.issued_at) = (2, NOW + Span::days(2)), &[]);
+    assert_eq!(anna.trusted.next(&fork), Err(RootError::Fork(2)));
+}
+
+#[test]
+fn a_root_document_keeps_its_rules() {
+    let anna = anna();
+    let extra = key(b'x', 1);
+    let repeated = anna.release.clone();
+    let invalid = |change: &dyn Fn(&mut softservice_protocol::root::Root)| {
+        let envelope = anna.successor(change, &[]);
+        matches!(anna.trusted.next(&envelope), Err(RootError::Invalid(_)))
+    };
+    assert!(!invalid(&|_| ()));
+    assert!(invalid(&|r| r.roles.release.threshold = 0));
+    assert!(invalid(&|r| r.roles.release.threshold = 2));
+    assert!(invalid(&|r| r.roles.release.keys.clear()));
+    assert!(invalid(&|r| r.roles.fresh = role(1, &[&repeated])), "a key in two roles");
+    assert!(invalid(&|r| r.roles.fresh.keys = vec![public(&extra); 2]));
+    assert!(invalid(&|r| r.min_protocol = 0));
+    assert!(invalid(&|r| r.expires_at = r.issued_at));
+    assert!(invalid(&|r| r.feed.from_hash = digest(1)));
+    let delegation = softservice_protocol::root::Delegation {
+        key: public(&extra),
+        channel_prefix: "nightly".into(),
+        distros: vec!["guestbook".into()],
+        not_after: NOW,
+        max_entries: 10,
+    };
+    assert!(!invalid(&|r| r.delegations = vec![delegation.clone()]));
+    assert!(invalid(&|r| r.delegations = vec![delegation.clone(); 2]));
+    assert!(invalid(&|r| r.delegations = vec![softservice_protocol::root::Delegation { key: public(&repeated), ..delegation.clone() }]));
+    assert!(invalid(&|r| r.delegations = vec![softservice_protocol::root::Delegation { distros: vec![], ..delegation.clone() }]));
+    assert!(invalid(&|r| r.delegations = vec![softservice_protocol::root::Delegation { max_entries: 0, ..delegation.clone() }]));
+    // A promise about the next root keys binds.
+    let heir = role(1, &[&extra]);
+    let promised = anna.successor(|r| r.next_keys = Some(keys_commitment(&heir).unwrap()), &[]);
+    let mut later = Publisher::named(b'a');
+    later.trusted = later.trusted.next(&promised).unwrap();
+    assert!(matches!(later.trusted.next(&later.successor(|_| (), &[])), Err(RootError::Invalid(_))));
+    assert!(later.trusted.next(&later.successor(|r| r.roles.root = heir.clone(), &[&extra])).is_ok());
+}
+
+#[test]
+fn whoever_speaks_twice_is_proven_to() {
+    let mut anna = anna();
+    let mallory = Publisher::named(b'm');
+    anna.publish(listing("guestbook", "1.0.0", 1));
+    let one = anna.sealed(&anna.draft(Action::Release(listing("guestbook", "2.0.0", 2))));
+    let other = anna.sealed(&anna.draft(Action::Release(listing("guestbook", "2.0.0", 3))));
+    let bob = anna.feed.accept(&anna.trusted, &one).unwrap().0;
+    assert_eq!(bob.accept(&anna.trusted, &other), Err(FeedError::Equivocation(2)));
+
+    let proof = Equivocation::make(&anna.trusted, &one, &other).unwrap();
+    assert_eq!(proof, Equivocation::make(&anna.trusted, &other, &one).unwrap(), "one proof, whoever found it");
+    let carol: Equivocation = codec::decode(&codec::encode(&proof).unwrap()).unwrap();
+    assert_eq!(carol.check(&anna.trusted), Ok(Conflict::Feed(bob.head.at)));
+    assert!(codec::encode(&proof).unwrap().len() <= 8 << 10);
+
+    assert_eq!(Equivocation::make(&anna.trusted, &one, &one), Err(NoProof::Same));
+    assert_eq!(Equivocation::make(&anna.trusted, &one, &anna.entries[0]), Err(NoProof::Elsewhere));
+    let swapped = Equivocation { one: proof.other.clone(), other: proof.one.clone(), ..proof.clone() };
+    assert_eq!(swapped.check(&anna.trusted), Err(NoProof::Disorder));
+    assert_eq!(proof.check(&mallory.trusted), Err(NoProof::Disorder));
+    // Mallory cannot freeze Anna's feed.
+    let forged = anna.seal(Kind::Entry, other.payload.clone(), &[&mallory.release]);
+    assert!(matches!(Equivocation::make(&anna.trusted, &one, &forged), Err(NoProof::Unsigned(_))));
+    // The same words signed again are no second word.
+    let resigned = anna.seal(Kind::Entry, one.payload.clone(), &[&anna.release, &mallory.release]);
+    assert_eq!(Equivocation::make(&anna.trusted, &one, &resigned), Err(NoProof::Same));
+
+    let mut lie = anna.statement();
+    lie.head = bob.head;
+    lie.head.hash = digest(6);
+    let lie = anna.fresh(&lie);
+    assert_eq!(Equivocation::make(&anna.trusted, &lie, &one).and_then(|p| p.check(&anna.trusted)), Ok(Conflict::Feed(bob.head.at)));
+    let (root_one, root_other) = (anna.successor(|_| (), &[]), anna.successor(|r| r.issued_at = NOW + Span::days(1), &[]));
+    assert_eq!(Equivocation::make(&anna.trusted, &root_one, &root_other).and_then(|p| p.check(&anna.trusted)), Ok(Conflict::Root(2)));
+}
+
+#[test]
+fn a_statement_is_fresh_then_stale_then_expired_and_never_bricks() {
+    let mut anna = anna();
+    anna.publish(listing("guestbook", "1.0.0", 1));
+    let root = &anna.trusted.root;
+    let statement = verify_fresh(&anna.trusted, &anna.fresh(&anna.statement())).unwrap();
+    let at = |days, millis: u64| freshness(Some(&statement), root, Time((NOW + Span::days(days)).0 + millis - 1));
+    assert_eq!((at(0, 1), at(7, 0), at(7, 1)), (Freshness::Fresh, Freshness::Fresh, Freshness::Stale));
+    assert_eq!((at(37, 0), at(37, 1)), (Freshness::Stale, Freshness::Expired));
+    assert_eq!(freshness(None, root, NOW), Freshness::Stale);
+    assert_eq!(freshness(None, root, root.expires_at), Freshness::Expired);
+    for (valid_for, good) in [(Span::seconds(3600), true), (Span::seconds(3599), false), (Span::days(90), true), (Span(Span::days(90).0 + 1), false),
+        (Span(u64::MAX), false)] {
+        let mut odd = anna.statement();
+        odd.valid_for = valid_for;
+        assert_eq!(verify_fresh(&anna.trusted, &anna.fresh(&odd)).is_ok(), good, "{valid_for:?}");
+    }
+    let by_release_key = anna.seal(Kind::Fresh, codec::encode(&anna.statement()).unwrap(), &[&anna.release]);
+    assert!(verify_fresh(&anna.trusted, &by_release_key).is_err());
+}

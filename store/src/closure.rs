@@ -1,0 +1,341 @@
+//! What a release is made of, read out of any store: both drivers answer the core's questions with these functions.
+//! Invariant: two nodes that hold the same release document and manifests number its content alike, and nothing is
+//! taken from a document or manifest before it was hashed, decoded canonically and checked against what pinned it.
+
+use crate::contract::{Layout, Store, StoreError};
+use softservice_protocol::{
+    bitmap::Bitmap,
+    chunk::ChunkRef,
+    codec::{self, Wire},
+    id::{ChunkId, ObjectId, ReleaseId},
+    io::{Depth, Stage, WantList},
+    limits,
+    release::{Release, ReleaseRef},
+    tree::{Manifest, Node, TreeRef},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+fn broken(release: ReleaseId, rule: impl Into<String>) -> StoreError {
+    StoreError::Closure { release, rule: rule.into() }
+}
+
+/// All trees of a release with the platform that each is for, artifacts as listed, then the source, which is for all.
+fn trees(release: &Release) -> impl Iterator<Item = (Option<&str>, &TreeRef)> {
+    let artifacts = release.roles.iter().flat_map(|r| &r.artifacts).flat_map(|a| &a.trees);
+    artifacts.map(|(platform, tree)| (Some(platform.as_str()), tree)).chain([(None, &release.source)])
+}
+
+fn fits(platform: Option<&str>, wanted: &str) -> bool {
+    platform.is_none_or(|p| p == wanted || p == "any")
+}
+
+/// Release documents of a closure: those that are here, depth first, and those that are not.
+struct Walk {
+    here: Vec<(ReleaseId, Arc<Release>)>,
+    /// The documents of `here` as objects.
+    documents: Vec<Layout>,
+    missing: Vec<ReleaseRef>,
+}
+
+/// Walks the includes. The size of the first document is checked when it is known.
+fn walk(store: &dyn Store, id: ReleaseId, size: Option<u32>) -> Result<Walk, StoreError> {
+    let mut walk = Walk { here: Vec::new(), documents: Vec::new(), missing: Vec::new() };
+    let mut seen = BTreeSet::new();
+    let mut open = vec![(id, size)];
+    while let Some((id, size)) = open.pop() {
+        if !seen.insert(id) {
+            continue;
+        }
+        if seen.len() > limits::CLOSURE {
+            return Err(broken(id, format!("its closure has more than {} releases", limits::CLOSURE)));
+        }
+        if size.is_some_and(|s| s == 0 || s as usize > limits::RELEASE_BYTES) {
+            return Err(broken(id, format!("a document of {} bytes is pinned", size.unwrap_or(0))));
+        }
+        let bytes = match store.object(id.object(), limits::RELEASE_BYTES) {
+            Ok(bytes) => bytes,
+            Err(StoreError::Missing(_) | StoreError::Damaged { .. }) => {
+                walk.missing.push(ReleaseRef { id, size: size.unwrap_or(0) });
+                continue;
+            }
+            Err(e) => return Err(e),
+        };
+        if size.is_some_and(|s| s as usize != bytes.len()) {
+            return Err(broken(id, format!("its document has {} bytes, another size is pinned", bytes.len())));
+        }
+        let release: Release = codec::decode(&bytes)?;
+        // Pushed in reverse, so that the first include comes off first.
+        open.extend(release.includes.iter().rev().map(|i| (i.release.id, Some(i.release.size))));
+        walk.documents.push(document_layout(ReleaseRef { id, size: bytes.len() as u32 }));
+        walk.here.push((id, Arc::new(release)));
+    }
+    Ok(walk)
+}
+
+/// Every release of a closure, depth first, each once, the asked one first.
+///
+/// # Errors
+/// [`StoreError::Missing`] when a document is not here, and every way in which one is not what was pinned.
+pub fn closure(store: &dyn Store, id: ReleaseId) -> Result<Vec<(ReleaseId, Release)>, StoreError> {
+    let walk = walk(store, id, None)?;
+    match walk.missing.first() {
+        Some(missing) => Err(StoreError::Missing(missing.id.object())),
+        None => Ok(walk.here.into_iter().map(|(id, r)| (id, Arc::unwrap_or_clone(r))).collect()),
+    }
+}
+
+/// A manifest that is here, decoded and checked, also against the totals of the reference.
+///
+/// # Errors
+/// [`StoreError::Missing`] when it is not here, and every rule that it breaks.
+pub fn manifest(store: &dyn Store, tree: &TreeRef) -> Result<Manifest, StoreError> {
+    let bytes = store.object(tree.manifest, limits::MANIFEST_BYTES)?;
+    let manifest: Manifest = codec::decode(&bytes)?;
+    manifest.check()?;
+    if manifest.totals() != (tree.bytes, tree.files) {
+        return Err(StoreError::Unsound { object: tree.manifest, rule: "its files are not the totals that are pinned" });
+    }
+    Ok(manifest)
+}
+
+/// What a decoded closure adds up to.
+struct Plan {
+    /// Every chunk once, in content order.
+    order: Vec<ChunkRef>,
+    /// Every file's content once; the first layout found for an object counts.
+    layouts: Vec<Layout>,
+    /// For each tree: its platform and its layouts by number.
+    trees: Vec<(Option<String>, Vec<u32>)>,
+    /// Documents and manifests it was read from.
+    sources: Vec<ObjectId>,
+}
+
+impl Plan {
+    fn read(store: &dyn Store, releases: &[(ReleaseId, Arc<Release>)]) -> Result<Self, StoreError> {
+        let mut plan = Self { order: Vec::new(), layouts: Vec::new(), trees: Vec::new(), sources: Vec::new() };
+        let mut chunks: BTreeSet<ChunkId> = BTreeSet::new();
+        let mut objects: BTreeMap<ObjectId, u32> = BTreeMap::new();
+        let mut manifests: BTreeMap<ObjectId, Vec<u32>> = BTreeMap::new();
+        for (id, release) in releases {
+            plan.sources.push(id.object());
+            for (platform, tree) in trees(release) {
+                let platform = platform.map(str::to_owned);
+                if let Some(known) = manifests.get(&tree.manifest) {
+                    plan.trees.push((platform, known.clone()));
+                    continue;
+                }
+                let mut members = Vec::new();
+                for entry in manifest(store, tree)?.entries {
+                    let Node::File { object, size, .. } = entry.node else { continue };
+                    let number = plan.layouts.len() as u32;
+                    let number = *objects.entry(object).or_insert(number);
+                    if number as usize == plan.layouts.len() {
+                        let layout = Layout { object, size, chunks: entry.node.chunk_list() };
+                        layout.check()?;
+                        plan.order.extend(layout.chunks.iter().filter(|c| chunks.insert(c.id)));
+                        plan.layouts.push(layout);
+                    }
+                    members.push(number);
+                }
+                plan.sources.push(tree.manifest);
+                manifests.insert(tree.manifest, members.clone());
+                plan.trees.push((platform, members));
+            }
+        }
+        Ok(plan)
+    }
+    /// Layouts of the trees that a platform needs, each once.
+    fn wanted<'a>(&'a self, platform: &'a str) -> impl Iterator<Item = &'a Layout> + 'a {
+        let mut numbers = BTreeSet::new();
+        for (of, members) in &self.trees {
+            if fits(of.as_deref(), platform) {
+                numbers.extend(members.iter().copied());
+            }
+        }
+        numbers.into_iter().filter_map(|n| self.layouts.get(n as usize))
+    }
+}
+
+/// Decoded closures that were asked for lately. Content is addressed by hash, so one cache serves every store of a
+/// process (a simulation has thousands); whether *this* store has the sources is asked each time.
+static PLANS: Mutex<Vec<(ReleaseId, Arc<Plan>)>> = Mutex::new(Vec::new());
+/// Plans kept at most: the services of one device and what its peers ask about.
+const PLANS_KEPT: usize = 8;
+/// Chunks that kept plans may have together, about 72 bytes each; one larger plan is kept alone.
+const PLAN_CHUNKS: usize = 400_000;
+
+/// The plan of a closure whose documents are all here; None while a manifest is not.
+fn plan(store: &dyn Store, id: ReleaseId) -> Result<Option<Arc<Plan>>, StoreError> {
+    let known = {
+        let mut plans = PLANS.lock().unwrap_or_else(PoisonError::into_inner);
+        plans.iter().position(|(known, _)| *known == id).map(|at| {
+            let entry = plans.remove(at);
+            plans.insert(0, entry.clone());
+            entry.1
+        })
+    };
+    if let Some(plan) = known {
+        return Ok(plan.sources.iter().all(|s| store.has_object(*s)).then_some(plan));
+    }
+    let walk = walk(store, id, None)?;
+    if !walk.missing.is_empty() || manifest_layouts(&walk.here)?.iter().any(|l| !store.has_object(l.object)) {
+        return Ok(None);
+    }
+    let plan = Arc::new(Plan::read(store, &walk.here)?);
+    let mut plans = PLANS.lock().unwrap_or_else(PoisonError::into_inner);
+    plans.retain(|(known, _)| *known != id);
+    plans.insert(0, (id, plan.clone()));
+    let mut chunks = 0;
+    let kept = plans.iter().take(PLANS_KEPT).take_while(|(_, p)| {
+        chunks += p.order.len();
+        chunks <= PLAN_CHUNKS
+    });
+    let kept = kept.count().max(1);
+    plans.truncate(kept);
+    Ok(Some(plan))
+}
+
+fn manifest_layout(release: ReleaseId, tree: &TreeRef) -> Result<Layout, StoreError> {
+    let size = tree.manifest_bytes();
+    if size == 0 || size > Manifest::LIMIT as u64 {
+        return Err(broken(release, format!("tree {} has a manifest of {size} bytes", tree.manifest.short())));
+    }
+    let layout = Layout { object: tree.manifest, size, chunks: tree.chunks.clone() };
+    layout.check()?;
+    Ok(layout)
+}
+
+fn manifest_layouts(releases: &[(ReleaseId, Arc<Release>)]) -> Result<Vec<Layout>, StoreError> {
+    let mut seen = BTreeSet::new();
+    let mut layouts = Vec::new();
+    for (id, release) in releases {
+        for (_, tree) in trees(release) {
+            if seen.insert(tree.manifest) {
+                layouts.push(manifest_layout(*id, tree)?);
+            }
+        }
+    }
+    Ok(layouts)
+}
+
+fn document_layout(release: ReleaseRef) -> Layout {
+    let only = ChunkRef { id: release.id.object().into(), len: release.size };
+    Layout { object: release.id.object(), size: u64::from(release.size), chunks: vec![only] }
+}
+
+/// A want list over these layouts: each chunk once. A chunk counts as here when it is, or when no layout that is still
+/// to be assembled needs it.
+fn want(
+    store: &dyn Store,
+    stage: Stage,
+    order: Vec<ChunkRef>,
+    needed: impl Iterator<Item = Layout>,
+) -> Result<WantList, StoreError> {
+    let needed: Vec<Layout> = needed.collect();
+    // Announced before the survey: what an earlier life put there is found by it. Whole objects are announced as well,
+    // so that no sweep takes them from under the fetch.
+    store.expect(&needed)?;
+    let open = needed.iter().filter(|l| !store.has_object(l.object));
+    let needed: BTreeSet<ChunkId> = open.flat_map(|l| &l.chunks).map(|c| c.id).collect();
+    let (numbers, asked): (Vec<usize>, Vec<ChunkRef>) =
+        order.iter().enumerate().filter(|(_, c)| needed.contains(&c.id)).map(|(i, c)| (i, *c)).unzip();
+    let held = store.survey(&asked)?;
+    let mut have = Bitmap::full(order.len());
+    for (at, &number) in numbers.iter().enumerate() {
+        have.set(number, held.get(at));
+    }
+    Ok(WantList { stage, chunks: order, have })
+}
+
+fn unique(layouts: &[Layout]) -> Vec<ChunkRef> {
+    let mut seen = BTreeSet::new();
+    layouts.iter().flat_map(|l| &l.chunks).filter(|c| seen.insert(c.id)).copied().collect()
+}
+
+/// What the next stage of a fetch is about. The layouts of the stage are announced to the store, so that chunks can be
+/// put at once. When all of the wanted depth is here as whole objects, the last stage comes with every bit set.
+///
+/// # Errors
+/// Whatever in the closure is not what was pinned, or against a limit; and what the store says.
+pub fn expand(store: &dyn Store, release: ReleaseRef, depth: Depth, platform: &str) -> Result<WantList, StoreError> {
+    let walk = walk(store, release.id, Some(release.size))?;
+    let documents = walk.documents.iter().cloned();
+    if !walk.missing.is_empty() {
+        let layouts: Vec<Layout> = walk.missing.iter().map(|r| document_layout(*r)).collect();
+        return want(store, Stage::Releases, unique(&layouts), documents.chain(layouts));
+    }
+    let manifests = manifest_layouts(&walk.here)?;
+    if depth == Depth::Manifests || manifests.iter().any(|l| !store.has_object(l.object)) {
+        return want(store, Stage::Manifests, unique(&manifests), documents.chain(manifests));
+    }
+    let Some(plan) = plan(store, release.id)? else {
+        // Only a sweep between the lines above and here does this; the caller's next try sees it.
+        return Err(broken(release.id, "its manifests vanished while it was read"));
+    };
+    let content = plan.wanted(platform).cloned();
+    want(store, Stage::Content, plan.order.clone(), documents.chain(manifests).chain(content))
+}
+
+/// Makes whole objects of a stage's chunks, durably; what is whole already is left alone.
+///
+/// # Errors
+/// [`StoreError::Incomplete`] when chunks are missing, and what the store says.
+pub fn assemble(store: &dyn Store, release: ReleaseRef, stage: Stage, platform: &str) -> Result<(), StoreError> {
+    let walk = walk(store, release.id, Some(release.size))?;
+    let layouts: Vec<Layout> = match stage {
+        Stage::Releases => walk.missing.iter().map(|r| document_layout(*r)).collect(),
+        Stage::Manifests => manifest_layouts(&walk.here)?,
+        Stage::Content => match plan(store, release.id)? {
+            // Documents and manifests come along, because only now the fetch lets go of them.
+            Some(plan) => {
+                let manifests = manifest_layouts(&walk.here)?;
+                walk.documents.into_iter().chain(manifests).chain(plan.wanted(platform).cloned()).collect()
+            }
+            None => return Err(broken(release.id, "its manifests are not here yet")),
+        },
+    };
+    store.assemble(&layouts)
+}
+
+/// Every chunk of a closure's content once: artifacts of all platforms and the source of every release, depth first.
+/// Bitmaps of [`softservice_protocol::message::Message::Has`] number it. None while a document or manifest is missing.
+///
+/// # Errors
+/// Whatever in the closure is not what was pinned.
+pub fn content_order(store: &dyn Store, release: ReleaseId) -> Result<Option<Vec<ChunkRef>>, StoreError> {
+    Ok(plan(store, release)?.map(|p| p.order.clone()))
+}
+
+/// Which chunks of a closure's content order are here; None while its documents or manifests are not.
+///
+/// # Errors
+/// Whatever in the closure is not what was pinned.
+pub fn held(store: &dyn Store, release: ReleaseId) -> Result<Option<Bitmap>, StoreError> {
+    plan(store, release)?.map(|p| store.survey(&p.order)).transpose()
+}
+
+/// Every object that keeping this release means keeping, as far as its documents and manifests are here: the roots of
+/// a garbage collection.
+///
+/// # Errors
+/// A document or manifest that is here but is not what was pinned: nothing may be swept then.
+pub fn objects(store: &dyn Store, release: ReleaseId) -> Result<BTreeSet<ObjectId>, StoreError> {
+    let walk = walk(store, release, None)?;
+    let mut objects: BTreeSet<ObjectId> = walk.missing.iter().map(|r| r.id.object()).collect();
+    for (id, release) in &walk.here {
+        objects.insert(id.object());
+        for (_, tree) in trees(release) {
+            if !objects.insert(tree.manifest) || !store.has_object(tree.manifest) {
+                continue;
+            }
+            objects.extend(manifest(store, tree)?.entries.iter().filter_map(|e| match &e.node {
+                Node::File { object, .. } => Some(*object),
+                _ => None,
+            }));
+        }
+    }
+    Ok(objects)
+}

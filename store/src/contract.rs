@@ -1,0 +1,268 @@
+//! The contract that every store keeps, and the words it speaks. Invariant: nothing here knows how bytes are kept;
+//! `tests/contract.rs` runs one suite over every implementation.
+
+use softservice_protocol::{
+    bitmap::Bitmap,
+    chunk::{ChunkRef, Verified},
+    feed::Head,
+    id::{FeedId, ObjectId, ReleaseId},
+    io::Record,
+    limits,
+    tree::{Manifest, TreeRef},
+};
+use std::path::{Path, PathBuf};
+
+/// A whole object to be put together from chunks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layout {
+    /// The object.
+    pub object: ObjectId,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Its chunks in order; together `size` bytes.
+    pub chunks: Vec<ChunkRef>,
+}
+
+/// What an ingest made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ingested {
+    /// The tree, ready for a release.
+    pub tree: TreeRef,
+    /// Bytes read.
+    pub bytes: u64,
+    /// Of these, bytes that no chunk here had before.
+    pub new_bytes: u64,
+}
+
+/// Where one damaged thing stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    /// The file.
+    pub file: PathBuf,
+    /// The object, when it is one: what a repair refetches.
+    pub object: Option<ObjectId>,
+    /// What is wrong, for people.
+    pub what: String,
+}
+
+/// What `fsck` saw.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Findings {
+    /// Objects read and hashed.
+    pub objects: u64,
+    /// Bytes read.
+    pub bytes: u64,
+    /// What is wrong; damaged objects are set aside, so that nobody serves or links them.
+    pub damaged: Vec<Damage>,
+    /// Index entries that were wrong or missing and are right now.
+    pub reindexed: u64,
+}
+
+/// What `gc` did.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Swept {
+    /// Objects kept.
+    pub kept: u64,
+    /// Objects removed.
+    pub removed: u64,
+    /// Bytes freed.
+    pub freed: u64,
+}
+
+/// How a tree came into being.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Materialised {
+    /// Hard links made.
+    pub linked: u64,
+    /// Reflinks made.
+    pub cloned: u64,
+    /// Copies made.
+    pub copied: u64,
+    /// Bytes of the tree.
+    pub bytes: u64,
+}
+
+/// Called with bytes done so far; returns false to stop.
+pub type Progress<'a> = &'a (dyn Fn(u64) -> bool + Sync);
+
+/// The contract. Calls block; a node calls them from blocking threads. All are safe from many threads.
+pub trait Store: Send + Sync + std::fmt::Debug {
+    /// Appends a record; returns when it would survive a power cut. Records that carry a head also raise the mark.
+    fn keep(&self, record: &Record) -> Result<(), StoreError>;
+    /// All records, oldest first, as far as the log is whole.
+    fn records(&self) -> Result<Vec<Record>, StoreError>;
+    /// The highest head ever kept for this feed; outlives the index.
+    fn mark(&self, feed: FeedId) -> Result<Option<Head>, StoreError>;
+    /// Raises the mark, durably, before anything built on it is activated; never lowers it.
+    fn raise_mark(&self, feed: FeedId, head: Head) -> Result<(), StoreError>;
+
+    /// Which of these chunks are here, in whole or partial objects.
+    fn survey(&self, chunks: &[ChunkRef]) -> Result<Bitmap, StoreError>;
+    /// Chunks by id, hashed again before they are given out; a damaged or missing one is None.
+    fn read(&self, chunks: &[ChunkRef]) -> Result<Vec<Option<Vec<u8>>>, StoreError>;
+    /// Announces objects that chunks will be put into; repeating it is harmless, and after a restart it finds what an
+    /// earlier life had already put. A sweep spares them, the whole ones too, until they are assembled.
+    fn expect(&self, layouts: &[Layout]) -> Result<(), StoreError>;
+    /// Writes a chunk into every expected object that has it. Visible to `survey` and `read` at once; durable after
+    /// the next `assemble`, and every 8 MiB in between.
+    fn put(&self, chunk: &Verified) -> Result<(), StoreError>;
+    /// Completes expected objects: fills in chunks that are here from other objects, checks the whole hash, syncs and
+    /// makes them visible. All are durable on return.
+    ///
+    /// # Errors
+    /// [`StoreError::Incomplete`] names how many chunks are missing.
+    fn assemble(&self, layouts: &[Layout]) -> Result<(), StoreError>;
+
+    /// Adds one small object (a release document) durably.
+    fn add(&self, bytes: &[u8]) -> Result<ObjectId, StoreError>;
+    /// A whole object's bytes, checked. For release documents and manifests, up to `limit` bytes.
+    fn object(&self, id: ObjectId, limit: usize) -> Result<Vec<u8>, StoreError>;
+    /// Whether a whole object is here.
+    fn has_object(&self, id: ObjectId) -> bool;
+
+    /// Reads a directory in parallel into objects and a manifest, durably. `exclude` are glob patterns of paths below it.
+    fn ingest(&self, dir: &Path, exclude: &[String], progress: Progress<'_>) -> Result<Ingested, StoreError>;
+    /// Writes a tree as a directory that must not exist yet: hard links, reflinks or copies, in that order; built in a
+    /// staging directory beside it, which is synced and renamed. Never follows a link, never leaves the target.
+    fn materialise(&self, manifest: &Manifest, target: &Path) -> Result<Materialised, StoreError>;
+
+    /// Reads and hashes everything, rebuilds the index from the truth, sets damaged objects aside.
+    fn fsck(&self, progress: Progress<'_>) -> Result<Findings, StoreError>;
+    /// Removes every object that is not in `keep`, unless it is expected or younger than this run.
+    fn gc(&self, keep: &std::collections::BTreeSet<ObjectId>) -> Result<Swept, StoreError>;
+    /// Objects and bytes here.
+    fn totals(&self) -> Result<(u64, u64), StoreError>;
+}
+
+/// What goes wrong. Corruption is one of them, never a panic.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The disk said no.
+    #[error("{action} {path}: {source}", path = path.display())]
+    Io {
+        /// What was being done, "write", "rename" ...
+        action: &'static str,
+        /// To what.
+        path: PathBuf,
+        /// The system's words.
+        source: std::io::Error,
+    },
+    /// No space, or the reserve of free space would be touched.
+    #[error("no space left for {needed} bytes in {path}", path = path.display())]
+    Full {
+        /// Bytes wanted.
+        needed: u64,
+        /// Where.
+        path: PathBuf,
+    },
+    /// A stored thing is not what it was.
+    #[error("{path} is damaged: {what}", path = path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// The object, if it is one.
+        object: Option<ObjectId>,
+        /// How.
+        what: String,
+    },
+    /// Not here.
+    #[error("object {0} is not in this store")]
+    Missing(ObjectId),
+    /// Chunks are missing.
+    #[error("{missing} chunks are missing, {object} among the objects")]
+    Incomplete {
+        /// How many.
+        missing: usize,
+        /// One of the objects.
+        object: ObjectId,
+    },
+    /// The source directory holds something that a tree cannot say.
+    #[error("{path}: {rule}", path = path.display())]
+    Unfit {
+        /// What.
+        path: PathBuf,
+        /// Why.
+        rule: String,
+    },
+    /// The caller stopped it.
+    #[error("stopped")]
+    Stopped,
+    /// Another process has this store.
+    #[error("store {path} is in use by another process", path = path.display())]
+    Locked {
+        /// Which.
+        path: PathBuf,
+    },
+    /// Longer than its limit, or otherwise against the protocol.
+    #[error(transparent)]
+    Codec(#[from] softservice_protocol::codec::CodecError),
+    /// A layout cannot be kept.
+    #[error("layout of object {object}: {rule}")]
+    Unsound {
+        /// The object.
+        object: ObjectId,
+        /// The rule it breaks.
+        rule: &'static str,
+    },
+    /// A release, or something that it pins, is not what was pinned.
+    #[error("release {release}: {rule}")]
+    Closure {
+        /// The release.
+        release: ReleaseId,
+        /// The rule it breaks.
+        rule: String,
+    },
+    /// A manifest breaks a rule.
+    #[error(transparent)]
+    Tree(#[from] softservice_protocol::tree::TreeError),
+}
+
+impl StoreError {
+    /// A system error with what was being done to which path. A full disk gets its own kind, because a person can act.
+    pub(crate) fn io(action: &'static str, path: &Path, source: impl Into<std::io::Error>) -> Self {
+        let source = source.into();
+        let full = matches!(source.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded);
+        if full {
+            Self::Full { needed: 0, path: path.to_owned() }
+        } else {
+            Self::Io { action, path: path.to_owned(), source }
+        }
+    }
+}
+
+impl Layout {
+    /// Checks that chunks add up to the size, each of a length that a span can carry, and that an only chunk is the
+    /// object itself.
+    ///
+    /// # Errors
+    /// [`StoreError::Unsound`] with the first rule that is broken.
+    pub fn check(&self) -> Result<(), StoreError> {
+        let unsound = |rule| Err(StoreError::Unsound { object: self.object, rule });
+        if self.chunks.iter().any(|c| c.len == 0 || c.len as usize > limits::SPAN_BYTES) {
+            return unsound("a chunk is empty or longer than a span");
+        }
+        if self.chunks.iter().map(|c| u64::from(c.len)).sum::<u64>() != self.size {
+            return unsound("the chunks do not add up to the size");
+        }
+        match self.chunks.as_slice() {
+            [only] if only.id.0 != self.object.0 => unsound("the only chunk is not the object"),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// How `add` cuts: a document that fits one span is one chunk, whatever its length, so that it can be asked by its id.
+pub(crate) fn small(bytes: &[u8]) -> (ObjectId, Vec<ChunkRef>) {
+    if bytes.len() > limits::SPAN_BYTES {
+        return crate::cutter::cut_whole(bytes);
+    }
+    let object = ObjectId::of(bytes);
+    let only = ChunkRef { id: object.into(), len: bytes.len() as u32 };
+    (object, if bytes.is_empty() { Vec::new() } else { vec![only] })
+}
+
+/// An object is longer than its reader allows.
+pub(crate) fn too_long(size: u64, limit: usize) -> StoreError {
+    let size = usize::try_from(size).unwrap_or(usize::MAX);
+    StoreError::Codec(softservice_protocol::codec::CodecError::TooLong { what: "object", size, limit })
+}

@@ -1,0 +1,36 @@
+//! What records say about feeds. Invariant: a record that carries a head names exactly the place it was signed or
+//! reserved for, so that the mark it raises is never higher than what was really seen.
+
+use softservice_protocol::{
+    codec,
+    feed::{Entry, Head},
+    id::FeedId,
+    io::Record,
+    sign::Envelope,
+};
+use std::collections::BTreeMap;
+
+/// The feed and head that a record raises the mark to.
+pub(crate) fn head_of(record: &Record) -> Option<(FeedId, Head)> {
+    match record {
+        Record::Followed { publisher, floor: head, .. } | Record::Reserved { publisher, head } => {
+            Some((FeedId::main(*publisher), *head))
+        }
+        Record::Onboarded { publisher, envelope, .. } | Record::Entry { publisher, envelope } => {
+            // Whoever keeps a record verified it before; one that does not decode raises nothing.
+            let envelope: Envelope = codec::decode(envelope).ok()?;
+            let entry: Entry = envelope.open().ok()?;
+            Some((FeedId::main(*publisher), Head { at: entry.at, hash: envelope.digest() }))
+        }
+        _ => None,
+    }
+}
+
+/// Puts a head in where it is higher than what stands there; says whether it was.
+pub(crate) fn raise(marks: &mut BTreeMap<FeedId, Head>, feed: FeedId, head: Head) -> bool {
+    if marks.get(&feed).is_some_and(|old| old.at >= head.at) {
+        return false;
+    }
+    marks.insert(feed, head);
+    true
+}
