@@ -52,7 +52,7 @@ pub(crate) enum Verb {
         /// Folder to create; its name becomes the distro's name
         dir: PathBuf,
         /// What to start from
-        #[arg(long, value_name = "T", default_value = "web")]
+        #[arg(long, value_name = "T", default_value = "hello")]
         template: String,
     },
     /// Check a definition: file, line, what is wrong and what was meant
@@ -255,7 +255,8 @@ pub(crate) enum Verb {
     ServeStatic {
         /// The folder
         dir: PathBuf,
-        /// Where to listen
+        /// Where to listen: a port of 127.0.0.1, or IP:PORT
+        #[arg(value_name = "PORT|IP:PORT", value_parser = socket)]
         address: std::net::SocketAddr,
     },
 }
@@ -346,6 +347,13 @@ fn answer(text: &str) -> Result<(String, String), String> {
         return Err("the key before = is empty".into());
     }
     Ok((key.into(), value.into()))
+}
+
+fn socket(text: &str) -> Result<std::net::SocketAddr, String> {
+    match text.parse::<u16>() {
+        Ok(port) => Ok(std::net::SocketAddr::from(([127, 0, 0, 1], port))),
+        Err(_) => text.parse().map_err(|_| "expected a port or IP:PORT".into()),
+    }
 }
 
 /// Bytes a second: a number with an optional unit.

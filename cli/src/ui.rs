@@ -4,6 +4,7 @@
 use crate::{args::Global, error::CliError};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::Value;
+use softservice_protocol::text::Foreign;
 use std::{
     io::{self, BufRead as _, IsTerminal as _, Write as _},
     time::{Duration, Instant},
@@ -40,7 +41,7 @@ impl Ui {
     pub(crate) fn data(&mut self, text: impl AsRef<str>) {
         if !self.json {
             self.clear();
-            put(text.as_ref());
+            put(&seen(text.as_ref()));
         }
     }
     /// The document of a verb. Nothing without `--json`.
@@ -60,7 +61,7 @@ impl Ui {
         if !self.quiet {
             self.clear();
             // A closed stderr is no reason to stop working.
-            let _ = writeln!(io::stderr(), "{}", text.as_ref());
+            let _ = writeln!(io::stderr(), "{}", seen(text.as_ref()));
         }
     }
     /// What went wrong: the document with `--json`, and a line with the advice for people.
@@ -71,9 +72,9 @@ impl Ui {
             return;
         }
         let mut stderr = io::stderr();
-        let _ = writeln!(stderr, "error: {}", error.message);
+        let _ = writeln!(stderr, "error: {}", seen(&error.message));
         if let Some(hint) = &error.hint {
-            let _ = writeln!(stderr, "hint: {hint}");
+            let _ = writeln!(stderr, "hint: {}", seen(hint));
         }
     }
     /// Asks; anything but yes is no. Without a terminal there is nobody to ask: None.
@@ -160,6 +161,14 @@ fn put(text: &str) {
     }
 }
 
+/// Others wrote much of what is printed: nothing of it may move a cursor or hide. JSON needs no such care, it escapes.
+fn seen(text: &str) -> String {
+    text.split('\n')
+        .map(|line| line.split('\t').map(|cell| Foreign(cell).to_string()).collect::<Vec<_>>().join("\t"))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
 /// Bytes for people.
 pub(crate) fn size(bytes: u64) -> String {
     const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
@@ -206,6 +215,11 @@ mod tests {
         assert_eq!(size(1023), "1023 B");
         assert_eq!(size(1536), "1.5 KiB");
         assert_eq!(size(100 << 20), "100.0 MiB");
+    }
+
+    #[test]
+    fn foreign_text_cannot_move_the_cursor() {
+        assert_eq!(seen("a\tb\n\u{1b}[2Jc"), "a\tb\n\\u{1b}[2Jc");
     }
 
     #[test]

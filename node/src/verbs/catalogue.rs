@@ -28,13 +28,14 @@ pub(super) fn search(context: &Context, args: &Search) -> Result<Value, Failure>
     let names = Names::read(context)?;
     let wanted = args.text.as_deref().unwrap_or_default().to_lowercase();
     let mut rows = Vec::new();
-    for (publisher, known) in &context.handle.catalogue() {
+    let catalogue = context.handle.catalogue();
+    for (publisher, known) in &catalogue {
         let listings = &known.feed.snapshot.listings;
         let distros: BTreeSet<&str> = listings.iter().map(|l| l.distro.as_str()).collect();
         for distro in distros {
-            let Some(newest) = reference::newest(listings.iter().filter(|l| l.distro == distro)) else { continue };
+            let Some(newest) = reference::newest(&catalogue, *publisher, distro) else { continue };
             if distro.contains(&wanted) || newest.summary.to_lowercase().contains(&wanted) {
-                rows.push(describe(&names, *publisher, newest));
+                rows.push(describe(&names, *publisher, &newest));
             }
         }
     }

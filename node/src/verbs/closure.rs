@@ -1,16 +1,14 @@
-//! A release with everything that it includes, read from the store. Invariant: every document in a closure decoded from
-//! bytes that hash to its id; cycles cannot occur among hashes, size is bounded all the same.
+//! A release with everything that it includes, as verbs describe it. Invariant: every document in a closure decoded from
+//! bytes that hash to its id; the store reads it, see `softservice_store::closure`.
 
 use super::failure::{Failure, Kind};
 use crate::context::Context;
 use softservice_protocol::{
-    codec,
-    id::{ObjectId, ReleaseId},
-    limits,
+    id::ReleaseId,
     release::{Release, ReleaseRef},
-    tree::{Manifest, Node, TreeRef},
+    tree::TreeRef,
 };
-use softservice_store::{Store, StoreError};
+use softservice_store::Store;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -59,80 +57,8 @@ fn trees_of(release: &Release) -> impl Iterator<Item = &TreeRef> {
 /// When a document is missing or not what its id says.
 pub async fn load(context: &Context, release: ReleaseRef) -> Result<Closure, Failure> {
     let store = context.store.clone();
-    blocking(move || read(store.as_ref(), release.id)).await
-}
-
-/// Reads a closure; blocks.
-///
-/// # Errors
-/// As [`load`].
-pub fn read(store: &dyn Store, root: ReleaseId) -> Result<Closure, Failure> {
-    let mut releases = BTreeMap::new();
-    let mut open = vec![root];
-    while let Some(id) = open.pop() {
-        if releases.contains_key(&id) {
-            continue;
-        }
-        if releases.len() >= limits::CLOSURE {
-            return Err(Failure::failed(format!("release {root} includes more than {} others", limits::CLOSURE)));
-        }
-        let bytes = store.object(id.object(), limits::RELEASE_BYTES)?;
-        let release: Release = codec::decode(&bytes)
-            .map_err(|e| Failure::new(Kind::Damaged, format!("release {} cannot be read: {e}", id.short())))?;
-        open.extend(release.includes.iter().map(|i| i.release.id));
-        releases.insert(id, release);
-    }
-    Ok(Closure { root, releases })
-}
-
-/// A tree's manifest.
-///
-/// # Errors
-/// When it is missing, damaged, or breaks a rule of trees.
-pub fn manifest(store: &dyn Store, tree: &TreeRef) -> Result<Manifest, Failure> {
-    let bytes = store.object(tree.manifest, limits::MANIFEST_BYTES)?;
-    let damaged = |why: String| Failure::new(Kind::Damaged, format!("tree {} cannot be read: {why}", tree.manifest.short()));
-    let manifest: Manifest = codec::decode(&bytes).map_err(|e| damaged(e.to_string()))?;
-    manifest.check().map_err(|e| damaged(e.to_string()))?;
-    Ok(manifest)
-}
-
-/// Adds every object of what is here of a closure: documents, manifests, files. What is missing is passed over: a
-/// subscribed release of which only the document came is no reason to keep nothing of it.
-///
-/// # Errors
-/// When the store fails in another way than by not having something.
-pub fn objects(store: &dyn Store, root: ReleaseId, into: &mut BTreeSet<ObjectId>) -> Result<(), Failure> {
-    let mut open = vec![root];
-    let mut seen = BTreeSet::new();
-    while let Some(id) = open.pop() {
-        if !seen.insert(id) || seen.len() > limits::CLOSURE {
-            continue;
-        }
-        into.insert(id.object());
-        let Some(bytes) = present(store.object(id.object(), limits::RELEASE_BYTES))? else { continue };
-        let Ok(release) = codec::decode::<Release>(&bytes) else { continue };
-        open.extend(release.includes.iter().map(|i| i.release.id));
-        for tree in trees_of(&release) {
-            into.insert(tree.manifest);
-            let Some(bytes) = present(store.object(tree.manifest, limits::MANIFEST_BYTES))? else { continue };
-            let Ok(manifest) = codec::decode::<Manifest>(&bytes) else { continue };
-            into.extend(manifest.entries.iter().filter_map(|e| match &e.node {
-                Node::File { object, .. } => Some(*object),
-                _ => None,
-            }));
-        }
-    }
-    Ok(())
-}
-
-/// Damaged counts as missing here: `fsck` has set it aside, or will.
-fn present(read: Result<Vec<u8>, StoreError>) -> Result<Option<Vec<u8>>, Failure> {
-    match read {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(StoreError::Missing(_) | StoreError::Damaged { .. } | StoreError::Incomplete { .. }) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
+    let releases = blocking(move || Ok(softservice_store::closure::closure(store.as_ref(), release.id)?)).await?;
+    Ok(Closure { root: release.id, releases: releases.into_iter().collect() })
 }
 
 /// Runs something that blocks on a thread made for that.

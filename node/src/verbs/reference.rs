@@ -3,17 +3,15 @@
 
 use super::{failure::Failure, subscriptions};
 use crate::{context::Context, handle::Catalogue};
-use semver::Version;
 use softservice_protocol::{
     feed::Listing,
-    id::{PublisherId, ReleaseId},
+    id::PublisherId,
+    reference::{self, Reference, ReferenceError, ResolveError, Shelf},
     release::ReleaseRef,
 };
 
 /// How this home's own publisher is called; no petname may be this.
 pub const SELF: &str = "self";
-/// Fewest digits of a release id that are looked up.
-const PREFIX_DIGITS: usize = 8;
 
 /// A release that somebody known has published.
 #[derive(Debug, Clone)]
@@ -91,91 +89,45 @@ pub fn find(context: &Context, text: &str) -> Result<Found, Failure> {
 }
 
 fn find_in(catalogue: &Catalogue, names: &Names, text: &str) -> Result<Found, Failure> {
-    if let Some(found) = by_id(catalogue, names, text)? {
-        return Ok(found);
-    }
-    let (path, version) = match text.split_once('@') {
-        Some((path, version)) => (path, Some(version)),
-        None => (text, None),
-    };
-    let (publisher, distro) = match path.split_once('/') {
-        Some((publisher, distro)) => (Some(names.publisher(publisher)?), distro),
-        None => (None, path),
-    };
-    if distro.is_empty() {
-        return Err(Failure::usage(format!("{text:?} names no distro")).hint("write publisher/distro[@version]"));
-    }
-    let holders: Vec<PublisherId> = catalogue
+    let reference: Reference = text.parse().map_err(|e: ReferenceError| Failure::usage(e.to_string()))?;
+    resolve(catalogue, names, &reference)
+}
+
+/// The release that a reference means.
+///
+/// # Errors
+/// When it is none, more than one, or revoked.
+pub fn resolve(catalogue: &Catalogue, names: &Names, reference: &Reference) -> Result<Found, Failure> {
+    let called: Vec<(PublisherId, String)> = catalogue.keys().map(|id| (*id, names.of(*id))).collect();
+    let shelves: Vec<Shelf<'_>> = catalogue
         .iter()
-        .filter(|(id, _)| publisher.is_none_or(|wanted| wanted == **id))
-        .filter(|(_, known)| known.feed.snapshot.listings.iter().any(|l| l.distro == distro))
-        .map(|(id, _)| *id)
+        .zip(&called)
+        .map(|((id, known), (_, name))| (*id, Some(name.as_str()), &known.feed.snapshot))
         .collect();
-    match holders.as_slice() {
-        [] => Err(Failure::not_found(format!("no known publisher has a distro {distro:?}"))
-            .hint("`softservice search` lists what there is")),
-        [one] => choose(catalogue, *one, distro, version),
-        many => {
-            let choices: Vec<String> = many.iter().map(|id| format!("{}/{distro}", names.of(*id))).collect();
-            Err(Failure::usage(format!("{} publishers have a distro {distro:?}", many.len()))
-                .hint(format!("say which: {}", choices.join(" or "))))
+    match reference::resolve(reference, &shelves) {
+        Ok((publisher, listing)) => Ok(Found { publisher, listing }),
+        Err(error) => {
+            let message = error.to_string();
+            Err(match error {
+                ResolveError::NotFound { .. } if catalogue.is_empty() => {
+                    Failure::not_found(message).hint("nobody is followed yet: `softservice subscribe TICKET`")
+                }
+                ResolveError::NotFound { .. } => {
+                    Failure::not_found(message).hint("`softservice search` lists what there is")
+                }
+                ResolveError::Ambiguous { .. } => Failure::usage(message),
+                ResolveError::Revoked { .. } => Failure::refused(message)
+                    .hint("its publisher took it back; name the version to have it all the same"),
+            })
         }
     }
 }
 
-fn by_id(catalogue: &Catalogue, names: &Names, text: &str) -> Result<Option<Found>, Failure> {
-    let hex = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
-    if text.len() < PREFIX_DIGITS || text.len() > 64 || !text.chars().all(hex) {
-        return Ok(None);
-    }
-    let mut found: Vec<Found> = Vec::new();
-    for (publisher, known) in catalogue {
-        let hits = known.feed.snapshot.listings.iter().filter(|l| l.release.to_string().starts_with(text));
-        for listing in hits {
-            // Two publishers may list one release; that is still one release.
-            if found.iter().all(|f| f.listing.release != listing.release) {
-                found.push(Found { publisher: *publisher, listing: listing.clone() });
-            }
-        }
-    }
-    match found.len() {
-        0 | 1 => Ok(found.pop()),
-        n => {
-            let all: Vec<String> = found
-                .iter()
-                .map(|f| format!("{} ({}/{} {})", short(f.listing.release), names.of(f.publisher), f.listing.distro, f.listing.version))
-                .collect();
-            Err(Failure::usage(format!("{n} releases begin with {text}")).hint(all.join(", ")))
-        }
-    }
-}
-
-fn short(release: ReleaseId) -> String {
-    release.to_string().chars().take(16).collect()
-}
-
-fn choose(catalogue: &Catalogue, publisher: PublisherId, distro: &str, version: Option<&str>) -> Result<Found, Failure> {
-    let listings = catalogue.get(&publisher).map(|k| k.feed.snapshot.listings.as_slice()).unwrap_or_default();
-    let of_distro = listings.iter().filter(|l| l.distro == distro);
-    let chosen = match version {
-        Some(version) => of_distro.filter(|l| l.version == version).max_by_key(|l| l.revision),
-        None => newest(of_distro),
-    };
-    match chosen {
-        Some(listing) => Ok(Found { publisher, listing: listing.clone() }),
-        None => {
-            let have: Vec<&str> =
-                listings.iter().filter(|l| l.distro == distro).map(|l| l.version.as_str()).collect();
-            let what = version.map_or_else(|| "release that is not revoked".into(), |v| format!("version {v}"));
-            Err(Failure::not_found(format!("{distro} has no {what}")).hint(format!("published: {}", have.join(", "))))
-        }
-    }
-}
-
-/// The newest listing that is not revoked: of channel `stable` when there is one there, else of any channel.
-pub fn newest<'a>(listings: impl Iterator<Item = &'a Listing>) -> Option<&'a Listing> {
-    let order = |l: &Listing| (l.channel == "stable", Version::parse(&l.version).ok(), l.revision);
-    listings.filter(|l| l.revoked.is_none()).max_by_key(|l| order(l))
+/// The newest release of a distro of this publisher that is not revoked.
+pub fn newest(catalogue: &Catalogue, publisher: PublisherId, distro: &str) -> Option<Listing> {
+    let known = catalogue.get(&publisher)?;
+    let wanted = Reference::Distro { publisher: None, distro: distro.into(), version: None };
+    reference::resolve(&wanted, &[(publisher, None, &known.feed.snapshot)]).ok().map(|(_, listing)| listing)
 }
 
 #[cfg(test)]
@@ -185,7 +137,7 @@ mod tests {
     use crate::verbs::failure::Kind;
     use softservice_protocol::{
         feed::{FeedState, Freshness, Head, Snapshot},
-        id::Digest,
+        id::{Digest, ReleaseId},
     };
 
     fn listing(distro: &str, version: &str, id: u8) -> Listing {
@@ -233,8 +185,7 @@ mod tests {
         let (catalogue, names) = world();
         let failure = find_in(&catalogue, &names, "shelf").unwrap_err();
         assert_eq!(failure.kind, Kind::Usage);
-        let hint = failure.hint.unwrap();
-        assert!(hint.contains("alice/shelf") && hint.contains("self/shelf"), "{hint}");
+        assert!(failure.message.contains("alice/shelf") && failure.message.contains("self/shelf"), "{failure}");
     }
 
     #[test]
@@ -242,6 +193,7 @@ mod tests {
         let (catalogue, names) = world();
         assert_eq!(find_in(&catalogue, &names, "a3a3a3a3").unwrap().listing.distro, "book");
         assert_eq!(find_in(&catalogue, &names, "a3a3a3a").unwrap_err().kind, Kind::NotFound);
+        assert_eq!(find_in(&catalogue, &names, "alice/book@newest").unwrap_err().kind, Kind::Usage);
         assert_eq!(find_in(&catalogue, &names, "carol/book").unwrap_err().kind, Kind::NotFound);
         assert_eq!(find_in(&catalogue, &names, "alice/book@9.9.9").unwrap_err().kind, Kind::NotFound);
         assert_eq!(find_in(&catalogue, &names, "alice/").unwrap_err().kind, Kind::Usage);

@@ -153,14 +153,11 @@ pub(super) async fn subscribe(context: &Context, args: Subscribe, talk: &Talk) -
         subscription
     };
     talk.note(format!("asking {} for the publisher's feed", where_from(&ticket))).await;
-    let known = context.handle.follow(ticket).await?;
-    let described = describe(&subscription, Some(&known));
-    if known.root_version == 0 {
-        return Err(Failure::new(Kind::NoPeer, "none of the ticket's peers answered; the subscription is kept and goes on")
-            .hint("is the publisher, or anybody who follows it, running and reachable? `softservice peers` shows who is")
-            .with(described));
+    match context.handle.follow(ticket).await {
+        Ok(known) => Ok(describe(&subscription, Some(&known))),
+        // It is followed all the same, and what comes later is taken: the subscription stays.
+        Err(error) => Err(Failure::from(error).with(describe(&subscription, None))),
     }
-    Ok(described)
 }
 
 fn where_from(ticket: &Ticket) -> String {

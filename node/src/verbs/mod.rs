@@ -1,0 +1,76 @@
+//! What can be asked of a node: one function for each verb, from arguments to a document. The local API and through it
+//! the command line end here. Invariant: a verb answers with one document or one typed failure; dropping its future
+//! abandons what only it waits for, and nothing that was acknowledged.
+
+mod auto;
+mod care;
+mod catalogue;
+pub mod check;
+mod closure;
+pub mod failure;
+mod fetch;
+mod improve;
+mod instances;
+mod lock;
+mod permissions;
+mod pins;
+mod publish;
+mod reference;
+mod source;
+mod status;
+mod subscriptions;
+mod trial;
+
+pub use auto::follow as follow_policies;
+
+use crate::{api::talk::Talk, context::Context};
+use failure::Failure;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+/// Runs a verb.
+///
+/// # Errors
+/// See [`failure::Kind`]; an unknown verb or argument is a usage error.
+pub async fn run(context: &Context, verb: &str, arguments: Value, talk: &Talk) -> Result<Value, Failure> {
+    match verb {
+        "status" => status::status(context).await,
+        "peers" => status::peers(context).await,
+        "stop" => Ok(status::stop(context)),
+        "publisher" => status::publisher(context).await,
+        "ticket" => status::ticket(context, parse(arguments)?).await,
+        "check" => check::verb(parse(arguments)?).await,
+        "publish" => publish::publish(context, parse(arguments)?, talk).await,
+        "test" => trial::test(context, parse(arguments)?, talk).await,
+        "subscribe" => subscriptions::subscribe(context, parse(arguments)?, talk).await,
+        "unsubscribe" => subscriptions::unsubscribe(context, parse(arguments)?).await,
+        "subscriptions" => subscriptions::list(context),
+        "search" => catalogue::search(context, &parse(arguments)?),
+        "show" => catalogue::show(context, &parse(arguments)?, talk).await,
+        "lineage" => catalogue::lineage(context, &parse(arguments)?, talk).await,
+        "improve" => improve::improve(context, parse(arguments)?, talk).await,
+        "fetch" => fetch::fetch(context, &parse(arguments)?, talk).await,
+        "pin" => pins::pin(context, &parse(arguments)?).await,
+        "unpin" => pins::unpin(context, &parse(arguments)?).await,
+        "gc" => care::gc(context).await,
+        "fsck" => care::fsck(context, &parse(arguments)?, talk).await,
+        "plan" => instances::plan(context, parse(arguments)?, talk).await,
+        "plan_update" => instances::plan_update(context, parse(arguments)?, talk).await,
+        "up" => instances::up(context, parse(arguments)?, talk).await,
+        "update" => instances::update(context, parse(arguments)?, talk).await,
+        "rollback" => instances::rollback(context, parse(arguments)?, talk).await,
+        "hold" => instances::hold(context, parse(arguments)?, true).await,
+        "unhold" => instances::hold(context, parse(arguments)?, false).await,
+        "down" => instances::down(context, parse(arguments)?).await,
+        "start" => instances::start(context, parse(arguments)?).await,
+        "remove" => instances::remove(context, parse(arguments)?).await,
+        "generations" => instances::generations(context, parse(arguments)?).await,
+        "ps" => instances::ps(context, parse(arguments)?).await,
+        "logs" => instances::logs(context, parse(arguments)?, talk).await,
+        other => Err(Failure::usage(format!("no verb {other:?}")).hint("docs/api.md lists them")),
+    }
+}
+
+fn parse<T: DeserializeOwned>(arguments: Value) -> Result<T, Failure> {
+    serde_json::from_value(arguments).map_err(|e| Failure::usage(format!("arguments: {e}")))
+}
