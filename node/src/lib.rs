@@ -1,4 +1,14 @@
 //! Everything that waits, blocks or forks: the driver of the core, libp2p, the disk, the device, the local API.
+//!
+//! Invariant: one home is one node; what a node has acknowledged is on its disk.
 
+mod clock;
+pub mod config;
+pub mod context;
 pub mod device;
 pub mod handle;
+mod home;
+pub mod identity;
+mod net;
+pub mod publisher;
+pub mod shutdown;
