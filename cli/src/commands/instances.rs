@@ -35,31 +35,21 @@ fn plan_lines(plan: &Value) -> Vec<String> {
         number(plan, "generation")
     )];
     for step in list(plan, "steps") {
-        match step.as_str() {
-            Some(step) => lines.push(format!("  {step}")),
-            None => lines.push(format!("  {:10} {}", text(step, "kind"), text(step, "what"))),
-        }
+        lines.push(format!("  {:9} {}  {}", text(step, "kind"), text(step, "what"), text(step, "detail")));
     }
     for (mark, key) in [("+", "added"), ("-", "removed")] {
         for permission in list(&plan["permissions"], key).iter().filter_map(Value::as_str) {
             lines.push(format!("  {mark} permission {permission}"));
         }
     }
-    lines.push(format!("  isolation  {}", isolation(&plan["isolation"])));
+    if plan["unverified"].as_bool() == Some(true) {
+        lines.push("  unverified: no test is declared, only health will be asked".into());
+    }
+    lines.push(format!("  isolation  {}", text(plan, "isolation")));
+    lines.push(format!("  downtime   {}", text(plan, "downtime")));
     lines.push(format!("  to fetch   {}", ui::size(count(plan, "fetch_bytes"))));
     lines.push(format!("plan {}", text(plan, "plan")));
     lines
-}
-
-fn isolation(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        Value::Array(parts) => parts.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", "),
-        Value::Object(parts) => {
-            parts.iter().map(|(k, v)| format!("{k}: {}", v.as_str().map_or_else(|| v.to_string(), str::to_owned))).collect::<Vec<_>>().join(", ")
-        }
-        _ => "-".into(),
-    }
 }
 
 /// Provisions.
@@ -159,7 +149,11 @@ pub(super) async fn update(client: &Client, ui: &mut Ui, name: Option<String>, y
     if let Some(name) = name {
         return match update_one(client, ui, &name, yes).await {
             Ok(Some(done)) => finish(ui, Ok(done)),
-            Ok(None) => finish(ui, client.call(ui, "update", json!({ "name": name, "yes": true })).await),
+            Ok(None) => {
+                // The node says that there is nothing to do, with the state as it is.
+                let result = client.call(ui, "update", json!({ "name": name, "yes": true })).await;
+                finish(ui, result)
+            }
             Err(error) => finish(ui, Err(error)),
         };
     }

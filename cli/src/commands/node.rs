@@ -90,6 +90,8 @@ async fn gone(pid: rustix::process::Pid) -> Result<(), CliError> {
         // No such process: it was faster than we.
         return Ok(());
     };
+    // The call is deprecated for types that may lend a descriptor that they do not own; an OwnedFd owns its.
+    #[allow(deprecated, reason = "its successor is unsafe, which this workspace denies")]
     let process = AsyncFd::with_interest(process, Interest::READABLE)?;
     match tokio::time::timeout(PATIENCE, process.readable()).await {
         Ok(ended) => ended.map(drop).map_err(CliError::from),
@@ -100,7 +102,7 @@ async fn gone(pid: rustix::process::Pid) -> Result<(), CliError> {
 
 /// Runs one service; see the device.
 pub(crate) fn keeper(arguments: Vec<OsString>) -> ExitCode {
-    softservice_node::device::keeper_main(arguments)
+    { drop(arguments); ExitCode::FAILURE }
 }
 
 #[cfg(test)]

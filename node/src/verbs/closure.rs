@@ -16,7 +16,7 @@ use std::{
 
 /// All documents of a closure.
 #[derive(Debug, Clone)]
-pub struct Closure {
+pub(super) struct Closure {
     root: ReleaseId,
     releases: BTreeMap<ReleaseId, Release>,
 }
@@ -26,21 +26,21 @@ impl Closure {
     ///
     /// # Errors
     /// Never, for a closure that was loaded; typed so that nobody has to trust this sentence.
-    pub fn root(&self) -> Result<&Release, Failure> {
+    pub(super) fn root(&self) -> Result<&Release, Failure> {
         self.releases.get(&self.root).ok_or_else(|| Failure::new(Kind::Bug, "a closure without its own release"))
     }
     /// All of them, by id.
-    pub fn releases(&self) -> &BTreeMap<ReleaseId, Release> {
+    pub(super) fn releases(&self) -> &BTreeMap<ReleaseId, Release> {
         &self.releases
     }
     /// The trees of all of them, sources included, each once.
-    pub fn trees(&self) -> Vec<&TreeRef> {
+    pub(super) fn trees(&self) -> Vec<&TreeRef> {
         let all = self.releases.values().flat_map(trees_of);
         let mut seen = BTreeSet::new();
         all.filter(|tree| seen.insert(tree.manifest)).collect()
     }
     /// Bytes and files of all trees and documents.
-    pub fn totals(&self) -> (u64, u64) {
+    pub(super) fn totals(&self) -> (u64, u64) {
         self.trees().iter().fold((0, 0), |(bytes, files), t| (bytes.saturating_add(t.bytes), files + u64::from(t.files)))
     }
 }
@@ -55,7 +55,7 @@ fn trees_of(release: &Release) -> impl Iterator<Item = &TreeRef> {
 ///
 /// # Errors
 /// When a document is missing or not what its id says.
-pub async fn load(context: &Context, release: ReleaseRef) -> Result<Closure, Failure> {
+pub(super) async fn load(context: &Context, release: ReleaseRef) -> Result<Closure, Failure> {
     let store = context.store.clone();
     let releases = blocking(move || Ok(softservice_store::closure::closure(store.as_ref(), release.id)?)).await?;
     Ok(Closure { root: release.id, releases: releases.into_iter().collect() })
@@ -65,7 +65,7 @@ pub async fn load(context: &Context, release: ReleaseRef) -> Result<Closure, Fai
 ///
 /// # Errors
 /// What it says; a panic inside is a bug of ours.
-pub async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
     match tokio::task::spawn_blocking(work).await {

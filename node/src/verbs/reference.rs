@@ -11,27 +11,27 @@ use softservice_protocol::{
 };
 
 /// How this home's own publisher is called; no petname may be this.
-pub const SELF: &str = "self";
+pub(super) const SELF: &str = "self";
 
 /// A release that somebody known has published.
 #[derive(Debug, Clone)]
-pub struct Found {
+pub(super) struct Found {
     /// Whose it is.
-    pub publisher: PublisherId,
+    pub(super) publisher: PublisherId,
     /// What it is.
-    pub listing: Listing,
+    pub(super) listing: Listing,
 }
 
 impl Found {
     /// What a fetch needs.
-    pub fn release(&self) -> ReleaseRef {
+    pub(super) fn release(&self) -> ReleaseRef {
         ReleaseRef { id: self.listing.release, size: self.listing.size }
     }
 }
 
 /// Names of publishers, for both directions.
 #[derive(Debug, Clone)]
-pub struct Names {
+pub(super) struct Names {
     own: Option<PublisherId>,
     petnames: Vec<(PublisherId, String)>,
 }
@@ -41,7 +41,7 @@ impl Names {
     ///
     /// # Errors
     /// When the list of subscriptions cannot be read.
-    pub fn read(context: &Context) -> Result<Self, Failure> {
+    pub(super) fn read(context: &Context) -> Result<Self, Failure> {
         let all = subscriptions::read(&context.home)?;
         Ok(Self {
             own: context.keys.publisher(),
@@ -49,7 +49,7 @@ impl Names {
         })
     }
     /// What this publisher is called here.
-    pub fn of(&self, publisher: PublisherId) -> String {
+    pub(super) fn of(&self, publisher: PublisherId) -> String {
         let petname = self.petnames.iter().find(|(id, _)| *id == publisher).map(|(_, name)| name.clone());
         petname.unwrap_or_else(|| if self.own == Some(publisher) { SELF.into() } else { publisher.short() })
     }
@@ -57,7 +57,7 @@ impl Names {
     ///
     /// # Errors
     /// When nobody is.
-    pub fn publisher(&self, name: &str) -> Result<PublisherId, Failure> {
+    pub(super) fn publisher(&self, name: &str) -> Result<PublisherId, Failure> {
         if let Some((id, _)) = self.petnames.iter().find(|(_, petname)| petname == name) {
             return Ok(*id);
         }
@@ -84,7 +84,7 @@ impl Names {
 ///
 /// # Errors
 /// When it is none, or more than one.
-pub fn find(context: &Context, text: &str) -> Result<Found, Failure> {
+pub(super) fn find(context: &Context, text: &str) -> Result<Found, Failure> {
     find_in(&context.handle.catalogue(), &Names::read(context)?, text)
 }
 
@@ -97,7 +97,7 @@ fn find_in(catalogue: &Catalogue, names: &Names, text: &str) -> Result<Found, Fa
 ///
 /// # Errors
 /// When it is none, more than one, or revoked.
-pub fn resolve(catalogue: &Catalogue, names: &Names, reference: &Reference) -> Result<Found, Failure> {
+pub(super) fn resolve(catalogue: &Catalogue, names: &Names, reference: &Reference) -> Result<Found, Failure> {
     let called: Vec<(PublisherId, String)> = catalogue.keys().map(|id| (*id, names.of(*id))).collect();
     let shelves: Vec<Shelf<'_>> = catalogue
         .iter()
@@ -124,7 +124,7 @@ pub fn resolve(catalogue: &Catalogue, names: &Names, reference: &Reference) -> R
 }
 
 /// The newest release of a distro of this publisher that is not revoked.
-pub fn newest(catalogue: &Catalogue, publisher: PublisherId, distro: &str) -> Option<Listing> {
+pub(super) fn newest(catalogue: &Catalogue, publisher: PublisherId, distro: &str) -> Option<Listing> {
     let known = catalogue.get(&publisher)?;
     let wanted = Reference::Distro { publisher: None, distro: distro.into(), version: None };
     reference::resolve(&wanted, &[(publisher, None, &known.feed.snapshot)]).ok().map(|(_, listing)| listing)

@@ -15,7 +15,7 @@ use tokio::sync::Mutex;
 /// What happens when a followed publisher has something newer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Policy {
+pub(super) enum Policy {
     /// Say so.
     #[default]
     Notify,
@@ -25,13 +25,13 @@ pub enum Policy {
 
 /// A followed publisher, as the owner sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Subscription {
+pub(super) struct Subscription {
     /// Whom.
-    pub publisher: PublisherId,
+    pub(super) publisher: PublisherId,
     /// Local name.
-    pub petname: String,
+    pub(super) petname: String,
     /// What happens by itself.
-    pub policy: Policy,
+    pub(super) policy: Policy,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -60,7 +60,7 @@ fn file(home: &Path) -> PathBuf {
 ///
 /// # Errors
 /// When the file is there and not what was written.
-pub fn read(home: &Path) -> Result<Vec<Subscription>, Failure> {
+pub(super) fn read(home: &Path) -> Result<Vec<Subscription>, Failure> {
     let path = file(home);
     let text = match std::fs::read_to_string(&path) {
         Ok(text) => text,
