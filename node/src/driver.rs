@@ -247,7 +247,7 @@ impl Driver {
             }
             Output::Topic { publisher, join } => self.order(Order::Topic { publisher, join }),
             Output::Gossip { publisher, bytes } => self.order(Order::Gossip { publisher, bytes }),
-            Output::Judge { peer, gossip, verdict } => self.order(Order::Judge { peer, gossip, verdict }),
+            Output::Judge { peer: _, gossip, verdict } => self.order(Order::Judge { gossip, verdict }),
             Output::Keep { token, record } => self.parts.disk.keep.push((token, record)),
             Output::Sign { token, kind, publisher, feed, payload } => {
                 let signatures = self.parts.keys.sign(kind, publisher, feed, &payload);

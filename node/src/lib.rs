@@ -7,6 +7,7 @@ mod clock;
 pub mod config;
 pub mod context;
 pub mod device;
+mod disk;
 pub mod handle;
 mod home;
 pub mod identity;
@@ -14,13 +15,8 @@ mod net;
 pub mod publisher;
 pub mod shutdown;
 pub mod verbs;
-// TEMP shim
-/// x
-#[derive(Debug)] pub struct Node(context::Context);
-/// x
-#[derive(Debug, thiserror::Error)] #[error("x")] pub struct StartError;
-/// x
-pub async fn start(_c: config::Config) -> Result<Node, StartError> { Err(StartError) }
-impl Node { /// x
- pub fn context(&self) -> &context::Context { &self.0 } /// x
- pub async fn stop(self) {} }
+
+pub use config::Config;
+pub use context::Context;
+pub use home::HomeError;
+pub use net::NetError;

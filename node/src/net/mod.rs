@@ -31,7 +31,7 @@ pub(crate) enum Order {
     Disconnect { peer: Peer, ban_until: Option<Time>, why: String },
     Topic { publisher: PublisherId, join: bool },
     Gossip { publisher: PublisherId, bytes: Vec<u8> },
-    Judge { peer: Peer, gossip: u64, verdict: Verdict },
+    Judge { gossip: u64, verdict: Verdict },
 }
 
 impl Order {

@@ -215,7 +215,7 @@ impl Worker {
                     tracing::debug!(%publisher, "not gossiped: {e}");
                 }
             }
-            Order::Judge { peer: _, gossip, verdict } => {
+            Order::Judge { gossip, verdict } => {
                 if let Some((id, from)) = self.unjudged.take(gossip) {
                     let gossip = &mut self.swarm.behaviour_mut().gossip;
                     gossip.report_message_validation_result(&id, &from, gossip::acceptance(verdict));

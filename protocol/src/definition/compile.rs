@@ -69,7 +69,9 @@ pub fn compile(definition: &Definition, materials: &Materials<'_>) -> Result<Rel
     if faults.is_empty() {
         return Ok(release);
     }
-    Err(faults.into_iter().map(|f| definition.problem(f)).collect())
+    let mut problems: Vec<Problem> = faults.into_iter().map(|f| definition.problem(f)).collect();
+    problems.sort_by_key(|p| (p.line, p.column));
+    Err(problems)
 }
 
 /// An include as the lock pins it.
