@@ -2,14 +2,18 @@
 //! process ends; both kinds are spoken to through the same socket, so that there is one code path.
 
 use crate::{client::Client, error::CliError};
-use softservice_node::{Node, api, config::Config, verbs::failure::Kind};
+use softservice_node::{
+    Config, HomeError, StartError, api::{self, ServeError, Served},
+    verbs::failure::Kind,
+};
+use softservice_store::StoreError;
 use std::path::{Path, PathBuf};
 
 /// A node for the time of a verb.
 #[derive(Debug)]
 pub(crate) struct Session {
     client: Client,
-    own: Option<Node>,
+    own: Option<Served>,
 }
 
 impl Session {
@@ -47,11 +51,18 @@ pub(crate) fn keeper_command() -> Result<Vec<String>, CliError> {
 }
 
 /// Starts a node, with errors as people are told them.
-pub(crate) async fn start(config: Config) -> Result<Node, CliError> {
+pub(crate) async fn start(config: Config) -> Result<Served, CliError> {
     let home = config.home.clone();
-    softservice_node::start(config).await.map_err(|e| starting(&home, &e))
+    Served::start(config).await.map_err(|e| starting(&home, &e))
 }
 
-fn starting(home: &Path, error: &softservice_node::StartError) -> CliError {
-    CliError::new(Kind::NoNode, format!("no node could be started in {}: {error}", home.display()))
+fn starting(home: &Path, error: &ServeError) -> CliError {
+    let text = format!("no node could be started in {}: {error}", home.display());
+    match error {
+        ServeError::Start(StartError::Home(HomeError::InUse(_))) => CliError::new(Kind::NoNode, text)
+            .hint("another process holds this home and does not answer: is it starting or stopping?"),
+        ServeError::Start(StartError::SwarmKey(_) | StartError::PeerAddress { .. }) => CliError::new(Kind::Usage, error.to_string()),
+        ServeError::Start(StartError::Store(StoreError::Damaged { .. })) => CliError::new(Kind::Damaged, text),
+        _ => CliError::new(Kind::NoNode, text),
+    }
 }

@@ -4,9 +4,11 @@
 //!
 //! A TCP port was refused: any web page and any user of the machine could reach it.
 
+mod served;
 mod socket;
 pub mod talk;
 
+pub use served::{ServeError, Served};
 pub use socket::{connect, is_alive};
 
 use crate::{
