@@ -3,7 +3,11 @@
 
 use libfuzzer_sys::fuzz_target;
 use softservice_fuzz::one_spelling;
-use softservice_protocol::{feed::FeedState, root::{TrustedRoot, publisher_of}, sign::Envelope};
+use softservice_protocol::{
+    feed::FeedState,
+    root::{TrustedRoot, publisher_of},
+    sign::Envelope,
+};
 
 fuzz_target!(|bytes: &[u8]| {
     let Some(envelope) = one_spelling::<Envelope>(bytes) else { return };

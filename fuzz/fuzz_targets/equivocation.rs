@@ -3,7 +3,10 @@
 
 use libfuzzer_sys::fuzz_target;
 use softservice_fuzz::one_spelling;
-use softservice_protocol::{feed::Equivocation, root::{TrustedRoot, publisher_of}};
+use softservice_protocol::{
+    feed::Equivocation,
+    root::{TrustedRoot, publisher_of},
+};
 
 fuzz_target!(|bytes: &[u8]| {
     let Some(proof) = one_spelling::<Equivocation>(bytes) else { return };

@@ -3,7 +3,10 @@
 
 use libfuzzer_sys::fuzz_target;
 use softservice_fuzz::one_spelling;
-use softservice_protocol::{path::check_path, tree::{Manifest, Node}};
+use softservice_protocol::{
+    path::check_path,
+    tree::{Manifest, Node},
+};
 
 fuzz_target!(|bytes: &[u8]| {
     let Some(manifest) = one_spelling::<Manifest>(bytes) else { return };

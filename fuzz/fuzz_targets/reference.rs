@@ -2,7 +2,11 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use softservice_protocol::{name::check, reference::Reference, text::{Foreign, is_plain}};
+use softservice_protocol::{
+    name::check,
+    reference::Reference,
+    text::{Foreign, is_plain},
+};
 
 fuzz_target!(|text: &str| {
     if let Ok(reference) = text.parse::<Reference>() {

@@ -3,7 +3,10 @@
 
 use libfuzzer_sys::fuzz_target;
 use softservice_fuzz::one_spelling;
-use softservice_protocol::{limits, message::{SpanAnswer, SpanRequest}};
+use softservice_protocol::{
+    limits,
+    message::{SpanAnswer, SpanRequest},
+};
 
 fuzz_target!(|bytes: &[u8]| {
     if let Some(request) = one_spelling::<SpanRequest>(bytes)
