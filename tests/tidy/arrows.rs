@@ -21,7 +21,7 @@ fn arrows_between_crates_point_down() {
     expect("protocol", &[]);
     expect("store", &["protocol"]);
     expect("node", &["protocol", "store"]);
-    expect("cli", &["protocol", "node"]);
+    expect("cli", &["protocol", "store", "node"]);
     expect("simulations", &["protocol", "store"]);
 }
 
