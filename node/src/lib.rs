@@ -20,4 +20,4 @@ pub use config::Config;
 pub use context::Context;
 pub use home::HomeError;
 pub use net::NetError;
-pub use start::{Node, StartError, start_on};
+pub use start::{Node, StartError, start, start_on};

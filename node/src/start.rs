@@ -98,6 +98,18 @@ pub struct Node {
     _home: Home,
 }
 
+/// Starts a node in its home, over the store in `home/store`.
+///
+/// # Errors
+/// Every part that cannot begin, by name.
+pub async fn start(config: Config) -> Result<Node, StartError> {
+    let (config, home) = admit(config)?;
+    let path = config.home.join("store");
+    let opened = tokio::task::spawn_blocking(move || softservice_store::open(&path)).await;
+    let store = opened.map_err(|e| StartError::CutOff(e.to_string()))??;
+    run(config, home, Arc::new(store)).await
+}
+
 /// Starts a node in its home, over a store that is open already.
 ///
 /// # Errors

@@ -3,9 +3,10 @@
 mod village;
 
 use softservice_protocol::io::Depth;
+use softservice_node::start;
 use softservice_store::MemoryStore;
 use std::sync::Arc;
-use village::{equal_to, folder, settle, settle_on, soon};
+use village::{compile, equal_to, folder, quiet, settle, settle_on, soon};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bob_follows_by_ticket_and_hears_of_the_next_release() {
@@ -94,6 +95,31 @@ async fn own_feed_and_followed_feed_survive_restarts() {
     bob.learns("the newer head", |all| all.get(&publisher).is_some_and(|k| k.feed.head == newer)).await;
     bob.fetch(release).await.unwrap();
     equal_to(&*bob.store, release, shelf.path());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn erin_keeps_what_she_fetched_on_her_disk() {
+    let (alice, home) = (settle().await, tempfile::tempdir().unwrap());
+    let publisher = alice.own().await;
+    let shelf = folder("shelf", 12, 300_000);
+    let (release, head) = alice.publish(publisher, "1.0.0", shelf.path()).await;
+    let config = quiet(home.path(), "/ip4/127.0.0.1/tcp/0");
+
+    let erin = start(config.clone()).await.unwrap();
+    soon("the publisher", erin.handle().follow(alice.ticket(publisher))).await.unwrap();
+    let figures = soon("a fetch", erin.handle().fetch(release, Depth::Content, None)).await.unwrap();
+    assert!(figures.new_bytes > 3_600_000, "{figures:?}");
+    soon("erin's end", erin.stop()).await;
+
+    let erin = start(config).await.unwrap();
+    assert_eq!(erin.handle().catalogue().remove(&publisher).map(|k| k.feed.head), Some(head));
+    equal_to(&*erin.store(), release, shelf.path());
+    // A release of her own goes into the same store, and out of it again.
+    let mine = erin.keys().create().unwrap();
+    erin.handle().own(mine, erin.keys().roots()).await.unwrap();
+    let (_, listing) = compile(&*erin.store(), mine, "2.0.0", folder("mine", 3, 50_000).path());
+    soon("publication", erin.handle().publish(mine, listing)).await.unwrap();
+    soon("erin's end", erin.stop()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

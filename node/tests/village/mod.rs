@@ -1,6 +1,6 @@
 //! A village of real nodes in one process: each has a home of its own, a store in memory and loopback addresses.
 //! Invariant: nobody finds anybody by chance; who knows whom is said in the story.
-#![allow(dead_code, reason = "each story uses a part of the village")]
+#![allow(dead_code, unreachable_pub, reason = "each story uses a part of the village")]
 
 use softservice_node::{
     Config, Node,
@@ -132,7 +132,8 @@ pub fn folder(seed: &str, files: usize, size: usize) -> tempfile::TempDir {
     dir
 }
 
-fn compile(store: &dyn Store, publisher: PublisherId, version: &str, folder: &Path) -> (ReleaseRef, Listing) {
+/// Ingests a folder and compiles a release of it: one role, one tree.
+pub fn compile(store: &dyn Store, publisher: PublisherId, version: &str, folder: &Path) -> (ReleaseRef, Listing) {
     let ingested = store.ingest(folder, &[], &|_| true).unwrap();
     let role = Role {
         name: "main".into(),
