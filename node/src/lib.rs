@@ -2,6 +2,7 @@
 //!
 //! Invariant: one home is one node; what a node has acknowledged is on its disk.
 
+pub mod api;
 mod clock;
 pub mod config;
 pub mod context;
@@ -15,6 +16,7 @@ mod net;
 pub mod publisher;
 pub mod shutdown;
 mod start;
+pub mod verbs;
 
 pub use config::Config;
 pub use context::Context;

@@ -106,8 +106,8 @@ pub async fn start(config: Config) -> Result<Node, StartError> {
     let (config, home) = admit(config)?;
     let path = config.home.join("store");
     let opened = tokio::task::spawn_blocking(move || softservice_store::open(&path)).await;
-    let store = opened.map_err(|e| StartError::CutOff(e.to_string()))??;
-    run(config, home, Arc::new(store)).await
+    let store: Arc<dyn Store> = Arc::new(opened.map_err(|e| StartError::CutOff(e.to_string()))??);
+    run(config, home, store).await
 }
 
 /// Starts a node in its home, over a store that is open already.
