@@ -360,7 +360,8 @@ fn folders_and_templates_that_are_missing_are_told_where_they_are_named() {
 fn a_foreign_release_is_refused_for_every_rule_that_it_breaks() {
     let sound = shelf().compile("mallory", &good("photo-shelf")).unwrap();
     sound.check().unwrap();
-    let lies: Vec<(&str, fn(&mut Release))> = vec![
+    type Lie = fn(&mut Release);
+    let lies: Vec<(&str, Lie)> = vec![
         ("distro.name", |r| r.distro = "evil\u{1b}[2J".into()),
         ("distro.version", |r| r.version = "new".into()),
         ("distro.summary", |r| r.summary = "a\u{202e}b".into()),
