@@ -366,7 +366,10 @@ fn a_foreign_release_is_refused_for_every_rule_that_it_breaks() {
         ("distro.version", |r| r.version = "new".into()),
         ("distro.summary", |r| r.summary = "a\u{202e}b".into()),
         ("stands after", |r| r.roles.reverse()),
-        ("canonical order", |r| drop(r.update.order.pop())),
+        ("canonical order", |r| {
+            let earlier = softservice_protocol::release::Service { name: "aaa".into(), ..r.roles[1].services[0].clone() };
+            r.roles[1].services.push(earlier);
+        }),
         ("stands there twice", |r| r.tests.insert(1, r.tests[0].clone())),
         ("\"../../x\" would leave", |r| r.roles[1].files[0].path = "../../x".into()),
         ("permission bits", |r| r.roles[1].files[0].mode = 0o4755),

@@ -67,6 +67,7 @@ fn walk(store: &dyn Store, id: ReleaseId, size: Option<u32>) -> Result<Walk, Sto
             return Err(broken(id, format!("its document has {} bytes, another size is pinned", bytes.len())));
         }
         let release: Release = codec::decode(&bytes)?;
+        release.check().map_err(|e| broken(id, e.to_string()))?;
         // Pushed in reverse, so that the first include comes off first.
         open.extend(release.includes.iter().rev().map(|i| (i.release.id, Some(i.release.size))));
         walk.documents.push(document_layout(ReleaseRef { id, size: bytes.len() as u32 }));
