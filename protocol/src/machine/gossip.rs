@@ -300,7 +300,7 @@ impl Gossip {
     pub(crate) fn restate(&mut self, desk: &mut Desk, feeds: &mut Feeds, publisher: PublisherId) {
         let Some(feed) = feeds.get(publisher).filter(|f| f.own && !f.is_frozen() && f.state.head.at.seq > 0) else { return };
         let Some(root) = &feed.root else { return };
-        let valid_for = super::feeds::VALID_FOR;
+        let valid_for = crate::feed::VALID_FOR;
         // Twice in one millisecond would look like a repetition.
         let last = feed.fresh.as_ref().map_or(Time(0), |(f, _)| Time(f.issued_at.0 + 1));
         let issued_at = desk.now.max(last);
