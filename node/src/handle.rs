@@ -8,7 +8,11 @@ use softservice_protocol::{
     release::ReleaseRef,
     ticket::Ticket,
 };
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// How long a command waits for peers without any progress.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A connected peer.
 #[derive(Debug, Clone, serde::Serialize)]
@@ -102,58 +106,128 @@ pub enum CommandError {
     Failed(String),
 }
 
-/// The driver, from outside. Cheap to clone. The methods' bodies are in `driver.rs`' language: each sends a command
-/// over a bounded channel and waits for the answer.
-#[derive(Debug, Clone)]
-pub struct Handle {
-    // to be filled by the driver's author: a bounded sender of commands, a watch receiver of the catalogue
+/// Where an answer goes. Dropping it is an answer as well: the node is stopping.
+pub(crate) type Reply<T> = oneshot::Sender<Result<T, CommandError>>;
+/// Where a fetch tells how far it is.
+pub type ProgressSender = watch::Sender<Option<FetchProgress>>;
+
+/// What the driver is asked.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Own { publisher: PublisherId, roots: Vec<Vec<u8>>, reply: Reply<()> },
+    Publish { publisher: PublisherId, listing: Listing, reply: Reply<Head> },
+    Follow { ticket: Ticket, reply: Reply<()> },
+    Unfollow { publisher: PublisherId, reply: Reply<()> },
+    Fetch { release: ReleaseRef, depth: Depth, progress: Option<ProgressSender>, reply: Reply<FetchFigures> },
+    Provision { generation: Generation, previous: Option<u32>, reply: Reply<ProvisionEvent> },
+    Dial { address: String, reply: Reply<()> },
+    Status { reply: Reply<Status> },
 }
 
-#[allow(unused_variables)]
+/// The driver, from outside. Cheap to clone: each method sends a command over a bounded channel and waits for the answer.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    commands: mpsc::Sender<Command>,
+    catalogue: watch::Receiver<Catalogue>,
+}
+
 impl Handle {
+    pub(crate) fn new(commands: mpsc::Sender<Command>, catalogue: watch::Receiver<Catalogue>) -> Self {
+        Self { commands, catalogue }
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, CommandError> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(command(reply)).await.map_err(|_| CommandError::Stopping)?;
+        answer.await.unwrap_or(Err(CommandError::Stopping))
+    }
+
     /// This node publishes as `publisher`: root envelopes, version 1 first.
+    ///
+    /// # Errors
+    /// When the roots are not a chain of this publisher, or the node stops.
     pub async fn own(&self, publisher: PublisherId, roots: Vec<Vec<u8>>) -> Result<(), CommandError> {
-        unreachable!()
+        self.ask(|reply| Command::Own { publisher, roots, reply }).await
     }
     /// Appends a release that is in the store; returns when it is durable and announced.
+    ///
+    /// # Errors
+    /// Why it was refused, for people.
     pub async fn publish(&self, publisher: PublisherId, listing: Listing) -> Result<Head, CommandError> {
-        unreachable!()
+        self.ask(|reply| Command::Publish { publisher, listing, reply }).await
     }
     /// Follows the ticket's publisher; returns when its root is verified and its head known, or after 30 s without.
+    ///
+    /// # Errors
+    /// [`CommandError::NoPeer`] when no peer knew the publisher in time; it is followed all the same.
     pub async fn follow(&self, ticket: Ticket) -> Result<Known, CommandError> {
-        unreachable!()
+        let (publisher, floor, root) = (ticket.publisher, ticket.floor.at, ticket.root.0);
+        self.ask(|reply| Command::Follow { ticket, reply }).await?;
+        let mut catalogue = self.catalogue.clone();
+        let there = |known: &Known| known.root_version >= root.max(1) && known.feed.head.at >= floor;
+        let arrived = catalogue.wait_for(|all| all.get(&publisher).is_some_and(there));
+        match tokio::time::timeout(PATIENCE, arrived).await {
+            Ok(Ok(all)) => all.get(&publisher).cloned().ok_or(CommandError::Stopping),
+            Ok(Err(_)) => Err(CommandError::Stopping),
+            Err(_) => match self.catalogue().remove(&publisher) {
+                Some(known) if known.root_version > 0 => Ok(known),
+                _ => Err(CommandError::NoPeer(format!(
+                    "no peer told of publisher {} within {} s; it is followed and will be looked for",
+                    publisher.short(),
+                    PATIENCE.as_secs()
+                ))),
+            },
+        }
     }
     /// Follows it no more.
+    ///
+    /// # Errors
+    /// Only when the node stops.
     pub async fn unfollow(&self, publisher: PublisherId) -> Result<(), CommandError> {
-        unreachable!()
+        self.ask(|reply| Command::Unfollow { publisher, reply }).await
     }
     /// Brings a closure here, durably. Waits for peers up to 30 s without any progress. Dropping the future abandons it.
+    ///
+    /// # Errors
+    /// [`CommandError::NoPeer`] when nobody has what is missing; anything else in words.
     pub async fn fetch(
         &self,
         release: ReleaseRef,
         depth: Depth,
-        progress: Option<tokio::sync::watch::Sender<Option<FetchProgress>>>,
+        progress: Option<ProgressSender>,
     ) -> Result<FetchFigures, CommandError> {
-        unreachable!()
+        self.ask(|reply| Command::Fetch { release, depth, progress, reply }).await
     }
     /// Runs a generation's life to its end: the core decides, `device::Device` performs.
+    ///
+    /// # Errors
+    /// Only when the node stops; a life that failed is an event like the others.
     pub async fn provision(&self, generation: Generation, previous: Option<u32>) -> Result<ProvisionEvent, CommandError> {
-        unreachable!()
+        self.ask(|reply| Command::Provision { generation, previous, reply }).await
     }
-    /// Connects to an address.
+    /// Connects to an address; returns when it is being tried.
+    ///
+    /// # Errors
+    /// Only when the node stops.
     pub async fn dial(&self, address: String) -> Result<(), CommandError> {
-        unreachable!()
+        self.ask(|reply| Command::Dial { address, reply }).await
     }
     /// The driver's view.
+    ///
+    /// # Errors
+    /// Only when the node stops.
     pub async fn status(&self) -> Result<Status, CommandError> {
-        unreachable!()
+        self.ask(|reply| Command::Status { reply }).await
     }
     /// What is known of publishers, as of now.
     pub fn catalogue(&self) -> Catalogue {
-        unreachable!()
+        self.catalogue.borrow().clone()
     }
     /// Waits until the catalogue differs from what this handle saw last.
+    ///
+    /// # Errors
+    /// Only when the node stops.
     pub async fn catalogue_changed(&mut self) -> Result<(), CommandError> {
-        unreachable!()
+        self.catalogue.changed().await.map_err(|_| CommandError::Stopping)
     }
 }

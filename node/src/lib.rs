@@ -1,4 +1,20 @@
 //! Everything that waits, blocks or forks: the driver of the core, libp2p, the disk, the device, the local API.
+//!
+//! Invariant: one home is one node; what a node has acknowledged is on its disk.
 
+mod clock;
+pub mod config;
+pub mod context;
 pub mod device;
+mod disk;
 pub mod handle;
+mod home;
+pub mod identity;
+mod net;
+pub mod publisher;
+pub mod shutdown;
+
+pub use config::Config;
+pub use context::Context;
+pub use home::HomeError;
+pub use net::NetError;

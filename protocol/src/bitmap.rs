@@ -4,10 +4,27 @@ use serde::{Deserialize, Serialize};
 
 /// A set of numbers below `len`, one bit each, lowest bit first.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(try_from = "Unchecked")]
 pub struct Bitmap {
     len: u32,
     #[serde(with = "serde_bytes")]
     bits: Vec<u8>,
+}
+
+/// A bitmap as it came from a peer.
+#[derive(Deserialize)]
+struct Unchecked {
+    len: u32,
+    #[serde(with = "serde_bytes")]
+    bits: Vec<u8>,
+}
+
+impl TryFrom<Unchecked> for Bitmap {
+    type Error = &'static str;
+    fn try_from(Unchecked { len, bits }: Unchecked) -> Result<Self, &'static str> {
+        let map = Self { len, bits };
+        if map.is_valid() { Ok(map) } else { Err("bitmap's bytes do not fit its length") }
+    }
 }
 
 impl Bitmap {
@@ -59,7 +76,7 @@ impl Bitmap {
     pub fn zeros(&self) -> impl Iterator<Item = usize> + '_ {
         (0..self.len()).filter(|&i| !self.get(i))
     }
-    /// Whether a decoded value keeps the invariant; a peer's may not.
+    /// Whether the invariant holds; it does for whatever was decoded.
     pub fn is_valid(&self) -> bool {
         self.bits.len() == self.len().div_ceil(8)
             && (self.len.is_multiple_of(8) || self.bits.last().is_none_or(|b| b >> (self.len % 8) == 0))

@@ -35,6 +35,11 @@ pub struct Head {
     pub hash: Digest,
 }
 
+impl Default for Head {
+    fn default() -> Self {
+        Self::START
+    }
+}
 impl Head {
     /// Before the first entry.
     pub const START: Self = Self { at: Position { epoch: 1, seq: 0 }, hash: Digest::ZERO };

@@ -58,6 +58,12 @@ pub const REASON_BYTES: usize = 500;
 pub const VERSION_BYTES: usize = 64;
 /// Characters of a name.
 pub const NAME_BYTES: usize = 63;
+/// Entries of one list of a release: services, parameters, environment and the like. Far above what people write.
+pub const LIST: usize = 256;
+/// Bytes of one line that a person reads, and of one answer to a question.
+pub const LINE_BYTES: usize = 4096;
+/// Bytes of all files of one tree: sums over a closure stay far below 2^64.
+pub const TREE_BYTES: u64 = 1 << 44;
 /// Heads in one message.
 pub const HEADS: usize = 1024;
 /// Entries in one answer to a pull.

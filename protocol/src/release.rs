@@ -276,7 +276,7 @@ pub struct Service {
     pub stop_grace_period: Span,
     /// How its health is asked.
     pub healthcheck: Option<Healthcheck>,
-    /// `host` (the device's /usr, read only) or `artifact` NAME as the whole root.
+    /// The artifact that is the whole root; none = the device's own `/usr`, read only.
     pub root: Option<String>,
 }
 

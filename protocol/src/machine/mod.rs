@@ -1,35 +1,314 @@
 //! The core: inputs in, outputs out. It routes to its children and waits for nothing.
+//!
+//! Children: [`feeds`] knows publishers and verifies what they say, [`gossip`] talks about feeds, [`publish`] appends
+//! to own ones, [`exchange`] brings content, [`peers`] chooses whom to be connected to, [`provision`] leads a
+//! generation's life. A child never calls another: what concerns another is left as a note, which the core hands on.
+//! Invariant: equal settings and equal inputs at equal times give equal outputs.
+
+mod desk;
+pub mod exchange;
+pub(crate) mod feeds;
+pub mod gossip;
+pub mod peers;
+pub mod provision;
+pub mod publish;
 
 use crate::{
-    io::{Input, Output},
-    time::Time,
+    feed::{FeedState, Freshness},
+    id::{Digest, Peer, PublisherId, ReleaseId},
+    io::{Depth, Input, Job, Output, Record, Stage},
+    message::Message,
+    time::{Span, Time},
 };
+use desk::{Desk, Note};
 
 /// What a node is told at birth.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Who we are.
-    pub me: crate::id::Peer,
+    pub me: Peer,
     /// Seed of every random choice of the core.
     pub seed: u64,
     /// Peers that we wish to be connected to.
     pub outbound: usize,
 }
 
+/// What is known of a publisher, as durable here.
+#[derive(Debug, Clone, Copy)]
+pub struct PublisherView<'a> {
+    /// Who.
+    pub publisher: PublisherId,
+    /// This node publishes as it.
+    pub own: bool,
+    /// Newest verified root version; 0 while not even the first has come.
+    pub root_version: u64,
+    /// Digest of that root's payload; zero while there is none.
+    pub root_digest: Digest,
+    /// Head and catalogue.
+    pub feed: &'a FeedState,
+    /// How far it may be believed.
+    pub freshness: Freshness,
+    /// It spoke twice, or its root chain forked.
+    pub frozen: bool,
+    /// Addresses of its ticket.
+    pub addresses: &'a [String],
+}
+
+/// A fetch that goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TransferView {
+    /// Which.
+    pub job: Job,
+    /// Of what.
+    pub release: ReleaseId,
+    /// How deep.
+    pub depth: Depth,
+    /// The present stage; none while the store is asked.
+    pub stage: Option<Stage>,
+    /// Bytes of the present stage that are here.
+    pub bytes: u64,
+    /// Bytes of the present stage.
+    pub of: u64,
+    /// Peers that have something of it.
+    pub peers: usize,
+    /// The core fetches it by itself, so that this device knows what it holds of new releases.
+    pub own_wish: bool,
+}
+
+/// A connected peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PeerView<'a> {
+    /// Who.
+    pub peer: Peer,
+    /// Where.
+    pub address: &'a str,
+    /// We dialled.
+    pub outbound: bool,
+    /// Content bytes that came from it and were of use.
+    pub received: u64,
+}
+
 /// All state of a node that decides anything.
 #[derive(Debug)]
 pub struct Core {
-    settings: Settings,
+    desk: Desk,
+    peers: peers::Peers,
+    feeds: feeds::Feeds,
+    gossip: gossip::Gossip,
+    publish: publish::Publish,
+    exchange: exchange::Exchange,
+    provision: provision::Provision,
+    /// The earliest wake-up that the driver was asked for and that has not come.
+    wake: Option<Time>,
 }
 
 impl Core {
     /// A core that knows nothing yet.
     pub fn new(settings: Settings) -> Self {
-        Self { settings }
+        Self {
+            desk: Desk::new(settings.seed),
+            peers: peers::Peers::new(settings.me, settings.outbound),
+            feeds: feeds::Feeds::default(),
+            gossip: gossip::Gossip::default(),
+            publish: publish::Publish::default(),
+            exchange: exchange::Exchange::default(),
+            provision: provision::Provision::default(),
+            wake: None,
+        }
     }
+
     /// Takes one input at `now`; outputs are to be carried out in order.
-    pub fn handle(&mut self, _now: Time, _input: Input) -> Vec<Output> {
-        let _ = &self.settings;
-        Vec::new()
+    pub fn handle(&mut self, now: Time, input: Input) -> Vec<Output> {
+        // A clock that steps back must not make timers wait for the difference.
+        self.desk.now = now;
+        if let Input::Restored(record) = input {
+            self.restore(record);
+            // Nothing else is done before all records are back: the first wake-up starts the node's own life.
+            self.wake_at(now);
+            return self.desk.take();
+        }
+        self.route(input);
+        self.hand_on_notes();
+        if self.wake.is_none_or(|at| at <= now) {
+            self.wake = None;
+            self.tick();
+        }
+        self.hand_on_notes();
+        if let Some(at) = self.next_wake() {
+            self.wake_at(at.max(Time(now.0 + 1)));
+        }
+        self.desk.take()
     }
+
+    /// All publishers that are followed or own, ascending by id.
+    pub fn publishers(&self) -> impl Iterator<Item = PublisherView<'_>> {
+        self.feeds.views(self.desk.now)
+    }
+    /// One publisher.
+    pub fn publisher(&self, publisher: PublisherId) -> Option<PublisherView<'_>> {
+        self.feeds.view(publisher, self.desk.now)
+    }
+    /// All fetches that go on.
+    pub fn transfers(&self) -> Vec<TransferView> {
+        self.exchange.transfers()
+    }
+    /// All connected peers, ascending by id.
+    pub fn peers(&self) -> impl Iterator<Item = PeerView<'_>> {
+        self.peers.views(&self.exchange)
+    }
+
+    fn restore(&mut self, record: Record) {
+        match record {
+            Record::Address { address } => self.peers.restore(address),
+            other => self.feeds.restore(&mut self.desk, other),
+        }
+        self.hand_on_notes();
+    }
+
+    fn route(&mut self, input: Input) {
+        let desk = &mut self.desk;
+        match input {
+            Input::Restored(_) | Input::Woke => {}
+            Input::Connected { peer, address, outbound } => {
+                if self.peers.connected(desk, peer, address, outbound) {
+                    self.gossip.connected(desk, &self.feeds, peer);
+                    self.exchange.connected(desk, peer);
+                }
+            }
+            Input::Disconnected { peer } => {
+                self.peers.disconnected(peer);
+                self.gossip.disconnected(peer);
+                self.exchange.disconnected(desk, peer);
+            }
+            Input::Found { address, source } => self.peers.found(desk, address, source),
+            Input::DialFailed { address } => self.peers.dial_failed(desk, &address),
+            Input::Received { peer, bytes } => self.received(peer, &bytes),
+            Input::Gossiped { peer, gossip, bytes } => {
+                self.gossip.gossiped(desk, &mut self.feeds, peer, gossip, &bytes);
+            }
+            Input::Durable(token) => {
+                self.feeds.durable(desk, token);
+                self.publish.durable(desk, &mut self.feeds, token);
+            }
+            Input::NotKept { token, why } => {
+                self.feeds.not_kept(desk, token, &why);
+                self.publish.not_kept(desk, &mut self.feeds, token, &why);
+            }
+            Input::Signed { token, signatures } => {
+                if let Some(signatures) = self.gossip.signed(desk, &mut self.feeds, token, signatures) {
+                    self.publish.signed(desk, &mut self.feeds, token, signatures);
+                }
+            }
+            Input::Follow { ticket } => {
+                self.feeds.follow(desk, &ticket);
+                self.gossip.ask_around(desk, &self.feeds, ticket.publisher);
+            }
+            Input::Unfollow { publisher } => self.feeds.unfollow(desk, publisher),
+            Input::Own { publisher, roots } => self.feeds.own(desk, publisher, &roots),
+            Input::Publish { job, publisher, listing } => {
+                let ahead = self.gossip.ahead(desk, &self.feeds, publisher);
+                self.publish.begin(desk, &mut self.feeds, job, publisher, listing, ahead);
+            }
+            Input::Fetch { job, release, depth } => self.exchange.fetch(desk, job, release, depth),
+            Input::Abandon { job } => self.exchange.abandon(desk, job),
+            Input::Expanded { job, list } => self.exchange.expanded(desk, job, list),
+            Input::Delivered { peer, request, outcome } => self.exchange.delivered(desk, peer, request, outcome),
+            Input::Assembled { job, result } => self.exchange.assembled(desk, job, result),
+            Input::Surveyed { peer, release, held } => self.exchange.surveyed(desk, peer, release, held),
+            Input::Provision(input) => self.provision.handle(desk, input),
+        }
+    }
+
+    fn received(&mut self, peer: Peer, bytes: &[u8]) {
+        let desk = &mut self.desk;
+        if !self.peers.is_connected(peer) {
+            return;
+        }
+        let message = match crate::codec::decode::<Message>(bytes) {
+            Ok(message) => message,
+            Err(error) => return desk.punish(peer, peers::GARBAGE, error.to_string()),
+        };
+        match message {
+            Message::Heads(heads) => self.gossip.heads(desk, &self.feeds, peer, heads),
+            Message::Pull { publisher, root, head } => {
+                self.gossip.pulled(desk, &self.feeds, peer, publisher, root, head);
+            }
+            Message::Feed { publisher, roots, snapshot, entries, fresh, more } => {
+                let page = feeds::Page { roots, snapshot, entries, fresh, more };
+                self.gossip.fed(desk, &mut self.feeds, peer, publisher, page);
+            }
+            Message::Have { release } => self.exchange.asked(desk, peer, release),
+            Message::Has { release, chunks } => self.exchange.has(desk, peer, release, chunks),
+            Message::Peers { publisher, addresses } => {
+                if self.feeds.knows(publisher) {
+                    self.peers.told_of(desk, peer, addresses);
+                }
+            }
+        }
+    }
+
+    fn hand_on_notes(&mut self) {
+        // Notes make notes rarely and never in a circle; the bound only guards against a mistake of ours.
+        for _ in 0..64 {
+            let notes = self.desk.take_notes();
+            if notes.is_empty() {
+                return;
+            }
+            let desk = &mut self.desk;
+            for note in notes {
+                match note {
+                    Note::Punish { peer, points, why } => self.peers.punish(desk, peer, points, why),
+                    Note::Liar { peer, why } => {
+                        self.peers.ban(desk, peer, why);
+                    }
+                    Note::Gone { peer } => {
+                        self.gossip.disconnected(peer);
+                        self.exchange.disconnected(desk, peer);
+                    }
+                    Note::Served { peer } => self.peers.served(desk, peer),
+                    Note::Interested { peer, publisher } => self.peers.interested(desk, peer, publisher),
+                    Note::Learned { address, source } => self.peers.found(desk, address, source),
+                    Note::Moved { publisher } => {
+                        self.gossip.announce(desk, &self.feeds, publisher);
+                        self.exchange.wish(desk, self.feeds.newest(publisher));
+                    }
+                    Note::Unfollowed { publisher } => self.peers.forget(publisher),
+                    Note::Published { publisher } => self.gossip.restate(desk, &mut self.feeds, publisher),
+                }
+            }
+        }
+    }
+
+    fn tick(&mut self) {
+        let desk = &mut self.desk;
+        self.peers.tick(desk);
+        self.feeds.tick(desk);
+        self.gossip.tick(desk, &mut self.feeds);
+        self.exchange.tick(desk);
+        self.provision.tick(desk);
+    }
+
+    fn next_wake(&self) -> Option<Time> {
+        let wishes = [
+            self.peers.wake(),
+            self.feeds.wake(),
+            self.gossip.wake(&self.feeds),
+            self.exchange.wake(),
+            self.provision.wake(),
+        ];
+        wishes.into_iter().flatten().min()
+    }
+
+    /// Asks for a wake-up unless an earlier or equal one is on its way.
+    fn wake_at(&mut self, at: Time) {
+        if self.wake.is_none_or(|asked| at < asked) {
+            self.wake = Some(at);
+            self.desk.out(Output::Wake(at));
+        }
+    }
+}
+
+/// `span` with a random part of up to a quarter more or less, so that devices started together do not act together.
+fn jitter(desk: &mut Desk, span: Span) -> Span {
+    Span(span.0 - span.0 / 4 + desk.below(span.0 / 2 + 1))
 }

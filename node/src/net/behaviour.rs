@@ -1,0 +1,121 @@
+//! What the swarm is made of, and its limits. Invariant: gossip is validated by us before it is passed on, connections
+//! and memory are limited, and the hash table speaks a protocol of its own.
+
+use super::{NetError, gossip};
+use libp2p::{
+    StreamProtocol, Swarm, SwarmBuilder, allow_block_list, connection_limits, gossipsub, identify, identity, kad, mdns,
+    memory_connection_limits, noise, ping,
+    swarm::{NetworkBehaviour, behaviour::toggle::Toggle},
+    tcp, tls, yamux,
+};
+use softservice_protocol::limits;
+use std::time::Duration;
+
+/// Connections live as long as the peers want: updates may be days apart, a handshake costs more than a ping.
+const IDLE: Duration = Duration::from_secs(24 * 3600);
+/// Connections to one peer: two, so that a simultaneous dial from both sides does not close both.
+const PER_PEER: u32 = 2;
+/// Handshakes that may be going on at once, in each direction.
+const PENDING: u32 = 64;
+/// Share of the machine's memory from which on this process takes no new connections.
+const MEMORY_SHARE: f64 = 0.8;
+/// Round trips are measured and dead peers noticed so often.
+const PING: Duration = Duration::from_secs(15);
+/// Provider records that strangers may put here: the library's own 1024 counts per key, not per peer.
+const PROVIDED_KEYS: usize = 1024;
+/// Records of values are not used; one is the smallest that the store takes.
+const RECORDS: usize = 1;
+/// A provider says again that it is here, and is forgotten when it does not: hours, not the library's two days, so that
+/// dead early providers do not hide live ones.
+const PROVIDER_AGAIN: Duration = Duration::from_secs(30 * 60);
+/// See [`PROVIDER_AGAIN`].
+const PROVIDER_GONE: Duration = Duration::from_secs(2 * 3600);
+
+/// All behaviours. Limits come first, as the first that refuses a connection ends it.
+#[derive(NetworkBehaviour)]
+pub(crate) struct Behaviour {
+    connections: connection_limits::Behaviour,
+    memory: memory_connection_limits::Behaviour,
+    pub(crate) blocked: allow_block_list::Behaviour<allow_block_list::BlockedPeers>,
+    pub(crate) identify: identify::Behaviour,
+    pub(crate) ping: ping::Behaviour,
+    pub(crate) gossip: gossipsub::Behaviour,
+    pub(crate) mdns: Toggle<mdns::tokio::Behaviour>,
+    pub(crate) kad: Toggle<kad::Behaviour<kad::store::MemoryStore>>,
+    pub(crate) stream: libp2p_stream::Behaviour,
+}
+
+/// Which optional parts a node has.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Parts {
+    pub(crate) mdns: bool,
+    pub(crate) dht: bool,
+}
+
+/// A swarm over TCP (TLS before Noise: measured faster here) and QUIC.
+pub(crate) fn swarm(key: identity::Keypair, parts: Parts) -> Result<Swarm<Behaviour>, NetError> {
+    let stack = |e: &dyn std::fmt::Display| NetError::Stack(e.to_string());
+    let behaviour = behaviour(&key, parts)?;
+    let swarm = SwarmBuilder::with_existing_identity(key)
+        .with_tokio()
+        .with_tcp(tcp::Config::new().nodelay(true), (tls::Config::new, noise::Config::new), yamux::Config::default)
+        .map_err(|e| stack(&e))?
+        .with_quic()
+        .with_behaviour(|_| behaviour)
+        .map_err(|e| stack(&e))?
+        .with_swarm_config(|config| config.with_idle_connection_timeout(IDLE))
+        .build();
+    Ok(swarm)
+}
+
+fn behaviour(key: &identity::Keypair, parts: Parts) -> Result<Behaviour, NetError> {
+    let me = key.public().to_peer_id();
+    let allowed = connection_limits::ConnectionLimits::default()
+        .with_max_established_incoming(Some(limits::INBOUND_PEERS as u32))
+        // Twice: dials race over several addresses of one peer, and the core counts peers, not attempts.
+        .with_max_established_outgoing(Some(2 * limits::OUTBOUND_PEERS as u32))
+        .with_max_established_per_peer(Some(PER_PEER))
+        .with_max_pending_incoming(Some(PENDING))
+        .with_max_pending_outgoing(Some(PENDING));
+    let mdns = if parts.mdns {
+        let found = mdns::tokio::Behaviour::new(mdns::Config::default(), me);
+        // Without multicast (a container, a locked-down host) the other ways to find peers remain.
+        found.inspect_err(|e| tracing::warn!("no multicast DNS: {e}")).ok()
+    } else {
+        None
+    };
+    Ok(Behaviour {
+        connections: connection_limits::Behaviour::new(allowed),
+        memory: memory_connection_limits::Behaviour::with_max_percentage(MEMORY_SHARE),
+        blocked: Default::default(),
+        identify: identify::Behaviour::new(
+            identify::Config::new("/softservice/1".into(), key.public())
+                .with_agent_version(concat!("softservice/", env!("CARGO_PKG_VERSION")).into())
+                .with_push_listen_addr_updates(true),
+        ),
+        ping: ping::Behaviour::new(ping::Config::new().with_interval(PING)),
+        gossip: gossip::behaviour()?,
+        mdns: mdns.into(),
+        kad: parts.dht.then(|| table(me)).into(),
+        stream: libp2p_stream::Behaviour::new(),
+    })
+}
+
+fn table(me: libp2p::PeerId) -> kad::Behaviour<kad::store::MemoryStore> {
+    let bounds = kad::store::MemoryStoreConfig {
+        max_records: RECORDS,
+        max_value_bytes: 1024,
+        max_provided_keys: PROVIDED_KEYS,
+        ..Default::default()
+    };
+    let mut config = kad::Config::new(StreamProtocol::new("/softservice/kad/1"));
+    config
+        .disjoint_query_paths(true)
+        .set_record_filtering(kad::StoreInserts::FilterBoth)
+        .set_provider_publication_interval(Some(PROVIDER_AGAIN))
+        .set_provider_record_ttl(Some(PROVIDER_GONE));
+    let mut table = kad::Behaviour::with_config(me, kad::store::MemoryStore::with_config(me, bounds), config);
+    // Every node is a full member of this small, private table; the automatic mode would wait for a public address.
+    table.set_mode(Some(kad::Mode::Server));
+    table
+}

@@ -1,0 +1,346 @@
+//! The side that wants: one task for each peer pipelines requests over one stream. Invariant: bytes are hashed before
+//! anything else sees them; a peer that sends something else than what was asked has lied, one that is late is broken
+//! off, and in both cases every other open request is given back as broken, so that another peer may serve it.
+
+use super::{Ask, Shared, super::{CONTENT, frame, names::id_of, neighbours::Figures}};
+use futures::{AsyncReadExt as _, AsyncWriteExt as _, io::{ReadHalf, WriteHalf}};
+use libp2p::Stream;
+use libp2p_stream::Control;
+use softservice_protocol::{
+    bitmap::Bitmap,
+    chunk::{ChunkRef, Verified},
+    codec,
+    id::Peer,
+    io::{Delivery, Input, Request},
+    limits,
+    message::{SpanAnswer, SpanRequest},
+    codec::Wire as _,
+};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, atomic::Ordering},
+    time::Duration,
+};
+use tokio::{sync::{OwnedSemaphorePermit, mpsc}, task::JoinSet, time::Instant};
+
+/// Opening a stream takes round trips, not seconds.
+const OPENING: Duration = Duration::from_secs(10);
+/// Frames on their way to the writer: each open request and its cancel.
+const FRAMES: usize = 2 * limits::PENDING_SPANS;
+
+/// An open request: on the wire, or waiting for room there.
+#[derive(Debug, Clone)]
+struct Open {
+    chunks: Vec<ChunkRef>,
+    deadline: Instant,
+}
+
+/// A whole answer, not yet verified.
+struct Answer {
+    request: u64,
+    chunks: Vec<(usize, ChunkRef, Vec<u8>)>,
+    permit: OwnedSemaphorePermit,
+}
+
+/// How a session ends.
+enum End {
+    /// The driver wants nothing more of this peer.
+    Done,
+    /// The stream broke, or was too slow.
+    Broke,
+    /// The peer broke the protocol, in the answer to this request if it can be told.
+    Lied { request: Option<u64>, why: String },
+}
+
+/// What the reader found wrong.
+enum Fault {
+    Broke,
+    Lied { request: Option<u64>, why: String },
+}
+
+type OnWire = Arc<Mutex<BTreeMap<u64, Open>>>;
+
+fn lock(map: &OnWire) -> MutexGuard<'_, BTreeMap<u64, Open>> {
+    map.lock().unwrap_or_else(|e| e.into_inner())
+}
+
+/// Serves the driver's asks toward one peer until the driver forgets it.
+pub(super) async fn run(peer: Peer, mut inbox: mpsc::Receiver<Ask>, mut control: Control, shared: Shared) {
+    let mut session = Session {
+        peer,
+        waiting: VecDeque::new(),
+        on_wire: OnWire::default(),
+        verifying: JoinSet::new(),
+        shared,
+    };
+    loop {
+        while session.waiting.is_empty() {
+            match inbox.recv().await {
+                Some(ask) => session.take(ask, None).await,
+                None => return,
+            }
+        }
+        let end = match open(&mut control, peer).await {
+            Some(stream) => session.run(stream, &mut inbox).await,
+            None => End::Broke,
+        };
+        let done = matches!(end, End::Done);
+        session.finish(end, &mut inbox).await;
+        if done {
+            return;
+        }
+    }
+}
+
+async fn open(control: &mut Control, peer: Peer) -> Option<Stream> {
+    match tokio::time::timeout(OPENING, control.open_stream(id_of(peer)?, CONTENT)).await {
+        Ok(Ok(stream)) => Some(stream),
+        Ok(Err(e)) => {
+            tracing::debug!(peer = peer.short(), "no content stream: {e}");
+            None
+        }
+        Err(_) => None,
+    }
+}
+
+struct Session {
+    peer: Peer,
+    waiting: VecDeque<(u64, Open)>,
+    on_wire: OnWire,
+    /// Answers being hashed and stored, each with its request and how many chunks it asked for.
+    verifying: JoinSet<(u64, Delivery)>,
+    shared: Shared,
+}
+
+impl Session {
+    async fn tell(&self, request: u64, outcome: Delivery) {
+        let input = Input::Delivered { peer: self.peer, request: Request(request), outcome };
+        // The driver is gone only at the end, when nobody needs to know.
+        let _ = self.shared.delivered.send(input).await;
+    }
+
+    /// Takes an ask; a cancel of what is on the wire goes there as well.
+    async fn take(&mut self, ask: Ask, frames: Option<&mpsc::Sender<Vec<u8>>>) {
+        match ask {
+            Ask::Span { request, chunks, deadline } => {
+                self.waiting.push_back((request.0, Open { chunks, deadline }));
+            }
+            Ask::Cancel { request } => {
+                if let Some(at) = self.waiting.iter().position(|(r, _)| *r == request.0) {
+                    if let Some((r, open)) = self.waiting.remove(at) {
+                        self.tell(r, Delivery::Broke { held: Bitmap::empty(open.chunks.len()) }).await;
+                    }
+                } else if let Some(frames) = frames.filter(|_| lock(&self.on_wire).contains_key(&request.0)) {
+                    // A request for nothing withdraws an earlier one; the peer then answers that it holds nothing.
+                    let cancel = SpanRequest { request: request.0, chunks: Vec::new() };
+                    if let Ok(bytes) = codec::encode(&cancel) {
+                        let _ = frames.try_send(bytes);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Moves waiting requests onto the wire as long as there is room.
+    fn advance(&mut self, frames: &mpsc::Sender<Vec<u8>>) {
+        while lock(&self.on_wire).len() < limits::PENDING_SPANS
+            && let Some((request, open)) = self.waiting.pop_front()
+        {
+            let span = SpanRequest { request, chunks: open.chunks.clone() };
+            // The core keeps its spans inside the limits, so they encode; one that does not waits for its deadline.
+            let bytes = codec::encode(&span);
+            lock(&self.on_wire).insert(request, open);
+            if bytes.map_or(true, |bytes| frames.try_send(bytes).is_err()) {
+                break;
+            }
+        }
+    }
+
+    async fn run(&mut self, stream: Stream, inbox: &mut mpsc::Receiver<Ask>) -> End {
+        let (reader, writer) = stream.split();
+        let (frames, to_write) = mpsc::channel(FRAMES);
+        // One whole answer may wait for the verifiers while the next is read.
+        let (answers, mut answered) = mpsc::channel(1);
+        let figures = self.shared.desk.neighbours.figures(self.peer).unwrap_or_default();
+        let reading = Reader { stream: reader, on_wire: self.on_wire.clone(), answers, shared: self.shared.clone(), figures };
+        let mut tasks = JoinSet::new();
+        tasks.spawn(reading.run());
+        tasks.spawn(write(writer, to_write));
+        loop {
+            self.advance(&frames);
+            let nearest = lock(&self.on_wire).values().map(|o| o.deadline).min();
+            let late = async {
+                match nearest {
+                    Some(deadline) => tokio::time::sleep_until(deadline).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                Some(result) = self.verifying.join_next() => {
+                    if let Some(end) = self.verified(result).await {
+                        return end;
+                    }
+                }
+                Some(answer) = answered.recv() => self.verify(answer),
+                ask = inbox.recv() => match ask {
+                    Some(ask) => self.take(ask, Some(&frames)).await,
+                    None => return End::Done,
+                },
+                Some(result) = tasks.join_next() => match result {
+                    // The reader may have passed on whole answers before it found the fault.
+                    Ok(fault) => {
+                        while let Ok(answer) = answered.try_recv() {
+                            self.verify(answer);
+                        }
+                        return match fault {
+                            Fault::Broke => End::Broke,
+                            Fault::Lied { request, why } => End::Lied { request, why },
+                        };
+                    }
+                    Err(_) => return End::Broke,
+                },
+                () = late => {
+                    tracing::debug!(peer = self.peer.short(), "content comes too slowly");
+                    return End::Broke;
+                }
+            }
+        }
+    }
+
+    /// Hashes and stores a whole answer on a blocking thread.
+    fn verify(&mut self, answer: Answer) {
+        let Some(open) = lock(&self.on_wire).remove(&answer.request) else { return };
+        let (store, asked, request) = (self.shared.store.clone(), open.chunks.len(), answer.request);
+        self.verifying.spawn_blocking(move || {
+            let _permit = answer.permit;
+            let mut held = Bitmap::empty(asked);
+            let (mut bytes, mut lie, mut full) = (0, None, None);
+            for (at, promised, content) in answer.chunks {
+                match Verified::check(promised, content) {
+                    Ok(chunk) => match store.put(&chunk) {
+                        Ok(()) => {
+                            held.set(at, true);
+                            bytes += u64::from(promised.len);
+                        }
+                        Err(e) => full = full.or(Some(e.to_string())),
+                    },
+                    Err(_) => lie = lie.or(Some(format!("sent something else as chunk {}", promised.id.short()))),
+                }
+            }
+            let outcome = match (lie, full) {
+                (Some(why), _) => Delivery::Lied { held, why },
+                (None, Some(why)) => Delivery::NotStored { why },
+                (None, None) => Delivery::Came { held, bytes },
+            };
+            (request, outcome)
+        });
+    }
+
+    /// Reports a verified answer; a lie ends the session.
+    async fn verified(&mut self, result: Result<(u64, Delivery), tokio::task::JoinError>) -> Option<End> {
+        // A panic in the store takes the answer with it; the driver is told when the session is finished.
+        let Ok((request, outcome)) = result else { return Some(End::Broke) };
+        let lied = matches!(outcome, Delivery::Lied { .. });
+        self.tell(request, outcome).await;
+        lied.then_some(End::Broke)
+    }
+
+    /// Answers everything that is open.
+    async fn finish(&mut self, end: End, inbox: &mut mpsc::Receiver<Ask>) {
+        while let Some(result) = self.verifying.join_next().await {
+            let _ = self.verified(result).await;
+        }
+        let open = std::mem::take(&mut *lock(&self.on_wire));
+        let (culprit, why) = match end {
+            End::Lied { request, why } => (request.or_else(|| open.keys().next().copied()), why),
+            _ => (None, String::new()),
+        };
+        if !why.is_empty() && culprit.is_none_or(|c| !open.contains_key(&c)) {
+            // Nothing to pin it on: the peer talks without being asked.
+            self.shared.desk.dismiss(self.peer, format!("broke the content protocol: {why}")).await;
+        }
+        for (request, open) in open {
+            let held = Bitmap::empty(open.chunks.len());
+            let outcome = if Some(request) == culprit {
+                Delivery::Lied { held, why: why.clone() }
+            } else {
+                Delivery::Broke { held }
+            };
+            self.tell(request, outcome).await;
+        }
+        // What waits was never sent, and would wait for the same peer again: somebody else may be better.
+        for (request, open) in std::mem::take(&mut self.waiting) {
+            self.tell(request, Delivery::Broke { held: Bitmap::empty(open.chunks.len()) }).await;
+        }
+        while let Ok(ask) = inbox.try_recv() {
+            if let Ask::Span { request, chunks, .. } = ask {
+                self.tell(request.0, Delivery::Broke { held: Bitmap::empty(chunks.len()) }).await;
+            }
+        }
+    }
+}
+
+/// Writes frames until there are no more or the stream breaks.
+async fn write(mut stream: WriteHalf<Stream>, mut frames: mpsc::Receiver<Vec<u8>>) -> Fault {
+    while let Some(bytes) = frames.recv().await {
+        if frame::write(&mut stream, &bytes).await.is_err() || stream.flush().await.is_err() {
+            return Fault::Broke;
+        }
+    }
+    Fault::Broke
+}
+
+struct Reader {
+    stream: ReadHalf<Stream>,
+    on_wire: OnWire,
+    answers: mpsc::Sender<Answer>,
+    shared: Shared,
+    figures: Arc<Figures>,
+}
+
+impl Reader {
+    async fn run(mut self) -> Fault {
+        loop {
+            match self.answer().await {
+                Ok(answer) => {
+                    if self.answers.send(answer).await.is_err() {
+                        return Fault::Broke;
+                    }
+                }
+                Err(fault) => return fault,
+            }
+        }
+    }
+
+    /// Reads one answer: its header, then exactly the bytes that the held chunks have.
+    async fn answer(&mut self) -> Result<Answer, Fault> {
+        let lied = |request, why: &dyn std::fmt::Display| Fault::Lied { request, why: why.to_string() };
+        let header = match frame::read(&mut self.stream, SpanAnswer::LIMIT).await {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) | Err(frame::FrameError::Broken(_)) => return Err(Fault::Broke),
+            Err(e @ frame::FrameError::Size { .. }) => return Err(lied(None, &e)),
+        };
+        let header: SpanAnswer = codec::decode(&header).map_err(|e| lied(None, &e))?;
+        let request = Some(header.request);
+        let asked = lock(&self.on_wire).get(&header.request).map(|o| o.chunks.clone());
+        let Some(asked) = asked else { return Err(lied(None, &"answered what was not asked")) };
+        if !header.held.is_valid() || header.held.len() != asked.len() {
+            return Err(lied(request, &"sent a bitmap of another length than was asked"));
+        }
+        let mut chunks = Vec::with_capacity(header.held.count());
+        for at in header.held.ones() {
+            let Some(promised) = asked.get(at) else { break };
+            if let Some(down) = &self.shared.down {
+                down.take(u64::from(promised.len)).await;
+            }
+            let mut content = vec![0; promised.len as usize];
+            self.stream.read_exact(&mut content).await.map_err(|_| Fault::Broke)?;
+            self.figures.received.fetch_add(u64::from(promised.len), Ordering::Relaxed);
+            chunks.push((at, *promised, content));
+        }
+        // Waiting here stops reading, and so the peer: at most one span of each peer waits beside those being verified.
+        let permit = self.shared.verifying.clone().acquire_owned().await.map_err(|_| Fault::Broke)?;
+        Ok(Answer { request: header.request, chunks, permit })
+    }
+}

@@ -1,0 +1,310 @@
+//! Bulk content between real swarms over loopback: honest peers, and hand-made ones that are not.
+
+use super::{Content, Limits};
+use crate::{
+    clock::Clock,
+    net::{
+        CONTENT, Order,
+        behaviour::Parts,
+        frame,
+        names::peer_of,
+        swarm::{self, Net},
+    },
+    shutdown::Stop,
+};
+use futures::{AsyncReadExt as _, AsyncWriteExt as _, StreamExt as _};
+use libp2p_stream::IncomingStreams;
+use softservice_protocol::{
+    bitmap::Bitmap,
+    chunk::{ChunkRef, Verified},
+    codec::{self, Wire as _},
+    id::{ChunkId, ObjectId, Peer},
+    io::{Delivery, Input, Request},
+    message::{SpanAnswer, SpanRequest},
+};
+use softservice_store::{Layout, MemoryStore, Store};
+use std::{sync::Arc, time::Duration};
+use tokio::{sync::mpsc, time::Instant};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A node without a core: a swarm, and a store.
+struct Station {
+    me: Peer,
+    net: Net,
+    facts: mpsc::Receiver<Input>,
+    stop: Stop,
+}
+
+impl Station {
+    async fn start(name: u8, listen: &str) -> (Self, swarm::Streams) {
+        let (facts_in, facts) = mpsc::channel(64);
+        let stop = Stop::default();
+        let parts = Parts { mdns: false, dht: false };
+        let (net, streams) =
+            swarm::start([name; 32], &[listen.into()], parts, facts_in, Arc::new(Clock::default()), stop.clone())
+                .await
+                .unwrap();
+        let address: libp2p::Multiaddr = net.addresses.borrow().first().unwrap().parse().unwrap();
+        let me = peer_of(&crate::net::names::peer_in(&address).unwrap()).unwrap();
+        (Self { me, net, facts, stop }, streams)
+    }
+    fn address(&self) -> String {
+        self.net.addresses.borrow().first().unwrap().clone()
+    }
+    async fn fact(&mut self) -> Input {
+        tokio::time::timeout(PATIENCE, self.facts.recv()).await.expect("a fact in time").unwrap()
+    }
+    async fn dial(&mut self, other: &str) {
+        self.net.orders.send(Order::Dial { address: other.into() }).await.unwrap();
+        assert!(matches!(self.fact().await, Input::Connected { outbound: true, .. }));
+    }
+}
+
+/// The side that wants, with a store that expects `file`.
+struct Bob {
+    station: Station,
+    store: Arc<MemoryStore>,
+    content: Content,
+    delivered: mpsc::Receiver<Input>,
+}
+
+impl Bob {
+    async fn start(expected: &[ChunkRef]) -> Self {
+        let (station, streams) = Station::start(2, "/ip4/127.0.0.1/tcp/0").await;
+        let store = Arc::new(MemoryStore::default());
+        let layouts: Vec<Layout> = expected
+            .iter()
+            .map(|c| Layout { object: ObjectId(c.id.0), size: c.len.into(), chunks: vec![*c] })
+            .collect();
+        store.expect(&layouts).unwrap();
+        let (sender, delivered) = mpsc::channel(64);
+        let content = Content::start(
+            streams.control,
+            streams.content,
+            store.clone(),
+            station.net.desk.clone(),
+            sender,
+            Limits::default(),
+        );
+        Self { station, store, content, delivered }
+    }
+    fn ask(&mut self, peer: Peer, number: u64, chunks: &[ChunkRef], patience: Duration) {
+        let deadline = Instant::now() + patience;
+        assert!(self.content.ask(peer, Request(number), chunks.to_vec(), deadline).is_none());
+    }
+    async fn outcome(&mut self) -> (u64, Delivery) {
+        match tokio::time::timeout(PATIENCE, self.delivered.recv()).await.expect("an answer in time") {
+            Some(Input::Delivered { request, outcome, .. }) => (request.0, outcome),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn chunk(seed: u8, len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    blake3::Hasher::new().update(&[seed]).finalize_xof().fill(&mut bytes);
+    bytes
+}
+
+fn named(bytes: &[u8]) -> ChunkRef {
+    ChunkRef { id: ChunkId::of(bytes), len: bytes.len() as u32 }
+}
+
+async fn alice_has(chunks: &[Vec<u8>], listen: &str) -> (Station, Content, mpsc::Receiver<Input>) {
+    let (station, streams) = Station::start(1, listen).await;
+    let store = Arc::new(MemoryStore::default());
+    for bytes in chunks {
+        let it = named(bytes);
+        let layout = Layout { object: ObjectId(it.id.0), size: it.len.into(), chunks: vec![it] };
+        store.expect(&[layout]).unwrap();
+        store.put(&Verified::check(it, bytes.clone()).unwrap()).unwrap();
+    }
+    let (sender, delivered) = mpsc::channel(64);
+    let content =
+        Content::start(streams.control, streams.content, store, station.net.desk.clone(), sender, Limits::default());
+    (station, content, delivered)
+}
+
+async fn spans_come(listen: &str) {
+    let chunks: Vec<_> = (0..40).map(|i| chunk(i, 50_000 + usize::from(i) * 1000)).collect();
+    let refs: Vec<_> = chunks.iter().map(|c| named(c)).collect();
+    let (alice, _content, _delivered) = alice_has(&chunks[..39], listen).await;
+    let mut bob = Bob::start(&refs).await;
+    bob.station.dial(&alice.address()).await;
+    for (number, span) in refs.chunks(10).enumerate() {
+        bob.ask(alice.me, number as u64, span, PATIENCE);
+    }
+    let mut came = 0;
+    for _ in 0..4 {
+        match bob.outcome().await {
+            (number, Delivery::Came { held, bytes }) => {
+                // The last chunk of the last span is not at Alice's, and she says so.
+                assert_eq!(held.count(), if number == 3 { 9 } else { 10 });
+                came += bytes;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(came, chunks[..39].iter().map(|c| c.len() as u64).sum::<u64>());
+    assert_eq!(bob.store.survey(&refs).unwrap().count(), 39);
+    let figures = bob.station.net.neighbours.infos();
+    assert_eq!(figures.first().map(|f| (f.received, f.direction)), Some((came, "out")));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bob_gets_many_spans_from_alice_over_tcp() {
+    spans_come("/ip4/127.0.0.1/tcp/0").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bob_gets_many_spans_from_alice_over_quic() {
+    spans_come("/ip4/127.0.0.1/udp/0/quic-v1").await;
+}
+
+/// Reads requests off a content stream and answers each with what `answer` makes of it.
+async fn mallory(mut incoming: IncomingStreams, answer: impl Fn(SpanRequest) -> Option<Vec<u8>>) {
+    let (_, mut stream) = incoming.next().await.unwrap();
+    while let Ok(Some(bytes)) = frame::read(&mut stream, SpanRequest::LIMIT).await {
+        let request: SpanRequest = codec::decode(&bytes).unwrap();
+        if let Some(answer) = answer(request) {
+            stream.write_all(&answer).await.unwrap();
+            stream.flush().await.unwrap();
+        }
+    }
+}
+
+fn framed(answer: &SpanAnswer) -> Vec<u8> {
+    let body = codec::encode(answer).unwrap();
+    [&(body.len() as u32).to_le_bytes()[..], &body].concat()
+}
+
+/// Bob asks Mallory for two spans; gives what became of both, in the order of their numbers.
+async fn bob_asks_mallory(
+    patience: Duration,
+    answer: impl Fn(SpanRequest) -> Option<Vec<u8>> + Send + 'static,
+) -> (Bob, [Delivery; 2]) {
+    let (alone, streams) = Station::start(3, "/ip4/127.0.0.1/tcp/0").await;
+    tokio::spawn(mallory(streams.content, answer));
+    let chunks = [chunk(1, 1000), chunk(2, 2000), chunk(3, 3000)];
+    let refs: Vec<_> = chunks.iter().map(|c| named(c)).collect();
+    let mut bob = Bob::start(&refs).await;
+    bob.station.dial(&alone.address()).await;
+    bob.ask(alone.me, 1, &refs[..2], patience);
+    bob.ask(alone.me, 2, &refs[2..], patience);
+    let mut outcomes = [bob.outcome().await, bob.outcome().await];
+    outcomes.sort_by_key(|(number, _)| *number);
+    // Mallory lives until here: his going would break the stream, which is another story.
+    drop(alone);
+    (bob, outcomes.map(|(_, outcome)| outcome))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_chunk_is_a_lie_and_the_good_one_before_it_is_kept() {
+    let (bob, [first, second]) = bob_asks_mallory(PATIENCE, |request| {
+        let held = Bitmap::full(request.chunks.len());
+        let mut wire = framed(&SpanAnswer { request: request.request, held });
+        wire.extend(chunk(1, 1000));
+        wire.extend(chunk(99, 2000));
+        (request.request == 1).then_some(wire)
+    })
+    .await;
+    assert!(matches!(&first, Delivery::Lied { held, .. } if held.ones().eq([0])), "{first:?}");
+    assert!(matches!(&second, Delivery::Broke { held } if held.count() == 0), "{second:?}");
+    assert!(bob.store.survey(&[named(&chunk(1, 1000))]).unwrap().is_full());
+    assert_eq!(bob.store.survey(&[named(&chunk(2, 2000))]).unwrap().count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn garbage_and_too_much_are_lies() {
+    let (_, [first, _]) = bob_asks_mallory(PATIENCE, |_| Some(vec![0xee; 64])).await;
+    assert!(matches!(&first, Delivery::Lied { .. }), "{first:?}");
+
+    // The first answer is whole, then bytes go on that nobody asked for: the next request finds them.
+    let (_, [first, second]) = bob_asks_mallory(PATIENCE, |request| {
+        let held = Bitmap::full(request.chunks.len());
+        let mut wire = framed(&SpanAnswer { request: request.request, held });
+        wire.extend(chunk(1, 1000));
+        wire.extend(chunk(2, 2000));
+        wire.extend([0xff; 4096]);
+        (request.request == 1).then_some(wire)
+    })
+    .await;
+    assert!(matches!(&first, Delivery::Came { held, bytes: 3000 } if held.is_full()), "{first:?}");
+    assert!(matches!(&second, Delivery::Lied { .. }), "{second:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_for_another_request_or_with_another_bitmap_is_a_lie() {
+    let (_, [first, _]) = bob_asks_mallory(PATIENCE, |request| {
+        Some(framed(&SpanAnswer { request: request.request + 70, held: Bitmap::empty(request.chunks.len()) }))
+    })
+    .await;
+    assert!(matches!(&first, Delivery::Lied { .. }), "{first:?}");
+    let (_, [first, _]) = bob_asks_mallory(PATIENCE, |request| {
+        Some(framed(&SpanAnswer { request: request.request, held: Bitmap::full(9) }))
+    })
+    .await;
+    assert!(matches!(&first, Delivery::Lied { .. }), "{first:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn silence_is_broken_off_at_the_deadline() {
+    let (_, outcomes) = bob_asks_mallory(Duration::from_millis(300), |_| None).await;
+    assert!(outcomes.iter().all(|o| matches!(o, Delivery::Broke { held } if held.count() == 0)), "{outcomes:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_leaves_breaks_what_is_open_and_a_stranger_cannot_be_asked() {
+    let (alone, streams) = Station::start(3, "/ip4/127.0.0.1/tcp/0").await;
+    let chunks = [named(&chunk(1, 1000))];
+    let mut bob = Bob::start(&chunks).await;
+    bob.station.dial(&alone.address()).await;
+    bob.ask(alone.me, 1, &chunks, PATIENCE);
+    let mut incoming = streams.content;
+    let (_, stream) = tokio::time::timeout(PATIENCE, incoming.next()).await.unwrap().unwrap();
+    alone.stop.ask();
+    assert!(matches!(bob.outcome().await, (1, Delivery::Broke { .. })));
+    drop(stream);
+    bob.ask(Peer([9; 32]), 2, &chunks, PATIENCE);
+    assert!(matches!(bob.outcome().await, (2, Delivery::Broke { .. })));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn alice_sends_away_who_asks_for_too_much() {
+    let (mut alice, _content, _delivered) = alice_has(&[chunk(1, 1000)], "/ip4/127.0.0.1/tcp/0").await;
+    let (mut alone, mut streams) = Station::start(3, "/ip4/127.0.0.1/tcp/0").await;
+    alone.dial(&alice.address()).await;
+    let id = crate::net::names::id_of(alice.me).unwrap();
+    let mut stream = streams.control.open_stream(id, CONTENT).await.unwrap();
+    let greedy = SpanRequest { request: 1, chunks: vec![ChunkRef { id: ChunkId([1; 32]), len: u32::MAX }; 2] };
+    frame::write(&mut stream, &codec::encode(&greedy).unwrap()).await.unwrap();
+    stream.flush().await.unwrap();
+    assert!(matches!(alice.fact().await, Input::Connected { outbound: false, .. }));
+    assert!(matches!(alice.fact().await, Input::Disconnected { peer } if peer == alone.me));
+    let mut rest = Vec::new();
+    let read = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut rest)).await.unwrap();
+    assert!(read.is_err() || rest.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn control_messages_arrive_in_order_and_absurd_frames_end_the_connection() {
+    let (mut alice, _alice_streams) = Station::start(1, "/ip4/127.0.0.1/udp/0/quic-v1").await;
+    let (mut bob, mut streams) = Station::start(2, "/ip4/127.0.0.1/tcp/0").await;
+    bob.dial(&alice.address()).await;
+    for number in 0..20u8 {
+        bob.net.neighbours.send(alice.me, vec![number; 1 + usize::from(number) * 1000]).unwrap();
+    }
+    assert!(matches!(alice.fact().await, Input::Connected { outbound: false, .. }));
+    for number in 0..20u8 {
+        match alice.fact().await {
+            Input::Received { bytes, .. } => assert_eq!(bytes, vec![number; 1 + usize::from(number) * 1000]),
+            other => panic!("{other:?}"),
+        }
+    }
+    let id = crate::net::names::id_of(alice.me).unwrap();
+    let mut stream = streams.control.open_stream(id, crate::net::CONTROL).await.unwrap();
+    stream.write_all(&u32::MAX.to_le_bytes()).await.unwrap();
+    stream.flush().await.unwrap();
+    assert!(matches!(alice.fact().await, Input::Disconnected { peer } if peer == bob.me));
+}

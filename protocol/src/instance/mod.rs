@@ -1,0 +1,293 @@
+//! From a release and answers to what runs on one device: every template filled in, every binding bound.
+//! Invariant: pure and deterministic: the same closure, answers and [`Assignment`] give the same [`Instance`]; a secret
+//! appears in it only as the path of a file.
+//!
+//! References that templates may use: `${artifact.A}` `${files}` `${volume.V}` `${port.P}` `${param.P}` `${secret.S}` (the
+//! path of its file) `${import.I.FIELD}` `${ROLE.EXPORT.FIELD}` `${INCLUDE.EXPORT.FIELD}` `${platform}` `${softservice}`. Fields
+//! of every binding: `address`, `host`, `port`, `url`, and what its export adds.
+//!
+//! A service finds each secret that it lists in the file that `SECRET_<NAME>_FILE` names: `session` as
+//! `SECRET_SESSION_FILE`, `import.db.password` as `SECRET_DB_PASSWORD_FILE`. Names only: never the secret itself.
+
+mod bind;
+mod component;
+mod error;
+pub mod param;
+mod resolve;
+pub mod template;
+
+pub use error::InstanceError;
+
+use crate::{
+    id::ReleaseId,
+    release::{Generate, Param, Release, Restart},
+    time::Span,
+    tree::TreeRef,
+};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The owner's answers to the top distro's parameters.
+pub type Answers = BTreeMap<String, String>;
+
+/// All releases that a release needs, itself among them.
+pub type Closure = BTreeMap<ReleaseId, Release>;
+
+/// The address that everything of one device listens on and is reached at.
+pub const HOST: &str = "127.0.0.1";
+
+/// What must exist on a device before the instance can be resolved. Keys are dotted, see the module.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Needs {
+    /// Parameters without answer and default.
+    pub questions: Vec<Param>,
+    /// Ports to assign.
+    pub ports: Vec<PortNeed>,
+    /// Secrets to make, if they were not made before.
+    pub secrets: Vec<SecretNeed>,
+    /// Folders of data.
+    pub volumes: Vec<VolumeNeed>,
+    /// Trees to materialise.
+    pub trees: Vec<TreeNeed>,
+    /// Roles, by key.
+    pub roles: Vec<RoleNeed>,
+}
+
+/// A port to assign.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PortNeed {
+    /// Component, role, port.
+    pub key: String,
+    /// The number that the author wishes.
+    pub wish: Option<u16>,
+}
+
+/// A secret to make.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretNeed {
+    /// Component, secret.
+    pub key: String,
+    /// How.
+    pub generate: Generate,
+    /// Shown to the owner when made.
+    pub show_once: bool,
+}
+
+/// A folder of data.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VolumeNeed {
+    /// Component, role, volume.
+    pub key: String,
+    /// Stays when the softservice is removed.
+    pub keep_on_remove: bool,
+}
+
+/// A tree to materialise.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TreeNeed {
+    /// Component, role, artifact.
+    pub key: String,
+    /// Which.
+    pub tree: TreeRef,
+}
+
+/// A role as this device plays it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoleNeed {
+    /// Component, role.
+    pub key: String,
+    /// It keeps data.
+    pub stateful: bool,
+    /// Keys of the roles that its imports lead to.
+    pub uses: Vec<String>,
+    /// BLAKE3, as hex, over everything that decides what this role runs: its definition and its component's parameters.
+    /// Equal fingerprints in two generations mean the same behaviour.
+    pub fingerprint: String,
+}
+
+/// Where things are on this device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Assignment {
+    /// Port numbers by key.
+    pub ports: BTreeMap<String, u16>,
+    /// The folder with a folder for each tree key.
+    pub trees: String,
+    /// The folder with a folder of rendered files for each role key.
+    pub files: String,
+    /// The folder with a folder for each volume key.
+    pub volumes: String,
+    /// The folder with a file for each secret key.
+    pub secrets: String,
+    /// `os/arch`.
+    pub platform: String,
+    /// The path of the `softservice` program.
+    pub softservice: String,
+}
+
+/// What runs on one device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Instance {
+    /// The top distro.
+    pub distro: String,
+    /// Its version.
+    pub version: String,
+    /// Its release.
+    pub release: ReleaseId,
+    /// Its data layout.
+    pub epoch: u32,
+    /// Roles by key.
+    pub roles: Vec<RoleNeed>,
+    /// Processes in start order.
+    pub services: Vec<ServiceSpec>,
+    /// Files to write below the files folder.
+    pub files: Vec<RenderedFile>,
+    /// What must hold.
+    pub tests: Vec<TestSpec>,
+    /// How long it must stay healthy before it counts.
+    pub settle: Span,
+    /// What the top distro exports, for people.
+    pub endpoints: Vec<Endpoint>,
+    /// What it asks for beyond its own ports, imports and volumes; ascending.
+    pub permissions: Vec<String>,
+    /// Ports it was resolved with.
+    pub ports: BTreeMap<String, u16>,
+}
+
+/// A process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceSpec {
+    /// Unique in the instance: `[COMPONENT.]SERVICE`, with the role where a component has the service twice.
+    pub name: String,
+    /// The role's key.
+    pub role: String,
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// Variables, the names of secret files among them.
+    pub environment: BTreeMap<String, String>,
+    /// Keys of secrets that it reads.
+    pub secrets: Vec<String>,
+    /// Names of services that must be healthy before.
+    pub after: Vec<String>,
+    /// When it is started again.
+    pub restart: Restart,
+    /// Time from SIGTERM to SIGKILL.
+    pub grace: Span,
+    /// How its health is asked.
+    pub health: Option<HealthSpec>,
+}
+
+/// How health is asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HealthSpec {
+    /// How.
+    pub probe: ProbeSpec,
+    /// Between two questions.
+    pub interval: Span,
+    /// How long one may take.
+    pub timeout: Span,
+    /// Failures after the start do not count for so long.
+    pub start_period: Span,
+    /// Failures in a row that make it unhealthy.
+    pub retries: u32,
+}
+
+/// A question, filled in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProbeSpec {
+    /// GET.
+    Http {
+        /// With scheme and host.
+        url: String,
+        /// The status wanted.
+        status: u16,
+        /// A text that the body holds.
+        contains: Option<String>,
+    },
+    /// A connection can be made.
+    Tcp {
+        /// `host:port`.
+        address: String,
+    },
+    /// A program ends with 0.
+    Exec {
+        /// Program and arguments.
+        command: Vec<String>,
+    },
+}
+
+/// A file to write.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RenderedFile {
+    /// Below the files folder, the role's key first.
+    pub path: String,
+    /// Its text.
+    pub text: String,
+    /// Permission bits.
+    pub mode: u32,
+}
+
+/// A test of the whole.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TestSpec {
+    /// `[COMPONENT.]TEST`.
+    pub name: String,
+    /// The role's key.
+    pub role: String,
+    /// What it does.
+    pub probe: ProbeSpec,
+    /// It must pass within this time, tried again until then.
+    pub within: Span,
+    /// When it runs; empty = always.
+    pub when: Vec<String>,
+}
+
+/// Where people reach it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// The export's name, with its role where two roles have it.
+    pub name: String,
+    /// Its address.
+    pub url: String,
+}
+
+/// What a device must have or make before `top` can run with these answers.
+///
+/// # Errors
+/// Everything that no answer can heal; missing answers are [`Needs::questions`].
+pub fn needs(closure: &Closure, top: ReleaseId, answers: &Answers, platform: &str) -> Result<Needs, InstanceError> {
+    resolve::needs(closure, top, answers, platform)
+}
+
+/// The instance: everything filled in.
+///
+/// # Errors
+/// See [`InstanceError`]; missing answers are an error here.
+pub fn resolve(
+    closure: &Closure,
+    top: ReleaseId,
+    answers: &Answers,
+    assignment: &Assignment,
+) -> Result<Instance, InstanceError> {
+    resolve::instance(closure, top, answers, assignment)
+}
+
+/// Roles that can be tried beside the running generation: they keep no data, and whatever they use is tried as well or
+/// runs unchanged. A role that uses something whose behaviour changes and that keeps data was refused: its health could
+/// only be asked against the wrong version.
+pub fn rehearsable<'a>(new: &'a [RoleNeed], running: &[RoleNeed]) -> Vec<&'a str> {
+    let unchanged = |key: &str| {
+        let mine = new.iter().find(|r| r.key == key);
+        mine.is_some_and(|m| running.iter().any(|r| r.key == key && r.fingerprint == m.fingerprint))
+    };
+    let mut tried: Vec<&RoleNeed> = new.iter().filter(|r| !r.stateful).collect();
+    // Dropping a role may rob another of what it uses: repeat until nothing changes.
+    loop {
+        let before = tried.len();
+        let keys: Vec<&str> = tried.iter().map(|r| r.key.as_str()).collect();
+        tried.retain(|r| r.uses.iter().all(|u| keys.contains(&u.as_str()) || unchanged(u)));
+        if tried.len() == before {
+            return keys.into_iter().filter(|k| tried.iter().any(|r| r.key == *k)).collect();
+        }
+    }
+}

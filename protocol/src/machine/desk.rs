@@ -1,0 +1,115 @@
+//! What every child works with: the time of this input, chance, numbers to hand out, outputs and notes for others.
+//! Invariant: outputs leave in the order in which they were put down; no number is handed out twice in one life.
+
+use crate::{
+    codec,
+    id::{Peer, PublisherId},
+    io::{Event, Output, Record, Source, Token},
+    message::Message,
+    sign::Kind,
+    time::Time,
+};
+use rand_chacha::{
+    ChaCha8Rng,
+    rand_core::{Rng as _, SeedableRng as _},
+};
+
+/// What one child leaves for another.
+#[derive(Debug)]
+pub(crate) enum Note {
+    /// A peer misbehaved.
+    Punish { peer: Peer, points: u32, why: String },
+    /// A peer sent bytes that are not what their id says.
+    Liar { peer: Peer, why: String },
+    /// A peer was sent away: forget what was under way with it.
+    Gone { peer: Peer },
+    /// A peer was of use.
+    Served { peer: Peer },
+    /// A peer takes part in the exchange of this publisher's releases.
+    Interested { peer: Peer, publisher: PublisherId },
+    /// An address was heard of.
+    Learned { address: String, source: Source },
+    /// A publisher's head moved, durably.
+    Moved { publisher: PublisherId },
+    /// A publisher is followed no more.
+    Unfollowed { publisher: PublisherId },
+    /// We published: restate freshness.
+    Published { publisher: PublisherId },
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    pub(crate) now: Time,
+    rng: ChaCha8Rng,
+    last: u64,
+    out: Vec<Output>,
+    notes: Vec<Note>,
+}
+
+impl Desk {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self {
+            now: Time(0),
+            rng: ChaCha8Rng::seed_from_u64(seed),
+            last: 0,
+            out: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+    pub(crate) fn take(&mut self) -> Vec<Output> {
+        std::mem::take(&mut self.out)
+    }
+    pub(crate) fn take_notes(&mut self) -> Vec<Note> {
+        std::mem::take(&mut self.notes)
+    }
+    pub(crate) fn out(&mut self, output: Output) {
+        self.out.push(output);
+    }
+    pub(crate) fn tell(&mut self, event: Event) {
+        self.out.push(Output::Tell(event));
+    }
+    pub(crate) fn note(&mut self, note: Note) {
+        self.notes.push(note);
+    }
+    pub(crate) fn punish(&mut self, peer: Peer, points: u32, why: String) {
+        self.notes.push(Note::Punish { peer, points, why });
+    }
+    /// A number never handed out before in this life.
+    pub(crate) fn number(&mut self) -> u64 {
+        self.last += 1;
+        self.last
+    }
+    pub(crate) fn keep(&mut self, record: Record) -> Token {
+        let token = Token(self.number());
+        self.out.push(Output::Keep { token, record });
+        token
+    }
+    pub(crate) fn sign(&mut self, kind: Kind, publisher: PublisherId, payload: Vec<u8>) -> Token {
+        let token = Token(self.number());
+        let feed = crate::id::FeedId::main(publisher);
+        self.out.push(Output::Sign { token, kind, publisher, feed, payload });
+        token
+    }
+    pub(crate) fn send(&mut self, peer: Peer, message: &Message) {
+        match codec::encode(message) {
+            Ok(bytes) => self.out.push(Output::Send { peer, bytes }),
+            // Every sender bounds what it packs, so this is a mistake of ours: the peer asks again, nothing is lost.
+            Err(error) => tracing::error!(%peer, %error, "a message of ours does not fit"),
+        }
+    }
+    /// A number below `n`, all equally likely but for an error below 2^-32; 0 when `n` is 0.
+    pub(crate) fn below(&mut self, n: u64) -> u64 {
+        ((u128::from(self.rng.next_u64()) * u128::from(n)) >> 64) as u64
+    }
+    pub(crate) fn chance(&mut self) -> u32 {
+        self.rng.next_u32()
+    }
+    /// Puts a list into random order.
+    pub(crate) fn shuffle<T>(&mut self, list: &mut [T]) {
+        for i in (1..list.len()).rev() {
+            let j = self.below(i as u64 + 1) as usize;
+            list.swap(i, j);
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! One fetch: its stages, its figures, and when it is given up.
+//! Invariant: a stage ends only when all its chunks are in the store and the store made whole objects of them; the
+//! store says which stage comes next, since only it can read what came.
+
+use super::{holders::Holders, wants::Wants};
+use crate::{
+    io::{Depth, Event, FetchFigures, Job, Stage},
+    machine::desk::Desk,
+    release::ReleaseRef,
+    time::{Span, Time},
+};
+
+/// Stages of a fetch: the release documents of a closure come level by level, so this bounds its depth.
+pub(super) const STAGES: u32 = crate::limits::CLOSURE as u32 + 4;
+/// Without progress for so long, and nobody who has anything, a fetch has failed.
+pub(super) const ALONE: Span = Span::seconds(30);
+/// The same while somebody claims to have it and does not deliver.
+pub(super) const STALLED: Span = Span::seconds(120);
+/// Between two reports of progress.
+const REPORT: Span = Span::millis(250);
+
+/// A stage that is being fetched.
+#[derive(Debug)]
+pub(super) struct Run {
+    pub(super) stage: Stage,
+    /// Counts stages, so that a late answer of an earlier one is not taken for this one's.
+    pub(super) serial: u32,
+    pub(super) wants: Wants,
+    pub(super) holders: Holders,
+    /// Open requests.
+    pub(super) open: usize,
+}
+
+/// Where a fetch stands.
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// The same release is being fetched ahead by ourselves: its open requests come to their end first.
+    Waiting(Time),
+    /// The store looks what comes next.
+    Expanding,
+    /// Peers are asked.
+    Running(Box<Run>),
+    /// The store makes whole objects.
+    Assembling(Stage),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Fetch {
+    pub(super) release: ReleaseRef,
+    pub(super) depth: Depth,
+    /// Wished by the core itself: nobody is told.
+    pub(super) internal: bool,
+    /// An owner's fetch of the same release waits for it to end.
+    pub(super) superseded: bool,
+    pub(super) phase: Phase,
+    pub(super) figures: FetchFigures,
+    pub(super) begun: Time,
+    /// Last time that something useful happened.
+    pub(super) moved: Time,
+    told: Time,
+    pub(super) stages: u32,
+}
+
+impl Fetch {
+    pub(super) fn new(now: Time, release: ReleaseRef, depth: Depth, internal: bool, phase: Phase) -> Self {
+        Self {
+            release,
+            depth,
+            internal,
+            superseded: false,
+            phase,
+            figures: FetchFigures::default(),
+            begun: now,
+            moved: now,
+            told: Time(0),
+            stages: 0,
+        }
+    }
+    pub(super) fn run(&mut self) -> Option<&mut Run> {
+        match &mut self.phase {
+            Phase::Running(run) => Some(run),
+            _ => None,
+        }
+    }
+    pub(super) fn last_stage(&self) -> Stage {
+        match self.depth {
+            Depth::Manifests => Stage::Manifests,
+            Depth::Content => Stage::Content,
+        }
+    }
+    /// Reports progress, not more often than anybody can read unless `now_or_never`.
+    pub(super) fn report(&mut self, desk: &mut Desk, job: Job, now_or_never: bool) {
+        let due = now_or_never || desk.now.since(self.told) >= REPORT;
+        let Phase::Running(run) = &self.phase else { return };
+        if due && !self.internal {
+            self.told = desk.now;
+            desk.tell(Event::Progress { job, stage: run.stage, bytes: run.wants.bytes, of: run.wants.of });
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! Asking peers for spans, and what comes back.
+//! Invariant: each open request is counted once in its peer's lane, once in its fetch and once in each of its chunks,
+//! and all three are taken back exactly once: when it is answered, when its peer goes, or when the driver lost it.
+
+use super::{
+    Exchange,
+    fetch::{Fetch, Phase},
+};
+use crate::{
+    bitmap::Bitmap,
+    id::Peer,
+    io::{Delivery, Job, Output, Request},
+    machine::desk::{Desk, Note},
+    time::{Span, Time},
+};
+
+/// A driver that has not answered so long after the deadline has lost the request.
+const LOST: Span = Span::seconds(30);
+/// A second peer is asked when the first takes so many times longer than the second would.
+const SLOWER: u64 = 3;
+/// And never sooner than this.
+const PATIENCE: Span = Span::millis(300);
+/// What a peer of unknown rate is expected to take.
+const UNKNOWN: Span = Span::seconds(1);
+
+/// An open request.
+#[derive(Debug)]
+pub(super) struct Asked {
+    peer: Peer,
+    job: Job,
+    serial: u32,
+    chunks: Vec<u32>,
+    bytes: u64,
+    at: Time,
+    deadline: Time,
+    /// The peer is gone; only what came before may still be told.
+    orphan: bool,
+    cancelled: bool,
+}
+
+impl Exchange {
+    /// Asks every peer for as much as it can carry: one span each in turn, so that few chunks are shared by all.
+    pub(super) fn pump(&mut self, desk: &mut Desk) {
+        let mut jobs: Vec<Job> = Vec::new();
+        for internal in [false, true] {
+            let running = self.fetches.iter().filter(|(_, f)| f.internal == internal && !f.superseded);
+            jobs.extend(running.filter(|(_, f)| matches!(f.phase, Phase::Running(_))).map(|(j, _)| *j));
+        }
+        if jobs.is_empty() {
+            return;
+        }
+        if self.due.is_none() {
+            self.due = Some(desk.now + super::TICK);
+        }
+        let mut peers: Vec<Peer> = self.lanes.iter().filter(|(_, l)| l.room() > 0).map(|(p, _)| *p).collect();
+        desk.shuffle(&mut peers);
+        while !peers.is_empty() {
+            peers.retain(|&peer| jobs.iter().any(|&job| self.ask(desk, job, peer)));
+        }
+        let idle: Vec<Peer> = self.lanes.iter().filter(|(_, l)| l.open == 0).map(|(p, _)| *p).collect();
+        for peer in idle {
+            let _ = jobs.iter().any(|&job| self.steal(desk, job, peer));
+        }
+    }
+
+    /// Asks one peer for one span of one fetch; false when there is nothing to ask it.
+    fn ask(&mut self, desk: &mut Desk, job: Job, peer: Peer) -> bool {
+        let room = self.lanes.get(&peer).map_or(0, super::Lane::room);
+        let Some(run) = self.fetches.get_mut(&job).and_then(Fetch::run) else { return false };
+        if room == 0 {
+            return false;
+        }
+        let span = run.holders.pick(desk, &run.wants, peer, room.max(run.wants.span));
+        !span.is_empty() && self.open(desk, job, peer, span)
+    }
+
+    fn open(&mut self, desk: &mut Desk, job: Job, peer: Peer, chunks: Vec<u32>) -> bool {
+        let (Some(fetch), Some(lane)) = (self.fetches.get_mut(&job), self.lanes.get_mut(&peer)) else { return false };
+        let Some(run) = fetch.run() else { return false };
+        let list: Vec<_> = chunks.iter().filter_map(|&i| run.wants.chunk(i)).collect();
+        let bytes = list.iter().map(|c| u64::from(c.len)).sum();
+        for &i in &chunks {
+            run.wants.ask(i);
+        }
+        run.open += 1;
+        if let Some(holder) = run.holders.map.get_mut(&peer) {
+            holder.open += 1;
+        }
+        let deadline = lane.asked(desk.now, bytes);
+        let request = Request(desk.number());
+        let (at, serial) = (desk.now, run.serial);
+        let asked = Asked { peer, job, serial, chunks, bytes, at, deadline, orphan: false, cancelled: false };
+        self.requests.insert(request, asked);
+        desk.out(Output::Request { peer, request, job, chunks: list, deadline });
+        true
+    }
+
+    /// Lets an idle peer have what a slow one was asked for. The slow one's request is cancelled when it has not begun
+    /// it, as far as can be known: requests are answered in order, so only its oldest may be on its way.
+    fn steal(&mut self, desk: &mut Desk, job: Job, thief: Peer) -> bool {
+        let now = desk.now;
+        let Some(Phase::Running(run)) = self.fetches.get(&job).map(|f| &f.phase) else { return false };
+        if run.open == 0 || run.holders.map.get(&thief).is_none_or(|h| h.pause_until > now) {
+            return false;
+        }
+        let Some(lane) = self.lanes.get(&thief) else { return false };
+        let mut best: Option<(Span, Request, bool)> = None;
+        let mut first_of = std::collections::BTreeSet::new();
+        for (&number, asked) in self.requests.iter().filter(|(_, a)| !a.orphan) {
+            let oldest = first_of.insert(asked.peer);
+            if asked.job != job || asked.serial != run.serial || asked.peer == thief || asked.cancelled {
+                continue;
+            }
+            let mine = lane.expected(asked.bytes).unwrap_or(UNKNOWN);
+            let bar = Span((mine.0 * SLOWER).max(PATIENCE.0));
+            let theirs = self.lanes.get(&asked.peer).and_then(|l| l.expected(0)).unwrap_or_default();
+            let waits = now.since(asked.at).max(if oldest { Span(0) } else { theirs });
+            let wanted = |i: &u32| !run.wants.is_here(*i) && run.wants.asked(*i) == 1 && run.holders.has(thief, *i);
+            if waits > bar && best.is_none_or(|(w, _, _)| waits > w) && asked.chunks.iter().any(wanted) {
+                best = Some((waits, number, oldest));
+            }
+        }
+        let Some((_, number, oldest)) = best else { return false };
+        let Some(asked) = self.requests.get_mut(&number) else { return false };
+        let wanted = |i: &&u32| !run.wants.is_here(**i) && run.wants.asked(**i) == 1 && run.holders.has(thief, **i);
+        let chunks: Vec<u32> = asked.chunks.iter().filter(wanted).copied().collect();
+        if !oldest {
+            asked.cancelled = true;
+            desk.out(Output::Cancel { peer: asked.peer, request: number });
+        }
+        self.open(desk, job, thief, chunks)
+    }
+
+    /// Takes the end of a request.
+    pub(crate) fn delivered(&mut self, desk: &mut Desk, peer: Peer, request: Request, outcome: Delivery) {
+        let Some(asked) = self.requests.remove(&request) else { return };
+        if asked.peer != peer {
+            self.requests.insert(request, asked);
+            return;
+        }
+        let none = Bitmap::empty(asked.chunks.len());
+        let (held, stored) = match &outcome {
+            Delivery::Came { held, .. } | Delivery::Lied { held, .. } | Delivery::Broke { held } => (held, Ok(())),
+            Delivery::NotStored { why } => (&none, Err(why.clone())),
+        };
+        let useful = self.count(desk, &asked, held);
+        self.judge(desk, &asked, held, &outcome, useful);
+        if let Delivery::Lied { why, .. } = &outcome {
+            desk.note(Note::Liar { peer, why: why.clone() });
+        }
+        if useful > 0 {
+            desk.note(Note::Served { peer });
+        }
+        match (stored, self.fetches.get_mut(&asked.job)) {
+            (Err(why), Some(fetch)) if fetch.stages == asked.serial => {
+                let why = format!("what came could not be stored: {why}");
+                return self.fail(desk, asked.job, why, false);
+            }
+            (_, Some(fetch)) => {
+                fetch.report(desk, asked.job, false);
+                if fetch.superseded {
+                    self.hand_over(desk);
+                } else if fetch.run().is_some_and(|r| r.wants.left == 0) {
+                    self.assemble(desk, asked.job);
+                }
+            }
+            (_, None) => {}
+        }
+        self.pump(desk);
+    }
+
+    /// Books what came; gives the useful bytes.
+    fn count(&mut self, desk: &mut Desk, asked: &Asked, held: &Bitmap) -> u64 {
+        let now = desk.now;
+        let mut came = 0;
+        let mut useful = 0;
+        let mut doubled = false;
+        let fetch = self.fetches.get_mut(&asked.job).filter(|f| f.stages == asked.serial);
+        if let Some(fetch) = fetch
+            && let Phase::Running(run) = &mut fetch.phase
+        {
+            for (n, &i) in asked.chunks.iter().enumerate() {
+                let size = run.wants.size(i);
+                let shared = run.wants.asked(i) > u8::from(!asked.orphan);
+                if !asked.orphan {
+                    run.wants.give_back_or_keep(i, held.get(n));
+                }
+                if !held.get(n) {
+                    continue;
+                }
+                came += size;
+                if run.wants.came(i) {
+                    useful += size;
+                    doubled |= shared;
+                } else {
+                    fetch.figures.duplicates += size;
+                }
+            }
+            if !asked.orphan {
+                run.open = run.open.saturating_sub(1);
+                if let Some(holder) = run.holders.map.get_mut(&asked.peer) {
+                    holder.open = holder.open.saturating_sub(1);
+                }
+            }
+            if useful > 0 {
+                fetch.moved = now;
+                fetch.figures.new_bytes += useful;
+                *fetch.figures.by_peer.entry(asked.peer).or_default() += useful;
+            }
+        }
+        if let Some(lane) = self.lanes.get_mut(&asked.peer).filter(|_| !asked.orphan) {
+            lane.ended(now, asked.at, asked.bytes, came);
+            lane.received += useful;
+        }
+        if doubled {
+            self.cancel_useless(desk, asked.job);
+        }
+        useful
+    }
+
+    /// Draws conclusions about the peer.
+    fn judge(&mut self, desk: &mut Desk, asked: &Asked, held: &Bitmap, outcome: &Delivery, useful: u64) {
+        let fetch = self.fetches.get_mut(&asked.job).filter(|f| f.stages == asked.serial);
+        let Some(fetch) = fetch else { return };
+        let Phase::Running(run) = &mut fetch.phase else { return };
+        match outcome {
+            Delivery::Came { .. } => {
+                for (n, &i) in asked.chunks.iter().enumerate() {
+                    if !held.get(n) {
+                        run.holders.lacks(asked.peer, i);
+                    }
+                }
+                if held.count() == 0 && !asked.cancelled {
+                    run.holders.failed(asked.peer, desk.now);
+                }
+            }
+            Delivery::Broke { .. } if !asked.cancelled => run.holders.failed(asked.peer, desk.now),
+            Delivery::Lied { .. } => {
+                // The driver stops at the first chunk that is not what it should be.
+                let bad = asked.chunks.iter().enumerate().find(|(n, _)| !held.get(*n));
+                fetch.figures.wasted += bad.map_or(0, |(_, &i)| run.wants.size(i));
+            }
+            Delivery::Broke { .. } | Delivery::NotStored { .. } => {}
+        }
+        if useful > 0 && !matches!(outcome, Delivery::Broke { .. }) {
+            run.holders.delivered(asked.peer);
+        }
+    }
+
+    /// Cancels requests of a fetch that can bring nothing any more.
+    fn cancel_useless(&mut self, desk: &mut Desk, job: Job) {
+        let Some(Phase::Running(run)) = self.fetches.get(&job).map(|f| &f.phase) else { return };
+        for (&request, asked) in self.requests.iter_mut() {
+            let live = asked.job == job && asked.serial == run.serial && !asked.cancelled && !asked.orphan;
+            if live && asked.chunks.iter().all(|&i| run.wants.is_here(i)) {
+                asked.cancelled = true;
+                desk.out(Output::Cancel { peer: asked.peer, request });
+            }
+        }
+    }
+
+    /// Cancels every request of a fetch.
+    pub(super) fn cancel_all(&mut self, desk: &mut Desk, job: Job) {
+        for (&request, asked) in self.requests.iter_mut() {
+            if asked.job == job && !asked.cancelled && !asked.orphan {
+                asked.cancelled = true;
+                desk.out(Output::Cancel { peer: asked.peer, request });
+            }
+        }
+    }
+
+    /// A peer is gone: what it was asked for is free again.
+    pub(super) fn orphan(&mut self, peer: Peer) {
+        for asked in self.requests.values_mut().filter(|a| a.peer == peer && !a.orphan) {
+            asked.orphan = true;
+            let fetch = self.fetches.get_mut(&asked.job).filter(|f| f.stages == asked.serial);
+            if let Some(run) = fetch.and_then(Fetch::run) {
+                for &i in &asked.chunks {
+                    run.wants.give_back(i);
+                }
+                run.open = run.open.saturating_sub(1);
+            }
+        }
+    }
+
+    /// Ends requests that the driver never answered.
+    pub(super) fn give_up_on_lost(&mut self, desk: &mut Desk) {
+        let lost: Vec<(Request, Peer, usize)> = self
+            .requests
+            .iter()
+            .filter(|(_, a)| a.deadline + LOST <= desk.now)
+            .map(|(r, a)| (*r, a.peer, a.chunks.len()))
+            .collect();
+        for (request, peer, len) in lost {
+            self.delivered(desk, peer, request, Delivery::Broke { held: Bitmap::empty(len) });
+        }
+    }
+}

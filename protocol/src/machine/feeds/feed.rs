@@ -1,0 +1,259 @@
+//! One publisher's state: what is durable, and beside it the batch of what is verified but not yet kept.
+//! Invariant: everything is verified against the batch, shown from the durable part; the batch replaces it at once
+//! when its last record is durable, so nobody ever sees half of it.
+
+use super::verify::Fault;
+use crate::{
+    codec,
+    feed::{Equivocation, FeedState, Fresh, Freshness, Head, Listing},
+    id::{Digest, PublisherId},
+    io::{Event, Record, Token},
+    machine::desk::Desk,
+    root::{RootError, TrustedRoot},
+    sign::Envelope,
+    time::{Span, Time},
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// For how long a statement holds, as we make them; a head entry counts as one.
+pub(crate) const VALID_FOR: Span = Span::days(7);
+/// Stale for longer than this is expired.
+const EXPIRES_AFTER: Span = Span::days(30);
+/// Entries kept in memory to be passed on, in bytes: thousands of usual ones; older ones are served by snapshot.
+const LOG_BYTES: usize = 2 << 20;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Feed {
+    pub(crate) own: bool,
+    pub(crate) followed: bool,
+    pub(crate) follow_kept: bool,
+    /// The owner waits for [`Event::Followed`].
+    pub(crate) owes_followed: bool,
+    pub(crate) addresses: Vec<String>,
+    /// The newest root that a ticket named.
+    pub(crate) pin: Option<(u64, Digest)>,
+    pub(crate) floor: Head,
+    pub(crate) root: Option<TrustedRoot>,
+    /// Envelopes of the root chain, version 1 first.
+    pub(crate) roots: Vec<Vec<u8>>,
+    root_digests: BTreeSet<Digest>,
+    pub(crate) state: FeedState,
+    /// When the head entry was made.
+    pub(crate) issued_at: Time,
+    /// Newest entries by number, as received.
+    pub(crate) log: BTreeMap<u64, Vec<u8>>,
+    log_bytes: usize,
+    pub(crate) batch: Option<Batch>,
+    pub(crate) fresh: Option<(Fresh, Vec<u8>)>,
+    pub(crate) proof: Option<Equivocation>,
+    proof_epoch: u32,
+    /// Two root documents of one version were seen.
+    pub(crate) forked: bool,
+    /// The number that was signed last, or will be signed next.
+    pub(crate) reserved: Option<Head>,
+    told: Option<Freshness>,
+    pub(crate) told_until: Option<Time>,
+}
+
+/// Verified, and on its way to the disk.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Batch {
+    pub(crate) root: Option<TrustedRoot>,
+    pub(crate) roots: Vec<Vec<u8>>,
+    pub(crate) state: FeedState,
+    pub(crate) issued_at: Time,
+    /// The feed begins anew here: entries before are not in memory.
+    pub(crate) onboarded: bool,
+    pub(crate) entries: Vec<(u64, Vec<u8>)>,
+    pub(crate) added: Vec<Listing>,
+    pub(crate) fresh: Option<(Fresh, Vec<u8>)>,
+    pub(crate) waiting: BTreeSet<Token>,
+    pub(crate) failed: bool,
+}
+
+impl Feed {
+    pub(crate) fn is_known(&self) -> bool {
+        self.own || self.followed
+    }
+    /// Whether the root chain reaches what the ticket pins.
+    pub(crate) fn is_anchored(&self) -> bool {
+        self.root.as_ref().is_some_and(|r| self.pin.is_none_or(|(version, _)| r.root.version >= version))
+    }
+    /// Whether the head may be shown: anchored, and not behind the ticket's floor.
+    pub(crate) fn is_visible(&self) -> bool {
+        self.is_anchored() && self.state.head.at >= self.floor.at
+    }
+    pub(crate) fn visible_head(&self) -> Head {
+        if self.is_visible() { self.state.head } else { Head::START }
+    }
+    pub(crate) fn is_frozen(&self) -> bool {
+        let open = self.root.as_ref().map_or(0, |r| r.root.feed.epoch);
+        self.forked || (self.proof.is_some() && self.proof_epoch >= open)
+    }
+    pub(crate) fn freeze(&mut self, proof: Equivocation) {
+        self.proof_epoch = self.root.as_ref().map_or(u32::MAX, |r| r.root.feed.epoch);
+        self.proof = Some(proof);
+    }
+    /// The newest verified head, kept or on its way.
+    pub(crate) fn newest(&self) -> Head {
+        self.batch.as_ref().map_or(self.state.head, |b| b.state.head)
+    }
+    pub(crate) fn newest_state(&self) -> &FeedState {
+        self.batch.as_ref().map_or(&self.state, |b| &b.state)
+    }
+    pub(crate) fn newest_root(&self) -> Option<&TrustedRoot> {
+        self.batch.as_ref().map_or(self.root.as_ref(), |b| b.root.as_ref())
+    }
+    /// The place to ask from: the start when another branch was reopened by the root.
+    pub(crate) fn ask_from(&self) -> Head {
+        let head = self.newest();
+        let reopened = self.newest_root().is_some_and(|r| {
+            let feed = r.root.feed;
+            feed.epoch > head.at.epoch && head.at.seq > 0 && feed.from_hash != head.hash
+        });
+        if reopened { Head::START } else { head }
+    }
+    pub(crate) fn has_root(&self, digest: Digest) -> bool {
+        self.root_digests.contains(&digest)
+    }
+
+    /// The batch under way, taken out to be continued, or a new one that begins with the durable state.
+    pub(crate) fn batch(&mut self) -> Batch {
+        self.batch.take().unwrap_or_else(|| Batch {
+            root: self.root.clone(),
+            state: self.state.clone(),
+            issued_at: self.issued_at,
+            ..Batch::default()
+        })
+    }
+
+    /// Makes a batch the durable state; gives what its entries added.
+    pub(crate) fn adopt(&mut self, batch: Batch) -> Vec<Listing> {
+        for bytes in &batch.roots {
+            if let Ok(envelope) = codec::decode::<Envelope>(bytes) {
+                self.root_digests.insert(envelope.digest());
+            }
+        }
+        self.root = batch.root;
+        self.roots.extend(batch.roots);
+        if batch.onboarded {
+            self.log.clear();
+            self.log_bytes = 0;
+        }
+        for (seq, bytes) in batch.entries {
+            self.log_bytes += bytes.len();
+            self.log.insert(seq, bytes);
+        }
+        while self.log_bytes > LOG_BYTES && self.log.len() > 1 {
+            if let Some((_, old)) = self.log.pop_first() {
+                self.log_bytes -= old.len();
+            }
+        }
+        self.state = batch.state;
+        self.issued_at = batch.issued_at;
+        if batch.fresh.is_some() {
+            self.fresh = batch.fresh;
+        }
+        batch.added
+    }
+
+    /// Takes a record of an earlier life; it was verified then, and is verified again.
+    pub(crate) fn restore(&mut self, publisher: PublisherId, record: Record) -> Result<(), Fault> {
+        let mut batch = self.batch();
+        match record {
+            Record::Followed { root, floor, addresses, .. } => {
+                self.followed = true;
+                self.follow_kept = true;
+                self.pin = self.pin.max(Some(root));
+                self.floor = self.floor.max(floor);
+                self.addresses = addresses;
+                return Ok(());
+            }
+            Record::Unfollowed { .. } => {
+                self.followed = false;
+                return Ok(());
+            }
+            Record::Reserved { head, .. } => {
+                self.reserved = Some(head);
+                return Ok(());
+            }
+            Record::Proof { proof } => {
+                let proof: Equivocation = codec::decode(&proof)?;
+                self.freeze(proof);
+                return Ok(());
+            }
+            Record::Address { .. } => return Ok(()),
+            Record::Root { envelope, .. } => batch.root_bytes(self, publisher, &envelope)?,
+            Record::Onboarded { envelope, snapshot, .. } => {
+                batch.onboard_bytes(self, &codec::decode(&envelope)?, &envelope, &snapshot)?;
+            }
+            Record::Entry { envelope, .. } => {
+                batch.entry_bytes(&codec::decode(&envelope)?, &envelope)?;
+            }
+            Record::Fresh { envelope, .. } => batch.fresh_bytes(self, &codec::decode(&envelope)?, &envelope)?,
+        }
+        self.adopt(batch);
+        Ok(())
+    }
+
+    /// Verifies and keeps a root document, unless it is known.
+    pub(crate) fn take_root(
+        &mut self,
+        desk: &mut Desk,
+        batch: &mut Batch,
+        publisher: PublisherId,
+        bytes: &[u8],
+    ) -> Result<(), Fault> {
+        let known = batch.roots.len();
+        match batch.root_bytes(self, publisher, bytes) {
+            Err(Fault::Root(RootError::Fork(version))) => {
+                tracing::error!(%publisher, version, "the publisher has two root documents of one version");
+                self.forked = true;
+                return Err(Fault::Root(RootError::Fork(version)));
+            }
+            other => other?,
+        }
+        if batch.roots.len() > known {
+            batch.waiting.insert(desk.keep(Record::Root { publisher, envelope: bytes.to_vec() }));
+        }
+        Ok(())
+    }
+
+    /// Says that the publisher is followed, once it is: kept, and its root verified as far as the ticket demands.
+    pub(crate) fn answer_follow(&mut self, desk: &mut Desk, publisher: PublisherId) {
+        if self.owes_followed && self.follow_kept && self.is_anchored() {
+            self.owes_followed = false;
+            desk.tell(Event::Followed { publisher });
+            self.tell_freshness(desk, publisher);
+        }
+    }
+
+    /// How far the feed may be believed, and until when this answer holds.
+    pub(crate) fn freshness(&self, now: Time) -> (Freshness, Option<Time>) {
+        let Some(root) = self.root.as_ref().filter(|_| self.is_visible()) else { return (Freshness::Stale, None) };
+        // An entry says that its feed ended there when it was made; so does the root of an empty feed.
+        let spoken = if self.state.head.at.seq == 0 { root.root.issued_at } else { self.issued_at };
+        let stated = self.fresh.as_ref().map_or(Time(0), |(f, _)| f.issued_at + f.valid_for);
+        let until = (spoken + VALID_FOR).max(stated);
+        let end = (until + EXPIRES_AFTER).min(root.root.expires_at);
+        // A clock that runs behind what was verified is wrong: take the later of both.
+        let now = now.max(spoken).max(self.fresh.as_ref().map_or(Time(0), |(f, _)| f.issued_at));
+        if now >= end {
+            (Freshness::Expired, None)
+        } else if now >= until {
+            (Freshness::Stale, Some(end))
+        } else {
+            (Freshness::Fresh, Some(until.min(end)))
+        }
+    }
+
+    pub(crate) fn tell_freshness(&mut self, desk: &mut Desk, publisher: PublisherId) {
+        let (freshness, until) = self.freshness(desk.now);
+        self.told_until = Some(until.unwrap_or(Time(u64::MAX)));
+        if self.is_anchored() && self.told != Some(freshness) {
+            self.told = Some(freshness);
+            desk.tell(Event::Freshness { publisher, freshness });
+        }
+    }
+}

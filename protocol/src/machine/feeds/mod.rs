@@ -1,0 +1,310 @@
+//! Publishers: what is followed or own, verified up to a head, and kept before it counts.
+//! Invariant: what [`Feeds::view`] shows is durable, anchored in the ticket's root and never behind its floor; a feed
+//! whose publisher spoke twice takes nothing newer of that epoch from anybody. Heads never go back.
+
+mod feed;
+mod page;
+mod verify;
+
+use super::{
+    PublisherView,
+    desk::{Desk, Note},
+};
+use crate::{
+    codec,
+    feed::{Equivocation, FeedState, Head},
+    id::{Digest, PublisherId},
+    io::{Event, Output, Record, Source, Token},
+    release::ReleaseRef,
+    sign::Envelope,
+    ticket::Ticket,
+    time::Time,
+};
+use std::{collections::BTreeMap, sync::LazyLock};
+
+pub(crate) use feed::{Feed, VALID_FOR};
+pub(crate) use page::Page;
+pub(crate) use verify::{Judged, Taken};
+
+/// Publishers that are followed or own: all their heads fit one message.
+const PUBLISHERS: usize = crate::limits::HEADS;
+/// Addresses remembered of one publisher's tickets.
+const ADDRESSES: usize = 16;
+/// Newest releases whose manifests are fetched ahead, so that this device knows what it holds of them.
+const NEWEST: usize = 16;
+
+static NOTHING: LazyLock<FeedState> = LazyLock::new(FeedState::default);
+
+/// What a token of ours waits for.
+#[derive(Debug, Clone, Copy)]
+enum Waiting {
+    /// A part of a batch.
+    Batch(PublisherId),
+    /// A follow.
+    Follow(PublisherId),
+    /// A proof.
+    Proof(PublisherId),
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Feeds {
+    feeds: BTreeMap<PublisherId, Feed>,
+    waiting: BTreeMap<Token, Waiting>,
+}
+
+impl Feeds {
+    pub(crate) fn get(&self, publisher: PublisherId) -> Option<&Feed> {
+        self.feeds.get(&publisher).filter(|f| f.is_known())
+    }
+    /// Whether it is followed or own.
+    pub(crate) fn knows(&self, publisher: PublisherId) -> bool {
+        self.get(publisher).is_some()
+    }
+    /// Followed and own publishers.
+    pub(crate) fn known(&self) -> impl Iterator<Item = (PublisherId, &Feed)> {
+        self.feeds.iter().filter(|(_, f)| f.is_known()).map(|(p, f)| (*p, f))
+    }
+    pub(crate) fn views(&self, now: Time) -> impl Iterator<Item = PublisherView<'_>> {
+        self.known().map(move |(publisher, feed)| view(publisher, feed, now))
+    }
+    pub(crate) fn view(&self, publisher: PublisherId, now: Time) -> Option<PublisherView<'_>> {
+        self.get(publisher).map(|feed| view(publisher, feed, now))
+    }
+    /// The newest release of each distro of a followed publisher, at most [`NEWEST`].
+    pub(crate) fn newest(&self, publisher: PublisherId) -> Vec<ReleaseRef> {
+        let Some(feed) = self.get(publisher).filter(|f| f.followed && !f.own && f.is_visible()) else { return Vec::new() };
+        let mut seen = std::collections::BTreeSet::new();
+        let listings = feed.state.snapshot.listings.iter().rev();
+        let newest = listings.filter(|l| l.revoked.is_none() && seen.insert(&l.distro));
+        newest.take(NEWEST).map(|l| ReleaseRef { id: l.release, size: l.size }).collect()
+    }
+
+    pub(crate) fn follow(&mut self, desk: &mut Desk, ticket: &Ticket) {
+        let publisher = ticket.publisher;
+        if !self.feeds.contains_key(&publisher) && self.feeds.len() >= PUBLISHERS {
+            return tracing::warn!(%publisher, "not followed: {PUBLISHERS} publishers are the most");
+        }
+        let feed = self.feeds.entry(publisher).or_default();
+        feed.followed = true;
+        feed.pin = feed.pin.max(Some(ticket.root));
+        feed.floor = feed.floor.max(ticket.floor);
+        for address in ticket.addresses.iter().take(ADDRESSES) {
+            if !feed.addresses.contains(address) && feed.addresses.len() < ADDRESSES {
+                feed.addresses.push(address.clone());
+            }
+        }
+        feed.owes_followed = true;
+        let record = Record::Followed {
+            publisher,
+            root: feed.pin.unwrap_or(ticket.root),
+            floor: feed.floor,
+            addresses: feed.addresses.clone(),
+        };
+        let token = desk.keep(record);
+        self.waiting.insert(token, Waiting::Follow(publisher));
+        desk.out(Output::Topic { publisher, join: true });
+        for address in &ticket.addresses {
+            desk.note(Note::Learned { address: address.clone(), source: Source::Ticket });
+        }
+    }
+
+    pub(crate) fn unfollow(&mut self, desk: &mut Desk, publisher: PublisherId) {
+        let Some(feed) = self.feeds.get_mut(&publisher).filter(|f| f.followed) else { return };
+        feed.followed = false;
+        // What was verified stays: following again must not accept a head behind it.
+        desk.keep(Record::Unfollowed { publisher });
+        if !feed.own {
+            desk.out(Output::Topic { publisher, join: false });
+            desk.note(Note::Unfollowed { publisher });
+        }
+    }
+
+    pub(crate) fn own(&mut self, desk: &mut Desk, publisher: PublisherId, roots: &[Vec<u8>]) {
+        let feed = self.feeds.entry(publisher).or_default();
+        let mut batch = feed.batch();
+        for bytes in roots {
+            if let Err(fault) = feed.take_root(desk, &mut batch, publisher, bytes) {
+                return tracing::error!(%publisher, ?fault, "own root chain does not hold");
+            }
+        }
+        if batch.root.is_none() {
+            return tracing::error!(%publisher, "own root chain is empty");
+        }
+        feed.own = true;
+        desk.out(Output::Topic { publisher, join: true });
+        self.put(desk, publisher, batch);
+    }
+
+    pub(crate) fn restore(&mut self, desk: &mut Desk, record: Record) {
+        let feed_of = |record: &Record| match record {
+            Record::Followed { publisher, .. }
+            | Record::Unfollowed { publisher }
+            | Record::Root { publisher, .. }
+            | Record::Onboarded { publisher, .. }
+            | Record::Entry { publisher, .. }
+            | Record::Fresh { publisher, .. }
+            | Record::Reserved { publisher, .. } => Some(*publisher),
+            Record::Proof { proof } => codec::decode::<Equivocation>(proof).ok().map(|p| p.publisher),
+            Record::Address { .. } => None,
+        };
+        let Some(publisher) = feed_of(&record) else { return };
+        let feed = self.feeds.entry(publisher).or_default();
+        match &record {
+            Record::Followed { addresses, .. } => {
+                desk.out(Output::Topic { publisher, join: true });
+                for address in addresses {
+                    desk.note(Note::Learned { address: address.clone(), source: Source::Ticket });
+                }
+            }
+            Record::Unfollowed { .. } if feed.followed && !feed.own => {
+                desk.out(Output::Topic { publisher, join: false });
+            }
+            _ => {}
+        }
+        if let Err(fault) = feed.restore(publisher, record) {
+            tracing::warn!(%publisher, ?fault, "a kept record no longer holds and is left out");
+        }
+    }
+
+    /// Adopts what a batch gathered once its records are durable; nothing to keep means nothing to wait for.
+    pub(crate) fn put(&mut self, desk: &mut Desk, publisher: PublisherId, batch: feed::Batch) {
+        let Some(feed) = self.feeds.get_mut(&publisher) else { return };
+        for &token in &batch.waiting {
+            self.waiting.insert(token, Waiting::Batch(publisher));
+        }
+        feed.batch = Some(batch);
+        self.settle(desk, publisher);
+    }
+
+    pub(crate) fn durable(&mut self, desk: &mut Desk, token: Token) {
+        match self.waiting.remove(&token) {
+            Some(Waiting::Batch(publisher)) => {
+                if let Some(batch) = self.feeds.get_mut(&publisher).and_then(|f| f.batch.as_mut()) {
+                    batch.waiting.remove(&token);
+                }
+                self.settle(desk, publisher);
+            }
+            Some(Waiting::Follow(publisher)) => {
+                if let Some(feed) = self.feeds.get_mut(&publisher) {
+                    feed.follow_kept = true;
+                    feed.answer_follow(desk, publisher);
+                }
+            }
+            Some(Waiting::Proof(publisher)) => self.tell_frozen(desk, publisher),
+            None => {}
+        }
+    }
+
+    pub(crate) fn not_kept(&mut self, desk: &mut Desk, token: Token, why: &str) {
+        match self.waiting.remove(&token) {
+            Some(Waiting::Batch(publisher)) => {
+                tracing::error!(%publisher, why, "what a publisher said could not be kept; it is asked for again");
+                if let Some(batch) = self.feeds.get_mut(&publisher).and_then(|f| f.batch.as_mut()) {
+                    batch.waiting.remove(&token);
+                    batch.failed = true;
+                }
+                self.settle(desk, publisher);
+            }
+            Some(Waiting::Follow(publisher)) => tracing::error!(%publisher, why, "the follow could not be kept"),
+            // Frozen in memory all the same: safety must not wait for the disk.
+            Some(Waiting::Proof(publisher)) => self.tell_frozen(desk, publisher),
+            None => {}
+        }
+    }
+
+    /// Makes a batch visible when the last of its records is durable.
+    fn settle(&mut self, desk: &mut Desk, publisher: PublisherId) {
+        let Some(feed) = self.feeds.get_mut(&publisher) else { return };
+        if feed.batch.as_ref().is_none_or(|b| !b.waiting.is_empty()) {
+            return;
+        }
+        let Some(batch) = feed.batch.take() else { return };
+        if batch.failed {
+            return;
+        }
+        let before = feed.visible_head();
+        let added = feed.adopt(batch);
+        feed.answer_follow(desk, publisher);
+        let head = feed.visible_head();
+        if head != before {
+            desk.tell(Event::Head { publisher, head, added });
+            desk.note(Note::Moved { publisher });
+        }
+        feed.tell_freshness(desk, publisher);
+    }
+
+    /// Stops a feed whose publisher signed two things for one place, and proves it to whoever asks.
+    pub(crate) fn freeze(&mut self, desk: &mut Desk, publisher: PublisherId, one: Envelope, other: Envelope) {
+        let Some(feed) = self.feeds.get_mut(&publisher).filter(|f| !f.is_frozen()) else { return };
+        let (one, other) = if one.digest() < other.digest() { (one, other) } else { (other, one) };
+        let proof = Equivocation { publisher, one, other };
+        let Ok(bytes) = codec::encode(&proof) else { return };
+        feed.freeze(proof);
+        let token = desk.keep(Record::Proof { proof: bytes });
+        self.waiting.insert(token, Waiting::Proof(publisher));
+    }
+
+    fn tell_frozen(&mut self, desk: &mut Desk, publisher: PublisherId) {
+        desk.tell(Event::Frozen { publisher });
+        let Some(proof) = self.feeds.get(&publisher).and_then(|f| f.proof.as_ref()) else { return };
+        // Gossiped first of all; larger proofs travel with answers to pulls.
+        if let Ok(bytes) = codec::encode(proof)
+            && bytes.len() <= crate::limits::GOSSIP_BYTES
+        {
+            desk.out(Output::Gossip { publisher, bytes });
+        }
+    }
+
+    /// Verifies an entry of our own as anybody would, and keeps it. Gives the token of its record, and its bytes.
+    pub(crate) fn append(
+        &mut self,
+        desk: &mut Desk,
+        publisher: PublisherId,
+        envelope: &Envelope,
+    ) -> Result<(Token, Vec<u8>), String> {
+        let bytes = codec::encode(envelope).map_err(|e| e.to_string())?;
+        let feed = self.feeds.get_mut(&publisher).ok_or("the publisher is not known any more")?;
+        if feed.is_frozen() {
+            return Err("the feed was frozen meanwhile".into());
+        }
+        let mut batch = feed.batch();
+        // Not through `take_entry`: what we signed and nobody saw is no equivocation, only too late.
+        let result = batch.entry_bytes(envelope, &bytes).map_err(|fault| format!("the entry does not hold: {fault}"));
+        let token = result.map(|()| desk.keep(Record::Entry { publisher, envelope: bytes.clone() }));
+        batch.waiting.extend(token.as_ref().ok());
+        self.put(desk, publisher, batch);
+        Ok((token?, bytes))
+    }
+
+    pub(crate) fn reserve(&mut self, publisher: PublisherId, head: Head) {
+        if let Some(feed) = self.feeds.get_mut(&publisher) {
+            feed.reserved = Some(head);
+        }
+    }
+
+    pub(crate) fn wake(&self) -> Option<Time> {
+        self.known().filter_map(|(_, f)| f.told_until).min()
+    }
+
+    pub(crate) fn tick(&mut self, desk: &mut Desk) {
+        for (publisher, feed) in &mut self.feeds {
+            if feed.is_known() && feed.told_until.is_none_or(|at| at <= desk.now) {
+                feed.tell_freshness(desk, *publisher);
+            }
+        }
+    }
+}
+
+fn view(publisher: PublisherId, feed: &Feed, now: Time) -> PublisherView<'_> {
+    PublisherView {
+        publisher,
+        own: feed.own,
+        root_version: feed.root.as_ref().filter(|_| feed.is_anchored()).map_or(0, |r| r.root.version),
+        root_digest: feed.root.as_ref().filter(|_| feed.is_anchored()).map_or(Digest::ZERO, |r| r.digest),
+        feed: if feed.is_visible() { &feed.state } else { &NOTHING },
+        freshness: feed.freshness(now).0,
+        frozen: feed.is_frozen(),
+        addresses: &feed.addresses,
+    }
+}

@@ -1,0 +1,390 @@
+//! Talk about feeds: heads on connect, every half minute and when one moves; pulls and their answers; gossip.
+//! Invariant: gossip is passed on only when valid and new, whatever we wish for; what gossip loses, heads find again;
+//! a peer can make us ask it at most once in a while, and answer it only so often.
+
+use super::{
+    desk::{Desk, Note},
+    feeds::{Feeds, Judged, Page, Taken},
+    jitter, peers,
+};
+use crate::{
+    codec,
+    feed::{Equivocation, Fresh, Freshness, Head},
+    id::{Digest, Peer, PublisherId},
+    io::{Output, Token, Verdict},
+    limits,
+    message::Message,
+    sign::{Envelope, Kind, Signature},
+    time::{Span, Time},
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Between two exchanges of heads with everybody.
+const ROUND: Span = Span::seconds(30);
+/// Between two looks for publishers of whom nothing is known yet.
+const SEARCH: Span = Span::seconds(5);
+/// A pull without an answer may be repeated after this.
+const ANSWER: Span = Span::seconds(10);
+/// Pulls that one peer may have answered within [`WINDOW`]: a new device with many feeds, several pages each.
+const PULLS: u32 = 256;
+/// Messages with heads that one peer may send within [`WINDOW`].
+const HEADS: u32 = 128;
+/// See [`PULLS`].
+const WINDOW: Span = Span::seconds(10);
+/// Peers that are asked for a new publisher at once.
+const ASKED: usize = 8;
+/// Gossip that one publisher may have passed on in a burst; one more every [`GOSSIP_EVERY`].
+const GOSSIP_BURST: u32 = 10;
+/// See [`GOSSIP_BURST`].
+const GOSSIP_EVERY: Span = Span::seconds(10);
+/// Pause before a statement is tried again that our keys did not sign.
+const RESTATE_AGAIN: Span = Span::seconds(60);
+
+/// What is under way with one peer.
+#[derive(Debug, Default)]
+struct Talk {
+    /// What it said its heads are; only of publishers that we know.
+    heads: BTreeMap<PublisherId, Head>,
+    /// What we told it last.
+    told: BTreeMap<PublisherId, Head>,
+    /// Pulls that wait for an answer.
+    asked: BTreeMap<PublisherId, Time>,
+    window: Time,
+    pulls: u32,
+    messages: u32,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Gossip {
+    talks: BTreeMap<Peer, Talk>,
+    round: Option<Time>,
+    search: Option<Time>,
+    restate: BTreeMap<PublisherId, Time>,
+    signing: BTreeMap<Token, (PublisherId, Vec<u8>)>,
+    /// Tokens of gossip by publisher: how many are left, and since when.
+    purse: BTreeMap<PublisherId, (u32, Time)>,
+    /// Heads that were passed on although a pull had brought them first.
+    passed: BTreeSet<Digest>,
+}
+
+impl Talk {
+    fn count(&mut self, now: Time) {
+        if now.since(self.window) >= WINDOW {
+            self.window = now;
+            self.pulls = 0;
+            self.messages = 0;
+        }
+    }
+}
+
+impl Gossip {
+    pub(crate) fn connected(&mut self, desk: &mut Desk, feeds: &Feeds, peer: Peer) {
+        self.talks.insert(peer, Talk::default());
+        self.tell_heads(desk, feeds, peer);
+        let unknown: Vec<_> = feeds.known().filter(|(_, f)| !f.is_visible()).map(|(p, _)| p).take(ASKED).collect();
+        for publisher in unknown {
+            self.ask(desk, feeds, peer, publisher, None);
+        }
+    }
+    pub(crate) fn disconnected(&mut self, peer: Peer) {
+        self.talks.remove(&peer);
+    }
+
+    /// Asks some connected peers for a publisher that was just followed.
+    pub(crate) fn ask_around(&mut self, desk: &mut Desk, feeds: &Feeds, publisher: PublisherId) {
+        let mut peers: Vec<Peer> = self.talks.keys().copied().collect();
+        desk.shuffle(&mut peers);
+        for peer in peers.into_iter().take(ASKED) {
+            self.ask(desk, feeds, peer, publisher, None);
+        }
+    }
+
+    /// Tells peers that lag behind of a head that moved.
+    pub(crate) fn announce(&mut self, desk: &mut Desk, feeds: &Feeds, publisher: PublisherId) {
+        let Some(head) = feeds.get(publisher).map(super::feeds::Feed::visible_head) else { return };
+        for (&peer, talk) in &mut self.talks {
+            let behind = talk.heads.get(&publisher).is_none_or(|h| h.at < head.at);
+            if behind && talk.told.insert(publisher, head) != Some(head) {
+                desk.send(peer, &Message::Heads(vec![(publisher, head)]));
+            }
+        }
+    }
+
+    pub(crate) fn heads(&mut self, desk: &mut Desk, feeds: &Feeds, peer: Peer, heads: Vec<(PublisherId, Head)>) {
+        let Some(talk) = self.talks.get_mut(&peer) else { return };
+        talk.count(desk.now);
+        talk.messages += 1;
+        if heads.len() > limits::HEADS || talk.messages > HEADS {
+            return desk.punish(peer, peers::NOISE, "too many heads".into());
+        }
+        for (publisher, theirs) in heads {
+            let Some(feed) = feeds.get(publisher) else { continue };
+            desk.note(Note::Interested { peer, publisher });
+            let ours = feed.newest();
+            let talk = self.talks.entry(peer).or_default();
+            talk.heads.insert(publisher, theirs);
+            let shown = feed.visible_head();
+            if shown.at > theirs.at && talk.told.insert(publisher, shown) != Some(shown) {
+                desk.send(peer, &Message::Heads(vec![(publisher, shown)]));
+            }
+            if theirs.at == ours.at && theirs.hash != ours.hash && ours.at.seq > 0 && !feed.is_frozen() {
+                // One of us follows another branch: its entry at this place is the proof.
+                let before = Head { at: crate::feed::Position { seq: ours.at.seq - 1, ..ours.at }, hash: Digest::ZERO };
+                self.ask(desk, feeds, peer, publisher, Some(before));
+            } else if theirs.at > ours.at || !feed.is_visible() || feed.wants_fresh(desk.now) {
+                self.ask(desk, feeds, peer, publisher, None);
+            }
+        }
+    }
+
+    /// Asks a peer for what is missing of a feed, unless it was just asked.
+    fn ask(&mut self, desk: &mut Desk, feeds: &Feeds, peer: Peer, publisher: PublisherId, from: Option<Head>) {
+        let (Some(feed), Some(talk)) = (feeds.get(publisher), self.talks.get_mut(&peer)) else { return };
+        if talk.asked.get(&publisher).is_some_and(|at| desk.now.since(*at) < ANSWER) {
+            return;
+        }
+        talk.asked.insert(publisher, desk.now);
+        let root = feed.newest_root().map_or(0, |r| r.root.version);
+        let head = from.unwrap_or_else(|| feed.ask_from());
+        desk.send(peer, &Message::Pull { publisher, root, head });
+    }
+
+    pub(crate) fn pulled(&mut self, desk: &mut Desk, feeds: &Feeds, peer: Peer, publisher: PublisherId, root: u64, head: Head) {
+        let Some(talk) = self.talks.get_mut(&peer) else { return };
+        talk.count(desk.now);
+        talk.pulls += 1;
+        if talk.pulls > PULLS {
+            return desk.punish(peer, peers::NOISE, "it pulls too often".into());
+        }
+        let answer = match feeds.get(publisher) {
+            Some(feed) => {
+                desk.note(Note::Interested { peer, publisher });
+                feed.page(publisher, root, head)
+            }
+            // An empty answer spares the asker its wait.
+            None => Message::Feed {
+                publisher,
+                roots: Vec::new(),
+                snapshot: None,
+                entries: Vec::new(),
+                fresh: None,
+                more: false,
+            },
+        };
+        desk.send(peer, &answer);
+    }
+
+    pub(crate) fn fed(&mut self, desk: &mut Desk, feeds: &mut Feeds, peer: Peer, publisher: PublisherId, page: Page) {
+        let Some(talk) = self.talks.get_mut(&peer) else { return };
+        // Not asked for, or a second copy of an answer: networks repeat things, so nobody is blamed.
+        if talk.asked.remove(&publisher).is_none() {
+            return;
+        }
+        let more = page.more;
+        match feeds.take_page(desk, publisher, page) {
+            Taken::New => {
+                desk.note(Note::Served { peer });
+                if more {
+                    return self.ask(desk, feeds, peer, publisher, None);
+                }
+            }
+            Taken::Nothing => {}
+            Taken::Ask(from) => return self.ask_later(desk, feeds, peer, publisher, from),
+            Taken::Refused { fault, forged } => {
+                tracing::warn!(%peer, %publisher, %fault, "a feed page is refused");
+                if forged {
+                    desk.punish(peer, peers::FORGED, fault.to_string());
+                }
+            }
+        }
+        // A head that it announced and could not show does not hold up our own publishing any longer.
+        let newest = feeds.get(publisher).map(super::feeds::Feed::newest);
+        if let (Some(talk), Some(newest)) = (self.talks.get_mut(&peer), newest)
+            && let Some(claimed) = talk.heads.get_mut(&publisher)
+            && claimed.at > newest.at
+        {
+            *claimed = newest;
+        }
+    }
+
+    /// Asks once more from another place; the pause of a repeated pull keeps a liar from leading us in circles.
+    fn ask_later(&mut self, desk: &mut Desk, feeds: &Feeds, peer: Peer, publisher: PublisherId, from: Head) {
+        self.ask(desk, feeds, peer, publisher, Some(from));
+        if let Some(talk) = self.talks.get_mut(&peer) {
+            talk.heads.remove(&publisher);
+        }
+    }
+
+    pub(crate) fn gossiped(&mut self, desk: &mut Desk, feeds: &mut Feeds, peer: Peer, gossip: u64, bytes: &[u8]) {
+        let verdict = self.judge(desk, feeds, peer, bytes);
+        desk.out(Output::Judge { peer, gossip, verdict });
+    }
+
+    fn judge(&mut self, desk: &mut Desk, feeds: &mut Feeds, peer: Peer, bytes: &[u8]) -> Verdict {
+        if bytes.len() > limits::GOSSIP_BYTES {
+            desk.punish(peer, peers::GARBAGE, format!("gossip of {} bytes", bytes.len()));
+            return Verdict::Reject;
+        }
+        let (publisher, judged, digest) = match codec::decode::<Envelope>(bytes) {
+            Ok(envelope) => (envelope.publisher, feeds.judge(desk, &envelope, bytes), envelope.digest()),
+            Err(error) => match codec::decode::<Equivocation>(bytes) {
+                Ok(proof) => (proof.publisher, feeds.judge_proof(desk, proof), Digest::of(bytes)),
+                Err(_) => {
+                    desk.punish(peer, peers::GARBAGE, error.to_string());
+                    return Verdict::Reject;
+                }
+            },
+        };
+        match judged {
+            Judged::New if self.spend(desk.now, publisher) => Verdict::Accept,
+            // A pull was faster than gossip: others still wait for it. Once only, or old news could circle for ever.
+            Judged::Known { is_head: true } if self.pass_once(digest) && self.spend(desk.now, publisher) => {
+                Verdict::Accept
+            }
+            Judged::New | Judged::Known { .. } | Judged::Useless => Verdict::Ignore,
+            Judged::Ask(from) => {
+                self.ask(desk, feeds, peer, publisher, Some(from));
+                Verdict::Ignore
+            }
+            Judged::Forged(fault) => {
+                desk.punish(peer, peers::FORGED, fault.to_string());
+                Verdict::Reject
+            }
+        }
+    }
+
+    fn pass_once(&mut self, digest: Digest) -> bool {
+        if self.passed.len() >= 4 * limits::HEADS {
+            self.passed.clear();
+        }
+        self.passed.insert(digest)
+    }
+
+    /// Whether this publisher's purse allows one more message to be passed on.
+    fn spend(&mut self, now: Time, publisher: PublisherId) -> bool {
+        let (left, since) = self.purse.entry(publisher).or_insert((GOSSIP_BURST, now));
+        let earned = now.since(*since).0 / GOSSIP_EVERY.0;
+        if earned > 0 {
+            *left = u32::try_from(u64::from(*left) + earned).unwrap_or(u32::MAX).min(GOSSIP_BURST);
+            *since = now;
+        }
+        let may = *left > 0;
+        *left = left.saturating_sub(1);
+        may
+    }
+
+    /// Whether a connected peer said that it has a newer head of this feed than we: then we must not sign.
+    pub(crate) fn ahead(&mut self, desk: &mut Desk, feeds: &Feeds, publisher: PublisherId) -> Option<Head> {
+        let ours = feeds.get(publisher)?.newest();
+        let newest = |t: &Talk| t.heads.get(&publisher).copied();
+        let (&peer, head) = self.talks.iter().filter_map(|(p, t)| Some((p, newest(t)?))).max_by_key(|(_, h)| *h)?;
+        if head.at <= ours.at {
+            return None;
+        }
+        let waited = self.talks.get(&peer).and_then(|t| t.asked.get(&publisher)).map(|at| desk.now.since(*at));
+        if waited.is_some_and(|w| w >= ANSWER)
+            && let Some(talk) = self.talks.get_mut(&peer)
+        {
+            // It says more than it shows: whoever only claims must not keep us from publishing.
+            talk.heads.remove(&publisher);
+            talk.asked.remove(&publisher);
+            desk.punish(peer, peers::NOISE, "it announced a head and did not show it".into());
+            return None;
+        }
+        self.ask(desk, feeds, peer, publisher, None);
+        Some(head)
+    }
+
+    /// Signs a new statement of freshness for an own feed.
+    pub(crate) fn restate(&mut self, desk: &mut Desk, feeds: &mut Feeds, publisher: PublisherId) {
+        let Some(feed) = feeds.get(publisher).filter(|f| f.own && !f.is_frozen() && f.state.head.at.seq > 0) else { return };
+        let Some(root) = &feed.root else { return };
+        let valid_for = super::feeds::VALID_FOR;
+        // Twice in one millisecond would look like a repetition.
+        let last = feed.fresh.as_ref().map_or(Time(0), |(f, _)| Time(f.issued_at.0 + 1));
+        let issued_at = desk.now.max(last);
+        let fresh = Fresh { head: feed.state.head, root_version: root.root.version, issued_at, valid_for };
+        self.restate.insert(publisher, desk.now + Span(valid_for.0 / 4));
+        match codec::encode(&fresh) {
+            Ok(payload) => {
+                let token = desk.sign(Kind::Fresh, publisher, payload.clone());
+                self.signing.insert(token, (publisher, payload));
+            }
+            Err(error) => tracing::error!(%publisher, %error, "a freshness statement does not fit"),
+        }
+    }
+
+    /// Takes signatures of a statement; gives those of anything else back.
+    pub(crate) fn signed(
+        &mut self,
+        desk: &mut Desk,
+        feeds: &mut Feeds,
+        token: Token,
+        mut signatures: Vec<Signature>,
+    ) -> Option<Vec<Signature>> {
+        let Some((publisher, payload)) = self.signing.remove(&token) else { return Some(signatures) };
+        signatures.sort();
+        signatures.dedup_by(|a, b| a.key == b.key);
+        let feed = crate::id::FeedId::main(publisher);
+        let envelope = Envelope { kind: Kind::Fresh, publisher, feed, payload, signatures };
+        let Ok(bytes) = codec::encode(&envelope) else { return None };
+        match feeds.judge(desk, &envelope, &bytes) {
+            Judged::New if bytes.len() <= limits::GOSSIP_BYTES => desk.out(Output::Gossip { publisher, bytes }),
+            // An entry came in between, which says the same and more.
+            Judged::New | Judged::Known { .. } | Judged::Useless => {}
+            Judged::Ask(_) | Judged::Forged(_) => {
+                tracing::warn!(%publisher, "the freshness statement is not signed by enough keys of its role");
+                self.restate.insert(publisher, desk.now + RESTATE_AGAIN);
+            }
+        }
+        None
+    }
+
+    fn tell_heads(&mut self, desk: &mut Desk, feeds: &Feeds, peer: Peer) {
+        let Some(talk) = self.talks.get_mut(&peer) else { return };
+        let heads: Vec<_> = feeds.known().map(|(p, f)| (p, f.visible_head())).take(limits::HEADS).collect();
+        talk.told = heads.iter().copied().collect();
+        if !heads.is_empty() {
+            desk.send(peer, &Message::Heads(heads));
+        }
+    }
+
+    pub(crate) fn wake(&self, feeds: &Feeds) -> Option<Time> {
+        let talking = !self.talks.is_empty() && feeds.known().next().is_some();
+        let round = self.round.filter(|_| talking);
+        let search = self.search.filter(|_| talking);
+        let restate = self.restate.values().min().copied();
+        [round, search, restate].into_iter().flatten().min()
+    }
+
+    pub(crate) fn tick(&mut self, desk: &mut Desk, feeds: &mut Feeds) {
+        let now = desk.now;
+        if self.round.is_none_or(|at| at <= now) {
+            let first = self.round.is_none();
+            self.round = Some(now + jitter(desk, ROUND));
+            let peers: Vec<Peer> = self.talks.keys().copied().collect();
+            for peer in peers.into_iter().filter(|_| !first) {
+                self.tell_heads(desk, feeds, peer);
+            }
+        }
+        if self.search.is_none_or(|at| at <= now) {
+            let lost: Vec<_> = feeds.known().filter(|(_, f)| !f.is_visible() && !f.forked).map(|(p, _)| p).collect();
+            self.search = Some(now + jitter(desk, if lost.is_empty() { ROUND } else { SEARCH }));
+            for publisher in lost.into_iter().take(ASKED) {
+                self.ask_around(desk, feeds, publisher);
+            }
+        }
+        let own: Vec<_> = feeds
+            .known()
+            .filter(|(_, f)| f.own && f.state.head.at.seq > 0 && f.freshness(now).0 != Freshness::Expired)
+            .map(|(p, f)| (p, f.fresh.as_ref().map_or(Time(0), |(s, _)| s.issued_at + Span(s.valid_for.0 / 4))))
+            .collect();
+        for (publisher, due) in own {
+            let due = *self.restate.entry(publisher).or_insert(due);
+            if due <= now {
+                self.restate(desk, feeds, publisher);
+            }
+        }
+    }
+}

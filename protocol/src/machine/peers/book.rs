@@ -1,0 +1,214 @@
+//! The address book: what was heard of, from whom, and when it may be dialled again.
+//! Invariant: each source has its own bound, so that no source can push out another's addresses; one dial a peer at a
+//! time; the pause after a failure doubles, with chance in it, up to the source's longest.
+
+use crate::{
+    id::Peer,
+    io::Source,
+    machine::desk::Desk,
+    time::{Span, Time},
+};
+use std::collections::BTreeMap;
+
+/// Characters of an address; libp2p's longest useful ones, relays included, stay below.
+const ADDRESS_BYTES: usize = 256;
+/// Dials under way.
+const DIALS: usize = 8;
+/// A dial that was never answered counts as failed after this.
+const DIAL_LASTS: Span = Span::seconds(30);
+/// First pause after a failure.
+const PAUSE: Span = Span::seconds(1);
+/// Longest pause for what a person named: whoever types an address waits for it.
+const PAUSE_NAMED: Span = Span::seconds(30);
+/// Longest pause for the rest.
+const PAUSE_REST: Span = Span::seconds(10 * 60);
+/// Failures in a row after which what a stranger said is forgotten.
+const FAILURES: u32 = 6;
+/// Addresses that one peer may have in the book.
+const FROM_ONE: usize = 32;
+
+#[derive(Debug)]
+struct Known {
+    peer: Option<Peer>,
+    source: Source,
+    by: Option<Peer>,
+    failures: u32,
+    next: Time,
+    /// Under way until then.
+    dialling: Option<Time>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Book {
+    known: BTreeMap<String, Known>,
+}
+
+/// Addresses that a source may have in the book.
+fn bound(source: Source) -> usize {
+    match source {
+        Source::Owner | Source::Ticket => 256,
+        Source::Lan | Source::PeerExchange => 256,
+        Source::Dht | Source::Remembered => 128,
+    }
+}
+
+fn is_named(source: Source) -> bool {
+    matches!(source, Source::Owner | Source::Ticket)
+}
+
+impl Book {
+    pub(super) fn add(&mut self, address: String, source: Source, by: Option<Peer>) {
+        if address.is_empty() || address.len() > ADDRESS_BYTES || address.chars().any(char::is_control) {
+            return;
+        }
+        if let Some(known) = self.known.get_mut(&address) {
+            // The better source wins; what the owner types is tried at once, what the network shows again soon.
+            if source == Source::Owner || (source == Source::Lan && known.failures > 0) {
+                known.next = Time(0);
+                known.failures = 0;
+            }
+            known.source = known.source.min(source);
+            return;
+        }
+        if by.is_some() && self.known.values().filter(|k| k.by == by).count() >= FROM_ONE {
+            return;
+        }
+        if self.known.values().filter(|k| k.source == source).count() >= bound(source) {
+            let worst = self.known.iter().filter(|(_, k)| k.source == source && k.dialling.is_none());
+            let worst = worst.max_by_key(|(_, k)| k.failures).map(|(a, k)| (a.clone(), k.failures));
+            match worst {
+                Some((worst, failures)) if failures > 0 => self.known.remove(&worst),
+                // All are still of use, as far as known: the newcomer has no better claim.
+                _ => return,
+            };
+        }
+        let peer = peer_of(&address);
+        self.known.insert(address, Known { peer, source, by, failures: 0, next: Time(0), dialling: None });
+    }
+
+    pub(super) fn worked(&mut self, now: Time, address: &str, peer: Peer) {
+        for (a, known) in &mut self.known {
+            if a == address || known.peer == Some(peer) {
+                known.peer = Some(peer);
+                known.dialling = None;
+                if a == address {
+                    known.failures = 0;
+                }
+                known.next = now + PAUSE;
+            }
+        }
+    }
+
+    pub(super) fn failed(&mut self, desk: &mut Desk, address: &str) {
+        let Some(known) = self.known.get_mut(address) else { return };
+        known.dialling = None;
+        known.failures = known.failures.saturating_add(1);
+        let longest = if is_named(known.source) { PAUSE_NAMED } else { PAUSE_REST };
+        let pause = PAUSE.0.saturating_mul(1 << known.failures.min(16).saturating_sub(1)).min(longest.0);
+        known.next = desk.now + Span(pause / 2 + desk.below(pause));
+        let forget = known.failures >= FAILURES && matches!(known.source, Source::PeerExchange | Source::Dht);
+        if forget {
+            self.known.remove(address);
+        }
+    }
+
+    /// What to dial now: named addresses always, others while there is room; best source first, chance among equals.
+    pub(super) fn choose(&mut self, desk: &mut Desk, room: usize, free: impl Fn(Peer) -> bool) -> Vec<String> {
+        let now = desk.now;
+        let lost: Vec<String> = self.known.iter().filter(|(_, k)| k.dialling.is_some_and(|u| u <= now)).map(|(a, _)| a.clone()).collect();
+        for address in lost {
+            self.failed(desk, &address);
+        }
+        let mut busy: Vec<Peer> = self.known.values().filter(|k| k.dialling.is_some()).filter_map(|k| k.peer).collect();
+        let mut under_way = self.known.values().filter(|k| k.dialling.is_some()).count();
+        let ready = |k: &Known| k.dialling.is_none() && k.next <= now && k.peer.is_none_or(&free);
+        let mut list: Vec<(Source, u32, u32, String)> = Vec::new();
+        for (address, known) in self.known.iter().filter(|(_, k)| ready(k)) {
+            list.push((known.source, known.failures, desk.chance(), address.clone()));
+        }
+        list.sort();
+        let mut room = room.saturating_sub(under_way);
+        let mut chosen = Vec::new();
+        for (source, _, _, address) in list {
+            let Some(known) = self.known.get_mut(&address) else { continue };
+            if under_way >= DIALS || known.peer.is_some_and(|p| busy.contains(&p)) {
+                continue;
+            }
+            if !is_named(source) {
+                if room == 0 {
+                    continue;
+                }
+                room -= 1;
+            }
+            under_way += 1;
+            busy.extend(known.peer);
+            known.dialling = Some(now + DIAL_LASTS);
+            chosen.push(address);
+        }
+        chosen
+    }
+
+    /// When something may be dialled next.
+    pub(super) fn next_try(&self, now: Time, has_room: bool, free: impl Fn(Peer) -> bool) -> Option<Time> {
+        let wanted = |k: &&Known| k.peer.is_none_or(&free) && (has_room || is_named(k.source));
+        self.known.values().filter(wanted).map(|k| k.dialling.unwrap_or(k.next).max(now)).min()
+    }
+}
+
+/// The peer that an address names after its last `/p2p/`: base58 of an ed25519 identity, or 64 hex digits.
+pub(crate) fn peer_of(address: &str) -> Option<Peer> {
+    let (_, name) = address.rsplit_once("/p2p/")?;
+    let name = name.split('/').next()?;
+    if let Ok(peer) = name.parse() {
+        return Some(peer);
+    }
+    // An inline ed25519 key: identity multihash (0, 36), protobuf key type 1, 32 bytes.
+    let bytes = base58(name)?;
+    let key = bytes.strip_prefix(&[0x00, 0x24, 0x08, 0x01, 0x12, 0x20])?;
+    Some(Peer(key.try_into().ok()?))
+}
+
+/// Bitcoin's alphabet; bounded by the length of a peer id.
+fn base58(text: &str) -> Option<Vec<u8>> {
+    const ALPHABET: &[u8] = b"123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
+    if text.len() > 64 {
+        return None;
+    }
+    let mut number: Vec<u8> = Vec::new(); // little-endian
+    for c in text.bytes() {
+        let mut carry = ALPHABET.iter().position(|&a| a == c)? as u32;
+        for byte in &mut number {
+            carry += u32::from(*byte) * 58;
+            *byte = carry as u8;
+            carry >>= 8;
+        }
+        while carry > 0 {
+            number.push(carry as u8);
+            carry >>= 8;
+        }
+    }
+    number.extend(text.bytes().take_while(|&c| c == b'1').map(|_| 0));
+    number.reverse();
+    Some(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_libp2p_address_names_its_key() {
+        // The identity that libp2p's own documentation shows.
+        let found = peer_of("/ip4/10.0.0.1/udp/4001/quic-v1/p2p/12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA");
+        let hex = found.map(|p| p.to_string());
+        assert_eq!(hex.as_deref(), Some("2ffa35a99d3a3cfbb17bb7c1dc5561b18a8dcca4df38dc613ea859c37eb1336b"));
+    }
+    #[test]
+    fn nonsense_names_nobody() {
+        for address in ["", "/ip4/1.2.3.4/tcp/1", "/p2p/", "/p2p/0OIl", "/p2p/12D3KooW"] {
+            assert_eq!(peer_of(address), None, "{address}");
+        }
+        let long = format!("/p2p/{}", "z".repeat(10_000));
+        assert_eq!(peer_of(&long), None);
+    }
+}
