@@ -53,7 +53,11 @@ pub struct Closure {
 impl Closure {
     /// Bytes of all three stages.
     pub fn bytes(&self) -> u64 {
-        [&self.documents, &self.manifests, &self.content].into_iter().flatten().map(|c| u64::from(c.len)).sum()
+        [&self.documents, &self.manifests, &self.content]
+            .into_iter()
+            .flatten()
+            .map(|c| u64::from(c.len))
+            .sum()
     }
     /// All chunks by number.
     pub fn all(&self) -> impl Iterator<Item = ChunkNumber> + '_ {
@@ -92,14 +96,34 @@ impl Author {
         let (root, release, fresh, revoke) = (key(), key(), key(), key());
         let public = |key: &SigningKey| PublicKey(key.verifying_key().to_bytes());
         let expires = now + Span::days(365);
-        let document = Root::first(public(&root), public(&release), public(&fresh), public(&revoke), now, expires);
+        let document = Root::first(
+            public(&root),
+            public(&release),
+            public(&fresh),
+            public(&revoke),
+            now,
+            expires,
+        );
         let payload = encoded(&document);
         let publisher = publisher_of(&payload);
-        let envelope = Envelope::seal(Kind::Root, publisher, FeedId::main(publisher), payload, &[&root]);
+        let envelope = Envelope::seal(
+            Kind::Root,
+            publisher,
+            FeedId::main(publisher),
+            payload,
+            &[&root],
+        );
         // The protocol's own check: a corpus that honest nodes would refuse proves nothing.
         let trusted = TrustedRoot::first(publisher, &envelope)
             .unwrap_or_else(|e| panic!("the corpus made a root that the protocol refuses: {e}"));
-        Self { publisher, trusted, roots: vec![encoded(&envelope)], root, release, fresh }
+        Self {
+            publisher,
+            trusted,
+            roots: vec![encoded(&envelope)],
+            root,
+            release,
+            fresh,
+        }
     }
 
     /// Signs as the role that `kind` needs.
@@ -171,7 +195,12 @@ impl Corpus {
         includes: Vec<Include>,
     ) -> ReleaseRef {
         let (tree, tree_manifest) = tree_of(&files.manifest());
-        let (source, source_manifest) = tree_of(&Files { lists: vec![vec![synthetic(dice, 2000)]] }.manifest());
+        let (source, source_manifest) = tree_of(
+            &Files {
+                lists: vec![vec![synthetic(dice, 2000)]],
+            }
+            .manifest(),
+        );
         let role = Role {
             name: "main".into(),
             devices_min: 1,
@@ -180,7 +209,10 @@ impl Corpus {
             needs_disk: None,
             imports: Vec::new(),
             exports: Vec::new(),
-            artifacts: vec![Artifact { name: "site".into(), trees: vec![("any".into(), tree.clone())] }],
+            artifacts: vec![Artifact {
+                name: "site".into(),
+                trees: vec![("any".into(), tree.clone())],
+            }],
             volumes: Vec::new(),
             ports: Vec::new(),
             files: Vec::new(),
@@ -201,15 +233,30 @@ impl Corpus {
             secrets: Vec::new(),
             roles: vec![role],
             tests: Vec::new(),
-            update: Update { order: Vec::new(), settle: Span::seconds(1), migrate: None },
+            update: Update {
+                order: Vec::new(),
+                settle: Span::seconds(1),
+                migrate: None,
+            },
             source: source.clone(),
         };
         let bytes = encoded(&release);
-        let reference = ReleaseRef { id: ReleaseId::of(&bytes), size: bytes.len() as u32 };
-        let own = ChunkRef { id: ChunkId::from(reference.id.object()), len: reference.size };
+        let reference = ReleaseRef {
+            id: ReleaseId::of(&bytes),
+            size: bytes.len() as u32,
+        };
+        let own = ChunkRef {
+            id: ChunkId::from(reference.id.object()),
+            len: reference.size,
+        };
         let mut lists = [vec![own], Vec::new(), Vec::new()];
         lists[1].extend(tree.chunks.iter().chain(&source.chunks));
-        lists[2].extend(tree_manifest.chunk_order().into_iter().chain(source_manifest.chunk_order()));
+        lists[2].extend(
+            tree_manifest
+                .chunk_order()
+                .into_iter()
+                .chain(source_manifest.chunk_order()),
+        );
         for include in &release.includes {
             let inner = &self.closures[&include.release.id];
             lists[0].extend(&inner.documents);
@@ -224,11 +271,22 @@ impl Corpus {
     fn file(&mut self, id: ReleaseId, lists: [Vec<ChunkRef>; 3], includes: Vec<ReleaseId>) {
         let lists = lists.map(|list| {
             let mut seen = BTreeSet::new();
-            list.into_iter().filter(|c| seen.insert(c.id)).collect::<Vec<_>>()
+            list.into_iter()
+                .filter(|c| seen.insert(c.id))
+                .collect::<Vec<_>>()
         });
         let numbers = [0, 1, 2].map(|i| lists[i].iter().map(|c| self.enter(*c)).collect());
         let [documents, manifests, content] = lists;
-        self.closures.insert(id, Closure { documents, manifests, content, numbers, includes });
+        self.closures.insert(
+            id,
+            Closure {
+                documents,
+                manifests,
+                content,
+                numbers,
+                includes,
+            },
+        );
     }
 
     fn enter(&mut self, chunk: ChunkRef) -> ChunkNumber {
@@ -274,22 +332,49 @@ impl Corpus {
         held: impl Fn(ChunkNumber) -> bool,
         whole: impl Fn(ChunkNumber) -> bool,
     ) -> Result<WantList, String> {
-        let closure = self.closure(release.id).ok_or_else(|| format!("release {} does not exist", release.id))?;
+        let closure = self
+            .closure(release.id)
+            .ok_or_else(|| format!("release {} does not exist", release.id))?;
         let list = |stage, chunks: &[ChunkRef], numbers: &[ChunkNumber]| {
             let mut have = Bitmap::empty(numbers.len());
-            numbers.iter().enumerate().filter(|(_, n)| held(**n)).for_each(|(i, _)| have.set(i, true));
-            WantList { stage, chunks: chunks.to_vec(), have }
+            numbers
+                .iter()
+                .enumerate()
+                .filter(|(_, n)| held(**n))
+                .for_each(|(i, _)| have.set(i, true));
+            WantList {
+                stage,
+                chunks: chunks.to_vec(),
+                have,
+            }
         };
-        let own = closure.documents.iter().zip(&closure.numbers[0]).next().ok_or("a closure without a document")?;
+        let own = closure
+            .documents
+            .iter()
+            .zip(&closure.numbers[0])
+            .next()
+            .ok_or("a closure without a document")?;
         if !whole(*own.1) {
             return Ok(list(Stage::Releases, &[*own.0], &[*own.1]));
         }
-        if !closure.numbers[0].iter().all(|n| whole(*n)) {
+        let missing: Vec<(ChunkRef, ChunkNumber)> = closure
+            .documents
+            .iter()
+            .copied()
+            .zip(closure.numbers[0].iter().copied())
+            .filter(|(_, n)| !whole(*n))
+            .collect();
+        if !missing.is_empty() {
             // Includes nest one deep in this corpus: with its own document, all of the closure's are known.
-            return Ok(list(Stage::Releases, &closure.documents, &closure.numbers[0]));
+            let (chunks, numbers): (Vec<_>, Vec<_>) = missing.into_iter().unzip();
+            return Ok(list(Stage::Releases, &chunks, &numbers));
         }
         if depth == Depth::Manifests || !closure.numbers[1].iter().all(|n| whole(*n)) {
-            return Ok(list(Stage::Manifests, &closure.manifests, &closure.numbers[1]));
+            return Ok(list(
+                Stage::Manifests,
+                &closure.manifests,
+                &closure.numbers[1],
+            ));
         }
         Ok(list(Stage::Content, &closure.content, &closure.numbers[2]))
     }
@@ -302,11 +387,19 @@ impl Corpus {
         whole: impl Fn(ChunkNumber) -> bool,
     ) -> Option<Bitmap> {
         let closure = self.closure(release)?;
-        if !closure.numbers[0].iter().chain(&closure.numbers[1]).all(|n| whole(*n)) {
+        if !closure.numbers[0]
+            .iter()
+            .chain(&closure.numbers[1])
+            .all(|n| whole(*n))
+        {
             return None;
         }
         let mut have = Bitmap::empty(closure.numbers[2].len());
-        closure.numbers[2].iter().enumerate().filter(|(_, n)| held(**n)).for_each(|(i, _)| have.set(i, true));
+        closure.numbers[2]
+            .iter()
+            .enumerate()
+            .filter(|(_, n)| held(**n))
+            .for_each(|(i, _)| have.set(i, true));
         Some(have)
     }
 
@@ -327,12 +420,20 @@ impl Files {
         let mut left = bytes;
         while left > 0 {
             // Sizes as in real trees: many small files, most bytes in few large ones.
-            let size = if dice.chance(0.5) { dice.between(500, 16_000) } else { dice.between(16_000, 4_000_000) };
+            let size = if dice.chance(0.5) {
+                dice.between(500, 16_000)
+            } else {
+                dice.between(16_000, 4_000_000)
+            };
             let mut rest = size.min(left);
             left -= rest;
             let mut list = Vec::new();
             while rest > 0 {
-                let len = if rest <= 16_384 { rest } else { dice.between(16_384, 112_000).min(rest) };
+                let len = if rest <= 16_384 {
+                    rest
+                } else {
+                    dice.between(16_384, 112_000).min(rest)
+                };
                 rest -= len;
                 list.push(synthetic(dice, len as u32));
             }
@@ -351,7 +452,10 @@ impl Files {
     }
 
     fn manifest(&self) -> Manifest {
-        let mut entries = vec![TreeEntry { path: "data".into(), node: Node::Dir }];
+        let mut entries = vec![TreeEntry {
+            path: "data".into(),
+            node: Node::Dir,
+        }];
         entries.extend(self.lists.iter().enumerate().map(|(i, list)| {
             let mut hasher = blake3::Hasher::new();
             list.iter().for_each(|c| {
@@ -364,10 +468,18 @@ impl Files {
             let size = list.iter().map(|c| u64::from(c.len)).sum();
             TreeEntry {
                 path: format!("data/{i:06}"),
-                node: Node::File { executable: i % 16 == 0, object, size, chunks },
+                node: Node::File {
+                    executable: i % 16 == 0,
+                    object,
+                    size,
+                    chunks,
+                },
             }
         }));
-        Manifest { cutting: Cutting::STANDARD, entries }
+        Manifest {
+            cutting: Cutting::STANDARD,
+            entries,
+        }
     }
 }
 
@@ -375,22 +487,39 @@ impl Files {
 fn synthetic(dice: &mut Dice, len: u32) -> ChunkRef {
     let mut id = [0; 32];
     id.copy_from_slice(&dice.bytes(32));
-    ChunkRef { id: ChunkId(id), len }
+    ChunkRef {
+        id: ChunkId(id),
+        len,
+    }
 }
 
 fn tree_of(manifest: &Manifest) -> (TreeRef, Manifest) {
     let checked = manifest.check();
-    assert!(checked.is_ok(), "the corpus made a tree that the protocol refuses: {checked:?}");
+    assert!(
+        checked.is_ok(),
+        "the corpus made a tree that the protocol refuses: {checked:?}"
+    );
     let bytes = encoded(manifest);
     let mut start = 0;
     let chunks = chunk::cut(&bytes).into_iter().map(|len| {
         let piece = bytes.get(start..start + len as usize).unwrap_or_default();
         start += len as usize;
-        ChunkRef { id: ChunkId::of(piece), len }
+        ChunkRef {
+            id: ChunkId::of(piece),
+            len,
+        }
     });
     let chunks = chunks.collect();
     let (total, files) = manifest.totals();
-    (TreeRef { manifest: ObjectId::of(&bytes), chunks, bytes: total, files }, manifest.clone())
+    (
+        TreeRef {
+            manifest: ObjectId::of(&bytes),
+            chunks,
+            bytes: total,
+            files,
+        },
+        manifest.clone(),
+    )
 }
 
 /// Own values always fit their limits; a corpus that does not is a mistake in a scenario's sizes.
@@ -409,7 +538,9 @@ mod tests {
         assert_eq!(one.editions[1].listing, same.editions[1].listing);
         assert_ne!(one.editions[1].listing, other.editions[1].listing);
         let content = |i: usize| -> BTreeSet<ChunkId> {
-            one.closure(one.editions[i].release.id).map(|c| c.content.iter().map(|c| c.id).collect()).unwrap_or_default()
+            one.closure(one.editions[i].release.id)
+                .map(|c| c.content.iter().map(|c| c.id).collect())
+                .unwrap_or_default()
         };
         let kept = content(0).intersection(&content(1)).count() as f64 / content(1).len() as f64;
         assert!((0.6..0.95).contains(&kept), "{kept}");
@@ -423,13 +554,23 @@ mod tests {
         let mut stages = Vec::new();
         loop {
             let has = |n: ChunkNumber| held.contains(&n);
-            let list = corpus.expand(release, Depth::Content, has, has).expect("a known release");
+            let list = corpus
+                .expand(release, Depth::Content, has, has)
+                .expect("a known release");
             if list.have.is_full() {
                 break;
             }
             stages.push(list.stage);
             held.extend(list.chunks.iter().filter_map(|c| corpus.number(c)));
         }
-        assert_eq!(stages, [Stage::Releases, Stage::Releases, Stage::Manifests, Stage::Content]);
+        assert_eq!(
+            stages,
+            [
+                Stage::Releases,
+                Stage::Releases,
+                Stage::Manifests,
+                Stage::Content
+            ]
+        );
     }
 }

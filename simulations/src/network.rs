@@ -101,8 +101,13 @@ impl Network {
         for node in 1..self.side.len() {
             self.side[node] = self.dice.chance(share);
         }
-        let crossing = self.links.iter().filter(|((a, b), _)| self.side[*a] != self.side[*b]);
-        crossing.map(|((a, b), link)| (*a, *b, link.number)).collect()
+        let crossing = self
+            .links
+            .iter()
+            .filter(|((a, b), _)| self.side[*a] != self.side[*b]);
+        crossing
+            .map(|((a, b), link)| (*a, *b, link.number))
+            .collect()
     }
     /// The network is whole again.
     pub fn heal(&mut self) {
@@ -120,7 +125,12 @@ impl Network {
     /// Makes a connection; gives its number.
     pub fn connect(&mut self, opener: usize, other: usize, lives: [u32; 2]) -> u64 {
         self.made += 1;
-        let link = Link { number: self.made, opener, lives, ready: [0; 2] };
+        let link = Link {
+            number: self.made,
+            opener,
+            lives,
+            ready: [0; 2],
+        };
         self.links.insert(pair(opener, other), link);
         self.neighbours[opener].insert(other);
         self.neighbours[other].insert(opener);
@@ -148,7 +158,9 @@ impl Network {
     pub fn arrival(&mut self, now: u64, from: usize, to: usize, bytes: usize) -> u64 {
         let rate = self.up[from].min(self.down[to]);
         let at = now + self.packet(from, to) + (bytes as f64 * 1e6 / rate) as u64;
-        let Some(link) = self.links.get_mut(&pair(from, to)) else { return at };
+        let Some(link) = self.links.get_mut(&pair(from, to)) else {
+            return at;
+        };
         let ready = &mut link.ready[usize::from(from > to)];
         *ready = at.max(*ready);
         *ready
@@ -161,10 +173,15 @@ mod tests {
 
     #[test]
     fn control_messages_of_one_connection_keep_their_order() {
-        let settings = NetworkSettings { jitter_ms: 500.0, ..NetworkSettings::default() };
+        let settings = NetworkSettings {
+            jitter_ms: 500.0,
+            ..NetworkSettings::default()
+        };
         let mut network = Network::new(&settings, 2, 3);
         network.connect(0, 1, [1, 1]);
-        let arrivals: Vec<u64> = (0..50).map(|i| network.arrival(i * 1000, 0, 1, 10)).collect();
+        let arrivals: Vec<u64> = (0..50)
+            .map(|i| network.arrival(i * 1000, 0, 1, 10))
+            .collect();
         assert!(arrivals.is_sorted(), "{arrivals:?}");
     }
 

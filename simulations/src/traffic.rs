@@ -45,9 +45,16 @@ pub struct Grapevine {
 impl Grapevine {
     fn number(&mut self, publisher: PublisherId, bytes: &[u8], genuine: bool) -> u32 {
         let next = self.rumours.len() as u32;
-        let number = *self.by_hash.entry(*blake3::hash(bytes).as_bytes()).or_insert(next);
+        let number = *self
+            .by_hash
+            .entry(*blake3::hash(bytes).as_bytes())
+            .or_insert(next);
         if number == next {
-            self.rumours.push(Rumour { publisher, bytes: bytes.into(), genuine });
+            self.rumours.push(Rumour {
+                publisher,
+                bytes: bytes.into(),
+                genuine,
+            });
         }
         number
     }
@@ -56,7 +63,11 @@ impl Grapevine {
         self.rumours.get(number as usize)
     }
     fn last_genuine(&self) -> Option<Rc<[u8]>> {
-        self.rumours.iter().rev().find(|r| r.genuine).map(|r| Rc::clone(&r.bytes))
+        self.rumours
+            .iter()
+            .rev()
+            .find(|r| r.genuine)
+            .map(|r| Rc::clone(&r.bytes))
     }
 }
 
@@ -64,7 +75,11 @@ impl World {
     /// Dials an address: a round trip and a half for the handshake, or a time-out.
     pub fn dial(&mut self, from: usize, address: String) {
         let life = self.nodes[from].life;
-        let to = self.by_address.get(&address).copied().filter(|to| *to != from);
+        let to = self
+            .by_address
+            .get(&address)
+            .copied()
+            .filter(|to| *to != from);
         let answers = to.is_some_and(|to| self.nodes[to].up && self.network.reachable(from, to));
         let wait = match to {
             Some(to) if answers => self.network.packet(from, to) * 3,
@@ -112,7 +127,12 @@ impl World {
     }
 
     fn welcomes(&self, from: usize, to: usize) -> bool {
-        let refuses = |a: usize, b: usize| self.nodes[a].bans.get(&b).is_some_and(|until| *until > self.now);
+        let refuses = |a: usize, b: usize| {
+            self.nodes[a]
+                .bans
+                .get(&b)
+                .is_some_and(|until| *until > self.now)
+        };
         self.nodes[to].up
             && self.network.reachable(from, to)
             && self.network.inbound(to) < limits::INBOUND_PEERS
@@ -122,20 +142,30 @@ impl World {
 
     /// A connection ends, if it is still the one meant; both ends that still live learn of it.
     pub fn link_down(&mut self, a: usize, b: usize, number: Option<u64>) {
-        let Some(link) = self.network.link(a, b).filter(|l| number.is_none_or(|n| n == l.number)) else { return };
+        let Some(link) = self
+            .network
+            .link(a, b)
+            .filter(|l| number.is_none_or(|n| n == l.number))
+        else {
+            return;
+        };
         let lives = link.lives;
         self.network.disconnect(a, b);
         self.break_spans(a, b);
         for (one, other) in [(a, b), (b, a)] {
             let life = lives[usize::from(one > other)];
-            let input = Input::Disconnected { peer: self.nodes[other].peer };
+            let input = Input::Disconnected {
+                peer: self.nodes[other].peer,
+            };
             self.after(0, Happening::Input(one, life, Box::new(input)));
         }
     }
 
     /// A core sends somebody away.
     pub fn disconnect(&mut self, node: usize, peer: Peer, ban_until: Option<u64>, why: &str) {
-        let Some(&other) = self.by_peer.get(&peer) else { return };
+        let Some(&other) = self.by_peer.get(&peer) else {
+            return;
+        };
         if let Some(until) = ban_until {
             self.nodes[node].bans.insert(other, until);
             self.check_ban(node, other, why);
@@ -145,9 +175,13 @@ impl World {
 
     /// A core sends a control message.
     pub fn send(&mut self, node: usize, peer: Peer, bytes: Vec<u8>) {
-        let Some(&to) = self.by_peer.get(&peer) else { return };
+        let Some(&to) = self.by_peer.get(&peer) else {
+            return;
+        };
         let bytes = match self.nodes[node].nature {
-            Nature::Boaster => actors::boast(bytes, |r| self.corpus.closure(r).map(|c| c.content.len())),
+            Nature::Boaster => {
+                actors::boast(bytes, |r| self.corpus.closure(r).map(|c| c.content.len()))
+            }
             _ => {
                 self.check_message(node, &bytes);
                 bytes
@@ -157,7 +191,9 @@ impl World {
     }
 
     fn send_bytes(&mut self, from: usize, to: usize, bytes: Vec<u8>) {
-        let Some(number) = self.network.link(from, to).map(|l| l.number) else { return };
+        let Some(number) = self.network.link(from, to).map(|l| l.number) else {
+            return;
+        };
         self.tally.messages += 1;
         if self.nodes[from].nature != Nature::Flooder {
             self.tally.control_bytes += bytes.len() as u64 + FRAME_BYTES;
@@ -168,15 +204,27 @@ impl World {
 
     /// A control message arrives, unless its connection is gone or the path is cut.
     pub fn message_arrives(&mut self, from: usize, to: usize, number: u64, bytes: Vec<u8>) {
-        let Some(link) = self.network.link(from, to).filter(|l| l.number == number) else { return };
-        if !self.network.reachable(from, to) || link.lives != self.lives(from, to) || !self.nodes[to].up {
+        let Some(link) = self.network.link(from, to).filter(|l| l.number == number) else {
+            return;
+        };
+        if !self.network.reachable(from, to)
+            || link.lives != self.lives(from, to)
+            || !self.nodes[to].up
+        {
             return;
         }
         if self.nodes[from].nature == Nature::Flooder && codec::decode::<Message>(&bytes).is_err() {
             self.checks.offended(to, from);
         }
         let life = self.nodes[to].life;
-        self.feed(to, life, Input::Received { peer: self.nodes[from].peer, bytes });
+        self.feed(
+            to,
+            life,
+            Input::Received {
+                peer: self.nodes[from].peer,
+                bytes,
+            },
+        );
     }
 
     /// A node takes part in a publisher's gossip, or leaves it; taking part makes it findable.
@@ -187,7 +235,10 @@ impl World {
         }
         self.nodes[node].topics.insert(publisher);
         self.enter_providers(node, publisher);
-        self.after(LOOKUP_US, Happening::Lookup(node, self.nodes[node].life, publisher));
+        self.after(
+            LOOKUP_US,
+            Happening::Lookup(node, self.nodes[node].life, publisher),
+        );
     }
 
     /// A node becomes findable.
@@ -207,7 +258,14 @@ impl World {
         let found = self.dice.lookup.sample(known, self.scenario.network.found);
         for other in found.into_iter().filter(|other| *other != node) {
             let address = self.nodes[other].address.clone();
-            self.input_after(0, node, Input::Found { address, source: Source::Dht });
+            self.input_after(
+                0,
+                node,
+                Input::Found {
+                    address,
+                    source: Source::Dht,
+                },
+            );
         }
         self.after(LOOKUP_AGAIN_US, Happening::Lookup(node, life, publisher));
     }
@@ -215,14 +273,18 @@ impl World {
     /// A core begins a piece of gossip.
     pub fn gossip(&mut self, node: usize, publisher: PublisherId, bytes: Vec<u8>) {
         self.check_gossip(node, &bytes);
-        let number = self.grapevine.number(publisher, &bytes, self.nodes[node].nature.is_honest());
+        let number = self
+            .grapevine
+            .number(publisher, &bytes, self.nodes[node].nature.is_honest());
         self.nodes[node].seen.insert(number);
         // The first to speak tells all neighbours, as gossipsub does with its own messages.
         self.pass_on(node, number, None, usize::MAX);
     }
 
     fn pass_on(&mut self, node: usize, number: u32, except: Option<usize>, degree: usize) {
-        let Some(rumour) = self.grapevine.get(number) else { return };
+        let Some(rumour) = self.grapevine.get(number) else {
+            return;
+        };
         let (publisher, len) = (rumour.publisher, rumour.bytes.len() as u64);
         let neighbours = self.network.neighbours(node).iter().copied();
         let listeners: Vec<usize> = neighbours
@@ -235,7 +297,10 @@ impl World {
                 self.tally.gossip_bytes += len + FRAME_BYTES;
             }
             let lost = self.dice.gossip.chance(self.scenario.network.gossip_loss);
-            let twice = self.dice.gossip.chance(self.scenario.network.gossip_duplicate);
+            let twice = self
+                .dice
+                .gossip
+                .chance(self.scenario.network.gossip_duplicate);
             if !lost {
                 let wait = self.network.packet(node, to);
                 self.after(wait, Happening::Gossip(node, to, number, false));
@@ -249,7 +314,10 @@ impl World {
 
     /// A copy of gossip arrives.
     pub fn gossip_arrives(&mut self, from: usize, to: usize, number: u32, past_filter: bool) {
-        if self.network.link(from, to).is_none() || !self.network.reachable(from, to) || !self.nodes[to].up {
+        if self.network.link(from, to).is_none()
+            || !self.network.reachable(from, to)
+            || !self.nodes[to].up
+        {
             return;
         }
         let is_new = self.nodes[to].seen.insert(number);
@@ -257,24 +325,42 @@ impl World {
             self.tally.gossip_duplicates += 1;
             return;
         }
-        let Some(bytes) = self.grapevine.get(number).map(|r| r.bytes.to_vec()) else { return };
+        let Some(bytes) = self.grapevine.get(number).map(|r| r.bytes.to_vec()) else {
+            return;
+        };
         let peer = self.nodes[from].peer;
         let node = &mut self.nodes[to];
         node.gossips += 1;
         node.judging.insert(node.gossips, (from, number));
         let (gossip, life) = (node.gossips, node.life);
-        self.feed(to, life, Input::Gossiped { peer, gossip, bytes });
+        self.feed(
+            to,
+            life,
+            Input::Gossiped {
+                peer,
+                gossip,
+                bytes,
+            },
+        );
     }
 
     /// A core judged a piece of gossip.
     pub fn judged(&mut self, node: usize, gossip: u64, verdict: Verdict) {
         let Some((from, number)) = self.nodes[node].judging.remove(&gossip) else {
-            self.violation(node, format!("gossip {gossip} was judged twice, or never came"));
+            self.violation(
+                node,
+                format!("gossip {gossip} was judged twice, or never came"),
+            );
             return;
         };
         self.check_verdict(node, from, number, verdict);
         if verdict == Verdict::Accept {
-            self.pass_on(node, number, Some(from), self.scenario.network.gossip_degree);
+            self.pass_on(
+                node,
+                number,
+                Some(from),
+                self.scenario.network.gossip_degree,
+            );
         }
     }
 
@@ -296,9 +382,16 @@ impl World {
         let publisher = self.publisher();
         let release = self.corpus.editions[0].release.id;
         let genuine = self.grapevine.last_genuine();
-        match actors::flood(&mut self.dice.actors, publisher, release, genuine.as_deref()) {
+        match actors::flood(
+            &mut self.dice.actors,
+            publisher,
+            release,
+            genuine.as_deref(),
+        ) {
             Flood::Garbage(bytes) => self.send_bytes(node, victim, bytes),
-            Flood::Questions(many) => many.into_iter().for_each(|bytes| self.send_bytes(node, victim, bytes)),
+            Flood::Questions(many) => many
+                .into_iter()
+                .for_each(|bytes| self.send_bytes(node, victim, bytes)),
             Flood::Gossip(bytes) => {
                 let number = self.grapevine.number(publisher, &bytes, false);
                 let wait = self.network.packet(node, victim);
