@@ -80,7 +80,11 @@ fn every_format_has_the_bytes_that_it_had() {
             Ok(golden) => {
                 let golden = unhex(&golden);
                 let at = golden.iter().zip(bytes).take_while(|(a, b)| a == b).count();
-                moved.push(format!("{name}: {} bytes then, {} now, first difference at {at}", golden.len(), bytes.len()));
+                moved.push(format!(
+                    "{name}: {} bytes then, {} now, first difference at {at}",
+                    golden.len(),
+                    bytes.len()
+                ));
             }
             Err(error) => moved.push(format!("{name}: {error}")),
         }
