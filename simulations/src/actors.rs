@@ -43,19 +43,10 @@ pub fn deal(settings: &ActorSettings, nodes: usize, seed: u64) -> Vec<Nature> {
     let others = nodes.saturating_sub(1);
     let count = |share: f64| (others as f64 * share).round() as usize;
     let mut natures = Vec::with_capacity(others);
-    natures.extend(std::iter::repeat_n(
-        Nature::Corrupter,
-        count(settings.corrupters),
-    ));
-    natures.extend(std::iter::repeat_n(
-        Nature::Flooder,
-        count(settings.flooders),
-    ));
+    natures.extend(std::iter::repeat_n(Nature::Corrupter, count(settings.corrupters)));
+    natures.extend(std::iter::repeat_n(Nature::Flooder, count(settings.flooders)));
     natures.extend(std::iter::repeat_n(Nature::Silent, count(settings.silent)));
-    natures.extend(std::iter::repeat_n(
-        Nature::Boaster,
-        count(settings.boasters),
-    ));
+    natures.extend(std::iter::repeat_n(Nature::Boaster, count(settings.boasters)));
     natures.resize(others, Nature::Follower);
     Dice::new(seed, "actors").shuffle(&mut natures);
     natures.insert(0, Nature::Publisher);
@@ -70,11 +61,7 @@ pub fn boast(bytes: Vec<u8>, chunks_of: impl Fn(ReleaseId) -> Option<usize>) -> 
     let Some(chunks) = chunks_of(release) else {
         return bytes;
     };
-    codec::encode(&Message::Has {
-        release,
-        chunks: Some(Bitmap::full(chunks)),
-    })
-    .unwrap_or(bytes)
+    codec::encode(&Message::Has { release, chunks: Some(Bitmap::full(chunks)) }).unwrap_or(bytes)
 }
 
 /// One act of a flooder.
@@ -89,12 +76,7 @@ pub enum Flood {
 }
 
 /// Draws what a flooder does next; `genuine` is gossip that it overheard.
-pub fn flood(
-    dice: &mut Dice,
-    publisher: PublisherId,
-    release: ReleaseId,
-    genuine: Option<&[u8]>,
-) -> Flood {
+pub fn flood(dice: &mut Dice, publisher: PublisherId, release: ReleaseId, genuine: Option<&[u8]>) -> Flood {
     match dice.below(10) {
         // Rarely outright garbage: a flooder that is cut off at once would prove little about floods.
         0 => {
@@ -108,17 +90,9 @@ pub fn flood(
             Flood::Questions(vec![have; dice.between(5, 50) as usize])
         }
         4 => {
-            let at = Position {
-                epoch: 1,
-                seq: dice.between(1000, 2000),
-            };
-            let head = Head {
-                at,
-                hash: Digest(blake3::hash(&dice.bytes(8)).into()),
-            };
-            Flood::Questions(vec![
-                codec::encode(&Message::Heads(vec![(publisher, head)])).unwrap_or_default(),
-            ])
+            let at = Position { epoch: 1, seq: dice.between(1000, 2000) };
+            let head = Head { at, hash: Digest(blake3::hash(&dice.bytes(8)).into()) };
+            Flood::Questions(vec![codec::encode(&Message::Heads(vec![(publisher, head)])).unwrap_or_default()])
         }
         5 | 6 => {
             let Some(genuine) = genuine.filter(|g| !g.is_empty()) else {
@@ -142,42 +116,21 @@ mod tests {
 
     #[test]
     fn natures_are_dealt_by_share_and_the_publisher_is_first() {
-        let settings = ActorSettings {
-            corrupters: 0.25,
-            flooders: 0.1,
-            ..ActorSettings::default()
-        };
+        let settings = ActorSettings { corrupters: 0.25, flooders: 0.1, ..ActorSettings::default() };
         let natures = deal(&settings, 41, 9);
         let count = |nature| natures.iter().filter(|n| **n == nature).count();
         assert_eq!(natures.len(), 41);
         assert_eq!(natures[0], Nature::Publisher);
-        assert_eq!(
-            (
-                count(Nature::Corrupter),
-                count(Nature::Flooder),
-                count(Nature::Follower)
-            ),
-            (10, 4, 26)
-        );
+        assert_eq!((count(Nature::Corrupter), count(Nature::Flooder), count(Nature::Follower)), (10, 4, 26));
         assert_eq!(natures, deal(&settings, 41, 9));
     }
 
     #[test]
     fn a_boaster_only_changes_bitmaps() {
         let release = ReleaseId([1; 32]);
-        let has = codec::encode(&Message::Has {
-            release,
-            chunks: None,
-        })
-        .expect("small");
+        let has = codec::encode(&Message::Has { release, chunks: None }).expect("small");
         let boasted: Message = codec::decode(&boast(has, |_| Some(9))).expect("well-formed");
-        assert_eq!(
-            boasted,
-            Message::Has {
-                release,
-                chunks: Some(Bitmap::full(9))
-            }
-        );
+        assert_eq!(boasted, Message::Has { release, chunks: Some(Bitmap::full(9)) });
         let have = codec::encode(&Message::Have { release }).expect("small");
         assert_eq!(boast(have.clone(), |_| Some(9)), have);
     }

@@ -36,16 +36,8 @@ impl Checks {
     /// Nothing has happened yet.
     pub fn new(corpus: &Corpus) -> Self {
         Self {
-            trusted: corpus
-                .authors
-                .iter()
-                .map(|a| (a.publisher, a.trusted.clone()))
-                .collect(),
-            roots: corpus
-                .authors
-                .iter()
-                .flat_map(|a| a.roots.clone())
-                .collect(),
+            trusted: corpus.authors.iter().map(|a| (a.publisher, a.trusted.clone())).collect(),
+            roots: corpus.authors.iter().flat_map(|a| a.roots.clone()).collect(),
             signed: BTreeSet::new(),
             positions: BTreeMap::new(),
             known: BTreeMap::new(),
@@ -66,10 +58,7 @@ impl Checks {
         };
         let first = *self.positions.entry(entry.at).or_insert(digest);
         if first != digest {
-            self.say(format!(
-                "the publisher signed two different entries {}",
-                entry.at.seq
-            ));
+            self.say(format!("the publisher signed two different entries {}", entry.at.seq));
         }
     }
     /// Somebody did to a victim what calls for a ban.
@@ -109,15 +98,7 @@ impl Checks {
         let role = root.role(envelope.kind);
         let threshold = role.threshold.into();
         self.signed.contains(&envelope.digest())
-            && envelope
-                .verify(
-                    envelope.kind,
-                    envelope.publisher,
-                    "any",
-                    &role.keys,
-                    threshold,
-                )
-                .is_ok()
+            && envelope.verify(envelope.kind, envelope.publisher, "any", &role.keys, threshold).is_ok()
     }
 }
 
@@ -125,8 +106,7 @@ impl World {
     /// Something did not hold.
     pub fn violation(&mut self, node: usize, what: String) {
         let line = format!("at {:.3} s, node {node}: {what}", self.now as f64 / 1e6);
-        self.trace
-            .tell(self.now, node, || format!("VIOLATION: {what}"));
+        self.trace.tell(self.now, node, || format!("VIOLATION: {what}"));
         self.checks.say(line);
     }
 
@@ -140,37 +120,22 @@ impl World {
             return;
         };
         if !self.checks.is_genuine(envelope) {
-            self.violation(
-                node,
-                "its core keeps a document that no honest publisher signed".into(),
-            );
+            self.violation(node, "its core keeps a document that no honest publisher signed".into());
         }
     }
 
     /// A number is reserved on the disk before anything is signed for it.
     pub fn check_reserved(&mut self, node: usize, publisher: PublisherId, payload: &[u8]) {
         let Ok(entry) = codec::decode::<Entry>(payload) else {
-            self.violation(
-                node,
-                "its core wants something signed that is no entry".into(),
-            );
+            self.violation(node, "its core wants something signed that is no entry".into());
             return;
         };
-        let wanted = Head {
-            at: entry.at,
-            hash: Digest::of(payload),
-        };
-        let reserved = self.nodes[node].disk.records().iter().any(|record| {
-            matches!(record, Record::Reserved { publisher: p, head } if *p == publisher && *head == wanted)
-        });
+        let wanted = Head { at: entry.at, hash: Digest::of(payload) };
+        let reserved = self.nodes[node].disk.records().iter().any(
+            |record| matches!(record, Record::Reserved { publisher: p, head } if *p == publisher && *head == wanted),
+        );
         if !reserved {
-            self.violation(
-                node,
-                format!(
-                    "entry {} was signed before its number was reserved durably",
-                    entry.at.seq
-                ),
-            );
+            self.violation(node, format!("entry {} was signed before its number was reserved durably", entry.at.seq));
         }
     }
 
@@ -179,54 +144,34 @@ impl World {
         let message = match codec::decode::<Message>(bytes) {
             Ok(message) => message,
             Err(why) => {
-                self.violation(
-                    node,
-                    format!("its core sent a message that does not decode: {why}"),
-                );
+                self.violation(node, format!("its core sent a message that does not decode: {why}"));
                 return;
             }
         };
         match message {
             Message::Heads(heads) => {
                 for (publisher, head) in heads {
-                    if head.at.seq > 0 && !self.nodes[node].past_heads.contains(&(publisher, head))
-                    {
-                        self.violation(
-                            node,
-                            format!("announced entry {} before it was durable", head.at.seq),
-                        );
+                    if head.at.seq > 0 && !self.nodes[node].past_heads.contains(&(publisher, head)) {
+                        self.violation(node, format!("announced entry {} before it was durable", head.at.seq));
                     }
                 }
             }
-            Message::Feed {
-                entries,
-                fresh,
-                roots,
-                ..
-            } => {
+            Message::Feed { entries, fresh, roots, .. } => {
                 for envelope in entries.iter().chain(&fresh).chain(&roots) {
                     if let Some(what) = self.undurable(node, &envelope.0) {
                         self.violation(node, format!("answered a pull with {what}"));
                     }
                 }
             }
-            Message::Has {
-                release,
-                chunks: Some(chunks),
-            } => {
+            Message::Has { release, chunks: Some(chunks) } => {
                 let Some(closure) = self.corpus.closure(release) else {
                     return;
                 };
                 let disk = &self.nodes[node].disk;
                 let numbers = &closure.numbers[2];
-                let false_claim = chunks
-                    .ones()
-                    .any(|i| numbers.get(i).is_none_or(|n| !disk.holds(*n)));
+                let false_claim = chunks.ones().any(|i| numbers.get(i).is_none_or(|n| !disk.holds(*n)));
                 if false_claim || chunks.len() != numbers.len() {
-                    self.violation(
-                        node,
-                        format!("claims chunks of {release} that it does not hold"),
-                    );
+                    self.violation(node, format!("claims chunks of {release} that it does not hold"));
                 }
             }
             _ => {}
@@ -248,14 +193,12 @@ impl World {
         };
         let it = &self.nodes[node];
         if envelope.kind != Kind::Fresh {
-            return (!it.durable.contains(&envelope.digest()))
-                .then_some("an envelope that is not durable here");
+            return (!it.durable.contains(&envelope.digest())).then_some("an envelope that is not durable here");
         }
         let Ok(fresh) = envelope.open::<Fresh>() else {
             return Some("no statement");
         };
-        let durable =
-            fresh.head.at.seq == 0 || it.past_heads.contains(&(envelope.publisher, fresh.head));
+        let durable = fresh.head.at.seq == 0 || it.past_heads.contains(&(envelope.publisher, fresh.head));
         (!durable).then_some("a statement about a head that is not durable here")
     }
 
@@ -299,22 +242,13 @@ impl World {
     /// What the owner is told of a feed is durable.
     pub fn check_head(&mut self, node: usize, publisher: PublisherId, head: Head) {
         if !self.nodes[node].past_heads.contains(&(publisher, head)) {
-            self.violation(
-                node,
-                format!(
-                    "told its owner of entry {} before it was durable",
-                    head.at.seq
-                ),
-            );
+            self.violation(node, format!("told its owner of entry {} before it was durable", head.at.seq));
         }
     }
 
     /// Fetched means complete and durable, and the figures add up.
     pub fn check_fetched(&mut self, node: usize, edition: usize, figures: &FetchFigures) {
-        let Some(closure) = self
-            .corpus
-            .closure(self.corpus.editions[edition].release.id)
-        else {
+        let Some(closure) = self.corpus.closure(self.corpus.editions[edition].release.id) else {
             return;
         };
         let disk = &self.nodes[node].disk;
@@ -322,20 +256,11 @@ impl World {
         let bytes = closure.bytes();
         let content: u64 = closure.content.iter().map(|c| u64::from(c.len)).sum();
         if missing > 0 {
-            self.violation(
-                node,
-                format!("told that a fetch is complete while {missing} chunks are not durable"),
-            );
+            self.violation(node, format!("told that a fetch is complete while {missing} chunks are not durable"));
         }
         // A fetch taken up again counts no document or manifest that an earlier one completed.
         if figures.bytes > bytes || figures.bytes < content {
-            self.violation(
-                node,
-                format!(
-                    "says that the closure has {} bytes, but it has {bytes}",
-                    figures.bytes
-                ),
-            );
+            self.violation(node, format!("says that the closure has {} bytes, but it has {bytes}", figures.bytes));
         }
     }
 
@@ -363,40 +288,23 @@ impl World {
     pub fn final_checks(&mut self, finished: bool) {
         if !finished {
             let late: Vec<usize> = self.stayers().filter(|n| !self.has_finished(*n)).collect();
-            let some = late
-                .iter()
-                .take(8)
-                .map(ToString::to_string)
-                .collect::<Vec<_>>()
-                .join(", ");
-            let told = late
-                .first()
-                .map(|n| self.where_it_stands(*n))
-                .unwrap_or_default();
+            let some = late.iter().take(8).map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            let told = late.first().map(|n| self.where_it_stands(*n)).unwrap_or_default();
             let count = late.len();
-            self.checks.say(format!(
-                "{count} nodes had not finished at the limit (nodes {some}); the first {told}"
-            ));
+            self.checks.say(format!("{count} nodes had not finished at the limit (nodes {some}); the first {told}"));
         }
         let publisher = self.publisher();
         let newest = self.nodes[0].heads.get(&publisher).copied();
-        let apart: Vec<usize> = self
-            .stayers()
-            .filter(|n| self.nodes[*n].heads.get(&publisher).copied() != newest)
-            .collect();
+        let apart: Vec<usize> =
+            self.stayers().filter(|n| self.nodes[*n].heads.get(&publisher).copied() != newest).collect();
         if let (Some(first), Some(newest)) = (apart.first(), newest) {
             let count = apart.len();
-            self.checks.say(format!(
-                "{count} nodes are not at entry {}, the first is node {first}",
-                newest.at.seq
-            ));
+            self.checks.say(format!("{count} nodes are not at entry {}, the first is node {first}", newest.at.seq));
         }
         for (victim, culprit) in self.checks.offences.clone() {
             let nature = self.nodes[culprit].nature;
             if self.nodes[victim].nature.is_honest() {
-                self.checks.say(format!(
-                    "node {victim} never banned node {culprit}, a {nature:?} that it caught"
-                ));
+                self.checks.say(format!("node {victim} never banned node {culprit}, a {nature:?} that it caught"));
             }
         }
         for node in 1..self.nodes.len() {
@@ -404,9 +312,7 @@ impl World {
             if it.device.journal.is_none()
                 && let Some(mixed) = it.device.mixed()
             {
-                self.checks.say(format!(
-                    "the device of node {node} is neither old nor new: {mixed}"
-                ));
+                self.checks.say(format!("the device of node {node} is neither old nor new: {mixed}"));
             }
         }
     }
@@ -417,12 +323,7 @@ impl World {
         let held = self
             .corpus
             .closure(self.corpus.editions[edition].release.id)
-            .map_or((0, 0), |c| {
-                (
-                    c.all().filter(|n| it.disk.holds(*n)).count(),
-                    c.all().count(),
-                )
-            });
+            .map_or((0, 0), |c| (c.all().filter(|n| it.disk.holds(*n)).count(), c.all().count()));
         format!(
             "is {}, has {} connections and {} open spans, wants edition {:?}, holds {} of {} chunks, tried {} times \
              again, provisioning {:?}",

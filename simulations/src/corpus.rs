@@ -17,7 +17,11 @@ use softservice_protocol::{
     time::{Span, Time},
     tree::{Manifest, Node, TreeEntry, TreeRef},
 };
-use std::collections::{BTreeMap, BTreeSet};
+use softservice_store::{MemoryStore, Store as _, StoreError, closure};
+use std::collections::BTreeMap;
+
+/// Artifacts of the corpus are for all platforms; the store wants to know which is meant.
+const PLATFORM: &str = "linux/x86_64";
 
 /// A publisher with all its keys.
 #[derive(Debug)]
@@ -47,17 +51,12 @@ pub struct Closure {
     pub content: Vec<ChunkRef>,
     /// The same three by number.
     pub numbers: [Vec<ChunkNumber>; 3],
-    includes: Vec<ReleaseId>,
 }
 
 impl Closure {
     /// Bytes of all three stages.
     pub fn bytes(&self) -> u64 {
-        [&self.documents, &self.manifests, &self.content]
-            .into_iter()
-            .flatten()
-            .map(|c| u64::from(c.len))
-            .sum()
+        [&self.documents, &self.manifests, &self.content].into_iter().flatten().map(|c| u64::from(c.len)).sum()
     }
     /// All chunks by number.
     pub fn all(&self) -> impl Iterator<Item = ChunkNumber> + '_ {
@@ -84,6 +83,8 @@ pub struct Corpus {
     closures: BTreeMap<ReleaseId, Closure>,
     numbers: BTreeMap<ChunkId, ChunkNumber>,
     lengths: Vec<u32>,
+    library: MemoryStore,
+    sizes: BTreeMap<ReleaseId, u32>,
 }
 
 impl Author {
@@ -96,34 +97,14 @@ impl Author {
         let (root, release, fresh, revoke) = (key(), key(), key(), key());
         let public = |key: &SigningKey| PublicKey(key.verifying_key().to_bytes());
         let expires = now + Span::days(365);
-        let document = Root::first(
-            public(&root),
-            public(&release),
-            public(&fresh),
-            public(&revoke),
-            now,
-            expires,
-        );
+        let document = Root::first(public(&root), public(&release), public(&fresh), public(&revoke), now, expires);
         let payload = encoded(&document);
         let publisher = publisher_of(&payload);
-        let envelope = Envelope::seal(
-            Kind::Root,
-            publisher,
-            FeedId::main(publisher),
-            payload,
-            &[&root],
-        );
+        let envelope = Envelope::seal(Kind::Root, publisher, FeedId::main(publisher), payload, &[&root]);
         // The protocol's own check: a corpus that honest nodes would refuse proves nothing.
         let trusted = TrustedRoot::first(publisher, &envelope)
             .unwrap_or_else(|e| panic!("the corpus made a root that the protocol refuses: {e}"));
-        Self {
-            publisher,
-            trusted,
-            roots: vec![encoded(&envelope)],
-            root,
-            release,
-            fresh,
-        }
+        Self { publisher, trusted, roots: vec![encoded(&envelope)], root, release, fresh }
     }
 
     /// Signs as the role that `kind` needs.
@@ -148,6 +129,8 @@ impl Corpus {
             closures: BTreeMap::new(),
             numbers: BTreeMap::new(),
             lengths: Vec::new(),
+            library: MemoryStore::new(),
+            sizes: BTreeMap::new(),
         };
         let bytes = (mib * 1_048_576.0) as u64;
         let mut part = Files::draw(&mut dice, bytes / 4);
@@ -195,12 +178,7 @@ impl Corpus {
         includes: Vec<Include>,
     ) -> ReleaseRef {
         let (tree, tree_manifest) = tree_of(&files.manifest());
-        let (source, source_manifest) = tree_of(
-            &Files {
-                lists: vec![vec![synthetic(dice, 2000)]],
-            }
-            .manifest(),
-        );
+        let (source, source_manifest) = tree_of(&Files { lists: vec![vec![synthetic(dice, 2000)]] }.manifest());
         let role = Role {
             name: "main".into(),
             devices_min: 1,
@@ -209,10 +187,7 @@ impl Corpus {
             needs_disk: None,
             imports: Vec::new(),
             exports: Vec::new(),
-            artifacts: vec![Artifact {
-                name: "site".into(),
-                trees: vec![("any".into(), tree.clone())],
-            }],
+            artifacts: vec![Artifact { name: "site".into(), trees: vec![("any".into(), tree.clone())] }],
             volumes: Vec::new(),
             ports: Vec::new(),
             files: Vec::new(),
@@ -233,60 +208,37 @@ impl Corpus {
             secrets: Vec::new(),
             roles: vec![role],
             tests: Vec::new(),
-            update: Update {
-                order: Vec::new(),
-                settle: Span::seconds(1),
-                migrate: None,
-            },
+            update: Update { order: Vec::new(), settle: Span::seconds(1), migrate: None },
             source: source.clone(),
         };
         let bytes = encoded(&release);
-        let reference = ReleaseRef {
-            id: ReleaseId::of(&bytes),
-            size: bytes.len() as u32,
-        };
-        let own = ChunkRef {
-            id: ChunkId::from(reference.id.object()),
-            len: reference.size,
-        };
-        let mut lists = [vec![own], Vec::new(), Vec::new()];
-        lists[1].extend(tree.chunks.iter().chain(&source.chunks));
-        lists[2].extend(
-            tree_manifest
-                .chunk_order()
-                .into_iter()
-                .chain(source_manifest.chunk_order()),
-        );
-        for include in &release.includes {
-            let inner = &self.closures[&include.release.id];
-            lists[0].extend(&inner.documents);
-            lists[1].extend(&inner.manifests);
-            lists[2].extend(&inner.content);
+        let reference = ReleaseRef { id: ReleaseId::of(&bytes), size: bytes.len() as u32 };
+        for document in [&bytes, &tree_manifest, &source_manifest] {
+            kept(self.library.add(document));
         }
-        let includes = release.includes.iter().map(|i| i.release.id).collect();
-        self.file(reference.id, lists, includes);
+        self.sizes.insert(reference.id, reference.size);
+        self.read(reference);
         reference
     }
 
-    fn file(&mut self, id: ReleaseId, lists: [Vec<ChunkRef>; 3], includes: Vec<ReleaseId>) {
-        let lists = lists.map(|list| {
-            let mut seen = BTreeSet::new();
-            list.into_iter()
-                .filter(|c| seen.insert(c.id))
-                .collect::<Vec<_>>()
-        });
+    /// Files a release's three lists as the store's own functions read them out of real bytes: the simulated disk
+    /// answers from these lists, so that both drivers number chunks alike.
+    fn read(&mut self, release: ReleaseRef) {
+        let documents = kept(closure::closure(&self.library, release.id));
+        let documents = documents
+            .into_iter()
+            .map(|(id, _)| ChunkRef { id: ChunkId::from(id.object()), len: self.sizes.get(&id).copied().unwrap_or(0) });
+        let documents = documents.collect();
+        let manifests = kept(closure::expand(&self.library, release, Depth::Manifests, PLATFORM)).chunks;
+        let content = kept(closure::content_order(&self.library, release.id));
+        self.file(release.id, [documents, manifests, content.unwrap_or_default()]);
+    }
+
+    fn file(&mut self, id: ReleaseId, lists: [Vec<ChunkRef>; 3]) {
         let numbers = [0, 1, 2].map(|i| lists[i].iter().map(|c| self.enter(*c)).collect());
         let [documents, manifests, content] = lists;
-        self.closures.insert(
-            id,
-            Closure {
-                documents,
-                manifests,
-                content,
-                numbers,
-                includes,
-            },
-        );
+        let closure = Closure { documents, manifests, content, numbers };
+        self.closures.insert(id, closure);
     }
 
     fn enter(&mut self, chunk: ChunkRef) -> ChunkNumber {
@@ -332,28 +284,13 @@ impl Corpus {
         held: impl Fn(ChunkNumber) -> bool,
         whole: impl Fn(ChunkNumber) -> bool,
     ) -> Result<WantList, String> {
-        let closure = self
-            .closure(release.id)
-            .ok_or_else(|| format!("release {} does not exist", release.id))?;
+        let closure = self.closure(release.id).ok_or_else(|| format!("release {} does not exist", release.id))?;
         let list = |stage, chunks: &[ChunkRef], numbers: &[ChunkNumber]| {
             let mut have = Bitmap::empty(numbers.len());
-            numbers
-                .iter()
-                .enumerate()
-                .filter(|(_, n)| held(**n))
-                .for_each(|(i, _)| have.set(i, true));
-            WantList {
-                stage,
-                chunks: chunks.to_vec(),
-                have,
-            }
+            numbers.iter().enumerate().filter(|(_, n)| held(**n)).for_each(|(i, _)| have.set(i, true));
+            WantList { stage, chunks: chunks.to_vec(), have }
         };
-        let own = closure
-            .documents
-            .iter()
-            .zip(&closure.numbers[0])
-            .next()
-            .ok_or("a closure without a document")?;
+        let own = closure.documents.iter().zip(&closure.numbers[0]).next().ok_or("a closure without a document")?;
         if !whole(*own.1) {
             return Ok(list(Stage::Releases, &[*own.0], &[*own.1]));
         }
@@ -370,11 +307,7 @@ impl Corpus {
             return Ok(list(Stage::Releases, &chunks, &numbers));
         }
         if depth == Depth::Manifests || !closure.numbers[1].iter().all(|n| whole(*n)) {
-            return Ok(list(
-                Stage::Manifests,
-                &closure.manifests,
-                &closure.numbers[1],
-            ));
+            return Ok(list(Stage::Manifests, &closure.manifests, &closure.numbers[1]));
         }
         Ok(list(Stage::Content, &closure.content, &closure.numbers[2]))
     }
@@ -387,25 +320,12 @@ impl Corpus {
         whole: impl Fn(ChunkNumber) -> bool,
     ) -> Option<Bitmap> {
         let closure = self.closure(release)?;
-        if !closure.numbers[0]
-            .iter()
-            .chain(&closure.numbers[1])
-            .all(|n| whole(*n))
-        {
+        if !closure.numbers[0].iter().chain(&closure.numbers[1]).all(|n| whole(*n)) {
             return None;
         }
         let mut have = Bitmap::empty(closure.numbers[2].len());
-        closure.numbers[2]
-            .iter()
-            .enumerate()
-            .filter(|(_, n)| held(**n))
-            .for_each(|(i, _)| have.set(i, true));
+        closure.numbers[2].iter().enumerate().filter(|(_, n)| held(**n)).for_each(|(i, _)| have.set(i, true));
         Some(have)
-    }
-
-    /// Releases that a release includes, directly.
-    pub fn includes(&self, release: ReleaseId) -> &[ReleaseId] {
-        self.closure(release).map_or(&[], |c| &c.includes)
     }
 }
 
@@ -420,20 +340,12 @@ impl Files {
         let mut left = bytes;
         while left > 0 {
             // Sizes as in real trees: many small files, most bytes in few large ones.
-            let size = if dice.chance(0.5) {
-                dice.between(500, 16_000)
-            } else {
-                dice.between(16_000, 4_000_000)
-            };
+            let size = if dice.chance(0.5) { dice.between(500, 16_000) } else { dice.between(16_000, 4_000_000) };
             let mut rest = size.min(left);
             left -= rest;
             let mut list = Vec::new();
             while rest > 0 {
-                let len = if rest <= 16_384 {
-                    rest
-                } else {
-                    dice.between(16_384, 112_000).min(rest)
-                };
+                let len = if rest <= 16_384 { rest } else { dice.between(16_384, 112_000).min(rest) };
                 rest -= len;
                 list.push(synthetic(dice, len as u32));
             }
@@ -452,10 +364,7 @@ impl Files {
     }
 
     fn manifest(&self) -> Manifest {
-        let mut entries = vec![TreeEntry {
-            path: "data".into(),
-            node: Node::Dir,
-        }];
+        let mut entries = vec![TreeEntry { path: "data".into(), node: Node::Dir }];
         entries.extend(self.lists.iter().enumerate().map(|(i, list)| {
             let mut hasher = blake3::Hasher::new();
             list.iter().for_each(|c| {
@@ -468,18 +377,10 @@ impl Files {
             let size = list.iter().map(|c| u64::from(c.len)).sum();
             TreeEntry {
                 path: format!("data/{i:06}"),
-                node: Node::File {
-                    executable: i % 16 == 0,
-                    object,
-                    size,
-                    chunks,
-                },
+                node: Node::File { executable: i % 16 == 0, object, size, chunks },
             }
         }));
-        Manifest {
-            cutting: Cutting::STANDARD,
-            entries,
-        }
+        Manifest { cutting: Cutting::STANDARD, entries }
     }
 }
 
@@ -487,39 +388,26 @@ impl Files {
 fn synthetic(dice: &mut Dice, len: u32) -> ChunkRef {
     let mut id = [0; 32];
     id.copy_from_slice(&dice.bytes(32));
-    ChunkRef {
-        id: ChunkId(id),
-        len,
-    }
+    ChunkRef { id: ChunkId(id), len }
 }
 
-fn tree_of(manifest: &Manifest) -> (TreeRef, Manifest) {
-    let checked = manifest.check();
-    assert!(
-        checked.is_ok(),
-        "the corpus made a tree that the protocol refuses: {checked:?}"
-    );
+/// A manifest as a release pins it, and its bytes.
+fn tree_of(manifest: &Manifest) -> (TreeRef, Vec<u8>) {
     let bytes = encoded(manifest);
     let mut start = 0;
     let chunks = chunk::cut(&bytes).into_iter().map(|len| {
         let piece = bytes.get(start..start + len as usize).unwrap_or_default();
         start += len as usize;
-        ChunkRef {
-            id: ChunkId::of(piece),
-            len,
-        }
+        ChunkRef { id: ChunkId::of(piece), len }
     });
     let chunks = chunks.collect();
     let (total, files) = manifest.totals();
-    (
-        TreeRef {
-            manifest: ObjectId::of(&bytes),
-            chunks,
-            bytes: total,
-            files,
-        },
-        manifest.clone(),
-    )
+    (TreeRef { manifest: ObjectId::of(&bytes), chunks, bytes: total, files }, bytes)
+}
+
+/// What the store says of own documents in memory; it has no reason to refuse any.
+fn kept<T>(answer: Result<T, StoreError>) -> T {
+    answer.unwrap_or_else(|e| panic!("the corpus made a release that the store refuses: {e}"))
 }
 
 /// Own values always fit their limits; a corpus that does not is a mistake in a scenario's sizes.
@@ -530,6 +418,7 @@ fn encoded<T: Wire>(value: &T) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
 
     #[test]
     fn the_same_seed_draws_the_same_corpus_and_versions_share_chunks() {
@@ -554,23 +443,13 @@ mod tests {
         let mut stages = Vec::new();
         loop {
             let has = |n: ChunkNumber| held.contains(&n);
-            let list = corpus
-                .expand(release, Depth::Content, has, has)
-                .expect("a known release");
+            let list = corpus.expand(release, Depth::Content, has, has).expect("a known release");
             if list.have.is_full() {
                 break;
             }
             stages.push(list.stage);
             held.extend(list.chunks.iter().filter_map(|c| corpus.number(c)));
         }
-        assert_eq!(
-            stages,
-            [
-                Stage::Releases,
-                Stage::Releases,
-                Stage::Manifests,
-                Stage::Content
-            ]
-        );
+        assert_eq!(stages, [Stage::Releases, Stage::Releases, Stage::Manifests, Stage::Content]);
     }
 }

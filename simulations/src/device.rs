@@ -40,11 +40,7 @@ impl Device {
     pub fn fate(dice: &mut Dice, effect: Effect, fail: f64, hang: f64, crash: f64) -> Fate {
         let way_back = matches!(
             effect,
-            Effect::StopNew
-                | Effect::PointBack
-                | Effect::StartPrevious
-                | Effect::MarkFailed
-                | Effect::Commit
+            Effect::StopNew | Effect::PointBack | Effect::StartPrevious | Effect::MarkFailed | Effect::Commit
         );
         let draw = dice.fraction();
         if draw < crash {
@@ -83,17 +79,13 @@ impl Device {
             }
             Effect::Point => {
                 if !self.staged.contains(&new) {
-                    self.broken = Some(format!(
-                        "generation {new} became current without being staged"
-                    ));
+                    self.broken = Some(format!("generation {new} became current without being staged"));
                 }
                 self.current = Some(new);
             }
             Effect::Start => {
                 if self.current != Some(new) {
-                    self.broken = Some(format!(
-                        "services of generation {new} started while it was not current"
-                    ));
+                    self.broken = Some(format!("services of generation {new} started while it was not current"));
                 }
                 self.running.insert(new);
             }
@@ -132,24 +124,12 @@ mod tests {
     use softservice_protocol::io::Generation;
 
     fn step(effect: Effect) -> ProvisionStep {
-        ProvisionStep {
-            generation: Generation {
-                name: "a".into(),
-                number: 2,
-            },
-            previous: Some(1),
-            effect,
-        }
+        ProvisionStep { generation: Generation { name: "a".into(), number: 2 }, previous: Some(1), effect }
     }
 
     #[test]
     fn half_a_switch_is_seen() {
-        let mut device = Device {
-            current: Some(1),
-            committed: Some(1),
-            running: [1].into(),
-            ..Device::default()
-        };
+        let mut device = Device { current: Some(1), committed: Some(1), running: [1].into(), ..Device::default() };
         assert_eq!(device.mixed(), None);
         for effect in [Effect::Stage, Effect::StopPrevious, Effect::Point] {
             device.perform(&step(effect));

@@ -14,9 +14,7 @@ impl Dice {
     /// The dice of `concern` under `seed`.
     pub fn new(seed: u64, concern: &str) -> Self {
         let mut hasher = blake3::Hasher::new();
-        hasher
-            .update(&seed.to_le_bytes())
-            .update(concern.as_bytes());
+        hasher.update(&seed.to_le_bytes()).update(concern.as_bytes());
         Self(ChaCha8Rng::from_seed(*hasher.finalize().as_bytes()))
     }
     /// Any number.

@@ -14,9 +14,7 @@ struct Bits(Vec<u64>);
 
 impl Bits {
     fn get(&self, i: u32) -> bool {
-        self.0
-            .get(i as usize / 64)
-            .is_some_and(|w| w & (1 << (i % 64)) != 0)
+        self.0.get(i as usize / 64).is_some_and(|w| w & (1 << (i % 64)) != 0)
     }
     fn set(&mut self, i: u32) {
         let word = i as usize / 64;
@@ -121,8 +119,7 @@ impl Disk {
     /// The power goes. Records that nobody was told about survive as far as the dice say, oldest first.
     pub fn crash(&mut self, dice: &mut Dice, length: impl Fn(ChunkNumber) -> u32) {
         let survive = dice.below(self.waiting.len() as u64 + 1) as usize;
-        self.log
-            .extend(self.waiting.drain(..survive).map(|(_, record)| record));
+        self.log.extend(self.waiting.drain(..survive).map(|(_, record)| record));
         self.waiting.clear();
         self.busy_until = 0;
         let lost: u64 = self
@@ -132,10 +129,7 @@ impl Disk {
             .enumerate()
             .map(|(word, bits)| {
                 let gone = bits & !self.synced.0.get(word).copied().unwrap_or(0);
-                (0..64)
-                    .filter(|b| gone & (1 << b) != 0)
-                    .map(|b| u64::from(length(word as u32 * 64 + b)))
-                    .sum::<u64>()
+                (0..64).filter(|b| gone & (1 << b) != 0).map(|b| u64::from(length(word as u32 * 64 + b))).sum::<u64>()
             })
             .sum();
         self.used = self.used.saturating_sub(lost);
@@ -158,26 +152,16 @@ mod tests {
         assert_eq!(disk.put(71, 900), Put::Full);
         disk.crash(&mut Dice::new(1, "test"), |_| 200);
         assert!(disk.holds(3) && disk.keeps(3) && !disk.holds(70));
-        assert_eq!(
-            disk.put(71, 900),
-            Put::New,
-            "the space of what was lost is free again"
-        );
+        assert_eq!(disk.put(71, 900), Put::New, "the space of what was lost is free again");
     }
 
     #[test]
     fn an_acknowledged_record_survives() {
-        let record = |n: u8| Record::Address {
-            address: n.to_string(),
-        };
+        let record = |n: u8| Record::Address { address: n.to_string() };
         for seed in 0..20 {
             let mut disk = Disk::new(1000, 5);
             assert_eq!(disk.keep(10, Token(1), record(1)), Some(15));
-            assert_eq!(
-                disk.keep(10, Token(2), record(2)),
-                Some(20),
-                "one after the other"
-            );
+            assert_eq!(disk.keep(10, Token(2), record(2)), Some(20), "one after the other");
             assert_eq!(disk.kept().map(|(token, _)| token), Some(Token(1)));
             disk.crash(&mut Dice::new(seed, "test"), |_| 0);
             assert_eq!(disk.records().first(), Some(&record(1)));

@@ -25,32 +25,16 @@ impl World {
         match output {
             Output::Wake(time) => self.wake(node, self.world_time(time)),
             Output::Dial { address } => self.dial(node, address),
-            Output::Disconnect {
-                peer,
-                ban_until,
-                why,
-            } => {
+            Output::Disconnect { peer, ban_until, why } => {
                 self.disconnect(node, peer, ban_until.map(|t| self.world_time(t)), &why);
             }
             Output::Send { peer, bytes } => self.send(node, peer, bytes),
             Output::Topic { publisher, join } => self.topic(node, publisher, join),
             Output::Gossip { publisher, bytes } => self.gossip(node, publisher, bytes),
-            Output::Judge {
-                gossip, verdict, ..
-            } => self.judged(node, gossip, verdict),
+            Output::Judge { gossip, verdict, .. } => self.judged(node, gossip, verdict),
             Output::Keep { token, record } => self.keep(node, token, record),
-            Output::Sign {
-                token,
-                kind,
-                publisher,
-                feed,
-                payload,
-            } => {
-                let author = self
-                    .corpus
-                    .authors
-                    .iter()
-                    .find(|a| a.publisher == publisher);
+            Output::Sign { token, kind, publisher, feed, payload } => {
+                let author = self.corpus.authors.iter().find(|a| a.publisher == publisher);
                 let signatures = match author.filter(|_| node == 0) {
                     Some(author) => {
                         self.checks.signed(kind, &payload);
@@ -63,28 +47,15 @@ impl World {
                 }
                 self.input_after(READ_US, node, Input::Signed { token, signatures });
             }
-            Output::Expand {
-                job,
-                release,
-                depth,
-            } => self.expand(node, job, release, depth),
-            Output::Request {
-                peer,
-                request,
-                job: _,
-                chunks,
-                deadline,
-            } => {
+            Output::Expand { job, release, depth } => self.expand(node, job, release, depth),
+            Output::Request { peer, request, job: _, chunks, deadline } => {
                 let deadline = self.world_time(deadline);
                 self.ask_span(node, peer, request, &chunks, deadline);
             }
             Output::Cancel { peer, request } => self.cancel_span(node, peer, request),
             Output::Assemble { job, stage } => {
                 let wait = self.nodes[node].disk.sync_us;
-                self.after(
-                    wait,
-                    Happening::Assembled(node, self.nodes[node].life, job, stage),
-                );
+                self.after(wait, Happening::Assembled(node, self.nodes[node].life, job, stage));
             }
             Output::Survey { peer, release } => self.survey(node, peer, release),
             Output::Perform(step) => self.perform(node, step),
@@ -103,14 +74,7 @@ impl World {
         let life = self.nodes[node].life;
         match self.nodes[node].disk.keep(self.now, token, record) {
             Some(at) => self.at(at, Happening::Durable(node, life)),
-            None => self.input_after(
-                READ_US,
-                node,
-                Input::NotKept {
-                    token,
-                    why: "no space left on the disk".into(),
-                },
-            ),
+            None => self.input_after(READ_US, node, Input::NotKept { token, why: "no space left on the disk".into() }),
         }
     }
 
@@ -130,26 +94,14 @@ impl World {
     fn expand(&mut self, node: usize, job: Job, release: ReleaseRef, depth: Depth) {
         self.nodes[node].asked.insert(job, release);
         let disk = &self.nodes[node].disk;
-        let list = self
-            .corpus
-            .expand(release, depth, |n| disk.holds(n), |n| disk.keeps(n));
+        let list = self.corpus.expand(release, depth, |n| disk.holds(n), |n| disk.keeps(n));
         self.input_after(READ_US, node, Input::Expanded { job, list });
     }
 
     fn survey(&mut self, node: usize, peer: softservice_protocol::id::Peer, release: ReleaseId) {
         let disk = &self.nodes[node].disk;
-        let held = self
-            .corpus
-            .survey(release, |n| disk.holds(n), |n| disk.keeps(n));
-        self.input_after(
-            READ_US,
-            node,
-            Input::Surveyed {
-                peer,
-                release,
-                held,
-            },
-        );
+        let held = self.corpus.survey(release, |n| disk.holds(n), |n| disk.keeps(n));
+        self.input_after(READ_US, node, Input::Surveyed { peer, release, held });
     }
 
     /// All chunks of a stage become whole objects, durably; or the core was wrong to think that they are all here.
@@ -158,32 +110,20 @@ impl World {
             return;
         }
         let Some(&release) = self.nodes[node].asked.get(&job) else {
-            self.violation(
-                node,
-                format!("assembles fetch {} without having expanded it", job.0),
-            );
+            self.violation(node, format!("assembles fetch {} without having expanded it", job.0));
             return;
         };
         let disk = &self.nodes[node].disk;
-        let list = self.corpus.expand(
-            release,
-            Depth::Content,
-            |n| disk.holds(n),
-            |n| disk.keeps(n),
-        );
+        let list = self.corpus.expand(release, Depth::Content, |n| disk.holds(n), |n| disk.keeps(n));
         let result = match list {
-            Ok(list) if list.stage == stage && !list.have.is_full() => Err(format!(
-                "{} chunks are missing",
-                list.have.len() - list.have.count()
-            )),
+            Ok(list) if list.stage == stage && !list.have.is_full() => {
+                Err(format!("{} chunks are missing", list.have.len() - list.have.count()))
+            }
             Ok(_) => Ok(()),
             Err(why) => Err(why),
         };
         if let Err(why) = &result {
-            self.violation(
-                node,
-                format!("stage {stage:?} was to be assembled while {why}"),
-            );
+            self.violation(node, format!("stage {stage:?} was to be assembled while {why}"));
         }
         self.nodes[node].disk.sync();
         self.feed(node, life, Input::Assembled { job, result });
@@ -231,11 +171,7 @@ impl World {
             Fate::Fails | Fate::Hangs => {
                 self.tally.steps_failed += 1;
                 let why = format!("{:?} failed, as fated", step.effect);
-                self.feed(
-                    node,
-                    life,
-                    Input::Provision(ProvisionInput::Failed { step, why }),
-                );
+                self.feed(node, life, Input::Provision(ProvisionInput::Failed { step, why }));
             }
             Fate::Crashes => {
                 // The power goes before or after the effect; nobody can tell which.

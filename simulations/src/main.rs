@@ -82,13 +82,7 @@ enum Failure {
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().verb {
-        Verb::Run {
-            scenario,
-            nodes,
-            seed,
-            seeds,
-            json,
-        } => run(&scenario, nodes, seed, seeds, json),
+        Verb::Run { scenario, nodes, seed, seeds, json } => run(&scenario, nodes, seed, seeds, json),
         Verb::Replay { run, quiet } => replay(&run, quiet),
         Verb::Compare { baseline, new } => compared(baseline, new),
         Verb::List => list(),
@@ -110,18 +104,8 @@ fn timed(scenario: Scenario, seed: u64, told: bool) -> Report {
     report
 }
 
-fn run(
-    name: &str,
-    nodes: Option<usize>,
-    seed: u64,
-    seeds: u64,
-    json: bool,
-) -> Result<bool, Failure> {
-    let names: Vec<&str> = if name == "all" {
-        BUILT_IN.iter().map(|(name, _)| *name).collect()
-    } else {
-        vec![name]
-    };
+fn run(name: &str, nodes: Option<usize>, seed: u64, seeds: u64, json: bool) -> Result<bool, Failure> {
+    let names: Vec<&str> = if name == "all" { BUILT_IN.iter().map(|(name, _)| *name).collect() } else { vec![name] };
     let mut passed = true;
     for name in names {
         let mut scenario = Scenario::find(name)?;
@@ -161,11 +145,7 @@ fn replay(text: &str, quiet: bool) -> Result<bool, Failure> {
     println!("{}", first.table());
     let second = timed(scenario, seed, false);
     let equal = first.trace == second.trace && first.steps == second.steps;
-    println!(
-        "second run: trace {} ({})",
-        second.trace,
-        if equal { "equal" } else { "DIFFERENT" }
-    );
+    println!("second run: trace {} ({})", second.trace, if equal { "equal" } else { "DIFFERENT" });
     Ok(equal && first.passed)
 }
 

@@ -52,9 +52,7 @@ impl Network {
     /// Nobody is connected yet.
     pub fn new(settings: &NetworkSettings, nodes: usize, seed: u64) -> Self {
         let mut dice = Dice::new(seed, "network");
-        let mut rates = |range: [f64; 2]| -> Vec<f64> {
-            (0..nodes).map(|_| dice.within(range) * 1e6 / 8.0).collect()
-        };
+        let mut rates = |range: [f64; 2]| -> Vec<f64> { (0..nodes).map(|_| dice.within(range) * 1e6 / 8.0).collect() };
         let (mut up, down) = (rates(settings.up_mbit), rates(settings.down_mbit));
         if let (Some(rate), Some(publisher)) = (settings.publisher_up_mbit, up.first_mut()) {
             *publisher = rate * 1e6 / 8.0;
@@ -101,13 +99,8 @@ impl Network {
         for node in 1..self.side.len() {
             self.side[node] = self.dice.chance(share);
         }
-        let crossing = self
-            .links
-            .iter()
-            .filter(|((a, b), _)| self.side[*a] != self.side[*b]);
-        crossing
-            .map(|((a, b), link)| (*a, *b, link.number))
-            .collect()
+        let crossing = self.links.iter().filter(|((a, b), _)| self.side[*a] != self.side[*b]);
+        crossing.map(|((a, b), link)| (*a, *b, link.number)).collect()
     }
     /// The network is whole again.
     pub fn heal(&mut self) {
@@ -125,12 +118,7 @@ impl Network {
     /// Makes a connection; gives its number.
     pub fn connect(&mut self, opener: usize, other: usize, lives: [u32; 2]) -> u64 {
         self.made += 1;
-        let link = Link {
-            number: self.made,
-            opener,
-            lives,
-            ready: [0; 2],
-        };
+        let link = Link { number: self.made, opener, lives, ready: [0; 2] };
         self.links.insert(pair(opener, other), link);
         self.neighbours[opener].insert(other);
         self.neighbours[other].insert(opener);
@@ -173,15 +161,10 @@ mod tests {
 
     #[test]
     fn control_messages_of_one_connection_keep_their_order() {
-        let settings = NetworkSettings {
-            jitter_ms: 500.0,
-            ..NetworkSettings::default()
-        };
+        let settings = NetworkSettings { jitter_ms: 500.0, ..NetworkSettings::default() };
         let mut network = Network::new(&settings, 2, 3);
         network.connect(0, 1, [1, 1]);
-        let arrivals: Vec<u64> = (0..50)
-            .map(|i| network.arrival(i * 1000, 0, 1, 10))
-            .collect();
+        let arrivals: Vec<u64> = (0..50).map(|i| network.arrival(i * 1000, 0, 1, 10)).collect();
         assert!(arrivals.is_sorted(), "{arrivals:?}");
     }
 

@@ -102,25 +102,13 @@ impl Node {
     /// A node that has not joined yet.
     pub fn new(number: usize, seed: u64, nature: Nature, disk: Disk, editions: usize) -> Self {
         let mut hasher = blake3::Hasher::new();
-        hasher
-            .update(b"node")
-            .update(&seed.to_le_bytes())
-            .update(&(number as u64).to_le_bytes());
+        hasher.update(b"node").update(&seed.to_le_bytes()).update(&(number as u64).to_le_bytes());
         let peer = Peer(*hasher.finalize().as_bytes());
         let (high, low) = (number / 250, number % 250);
-        let owner = Owner {
-            heard_at: vec![None; editions],
-            whole_at: vec![None; editions],
-            ..Owner::default()
-        };
+        let owner = Owner { heard_at: vec![None; editions], whole_at: vec![None; editions], ..Owner::default() };
         Self {
             peer,
-            address: format!(
-                "/ip4/10.{}.{}.{}/udp/4001/quic-v1/p2p/{peer}",
-                high / 250,
-                high % 250,
-                low + 1
-            ),
+            address: format!("/ip4/10.{}.{}.{}/udp/4001/quic-v1/p2p/{peer}", high / 250, high % 250, low + 1),
             nature,
             core: None,
             disk,
@@ -169,23 +157,10 @@ impl Node {
     /// Notes what a durable record says.
     pub fn learn(&mut self, record: &Record) {
         let (publisher, bytes) = match record {
-            Record::Root {
-                publisher,
-                envelope,
-            }
-            | Record::Entry {
-                publisher,
-                envelope,
-            }
-            | Record::Fresh {
-                publisher,
-                envelope,
-            }
-            | Record::Onboarded {
-                publisher,
-                envelope,
-                ..
-            } => (publisher, envelope),
+            Record::Root { publisher, envelope }
+            | Record::Entry { publisher, envelope }
+            | Record::Fresh { publisher, envelope }
+            | Record::Onboarded { publisher, envelope, .. } => (publisher, envelope),
             _ => return,
         };
         let Ok(envelope) = codec::decode::<Envelope>(bytes) else {
@@ -195,10 +170,7 @@ impl Node {
         if envelope.kind == Kind::Entry
             && let Ok(entry) = envelope.open::<softservice_protocol::feed::Entry>()
         {
-            let head = Head {
-                at: entry.at,
-                hash: envelope.digest(),
-            };
+            let head = Head { at: entry.at, hash: envelope.digest() };
             self.past_heads.insert((*publisher, head));
             let known = self.heads.entry(*publisher).or_insert(head);
             *known = (*known).max(head);
@@ -209,9 +181,7 @@ impl Node {
     pub fn catalogue(&self, corpus: &Corpus, publisher: PublisherId) -> Option<usize> {
         let head = self.heads.get(&publisher)?;
         // The main publisher's entries are its editions, in order.
-        let newest = usize::try_from(head.at.seq)
-            .ok()?
-            .min(corpus.editions.len());
+        let newest = usize::try_from(head.at.seq).ok()?.min(corpus.editions.len());
         newest.checked_sub(1)
     }
 }

@@ -42,10 +42,7 @@ pub enum Plan {
 
 impl World {
     fn plan(&mut self, seconds: f64, plan: Plan) {
-        self.plan_in(
-            (seconds * 1e6) as u64 - self.now.min((seconds * 1e6) as u64),
-            plan,
-        );
+        self.plan_in((seconds * 1e6) as u64 - self.now.min((seconds * 1e6) as u64), plan);
     }
     fn plan_in(&mut self, wait: u64, plan: Plan) {
         self.plans += 1;
@@ -63,14 +60,9 @@ impl World {
         self.plan(0.0, Plan::Join(0));
         for node in 1..self.nodes.len() {
             let late = self.dice.fate.chance(schedule.late);
-            let join = self.dice.fate.within(if late {
-                schedule.late_join
-            } else {
-                schedule.join
-            });
+            let join = self.dice.fate.within(if late { schedule.late_join } else { schedule.join });
             self.plan(join, Plan::Join(node));
-            let leaves = self.dice.fate.chance(schedule.leave)
-                && self.nodes[node].nature == Nature::Follower;
+            let leaves = self.dice.fate.chance(schedule.leave) && self.nodes[node].nature == Nature::Follower;
             if leaves {
                 let leave = self.dice.fate.within(schedule.leave_at);
                 self.plan(leave.max(join), Plan::Leave(node));
@@ -106,13 +98,11 @@ impl World {
             Plan::Restart(node) => self.restart(node),
             Plan::Publish(edition) => self.publish(edition),
             Plan::Split(share) => {
-                self.trace
-                    .tell(self.now, 0, || "the network falls apart".into());
+                self.trace.tell(self.now, 0, || "the network falls apart".into());
                 self.split(share);
             }
             Plan::Heal => {
-                self.trace
-                    .tell(self.now, 0, || "the network is whole again".into());
+                self.trace.tell(self.now, 0, || "the network is whole again".into());
                 self.network.heal();
             }
             Plan::Retry(node, life, job) => {
@@ -133,8 +123,7 @@ impl World {
 
     fn join(&mut self, node: usize) {
         let nature = self.nodes[node].nature;
-        self.trace
-            .tell(self.now, node, || format!("joins as {nature:?}"));
+        self.trace.tell(self.now, node, || format!("joins as {nature:?}"));
         self.nodes[node].joined_at = Some(self.now);
         self.begin_life(node);
         let publisher = self.publisher();
@@ -157,10 +146,7 @@ impl World {
 
     fn own(&mut self) {
         let author = &self.corpus.authors[0];
-        let input = Input::Own {
-            publisher: author.publisher,
-            roots: author.roots.clone(),
-        };
+        let input = Input::Own { publisher: author.publisher, roots: author.roots.clone() };
         self.feed(0, self.nodes[0].life, input);
     }
 
@@ -168,11 +154,7 @@ impl World {
         let author = &self.corpus.authors[0];
         let mut addresses = vec![self.nodes[0].address.clone()];
         // Whoever gave the ticket on knew a few others.
-        let known = self
-            .providers
-            .get(&author.publisher)
-            .cloned()
-            .unwrap_or_default();
+        let known = self.providers.get(&author.publisher).cloned().unwrap_or_default();
         for other in self.dice.lookup.sample(&known, 2) {
             if other != 0 && other != node {
                 addresses.push(self.nodes[other].address.clone());
@@ -206,18 +188,8 @@ impl World {
         let job = Job(self.nodes[0].owner.jobs);
         let listing = self.corpus.editions[edition].listing.clone();
         let publisher = self.publisher();
-        self.trace.tell(self.now, 0, || {
-            format!("publishes {} {}", listing.distro, listing.version)
-        });
-        self.feed(
-            0,
-            self.nodes[0].life,
-            Input::Publish {
-                job,
-                publisher,
-                listing,
-            },
-        );
+        self.trace.tell(self.now, 0, || format!("publishes {} {}", listing.distro, listing.version));
+        self.feed(0, self.nodes[0].life, Input::Publish { job, publisher, listing });
     }
 
     /// Power goes: whatever only memory held is lost; others notice after `unnoticed`.
@@ -229,9 +201,7 @@ impl World {
         self.tally.crashes += 1;
         self.stop(node, unnoticed);
         let corpus = &self.corpus;
-        self.nodes[node]
-            .disk
-            .crash(&mut self.dice.disk, |chunk| corpus.length(chunk));
+        self.nodes[node].disk.crash(&mut self.dice.disk, |chunk| corpus.length(chunk));
         let away = self.dice.fate.within(self.scenario.schedule.down_s);
         self.plan_in((away * 1e6) as u64, Plan::Restart(node));
     }
@@ -280,11 +250,7 @@ impl World {
         if let Some(step) = self.nodes[node].device.journal.clone() {
             let edition = step.generation.number as usize - 1;
             self.nodes[node].owner.provisioning = Some(edition);
-            self.feed(
-                node,
-                life,
-                Input::Provision(ProvisionInput::Interrupted { step }),
-            );
+            self.feed(node, life, Input::Provision(ProvisionInput::Interrupted { step }));
         }
         let seen = self.nodes[node].catalogue(&self.corpus, self.publisher());
         if seen > self.nodes[node].owner.wanted {
@@ -319,10 +285,7 @@ impl World {
         let life = self.nodes[node].life;
         let owner = &mut self.nodes[node].owner;
         // The publisher made it: it fetches nothing.
-        let Some(edition) = owner
-            .wanted
-            .filter(|e| node != 0 && owner.whole_at[*e].is_none())
-        else {
+        let Some(edition) = owner.wanted.filter(|e| node != 0 && owner.whole_at[*e].is_none()) else {
             return;
         };
         match owner.job {
@@ -335,39 +298,20 @@ impl World {
         let job = Job(owner.jobs);
         owner.job = Some((job, edition));
         let release = self.corpus.editions[edition].release;
-        self.feed(
-            node,
-            life,
-            Input::Fetch {
-                job,
-                release,
-                depth: Depth::Content,
-            },
-        );
+        self.feed(node, life, Input::Fetch { job, release, depth: Depth::Content });
     }
 
     /// Begins the newest whole edition, when no generation's life goes on.
     fn provision_next(&mut self, node: usize) {
         let it = &self.nodes[node];
         let newest = it.owner.whole_at.iter().rposition(Option::is_some);
-        let due =
-            newest.filter(|e| !it.owner.provisioned.contains(e) && it.owner.provisioning.is_none());
+        let due = newest.filter(|e| !it.owner.provisioned.contains(e) && it.owner.provisioning.is_none());
         let Some(edition) = due else { return };
-        let generation = Generation {
-            name: NAME.into(),
-            number: edition as u32 + 1,
-        };
+        let generation = Generation { name: NAME.into(), number: edition as u32 + 1 };
         let previous = it.device.current;
         let life = it.life;
         self.nodes[node].owner.provisioning = Some(edition);
-        self.feed(
-            node,
-            life,
-            Input::Provision(ProvisionInput::Begin {
-                generation,
-                previous,
-            }),
-        );
+        self.feed(node, life, Input::Provision(ProvisionInput::Begin { generation, previous }));
     }
 
     /// A core tells its owner something.
@@ -376,16 +320,9 @@ impl World {
             self.trace.tell(self.now, node, || story(&event));
         }
         match event {
-            Event::Head {
-                added,
-                publisher,
-                head,
-            } => {
+            Event::Head { added, publisher, head } => {
                 self.check_head(node, publisher, head);
-                let newest = added
-                    .iter()
-                    .filter_map(|l: &Listing| self.corpus.edition(l.release))
-                    .max();
+                let newest = added.iter().filter_map(|l: &Listing| self.corpus.edition(l.release)).max();
                 self.hear(node, newest);
                 self.ask_owner(node);
             }
@@ -396,12 +333,9 @@ impl World {
                 }
                 self.check_head(node, self.publisher(), head);
             }
-            Event::Refused { why, .. } => {
-                self.violation(node, format!("its publication was refused: {why}"))
-            }
+            Event::Refused { why, .. } => self.violation(node, format!("its publication was refused: {why}")),
             Event::Fetched { job, figures } => {
-                let Some((_, edition)) = self.nodes[node].owner.job.filter(|(own, _)| *own == job)
-                else {
+                let Some((_, edition)) = self.nodes[node].owner.job.filter(|(own, _)| *own == job) else {
                     return;
                 };
                 self.nodes[node].owner.job = None;
@@ -414,17 +348,13 @@ impl World {
                 if self.nodes[node].owner.job.is_none_or(|(own, _)| own != job) {
                     return;
                 }
-                self.trace
-                    .tell(self.now, node, || format!("will try again: {why}"));
+                self.trace.tell(self.now, node, || format!("will try again: {why}"));
                 self.nodes[node].owner.retries += 1;
                 let life = self.nodes[node].life;
                 self.plan_in(RETRY_US, Plan::Retry(node, life, job));
             }
             Event::Liar { peer, why } => self.check_liar(node, peer, &why),
-            Event::Frozen { .. } => self.violation(
-                node,
-                "a feed was frozen though its publisher spoke once".into(),
-            ),
+            Event::Frozen { .. } => self.violation(node, "a feed was frozen though its publisher spoke once".into()),
             Event::Provision(event) => self.provision_ended(node, event),
             Event::Followed { .. } | Event::Freshness { .. } | Event::Progress { .. } => {}
         }
@@ -444,10 +374,7 @@ impl World {
             }
             ProvisionEvent::Stuck { generation, why } => {
                 // The way back of a simulated device never fails.
-                self.violation(
-                    node,
-                    format!("generation {} is stuck: {why}", generation.number),
-                );
+                self.violation(node, format!("generation {} is stuck: {why}", generation.number));
                 generation
             }
         };
@@ -465,11 +392,7 @@ impl World {
         let Some(copies) = self.scenario.schedule.publisher_leaves_after else {
             return;
         };
-        let whole = self
-            .nodes
-            .iter()
-            .skip(1)
-            .filter(|n| n.owner.whole_at.first().is_some_and(Option::is_some));
+        let whole = self.nodes.iter().skip(1).filter(|n| n.owner.whole_at.first().is_some_and(Option::is_some));
         if !self.nodes[0].gone && whole.count() >= copies {
             self.tally.publisher_left_at = Some(self.now);
             self.plan_in(0, Plan::Leave(0));
@@ -484,11 +407,7 @@ fn story(event: &Event) -> String {
             format!("knows entry {} ({} new)", head.at.seq, added.len())
         }
         Event::Fetched { figures, .. } => {
-            format!(
-                "has it whole after {:.1} s from {} peers",
-                figures.millis as f64 / 1e3,
-                figures.by_peer.len()
-            )
+            format!("has it whole after {:.1} s from {} peers", figures.millis as f64 / 1e3, figures.by_peer.len())
         }
         Event::FetchFailed { why, .. } => format!("fetch failed: {why}"),
         Event::Liar { peer, why } => format!("sends {} away: {why}", peer.short()),

@@ -82,11 +82,7 @@ impl Quantiles {
             let rank = (micros.len() as f64 * share).ceil() as usize;
             micros.get(rank.max(1) - 1).map_or(0.0, |m| *m as f64 / 1e6)
         };
-        Self {
-            p50: at(0.5),
-            p99: at(0.99),
-            max: at(1.0),
-        }
+        Self { p50: at(0.5), p99: at(0.99), max: at(1.0) }
     }
 }
 
@@ -150,9 +146,7 @@ impl Report {
     /// The figures of a world that has ended.
     pub fn of(world: &World) -> Self {
         let tally = &world.tally;
-        let editions: Vec<EditionReport> = (0..world.corpus.editions.len())
-            .map(|e| edition(world, e))
-            .collect();
+        let editions: Vec<EditionReport> = (0..world.corpus.editions.len()).map(|e| edition(world, e)).collect();
         let all_new: u64 = editions.iter().map(|e| e.new_bytes).sum();
         let content = (tally.useful_bytes + tally.duplicate_bytes).max(1) as f64;
         let control = tally.control_bytes + tally.gossip_bytes + tally.request_bytes;
@@ -189,25 +183,13 @@ impl Report {
         };
         for edition in &self.editions {
             let version = edition.version;
-            at_most(
-                &format!("last over bound, version {version}"),
-                edition.last_over_bound,
-                expect.last_over_bound,
-            );
-            at_most(
-                &format!("p99 to head, version {version}"),
-                edition.head.p99,
-                expect.head_p99,
-            );
+            at_most(&format!("last over bound, version {version}"), edition.last_over_bound, expect.last_over_bound);
+            at_most(&format!("p99 to head, version {version}"), edition.head.p99, expect.head_p99);
         }
         at_most("seeder copies", self.seeder_copies, expect.seeder_copies);
         at_most("share of duplicates", self.duplicates, expect.duplicates);
         at_most("control overhead", self.overhead, expect.overhead);
-        at_most(
-            "waste of one lie",
-            most_wasted as f64,
-            expect.waste_per_lie.map(|w| w as f64),
-        );
+        at_most("waste of one lie", most_wasted as f64, expect.waste_per_lie.map(|w| w as f64));
         unmet
     }
 
@@ -253,11 +235,7 @@ impl Report {
             self.duplicates * 100.0,
             self.overhead * 100.0
         );
-        let counts = self
-            .counts
-            .iter()
-            .filter(|(_, n)| **n > 0)
-            .map(|(name, n)| format!("{name} {n}"));
+        let counts = self.counts.iter().filter(|(_, n)| **n > 0).map(|(name, n)| format!("{name} {n}"));
         let _ = writeln!(out, "{}", counts.collect::<Vec<_>>().join(" · "));
         let _ = writeln!(out, "trace {}", self.trace);
         for violation in &self.violations {
@@ -267,11 +245,7 @@ impl Report {
             let _ = writeln!(out, "... {} violations in all", self.violation_count);
         }
         if !self.passed {
-            let _ = writeln!(
-                out,
-                "replay: cargo run --release -p softservice-simulations -- replay {}",
-                self.replay()
-            );
+            let _ = writeln!(out, "replay: cargo run --release -p softservice-simulations -- replay {}", self.replay());
         }
         out
     }
@@ -283,39 +257,21 @@ fn edition(world: &World, edition: usize) -> EditionReport {
         let begin = from?.max(world.nodes[node].joined_at?);
         Some(at?.saturating_sub(begin))
     };
-    let times = |of: &dyn Fn(usize) -> Option<u64>| -> Vec<u64> {
-        world.stayers().filter_map(|n| since(n, of(n))).collect()
-    };
+    let times =
+        |of: &dyn Fn(usize) -> Option<u64>| -> Vec<u64> { world.stayers().filter_map(|n| since(n, of(n))).collect() };
     let heard = times(&|n| world.nodes[n].owner.heard_at[edition]);
     let whole = times(&|n| world.nodes[n].owner.whole_at[edition]);
     let closure = |e: usize| world.corpus.closure(world.corpus.editions[e].release.id);
-    let before: std::collections::BTreeSet<u32> = edition
-        .checked_sub(1)
-        .and_then(closure)
-        .map(|c| c.all().collect())
-        .unwrap_or_default();
+    let before: std::collections::BTreeSet<u32> =
+        edition.checked_sub(1).and_then(closure).map(|c| c.all().collect()).unwrap_or_default();
     let new_bytes: u64 = closure(edition)
-        .map(|c| {
-            c.all()
-                .filter(|n| !before.contains(n))
-                .map(|n| u64::from(world.corpus.length(n)))
-                .sum()
-        })
+        .map(|c| c.all().filter(|n| !before.contains(n)).map(|n| u64::from(world.corpus.length(n))).sum())
         .unwrap_or(0);
     let (heard_count, complete) = (heard.len(), whole.len());
     let (head, whole) = (Quantiles::of(heard), Quantiles::of(whole));
     let bound = bound(world, new_bytes as f64);
     let last_over_bound = if bound > 0.0 { whole.max / bound } else { 0.0 };
-    EditionReport {
-        version: edition + 1,
-        new_bytes,
-        heard: heard_count,
-        complete,
-        head,
-        whole,
-        bound,
-        last_over_bound,
-    }
+    EditionReport { version: edition + 1, new_bytes, heard: heard_count, complete, head, whole, bound, last_over_bound }
 }
 
 /// The fluid bound of Kumar and Ross: the seeder must send each byte once, the slowest must receive all, and all
@@ -323,14 +279,9 @@ fn edition(world: &World, edition: usize) -> EditionReport {
 fn bound(world: &World, bytes: f64) -> f64 {
     let seeder = world.network.up[0];
     let stayers: Vec<usize> = world.stayers().collect();
-    let slowest = stayers
-        .iter()
-        .map(|n| world.network.down[*n])
-        .fold(f64::INFINITY, f64::min);
+    let slowest = stayers.iter().map(|n| world.network.down[*n]).fold(f64::INFINITY, f64::min);
     let all: f64 = stayers.iter().map(|n| world.network.up[*n]).sum();
-    (bytes / seeder)
-        .max(bytes / slowest)
-        .max(stayers.len() as f64 * bytes / (seeder + all))
+    (bytes / seeder).max(bytes / slowest).max(stayers.len() as f64 * bytes / (seeder + all))
 }
 
 fn counts(world: &World) -> BTreeMap<String, u64> {
@@ -360,10 +311,7 @@ fn counts(world: &World) -> BTreeMap<String, u64> {
         ("steps_failed", t.steps_failed),
         ("committed", t.committed),
         ("reverted", t.reverted),
-        (
-            "publisher_left_after_ms",
-            t.publisher_left_at.unwrap_or(0) / 1000,
-        ),
+        ("publisher_left_after_ms", t.publisher_left_at.unwrap_or(0) / 1000),
     ]
     .map(|(name, count)| (name.to_string(), count))
     .into()
@@ -379,10 +327,7 @@ pub fn compare(base: &Report, new: &Report) -> String {
         out
     };
     let (base, new) = (flat(base), flat(new));
-    let mut out = format!(
-        "{:<36} {:>16} {:>16} {:>9}\n",
-        "figure", "baseline", "new", "change"
-    );
+    let mut out = format!("{:<36} {:>16} {:>16} {:>9}\n", "figure", "baseline", "new", "change");
     let names: std::collections::BTreeSet<&String> = base.keys().chain(new.keys()).collect();
     let mut differing = 0;
     for name in names.into_iter().filter(|n| n.as_str() != "wall_seconds") {
@@ -393,22 +338,14 @@ pub fn compare(base: &Report, new: &Report) -> String {
         differing += 1;
         let show = |value: Option<f64>| {
             value.map_or("-".to_string(), |v| {
-                format!("{:.4}", v)
-                    .trim_end_matches('0')
-                    .trim_end_matches('.')
-                    .to_string()
+                format!("{:.4}", v).trim_end_matches('0').trim_end_matches('.').to_string()
             })
         };
         let change = match (a, b) {
             (Some(a), Some(b)) if a != 0.0 => format!("{:+.1} %", (b - a) / a * 100.0),
             _ => String::new(),
         };
-        let _ = writeln!(
-            out,
-            "{name:<36} {:>16} {:>16} {change:>9}",
-            show(a),
-            show(b)
-        );
+        let _ = writeln!(out, "{name:<36} {:>16} {:>16} {change:>9}", show(a), show(b));
     }
     let _ = writeln!(out, "{differing} figures differ");
     out
@@ -416,20 +353,13 @@ pub fn compare(base: &Report, new: &Report) -> String {
 
 fn flatten(path: &str, value: &serde_json::Value, out: &mut BTreeMap<String, f64>) {
     let join = |key: &str| {
-        if path.is_empty() {
-            key.to_string()
-        } else {
-            format!("{path}.{key}")
-        }
+        if path.is_empty() { key.to_string() } else { format!("{path}.{key}") }
     };
     match value {
-        serde_json::Value::Object(map) => {
-            map.iter().for_each(|(key, v)| flatten(&join(key), v, out))
+        serde_json::Value::Object(map) => map.iter().for_each(|(key, v)| flatten(&join(key), v, out)),
+        serde_json::Value::Array(list) => {
+            list.iter().enumerate().for_each(|(i, v)| flatten(&join(&(i + 1).to_string()), v, out))
         }
-        serde_json::Value::Array(list) => list
-            .iter()
-            .enumerate()
-            .for_each(|(i, v)| flatten(&join(&(i + 1).to_string()), v, out)),
         other => {
             if let Some(number) = other.as_f64() {
                 out.insert(path.to_string(), number);
@@ -445,22 +375,8 @@ mod tests {
     #[test]
     fn quantiles_are_ranks_and_not_interpolated() {
         let quantiles = Quantiles::of((1..=200).map(|s| s * 1_000_000).collect());
-        assert_eq!(
-            quantiles,
-            Quantiles {
-                p50: 100.0,
-                p99: 198.0,
-                max: 200.0
-            }
-        );
-        assert_eq!(
-            Quantiles::of(vec![3_000_000]),
-            Quantiles {
-                p50: 3.0,
-                p99: 3.0,
-                max: 3.0
-            }
-        );
+        assert_eq!(quantiles, Quantiles { p50: 100.0, p99: 198.0, max: 200.0 });
+        assert_eq!(Quantiles::of(vec![3_000_000]), Quantiles { p50: 3.0, p99: 3.0, max: 3.0 });
         assert_eq!(Quantiles::of(Vec::new()), Quantiles::default());
     }
 }

@@ -47,10 +47,7 @@ pub const BUILT_IN: [(&str, &str); 8] = [
     ("partition", include_str!("../scenarios/partition.toml")),
     ("corrupters", include_str!("../scenarios/corrupters.toml")),
     ("flood", include_str!("../scenarios/flood.toml")),
-    (
-        "publisher-vanishes",
-        include_str!("../scenarios/publisher-vanishes.toml"),
-    ),
+    ("publisher-vanishes", include_str!("../scenarios/publisher-vanishes.toml")),
     ("crashes", include_str!("../scenarios/crashes.toml")),
     ("churn", include_str!("../scenarios/churn.toml")),
 ];
@@ -238,12 +235,7 @@ impl Default for Scenario {
 }
 impl Default for Content {
     fn default() -> Self {
-        Self {
-            mib: 16.0,
-            versions: 1,
-            shared: 0.8,
-            publish_at: vec![1.0],
-        }
+        Self { mib: 16.0, versions: 1, shared: 0.8, publish_at: vec![1.0] }
     }
 }
 impl Default for NetworkSettings {
@@ -265,21 +257,12 @@ impl Default for NetworkSettings {
 }
 impl Default for DiskSettings {
     fn default() -> Self {
-        Self {
-            sync_ms: [1.0, 10.0],
-            slow: 0.0,
-            full: 0.0,
-        }
+        Self { sync_ms: [1.0, 10.0], slow: 0.0, full: 0.0 }
     }
 }
 impl Default for DeviceSettings {
     fn default() -> Self {
-        Self {
-            step_ms: [20.0, 200.0],
-            fail: 0.0,
-            hang: 0.0,
-            crash: 0.0,
-        }
+        Self { step_ms: [20.0, 200.0], fail: 0.0, hang: 0.0, crash: 0.0 }
     }
 }
 impl Default for Schedule {
@@ -309,15 +292,9 @@ impl Scenario {
         }
         if !name.ends_with(".toml") {
             let known = BUILT_IN.map(|(name, _)| name).join(", ");
-            return Err(ScenarioError::Unknown {
-                name: name.into(),
-                known,
-            });
+            return Err(ScenarioError::Unknown { name: name.into(), known });
         }
-        let text = std::fs::read_to_string(name).map_err(|source| ScenarioError::Read {
-            path: name.into(),
-            source,
-        })?;
+        let text = std::fs::read_to_string(name).map_err(|source| ScenarioError::Read { path: name.into(), source })?;
         Self::parse(name, &text)
     }
 
@@ -326,10 +303,8 @@ impl Scenario {
     /// # Errors
     /// See [`ScenarioError`].
     pub fn parse(name: &str, text: &str) -> Result<Self, ScenarioError> {
-        let mut scenario: Self = toml::from_str(text).map_err(|source| ScenarioError::Parse {
-            name: name.into(),
-            source: Box::new(source),
-        })?;
+        let mut scenario: Self = toml::from_str(text)
+            .map_err(|source| ScenarioError::Parse { name: name.into(), source: Box::new(source) })?;
         if scenario.name.is_empty() {
             scenario.name = name.into();
         }
@@ -343,20 +318,14 @@ impl Scenario {
     /// [`ScenarioError::Senseless`] says what is wrong.
     pub fn sensible(&self) -> Result<(), ScenarioError> {
         match self.nonsense() {
-            Some(what) => Err(ScenarioError::Senseless {
-                name: self.name.clone(),
-                what,
-            }),
+            Some(what) => Err(ScenarioError::Senseless { name: self.name.clone(), what }),
             None => Ok(()),
         }
     }
 
     fn nonsense(&self) -> Option<&'static str> {
         let shares = [
-            self.actors.corrupters
-                + self.actors.flooders
-                + self.actors.silent
-                + self.actors.boasters,
+            self.actors.corrupters + self.actors.flooders + self.actors.silent + self.actors.boasters,
             self.network.gossip_loss,
             self.network.gossip_duplicate,
             self.content.shared,
@@ -373,9 +342,7 @@ impl Scenario {
             Some("a share is not between 0 and 1")
         } else if rates.iter().any(|r| r[0] <= 0.0 || r[1] < r[0]) {
             Some("a rate is not above 0, or a range is upside down")
-        } else if self.content.versions == 0
-            || self.content.publish_at.len() != self.content.versions
-        {
+        } else if self.content.versions == 0 || self.content.publish_at.len() != self.content.versions {
             Some("content.publish_at must have one time for each of content.versions")
         } else if !self.content.publish_at.is_sorted() || self.content.mib <= 0.0 {
             Some("content.publish_at must ascend and content.mib be above 0")
@@ -397,16 +364,9 @@ mod tests {
             let scenario = Scenario::find(name).unwrap_or_else(|e| panic!("{e}"));
             assert_eq!(scenario.name, name);
         }
-        let error =
-            Scenario::parse("x", "[network]\ngosip_loss = 0.1").expect_err("misspelt key accepted");
+        let error = Scenario::parse("x", "[network]\ngosip_loss = 0.1").expect_err("misspelt key accepted");
         assert!(error.to_string().contains("gosip_loss"), "{error}");
-        assert!(matches!(
-            Scenario::parse("x", "nodes = 1"),
-            Err(ScenarioError::Senseless { .. })
-        ));
-        assert!(matches!(
-            Scenario::find("nothing"),
-            Err(ScenarioError::Unknown { .. })
-        ));
+        assert!(matches!(Scenario::parse("x", "nodes = 1"), Err(ScenarioError::Senseless { .. })));
+        assert!(matches!(Scenario::find("nothing"), Err(ScenarioError::Unknown { .. })));
     }
 }

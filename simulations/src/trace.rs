@@ -16,11 +16,7 @@ pub struct Trace {
 impl Trace {
     /// An empty trace; `told` prints the story to stderr as it happens.
     pub fn new(told: bool) -> Self {
-        Self {
-            hasher: blake3::Hasher::new(),
-            steps: 0,
-            told,
-        }
+        Self { hasher: blake3::Hasher::new(), steps: 0, told }
     }
     /// The hash so far, as hex.
     pub fn hash(&self) -> String {
@@ -83,26 +79,16 @@ fn input_code(input: &Input) -> (u8, u64) {
         Input::Publish { job, .. } => (14, job.0),
         Input::Fetch { job, .. } => (15, job.0),
         Input::Abandon { job } => (16, job.0),
-        Input::Expanded { job, list } => (
-            17,
-            job.0 << 32 | list.as_ref().map_or(0, |l| l.have.count()) as u64,
-        ),
-        Input::Delivered {
-            request, outcome, ..
-        } => {
+        Input::Expanded { job, list } => (17, job.0 << 32 | list.as_ref().map_or(0, |l| l.have.count()) as u64),
+        Input::Delivered { request, outcome, .. } => {
             let count = match outcome {
-                Delivery::Came { held, .. }
-                | Delivery::Lied { held, .. }
-                | Delivery::Broke { held } => held.count(),
+                Delivery::Came { held, .. } | Delivery::Lied { held, .. } | Delivery::Broke { held } => held.count(),
                 Delivery::NotStored { .. } => usize::from(u16::MAX),
             };
             (18, request.0 << 16 | count as u64)
         }
         Input::Assembled { job, .. } => (19, job.0),
-        Input::Surveyed { peer, held, .. } => (
-            20,
-            first(&peer.0) ^ held.as_ref().map_or(0, |h| h.count() as u64),
-        ),
+        Input::Surveyed { peer, held, .. } => (20, first(&peer.0) ^ held.as_ref().map_or(0, |h| h.count() as u64)),
         Input::Provision(_) => (21, 0),
     }
 }
@@ -112,31 +98,21 @@ fn output_code(output: &Output) -> (u8, u64) {
     match output {
         Output::Wake(time) => (64, time.0),
         Output::Dial { address } => (65, first(blake3::hash(address.as_bytes()).as_bytes())),
-        Output::Disconnect {
-            peer, ban_until, ..
-        } => (66, first(&peer.0) ^ ban_until.map_or(0, |t| t.0)),
+        Output::Disconnect { peer, ban_until, .. } => (66, first(&peer.0) ^ ban_until.map_or(0, |t| t.0)),
         Output::Send { peer, .. } => (67, first(&peer.0)),
         Output::Topic { publisher, join } => (68, first(&publisher.0) ^ u64::from(*join)),
         Output::Gossip { publisher, .. } => (69, first(&publisher.0)),
-        Output::Judge {
-            gossip, verdict, ..
-        } => (70, gossip << 2 | *verdict as u64),
+        Output::Judge { gossip, verdict, .. } => (70, gossip << 2 | *verdict as u64),
         Output::Keep { token, .. } => (71, token.0),
         Output::Sign { token, .. } => (72, token.0),
         Output::Expand { job, .. } => (73, job.0),
-        Output::Request {
-            request, chunks, ..
-        } => (
-            74,
-            request.0 ^ chunks.first().map_or(0, |c| first(&c.id.0)) ^ (chunks.len() as u64) << 48,
-        ),
+        Output::Request { request, chunks, .. } => {
+            (74, request.0 ^ chunks.first().map_or(0, |c| first(&c.id.0)) ^ (chunks.len() as u64) << 48)
+        }
         Output::Cancel { request, .. } => (75, request.0),
         Output::Assemble { job, stage } => (76, job.0 << 2 | *stage as u64),
         Output::Survey { peer, .. } => (77, first(&peer.0)),
-        Output::Perform(step) => (
-            78,
-            u64::from(step.generation.number) << 8 | step.effect as u64,
-        ),
+        Output::Perform(step) => (78, u64::from(step.generation.number) << 8 | step.effect as u64),
         Output::Tell(_) => (79, 0),
     }
 }

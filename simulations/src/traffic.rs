@@ -45,16 +45,9 @@ pub struct Grapevine {
 impl Grapevine {
     fn number(&mut self, publisher: PublisherId, bytes: &[u8], genuine: bool) -> u32 {
         let next = self.rumours.len() as u32;
-        let number = *self
-            .by_hash
-            .entry(*blake3::hash(bytes).as_bytes())
-            .or_insert(next);
+        let number = *self.by_hash.entry(*blake3::hash(bytes).as_bytes()).or_insert(next);
         if number == next {
-            self.rumours.push(Rumour {
-                publisher,
-                bytes: bytes.into(),
-                genuine,
-            });
+            self.rumours.push(Rumour { publisher, bytes: bytes.into(), genuine });
         }
         number
     }
@@ -63,11 +56,7 @@ impl Grapevine {
         self.rumours.get(number as usize)
     }
     fn last_genuine(&self) -> Option<Rc<[u8]>> {
-        self.rumours
-            .iter()
-            .rev()
-            .find(|r| r.genuine)
-            .map(|r| Rc::clone(&r.bytes))
+        self.rumours.iter().rev().find(|r| r.genuine).map(|r| Rc::clone(&r.bytes))
     }
 }
 
@@ -75,11 +64,7 @@ impl World {
     /// Dials an address: a round trip and a half for the handshake, or a time-out.
     pub fn dial(&mut self, from: usize, address: String) {
         let life = self.nodes[from].life;
-        let to = self
-            .by_address
-            .get(&address)
-            .copied()
-            .filter(|to| *to != from);
+        let to = self.by_address.get(&address).copied().filter(|to| *to != from);
         let answers = to.is_some_and(|to| self.nodes[to].up && self.network.reachable(from, to));
         let wait = match to {
             Some(to) if answers => self.network.packet(from, to) * 3,
@@ -127,12 +112,7 @@ impl World {
     }
 
     fn welcomes(&self, from: usize, to: usize) -> bool {
-        let refuses = |a: usize, b: usize| {
-            self.nodes[a]
-                .bans
-                .get(&b)
-                .is_some_and(|until| *until > self.now)
-        };
+        let refuses = |a: usize, b: usize| self.nodes[a].bans.get(&b).is_some_and(|until| *until > self.now);
         self.nodes[to].up
             && self.network.reachable(from, to)
             && self.network.inbound(to) < limits::INBOUND_PEERS
@@ -142,11 +122,7 @@ impl World {
 
     /// A connection ends, if it is still the one meant; both ends that still live learn of it.
     pub fn link_down(&mut self, a: usize, b: usize, number: Option<u64>) {
-        let Some(link) = self
-            .network
-            .link(a, b)
-            .filter(|l| number.is_none_or(|n| n == l.number))
-        else {
+        let Some(link) = self.network.link(a, b).filter(|l| number.is_none_or(|n| n == l.number)) else {
             return;
         };
         let lives = link.lives;
@@ -154,9 +130,7 @@ impl World {
         self.break_spans(a, b);
         for (one, other) in [(a, b), (b, a)] {
             let life = lives[usize::from(one > other)];
-            let input = Input::Disconnected {
-                peer: self.nodes[other].peer,
-            };
+            let input = Input::Disconnected { peer: self.nodes[other].peer };
             self.after(0, Happening::Input(one, life, Box::new(input)));
         }
     }
@@ -179,9 +153,7 @@ impl World {
             return;
         };
         let bytes = match self.nodes[node].nature {
-            Nature::Boaster => {
-                actors::boast(bytes, |r| self.corpus.closure(r).map(|c| c.content.len()))
-            }
+            Nature::Boaster => actors::boast(bytes, |r| self.corpus.closure(r).map(|c| c.content.len())),
             _ => {
                 self.check_message(node, &bytes);
                 bytes
@@ -207,24 +179,14 @@ impl World {
         let Some(link) = self.network.link(from, to).filter(|l| l.number == number) else {
             return;
         };
-        if !self.network.reachable(from, to)
-            || link.lives != self.lives(from, to)
-            || !self.nodes[to].up
-        {
+        if !self.network.reachable(from, to) || link.lives != self.lives(from, to) || !self.nodes[to].up {
             return;
         }
         if self.nodes[from].nature == Nature::Flooder && codec::decode::<Message>(&bytes).is_err() {
             self.checks.offended(to, from);
         }
         let life = self.nodes[to].life;
-        self.feed(
-            to,
-            life,
-            Input::Received {
-                peer: self.nodes[from].peer,
-                bytes,
-            },
-        );
+        self.feed(to, life, Input::Received { peer: self.nodes[from].peer, bytes });
     }
 
     /// A node takes part in a publisher's gossip, or leaves it; taking part makes it findable.
@@ -235,10 +197,7 @@ impl World {
         }
         self.nodes[node].topics.insert(publisher);
         self.enter_providers(node, publisher);
-        self.after(
-            LOOKUP_US,
-            Happening::Lookup(node, self.nodes[node].life, publisher),
-        );
+        self.after(LOOKUP_US, Happening::Lookup(node, self.nodes[node].life, publisher));
     }
 
     /// A node becomes findable.
@@ -258,14 +217,7 @@ impl World {
         let found = self.dice.lookup.sample(known, self.scenario.network.found);
         for other in found.into_iter().filter(|other| *other != node) {
             let address = self.nodes[other].address.clone();
-            self.input_after(
-                0,
-                node,
-                Input::Found {
-                    address,
-                    source: Source::Dht,
-                },
-            );
+            self.input_after(0, node, Input::Found { address, source: Source::Dht });
         }
         self.after(LOOKUP_AGAIN_US, Happening::Lookup(node, life, publisher));
     }
@@ -273,9 +225,7 @@ impl World {
     /// A core begins a piece of gossip.
     pub fn gossip(&mut self, node: usize, publisher: PublisherId, bytes: Vec<u8>) {
         self.check_gossip(node, &bytes);
-        let number = self
-            .grapevine
-            .number(publisher, &bytes, self.nodes[node].nature.is_honest());
+        let number = self.grapevine.number(publisher, &bytes, self.nodes[node].nature.is_honest());
         self.nodes[node].seen.insert(number);
         // The first to speak tells all neighbours, as gossipsub does with its own messages.
         self.pass_on(node, number, None, usize::MAX);
@@ -287,9 +237,8 @@ impl World {
         };
         let (publisher, len) = (rumour.publisher, rumour.bytes.len() as u64);
         let neighbours = self.network.neighbours(node).iter().copied();
-        let listeners: Vec<usize> = neighbours
-            .filter(|to| Some(*to) != except && self.nodes[*to].topics.contains(&publisher))
-            .collect();
+        let listeners: Vec<usize> =
+            neighbours.filter(|to| Some(*to) != except && self.nodes[*to].topics.contains(&publisher)).collect();
         let flooder = self.nodes[node].nature == Nature::Flooder;
         for to in self.dice.gossip.sample(&listeners, degree) {
             self.tally.gossip_copies += 1;
@@ -297,10 +246,7 @@ impl World {
                 self.tally.gossip_bytes += len + FRAME_BYTES;
             }
             let lost = self.dice.gossip.chance(self.scenario.network.gossip_loss);
-            let twice = self
-                .dice
-                .gossip
-                .chance(self.scenario.network.gossip_duplicate);
+            let twice = self.dice.gossip.chance(self.scenario.network.gossip_duplicate);
             if !lost {
                 let wait = self.network.packet(node, to);
                 self.after(wait, Happening::Gossip(node, to, number, false));
@@ -314,10 +260,7 @@ impl World {
 
     /// A copy of gossip arrives.
     pub fn gossip_arrives(&mut self, from: usize, to: usize, number: u32, past_filter: bool) {
-        if self.network.link(from, to).is_none()
-            || !self.network.reachable(from, to)
-            || !self.nodes[to].up
-        {
+        if self.network.link(from, to).is_none() || !self.network.reachable(from, to) || !self.nodes[to].up {
             return;
         }
         let is_new = self.nodes[to].seen.insert(number);
@@ -333,34 +276,18 @@ impl World {
         node.gossips += 1;
         node.judging.insert(node.gossips, (from, number));
         let (gossip, life) = (node.gossips, node.life);
-        self.feed(
-            to,
-            life,
-            Input::Gossiped {
-                peer,
-                gossip,
-                bytes,
-            },
-        );
+        self.feed(to, life, Input::Gossiped { peer, gossip, bytes });
     }
 
     /// A core judged a piece of gossip.
     pub fn judged(&mut self, node: usize, gossip: u64, verdict: Verdict) {
         let Some((from, number)) = self.nodes[node].judging.remove(&gossip) else {
-            self.violation(
-                node,
-                format!("gossip {gossip} was judged twice, or never came"),
-            );
+            self.violation(node, format!("gossip {gossip} was judged twice, or never came"));
             return;
         };
         self.check_verdict(node, from, number, verdict);
         if verdict == Verdict::Accept {
-            self.pass_on(
-                node,
-                number,
-                Some(from),
-                self.scenario.network.gossip_degree,
-            );
+            self.pass_on(node, number, Some(from), self.scenario.network.gossip_degree);
         }
     }
 
@@ -382,16 +309,9 @@ impl World {
         let publisher = self.publisher();
         let release = self.corpus.editions[0].release.id;
         let genuine = self.grapevine.last_genuine();
-        match actors::flood(
-            &mut self.dice.actors,
-            publisher,
-            release,
-            genuine.as_deref(),
-        ) {
+        match actors::flood(&mut self.dice.actors, publisher, release, genuine.as_deref()) {
             Flood::Garbage(bytes) => self.send_bytes(node, victim, bytes),
-            Flood::Questions(many) => many
-                .into_iter()
-                .for_each(|bytes| self.send_bytes(node, victim, bytes)),
+            Flood::Questions(many) => many.into_iter().for_each(|bytes| self.send_bytes(node, victim, bytes)),
             Flood::Gossip(bytes) => {
                 let number = self.grapevine.number(publisher, &bytes, false);
                 let wait = self.network.packet(node, victim);

@@ -43,11 +43,7 @@ pub struct Transfer {
 
 impl Transfer {
     fn held_bytes(&self) -> u64 {
-        self.held
-            .ones()
-            .filter_map(|i| self.chunks.get(i))
-            .map(|(_, len)| u64::from(*len))
-            .sum()
+        self.held.ones().filter_map(|i| self.chunks.get(i)).map(|(_, len)| u64::from(*len)).sum()
     }
     /// Chunks that came whole when a share of the bytes has come.
     fn came(&self, share: f64) -> Bitmap {
@@ -69,57 +65,20 @@ impl Transfer {
 
 impl World {
     /// A core asks a peer for chunks.
-    pub fn ask_span(
-        &mut self,
-        node: usize,
-        peer: Peer,
-        request: Request,
-        chunks: &[ChunkRef],
-        deadline: u64,
-    ) {
+    pub fn ask_span(&mut self, node: usize, peer: Peer, request: Request, chunks: &[ChunkRef], deadline: u64) {
         let bytes: u64 = chunks.iter().map(|c| u64::from(c.len)).sum();
-        if chunks.is_empty()
-            || chunks.len() > limits::SPAN_CHUNKS
-            || bytes > limits::SPAN_BYTES as u64
-        {
-            self.violation(
-                node,
-                format!("span request of {} chunks and {bytes} bytes", chunks.len()),
-            );
+        if chunks.is_empty() || chunks.len() > limits::SPAN_CHUNKS || bytes > limits::SPAN_BYTES as u64 {
+            self.violation(node, format!("span request of {} chunks and {bytes} bytes", chunks.len()));
         }
-        let server = self
-            .by_peer
-            .get(&peer)
-            .copied()
-            .filter(|s| self.network.link(node, *s).is_some());
+        let server = self.by_peer.get(&peer).copied().filter(|s| self.network.link(node, *s).is_some());
         let Some(server) = server else {
-            let outcome = Delivery::Broke {
-                held: Bitmap::empty(chunks.len()),
-            };
-            self.input_after(
-                0,
-                node,
-                Input::Delivered {
-                    peer,
-                    request,
-                    outcome,
-                },
-            );
+            let outcome = Delivery::Broke { held: Bitmap::empty(chunks.len()) };
+            self.input_after(0, node, Input::Delivered { peer, request, outcome });
             return;
         };
-        let pending = self.nodes[node]
-            .open
-            .iter()
-            .filter(|id| self.transfers[id].server == server)
-            .count();
+        let pending = self.nodes[node].open.iter().filter(|id| self.transfers[id].server == server).count();
         if pending >= limits::PENDING_SPANS {
-            self.violation(
-                node,
-                format!(
-                    "more than {} span requests open at one peer",
-                    limits::PENDING_SPANS
-                ),
-            );
+            self.violation(node, format!("more than {} span requests open at one peer", limits::PENDING_SPANS));
         }
         self.tally.spans += 1;
         let bytes = REQUEST_BYTES + REFERENCE_BYTES * chunks.len() as u64;
@@ -130,10 +89,7 @@ impl World {
             client: (node, self.nodes[node].life),
             server,
             request,
-            chunks: chunks
-                .iter()
-                .map(|c| (self.corpus.number(c), c.len))
-                .collect(),
+            chunks: chunks.iter().map(|c| (self.corpus.number(c), c.len)).collect(),
             held: Bitmap::empty(chunks.len()),
             lie: false,
             flow: None,
@@ -156,9 +112,7 @@ impl World {
             return;
         }
         for (i, (chunk, _)) in transfer.chunks.iter().enumerate() {
-            transfer
-                .held
-                .set(i, chunk.is_some_and(|c| node.disk.holds(c)));
+            transfer.held.set(i, chunk.is_some_and(|c| node.disk.holds(c)));
         }
         transfer.lie = node.nature == Nature::Corrupter && transfer.held.count() > 0;
         let queue = node.uplink.queues.entry(client).or_default();
@@ -208,12 +162,7 @@ impl World {
         };
         let bytes = if transfer.lie {
             // Whoever checks each chunk as it comes hangs up after the first.
-            transfer
-                .held
-                .ones()
-                .next()
-                .and_then(|i| transfer.chunks.get(i))
-                .map_or(0, |(_, len)| u64::from(*len))
+            transfer.held.ones().next().and_then(|i| transfer.chunks.get(i)).map_or(0, |(_, len)| u64::from(*len))
         } else {
             transfer.held_bytes()
         } + REQUEST_BYTES;
@@ -238,9 +187,7 @@ impl World {
         let (server, peer) = (transfer.server, self.nodes[transfer.server].peer);
         if transfer.lie {
             let first = transfer.held.ones().next();
-            let len = first
-                .and_then(|i| transfer.chunks.get(i))
-                .map_or(0, |(_, len)| u64::from(*len));
+            let len = first.and_then(|i| transfer.chunks.get(i)).map_or(0, |(_, len)| u64::from(*len));
             self.tally.lies += 1;
             self.tally.wasted += len;
             self.tally.most_wasted = self.tally.most_wasted.max(len);
@@ -248,26 +195,12 @@ impl World {
                 self.checks.offended(client, server);
             }
             let held = Bitmap::empty(transfer.chunks.len());
-            let outcome = Delivery::Lied {
-                held,
-                why: "a chunk's bytes are not what its name says".into(),
-            };
-            self.answer_span(
-                client,
-                life,
-                Input::Delivered {
-                    peer,
-                    request: transfer.request,
-                    outcome,
-                },
-            );
+            let outcome = Delivery::Lied { held, why: "a chunk's bytes are not what its name says".into() };
+            self.answer_span(client, life, Input::Delivered { peer, request: transfer.request, outcome });
             return;
         }
         let held = transfer.held.clone();
-        self.deliver(&transfer, held, |held, bytes| Delivery::Came {
-            held,
-            bytes,
-        });
+        self.deliver(&transfer, held, |held, bytes| Delivery::Came { held, bytes });
     }
 
     /// A span ends before all of it came: deadline, broken connection.
@@ -286,12 +219,7 @@ impl World {
         self.deliver(&transfer, held, |held, _| Delivery::Broke { held });
     }
 
-    fn deliver(
-        &mut self,
-        transfer: &Transfer,
-        held: Bitmap,
-        outcome: impl Fn(Bitmap, u64) -> Delivery,
-    ) {
+    fn deliver(&mut self, transfer: &Transfer, held: Bitmap, outcome: impl Fn(Bitmap, u64) -> Delivery) {
         let (client, life) = transfer.client;
         let server = transfer.server;
         let outcome = match self.store_chunks(client, &transfer.numbers(&held)) {
@@ -301,20 +229,10 @@ impl World {
                 self.tally.sent_by(server, new + twice);
                 outcome(held, new + twice)
             }
-            Err(()) => Delivery::NotStored {
-                why: "no space left on the disk".into(),
-            },
+            Err(()) => Delivery::NotStored { why: "no space left on the disk".into() },
         };
         let peer = self.nodes[server].peer;
-        self.answer_span(
-            client,
-            life,
-            Input::Delivered {
-                peer,
-                request: transfer.request,
-                outcome,
-            },
-        );
+        self.answer_span(client, life, Input::Delivered { peer, request: transfer.request, outcome });
     }
 
     /// Through the queue: a span may end because of an output that is just being carried out.
@@ -333,39 +251,24 @@ impl World {
     /// A core no longer needs an answer. One that has not begun to flow ends here, empty; one that flows comes.
     pub fn cancel_span(&mut self, node: usize, peer: Peer, request: Request) {
         let found = self.nodes[node].open.iter().copied().find(|id| {
-            self.transfers
-                .get(id)
-                .is_some_and(|t| t.request == request && self.nodes[t.server].peer == peer)
+            self.transfers.get(id).is_some_and(|t| t.request == request && self.nodes[t.server].peer == peer)
         });
-        let Some(id) = found.filter(|id| self.transfers.get(id).is_some_and(|t| t.flow.is_none()))
-        else {
+        let Some(id) = found.filter(|id| self.transfers.get(id).is_some_and(|t| t.flow.is_none())) else {
             return;
         };
         let Some(transfer) = self.take(id) else {
             return;
         };
         self.tally.cancelled += 1;
-        let outcome = Delivery::Came {
-            held: Bitmap::empty(transfer.chunks.len()),
-            bytes: 0,
-        };
-        self.input_after(
-            0,
-            node,
-            Input::Delivered {
-                peer,
-                request,
-                outcome,
-            },
-        );
+        let outcome = Delivery::Came { held: Bitmap::empty(transfer.chunks.len()), bytes: 0 };
+        self.input_after(0, node, Input::Delivered { peer, request, outcome });
     }
 
     /// A connection ended: so do the spans on it.
     pub fn break_spans(&mut self, a: usize, b: usize) {
         let between = |world: &Self, client: usize, server: usize| -> Vec<u64> {
             let open = world.nodes[client].open.iter().copied();
-            open.filter(|id| world.transfers.get(id).is_some_and(|t| t.server == server))
-                .collect()
+            open.filter(|id| world.transfers.get(id).is_some_and(|t| t.server == server)).collect()
         };
         for (client, server) in [(a, b), (b, a)] {
             for id in between(self, client, server) {

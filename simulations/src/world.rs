@@ -158,13 +158,7 @@ impl World {
     /// A world that is drawn but has not begun.
     pub fn new(scenario: Scenario, seed: u64, told: bool) -> Self {
         let content = &scenario.content;
-        let corpus = Corpus::new(
-            seed,
-            content.mib,
-            content.versions,
-            content.shared,
-            Time(EPOCH_MS),
-        );
+        let corpus = Corpus::new(seed, content.mib, content.versions, content.shared, Time(EPOCH_MS));
         let natures = actors::deal(&scenario.actors, scenario.nodes, seed);
         let mut disks = Dice::new(seed, "disks");
         let nodes: Vec<Node> = natures
@@ -184,11 +178,7 @@ impl World {
             network: Network::new(&scenario.network, scenario.nodes, seed),
             checks: Checks::new(&corpus),
             by_peer: nodes.iter().enumerate().map(|(i, n)| (n.peer, i)).collect(),
-            by_address: nodes
-                .iter()
-                .enumerate()
-                .map(|(i, n)| (n.address.clone(), i))
-                .collect(),
+            by_address: nodes.iter().enumerate().map(|(i, n)| (n.address.clone(), i)).collect(),
             published_at: vec![None; corpus.editions.len()],
             grapevine: Grapevine::default(),
             transfers: BTreeMap::new(),
@@ -248,12 +238,8 @@ impl World {
             Happening::Durable(node, life) => self.durable(node, life),
             Happening::Assembled(node, life, job, stage) => self.assembled(node, life, job, stage),
             Happening::Dialled(from, life, to, address) => self.dialled(from, life, to, address),
-            Happening::Message(from, to, link, bytes) => {
-                self.message_arrives(from, to, link, bytes)
-            }
-            Happening::Gossip(from, to, message, past_filter) => {
-                self.gossip_arrives(from, to, message, past_filter)
-            }
+            Happening::Message(from, to, link, bytes) => self.message_arrives(from, to, link, bytes),
+            Happening::Gossip(from, to, message, past_filter) => self.gossip_arrives(from, to, message, past_filter),
             Happening::LinkDown(a, b, number) => self.link_down(a, b, Some(number)),
             Happening::Lookup(node, life, publisher) => self.lookup(node, life, publisher),
             Happening::SpanAsked(id) => self.span_asked(id),
@@ -286,17 +272,9 @@ impl World {
     pub fn begin_life(&mut self, node: usize) {
         let it = &mut self.nodes[node];
         it.life += 1;
-        let seed = self.seed
-            ^ (node as u64) << 32
-            ^ u64::from(it.life).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let seed = self.seed ^ (node as u64) << 32 ^ u64::from(it.life).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let outbound = softservice_protocol::limits::OUTBOUND_PEERS;
-        let core = it.nature.has_core().then(|| {
-            Core::new(Settings {
-                me: it.peer,
-                seed,
-                outbound,
-            })
-        });
+        let core = it.nature.has_core().then(|| Core::new(Settings { me: it.peer, seed, outbound }));
         it.reborn(core);
         let (life, records) = (it.life, it.disk.records().to_vec());
         for record in records {
@@ -310,19 +288,12 @@ impl World {
     }
     /// A core's time as microseconds of this world; the past counts as now.
     pub fn world_time(&self, time: Time) -> u64 {
-        time.0
-            .saturating_sub(EPOCH_MS)
-            .saturating_mul(1000)
-            .max(self.now)
+        time.0.saturating_sub(EPOCH_MS).saturating_mul(1000).max(self.now)
     }
     /// Plans something at a time.
     pub fn at(&mut self, at: u64, what: Happening) {
         self.orders += 1;
-        self.queue.push(Reverse(Planned {
-            at: at.max(self.now),
-            order: self.orders,
-            what,
-        }));
+        self.queue.push(Reverse(Planned { at: at.max(self.now), order: self.orders, what }));
     }
     /// Plans something after so many microseconds.
     pub fn after(&mut self, wait: u64, what: Happening) {
@@ -339,33 +310,15 @@ impl World {
     }
 }
 
-fn draw_node(
-    number: usize,
-    seed: u64,
-    nature: Nature,
-    scenario: &Scenario,
-    corpus: &Corpus,
-    dice: &mut Dice,
-) -> Node {
-    let whole: u64 = corpus
-        .editions
-        .iter()
-        .filter_map(|e| corpus.closure(e.release.id))
-        .map(|c| c.bytes())
-        .sum();
+fn draw_node(number: usize, seed: u64, nature: Nature, scenario: &Scenario, corpus: &Corpus, dice: &mut Dice) -> Node {
+    let whole: u64 = corpus.editions.iter().filter_map(|e| corpus.closure(e.release.id)).map(|c| c.bytes()).sum();
     let mut sync_us = (dice.within(scenario.disk.sync_ms) * 1000.0) as u64;
     if dice.chance(scenario.disk.slow) {
         sync_us *= 20;
     }
     let doomed = dice.chance(scenario.disk.full) && nature == Nature::Follower;
     let capacity = if doomed { whole / 4 } else { whole * 4 };
-    let mut node = Node::new(
-        number,
-        seed,
-        nature,
-        Disk::new(capacity, sync_us),
-        corpus.editions.len(),
-    );
+    let mut node = Node::new(number, seed, nature, Disk::new(capacity, sync_us), corpus.editions.len());
     node.doomed = doomed;
     node
 }

@@ -33,16 +33,8 @@ fn every_seed(name: &str) {
 #[test]
 fn devices_fetch_and_provision_what_is_published() {
     let report = holds("spine", 1);
-    assert!(
-        report.editions.iter().all(|e| e.complete == NODES - 1),
-        "{}",
-        report.table()
-    );
-    assert!(
-        report.counts["committed"] > 0 && report.counts["messages"] > 0,
-        "{}",
-        report.table()
-    );
+    assert!(report.editions.iter().all(|e| e.complete == NODES - 1), "{}", report.table());
+    assert!(report.counts["committed"] > 0 && report.counts["messages"] > 0, "{}", report.table());
     every_seed("spine");
 }
 
@@ -60,46 +52,28 @@ fn both_sides_of_a_partition_agree_after_it() {
 fn corrupters_waste_little_and_are_sent_away() {
     for seed in 1..=3 {
         let report = holds("corrupters", seed);
-        assert!(
-            report.counts["lies"] > 0,
-            "nobody was asked by a corrupter: {}",
-            report.table()
-        );
-        assert!(
-            report.counts["most_wasted_by_a_lie"] <= 256 << 10,
-            "{}",
-            report.table()
-        );
+        assert!(report.counts["lies"] > 0, "nobody was asked by a corrupter: {}", report.table());
+        assert!(report.counts["most_wasted_by_a_lie"] <= 256 << 10, "{}", report.table());
     }
 }
 
 #[test]
 fn floods_stop_nobody() {
     let mut report = holds("flood", 1);
-    assert!(
-        report.counts.remove("floods") > Some(0),
-        "{}",
-        report.table()
-    );
+    assert!(report.counts.remove("floods") > Some(0), "{}", report.table());
     every_seed("flood");
 }
 
 #[test]
 fn a_release_outlives_its_publisher() {
     let report = holds("publisher-vanishes", 1);
-    assert!(
-        report.counts["publisher_left_after_ms"] > 0,
-        "{}",
-        report.table()
-    );
+    assert!(report.counts["publisher_left_after_ms"] > 0, "{}", report.table());
     every_seed("publisher-vanishes");
 }
 
 #[test]
 fn power_cuts_leave_old_or_new() {
-    let crashes: u64 = (1..=3)
-        .map(|seed| holds("crashes", seed).counts["crashes"])
-        .sum();
+    let crashes: u64 = (1..=3).map(|seed| holds("crashes", seed).counts["crashes"]).sum();
     assert!(crashes > 10, "only {crashes} power cuts");
 }
 
@@ -111,18 +85,11 @@ fn those_who_stay_finish_while_others_come_and_go() {
 #[test]
 fn the_same_seed_gives_the_same_trace_and_another_does_not() {
     for (name, _) in BUILT_IN {
-        let (one, same, other) = (
-            play(small(name), 5, false),
-            play(small(name), 5, false),
-            play(small(name), 6, false),
-        );
+        let (one, same, other) =
+            (play(small(name), 5, false), play(small(name), 5, false), play(small(name), 6, false));
         assert_eq!((&one.trace, one.steps), (&same.trace, same.steps), "{name}");
         assert_eq!(one, same, "{name}: figures of two equal runs differ");
         assert_ne!(one.trace, other.trace, "{name}");
-        assert!(
-            one.steps > 1000,
-            "{name}: a trace of {} steps proves nothing",
-            one.steps
-        );
+        assert!(one.steps > 1000, "{name}: a trace of {} steps proves nothing", one.steps);
     }
 }
