@@ -106,7 +106,7 @@ pub async fn start(config: Config) -> Result<Node, StartError> {
     let (config, home) = admit(config)?;
     let path = config.home.join("store");
     let opened = tokio::task::spawn_blocking(move || softservice_store::open(&path)).await;
-    let store: Arc<dyn Store> = opened.map_err(|e| StartError::CutOff(e.to_string()))??;
+    let store: Arc<dyn Store> = Arc::new(opened.map_err(|e| StartError::CutOff(e.to_string()))??);
     run(config, home, store).await
 }
 

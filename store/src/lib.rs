@@ -3,14 +3,24 @@
 //!
 //! Invariant: nothing unverified becomes visible, nothing acknowledged is lost, and whatever is read is checked again.
 
+mod chunks;
 pub mod closure;
 mod contract;
 mod cutter;
+mod disk;
 mod glob;
+mod index;
+mod intake;
+mod journal;
+mod marks;
 mod memory;
+mod objects;
+mod partial;
 mod record;
+mod scrub;
 mod tree;
 mod walk;
 
 pub use contract::{Damage, Findings, Ingested, Layout, Materialised, Progress, Store, StoreError, Swept};
+pub use disk::{DiskStore, open};
 pub use memory::{MemoryStore, Pool};

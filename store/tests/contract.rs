@@ -21,6 +21,11 @@ fn memory() -> Made {
     (Box::new(MemoryStore::new()), None)
 }
 
+fn disk() -> Made {
+    let dir = tempfile::tempdir().unwrap();
+    (Box::new(softservice_store::open(dir.path()).unwrap()), Some(dir))
+}
+
 fn head(seq: u64, tag: u8) -> Head {
     Head { at: Position { epoch: 1, seq }, hash: Digest([tag; 32]) }
 }
@@ -322,6 +327,7 @@ fn an_empty_tree_is_a_tree(make: fn() -> Made) {
 macro_rules! suite {
     ($($story:ident),+ $(,)?) => {
         mod memory_store { $(#[test] fn $story() { super::$story(super::memory) })+ }
+        mod disk_store { $(#[test] fn $story() { super::$story(super::disk) })+ }
     };
 }
 suite!(

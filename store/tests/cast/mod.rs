@@ -17,21 +17,21 @@ use std::{
 };
 
 /// Bytes that do not compress and do not repeat.
-pub fn noise(len: usize, seed: u64) -> Vec<u8> {
+pub(crate) fn noise(len: usize, seed: u64) -> Vec<u8> {
     let mut out = vec![0; len];
     blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut out);
     out
 }
 
 /// A directory with everything that a tree can say.
-pub struct Folder(tempfile::TempDir);
+pub(crate) struct Folder(tempfile::TempDir);
 
 impl Folder {
-    pub fn sample() -> Self {
+    pub(crate) fn sample() -> Self {
         Self::with(1)
     }
     /// Like the sample, with other content.
-    pub fn with(seed: u64) -> Self {
+    pub(crate) fn with(seed: u64) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         for folder in ["bin", "deep/er/est", "empty", "out"] {
@@ -50,7 +50,7 @@ impl Folder {
         symlink("../a.txt", at("bin/link")).unwrap();
         Self(dir)
     }
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.0.path()
     }
     /// Every path below `root`, sorted, relative.
@@ -65,7 +65,7 @@ impl Folder {
         out.sort();
     }
     /// Bytes, kinds, links and executable bits are equal; paths that start with one of `without` are not in `copy`.
-    pub fn assert_same(&self, copy: &Path, without: &[&str]) {
+    pub(crate) fn assert_same(&self, copy: &Path, without: &[&str]) {
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         Self::paths(self.path(), self.path(), &mut ours);
         Self::paths(copy, copy, &mut theirs);
@@ -88,13 +88,13 @@ impl Folder {
 }
 
 /// Ingests a folder and reads its manifest back.
-pub fn tree_of(store: &dyn Store, folder: &Folder) -> (Manifest, TreeRef) {
+pub(crate) fn tree_of(store: &dyn Store, folder: &Folder) -> (Manifest, TreeRef) {
     let made = store.ingest(folder.path(), &[], &|_| true).unwrap();
     (closure::manifest(store, &made.tree).unwrap(), made.tree)
 }
 
 /// A release document with these trees.
-pub fn document(name: &str, trees: Vec<(String, TreeRef)>, source: TreeRef, includes: Vec<Include>) -> Release {
+pub(crate) fn document(name: &str, trees: Vec<(String, TreeRef)>, source: TreeRef, includes: Vec<Include>) -> Release {
     let role = Role {
         name: "main".into(),
         devices_min: 1,
@@ -130,14 +130,14 @@ pub fn document(name: &str, trees: Vec<(String, TreeRef)>, source: TreeRef, incl
 }
 
 /// Adds a release document.
-pub fn publish(store: &dyn Store, release: &Release) -> ReleaseRef {
+pub(crate) fn publish(store: &dyn Store, release: &Release) -> ReleaseRef {
     let bytes = codec::encode(release).unwrap();
     let id = store.add(&bytes).unwrap();
     ReleaseRef { id: ReleaseId(id.0), size: bytes.len() as u32 }
 }
 
 /// A distro that includes two others, with a tree for each of two platforms. Answers it and its includes.
-pub fn release_of(store: &dyn Store, folder: &Folder) -> (ReleaseRef, Vec<ReleaseId>) {
+pub(crate) fn release_of(store: &dyn Store, folder: &Folder) -> (ReleaseRef, Vec<ReleaseId>) {
     let (_, source) = tree_of(store, folder);
     let children: Vec<ReleaseRef> = (0..2)
         .map(|n| {
@@ -164,7 +164,7 @@ pub fn release_of(store: &dyn Store, folder: &Folder) -> (ReleaseRef, Vec<Releas
 }
 
 /// Moves what is wanted and not here from one store to another, every byte checked on the way.
-pub fn transfer(from: &dyn Store, to: &dyn Store, list: &WantList) {
+pub(crate) fn transfer(from: &dyn Store, to: &dyn Store, list: &WantList) {
     for number in list.have.zeros() {
         let promised = list.chunks[number];
         let bytes = from.read(&[promised]).unwrap().remove(0).expect("the seeder has every chunk");

@@ -1,0 +1,208 @@
+//! Chunks in and out of a disk: what is here, reading it, and making objects of what came. Invariant: bytes are hashed
+//! on their way out, whatever any log or index says; an object appears only after the whole of it was hashed.
+
+use crate::{
+    contract::{Layout, StoreError},
+    disk::{DiskStore, lock},
+    index::Location,
+    objects::{self, Arrival},
+    partial::Spot,
+    tree,
+};
+use rayon::prelude::*;
+use softservice_protocol::{
+    bitmap::Bitmap,
+    chunk::ChunkRef,
+    id::{ChunkId, ObjectId},
+    limits,
+};
+use std::{
+    collections::{BTreeMap, HashSet},
+    fs::{File, Permissions},
+    os::unix::fs::{FileExt, PermissionsExt},
+};
+
+/// Chunks that are read together while an object is filled: at most 4 MiB.
+const FILL: usize = 16;
+
+/// Where a chunk can be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Site {
+    Partial(Spot),
+    Object(Location),
+}
+
+impl DiskStore {
+    fn locate(&self, chunk: &ChunkRef) -> Option<Site> {
+        if let Some(spot) = self.partials.find(chunk) {
+            return Some(Site::Partial(spot));
+        }
+        if chunk.len as usize > limits::CHUNK_MIN
+            && let Some(location) = self.index.get(chunk)
+        {
+            return Some(Site::Object(location));
+        }
+        // An object that fits a span is a chunk of its own; this needs no index, and most files are such objects.
+        let object = ObjectId(chunk.id.0);
+        if self.objects.size(object) == Some(u64::from(chunk.len)) {
+            return Some(Site::Object(Location { object, offset: 0, len: chunk.len }));
+        }
+        // Last, because only tails of larger files are so small and not their own object.
+        if chunk.len as usize > limits::CHUNK_MIN { None } else { self.index.get(chunk).map(Site::Object) }
+    }
+
+    pub(crate) fn survey_chunks(&self, chunks: &[ChunkRef]) -> Result<Bitmap, StoreError> {
+        // A second time when the index broke on the way: what it held is still here.
+        for _ in 0..2 {
+            self.mend()?;
+            let found: Vec<bool> = chunks.par_iter().with_min_len(64).map(|c| self.locate(c).is_some()).collect();
+            if self.index.is_broken() {
+                continue;
+            }
+            let mut map = Bitmap::empty(chunks.len());
+            found.into_iter().enumerate().for_each(|(i, here)| map.set(i, here));
+            return Ok(map);
+        }
+        let what = "it breaks whenever it is rebuilt; check the disk".to_owned();
+        Err(StoreError::Damaged { path: self.dir().join("index"), object: None, what })
+    }
+
+    pub(crate) fn read_chunks(&self, chunks: &[ChunkRef]) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
+        self.mend()?;
+        // Adjacent chunks mostly stand in one file.
+        let mut last: Option<(Site, File)> = None;
+        chunks.iter().map(|chunk| self.read_chunk(chunk, &mut last)).collect()
+    }
+    fn read_chunk(&self, chunk: &ChunkRef, last: &mut Option<(Site, File)>) -> Result<Option<Vec<u8>>, StoreError> {
+        if chunk.len as usize > limits::SPAN_BYTES {
+            return Ok(None);
+        }
+        // Each failed try takes a wrong answer away, or finds that the file moved on; the bound is against the unknown.
+        for _ in 0..4 {
+            let Some(site) = self.locate(chunk) else { return Ok(None) };
+            let (object, offset) = match site {
+                Site::Partial(spot) => (spot.object, spot.offset),
+                Site::Object(location) => (location.object, location.offset),
+            };
+            let same = |known: &Site| match (known, &site) {
+                (Site::Partial(a), Site::Partial(b)) => a.object == b.object,
+                (Site::Object(a), Site::Object(b)) => a.object == b.object,
+                _ => false,
+            };
+            if !last.as_ref().is_some_and(|(known, _)| same(known)) {
+                *last = match site {
+                    Site::Partial(_) => File::open(self.partials.path(object)).ok(),
+                    Site::Object(_) => self.objects.open_object(object)?,
+                }
+                .map(|file| (site, file));
+            }
+            let mut bytes = vec![0; chunk.len as usize];
+            let read = last.as_ref().is_some_and(|(_, file)| file.read_exact_at(&mut bytes, offset).is_ok());
+            if read && ChunkId::of(&bytes) == chunk.id {
+                return Ok(Some(bytes));
+            }
+            *last = None;
+            match site {
+                // Between the look and the read it may have become whole; then the next look finds it there.
+                Site::Partial(spot) if self.objects.has(spot.object) => {}
+                Site::Partial(spot) => self.partials.forget(&spot),
+                Site::Object(location) => {
+                    let good = self.suspect(location.object)?;
+                    if good || !self.objects.has(location.object) {
+                        // The object is not to blame, or gone: the entry is wrong.
+                        self.index.remove(chunk.id);
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    pub(crate) fn expect_layouts(&self, layouts: &[Layout]) -> Result<(), StoreError> {
+        layouts.iter().try_for_each(Layout::check)?;
+        // Leased before looking what is here, so that no sweep comes in between.
+        lock(&self.flight).leased.extend(layouts.iter().map(|l| l.object));
+        let open: Vec<&Layout> = layouts.par_iter().with_min_len(64).filter(|l| !self.objects.has(l.object)).collect();
+        self.partials.expect(&open);
+        Ok(())
+    }
+
+    pub(crate) fn assemble_layouts(&self, layouts: &[Layout]) -> Result<(), StoreError> {
+        self.expect_layouts(layouts)?;
+        let open: Vec<&Layout> = layouts.par_iter().with_min_len(64).filter(|l| !self.objects.has(l.object)).collect();
+        let open: Vec<&Layout> = open.into_iter().map(|l| (l.object, l)).collect::<BTreeMap<_, _>>().into_values().collect();
+        self.all_here(&open)?;
+        let arrivals: Result<Vec<Arrival>, StoreError> = open.par_iter().map(|l| self.complete(l)).collect();
+        self.objects.admit(&arrivals?)?;
+        self.record_layouts(open.iter().copied())?;
+        self.partials.finish(&layouts.iter().map(|l| l.object).collect::<HashSet<_>>())?;
+        let mut flight = lock(&self.flight);
+        for layout in layouts {
+            flight.leased.remove(&layout.object);
+        }
+        Ok(())
+    }
+    /// Refuses before anything is written when a chunk is nowhere.
+    fn all_here(&self, open: &[&Layout]) -> Result<(), StoreError> {
+        let lacking: Vec<Spot> = open.iter().flat_map(|l| self.partials.lacking(l.object)).collect();
+        let here = self.survey_chunks(&lacking.iter().map(|s| s.chunk).collect::<Vec<_>>())?;
+        let missing: HashSet<ChunkId> = here.zeros().filter_map(|i| Some(lacking.get(i)?.chunk.id)).collect();
+        match here.zeros().next().and_then(|i| lacking.get(i)) {
+            Some(first) => Err(StoreError::Incomplete { missing: missing.len(), object: first.object }),
+            None => Ok(()),
+        }
+    }
+    /// Fills in what is elsewhere in the store, hashes the whole and sets the mode.
+    fn complete(&self, layout: &Layout) -> Result<Arrival, StoreError> {
+        let lacking = self.partials.lacking(layout.object);
+        for part in lacking.chunks(FILL) {
+            let chunks: Vec<ChunkRef> = part.iter().map(|s| s.chunk).collect();
+            for (spot, bytes) in part.iter().zip(self.read_chunks(&chunks)?) {
+                // The survey found it, so its object was damaged just now.
+                let Some(bytes) = bytes else {
+                    return Err(StoreError::Incomplete { missing: 1, object: layout.object });
+                };
+                self.partials.fill(spot, &bytes, &self.objects)?;
+            }
+        }
+        let arrival = |file| Arrival { file, object: layout.object, executable: false };
+        if layout.chunks.is_empty() {
+            if layout.object != ObjectId::of(b"") {
+                return Err(StoreError::Unsound { object: layout.object, rule: "its chunks do not spell it" });
+            }
+            let temp = self.objects.temp();
+            objects::create_file(&temp, tree::mode(false))?;
+            return Ok(arrival(temp));
+        }
+        let path = self.partials.path(layout.object);
+        if layout.chunks.len() == 1 {
+            // Written whole from bytes that were hashed, in this life or when it was expected.
+            return Ok(arrival(path));
+        }
+        let io = |action, e| StoreError::io(action, &path, e);
+        let mut file = File::options().read(true).write(true).open(&path).map_err(|e| io("open", e))?;
+        file.set_len(layout.size).map_err(|e| io("truncate", e))?;
+        if objects::hash(&mut file, |_| Ok(()), &path)? != layout.object {
+            return Err(self.blame(layout, &file));
+        }
+        file.set_permissions(Permissions::from_mode(tree::mode(false))).map_err(|e| io("set mode of", e))?;
+        Ok(arrival(path))
+    }
+    /// A whole that hashes wrong: chunks that are damaged are wanted again; when none is, the layout lies.
+    fn blame(&self, layout: &Layout, file: &File) -> StoreError {
+        let mut offset = 0;
+        let mut missing = 0;
+        for chunk in &layout.chunks {
+            let mut bytes = vec![0; chunk.len as usize];
+            if file.read_exact_at(&mut bytes, offset).is_err() || ChunkId::of(&bytes) != chunk.id {
+                self.partials.forget(&Spot { object: layout.object, offset, chunk: *chunk });
+                missing += 1;
+            }
+            offset += u64::from(chunk.len);
+        }
+        match missing {
+            0 => StoreError::Unsound { object: layout.object, rule: "its chunks do not spell it" },
+            _ => StoreError::Incomplete { missing, object: layout.object },
+        }
+    }
+}

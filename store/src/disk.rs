@@ -1,0 +1,427 @@
+//! The store on a disk: what it is made of, how it opens, and how the index is kept in step with the truth.
+//! Invariant: the order of every change is file → sync → name → sync → log → sync → index, so that at any moment what is
+//! named is whole, what is acknowledged is named, and the index knows at most as much as the log.
+
+use crate::{
+    contract::{Damage, Findings, Ingested, Layout, Materialised, Progress, Store, StoreError, Swept},
+    cutter::{Cutter, SEGMENT},
+    index::{self, Index},
+    journal::{self, Log},
+    marks::Marks,
+    objects::{self, Objects, Placer},
+    partial::Partials,
+    record, tree,
+};
+use rayon::prelude::*;
+use softservice_protocol::{
+    bitmap::Bitmap,
+    chunk::{ChunkRef, Verified},
+    codec,
+    feed::Head,
+    id::{ChunkId, FeedId, ObjectId},
+    io::Record,
+    limits,
+    tree::Manifest,
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+/// A store in a directory. One process has it at a time.
+#[derive(Debug)]
+pub struct DiskStore {
+    dir: PathBuf,
+    /// Locked as long as this lives.
+    _lock: File,
+    pub(crate) objects: Objects,
+    pub(crate) partials: Partials,
+    records: Mutex<Log>,
+    /// Held while a layout goes into log *and* index, so that a checkpoint never runs ahead of the index.
+    layouts: Mutex<Log>,
+    marks: Mutex<Marks>,
+    pub(crate) index: Index,
+    pub(crate) flight: Mutex<Flight>,
+    /// Damage found while opening or reading, for the next check to report.
+    notes: Mutex<Vec<Damage>>,
+    healing: Mutex<()>,
+}
+
+/// Objects that a sweep spares although nothing keeps them.
+#[derive(Debug, Default)]
+pub(crate) struct Flight {
+    /// Announced by a fetch and not yet assembled, or whole and built upon.
+    pub(crate) leased: BTreeSet<ObjectId>,
+    /// Brought by an ingest or `add` since the last sweep.
+    pub(crate) recent: BTreeSet<ObjectId>,
+}
+
+/// Locks; a panic elsewhere does not make what the lock guards wrong, because all of it is checked when read.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Opens the store in this directory, or makes one.
+///
+/// # Errors
+/// [`StoreError::Locked`] while another process has it, and what the disk says. Damage is no error: what is left is
+/// opened, and [`Store::fsck`] tells.
+pub fn open(dir: &Path) -> Result<DiskStore, StoreError> {
+    let (aside, logs) = (dir.join("damaged"), dir.join("logs"));
+    for folder in [dir, &aside, &logs] {
+        std::fs::create_dir_all(folder).map_err(|e| StoreError::io("create", folder, e))?;
+    }
+    let path = dir.join("lock");
+    let file = File::options().create(true).truncate(false).write(true).open(&path);
+    let file = file.map_err(|e| StoreError::io("open", &path, e))?;
+    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::WOULDBLOCK) => return Err(StoreError::Locked { path: dir.to_owned() }),
+        Err(e) => return Err(StoreError::io("lock", &path, e)),
+    }
+    let objects = Objects::open(dir)?;
+    let mut notes = Vec::new();
+    let (records, found) = Log::open(&logs.join("records"), &aside)?;
+    notes.extend(found);
+    let mut seen = BTreeMap::new();
+    for record in decode_records(&records)?.0 {
+        if let Some((feed, head)) = record::head_of(&record) {
+            record::raise(&mut seen, feed, head);
+        }
+    }
+    let (marks, found) = Marks::open(dir, seen)?;
+    notes.extend(found);
+    let (layouts, found) = Log::open(&logs.join("layouts"), &aside)?;
+    let whole = found.is_empty();
+    notes.extend(found);
+    let (partials, found) = Partials::open(dir, &objects)?;
+    notes.extend(found);
+    let opened = index::Index::open(&dir.join("index"), &aside)?;
+    notes.extend(opened.broken.map(|what| Damage {
+        file: dir.join("index"),
+        object: None,
+        what: format!("{what}; rebuilt"),
+    }));
+    tree::sync_dir(dir)?;
+    let store = DiskStore {
+        dir: dir.to_owned(),
+        _lock: file,
+        objects,
+        partials,
+        records: Mutex::new(records),
+        layouts: Mutex::new(layouts),
+        marks: Mutex::new(marks),
+        index: opened.index,
+        flight: Mutex::default(),
+        notes: Mutex::new(notes),
+        healing: Mutex::new(()),
+    };
+    store.catch_up(opened.mark)?;
+    if !opened.clean || !whole {
+        store.adopt()?;
+    }
+    Ok(store)
+}
+
+/// Records that decode, and the offsets behind those that do not.
+fn decode_records(log: &Log) -> Result<(Vec<Record>, Vec<u64>), StoreError> {
+    let (mut good, mut bad) = (Vec::new(), Vec::new());
+    for (end, payload) in log.read(Log::start())?.records {
+        match codec::decode(&payload) {
+            Ok(record) => good.push(record),
+            Err(_) => bad.push(end),
+        }
+    }
+    Ok((good, bad))
+}
+
+fn encode_layout(layout: &Layout) -> Vec<u8> {
+    let mut out = layout.object.0.to_vec();
+    for chunk in &layout.chunks {
+        out.extend_from_slice(&chunk.id.0);
+        out.extend_from_slice(&chunk.len.to_le_bytes());
+    }
+    out
+}
+
+fn decode_layout(payload: &[u8]) -> Option<Layout> {
+    let (object, rest) = payload.split_first_chunk::<32>()?;
+    let parts = rest.chunks_exact(36);
+    if !parts.remainder().is_empty() {
+        return None;
+    }
+    let mut chunks = Vec::with_capacity(parts.len());
+    for part in parts {
+        let (id, len) = part.split_first_chunk::<32>()?;
+        chunks.push(ChunkRef { id: ChunkId(*id), len: u32::from_le_bytes(len.try_into().ok()?) });
+    }
+    let size = chunks.iter().map(|c| u64::from(c.len)).sum();
+    let layout = Layout { object: ObjectId(*object), size, chunks };
+    layout.check().is_ok().then_some(layout)
+}
+
+impl DiskStore {
+    /// Where it lives.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+    pub(crate) fn aside(&self) -> PathBuf {
+        self.dir.join("damaged")
+    }
+    pub(crate) fn note(&self, damage: Damage) {
+        tracing::warn!(file = %damage.file.display(), "{}", damage.what);
+        lock(&self.notes).push(damage);
+    }
+    pub(crate) fn take_notes(&self) -> Vec<Damage> {
+        std::mem::take(&mut lock(&self.notes))
+    }
+
+    /// Every layout in the log, the newest of an object last.
+    pub(crate) fn layouts(&self) -> Result<Vec<Layout>, StoreError> {
+        let found = lock(&self.layouts).read(Log::start())?;
+        Ok(found.records.iter().filter_map(|(_, payload)| decode_layout(payload)).collect())
+    }
+    /// Logs and indexes layouts of whole objects. Those of small ones are not needed: each is a chunk of its own.
+    pub(crate) fn record_layouts<'a>(&self, layouts: impl Iterator<Item = &'a Layout>) -> Result<(), StoreError> {
+        let layouts: Vec<&Layout> = layouts.filter(|l| l.size > limits::CHUNK_MIN as u64).collect();
+        if layouts.is_empty() {
+            return Ok(());
+        }
+        let mut log = lock(&self.layouts);
+        let payloads: Vec<Vec<u8>> = layouts.iter().map(|l| encode_layout(l)).collect();
+        log.append(payloads.iter().map(Vec::as_slice))?;
+        self.index.insert(layouts.iter().flat_map(|l| index::places(l)));
+        if layouts.len() > 1 {
+            // A single one is replayed from the log after a crash; a flush for each would cost more than that.
+            self.index.checkpoint((log.tag(), log.end()));
+        }
+        Ok(())
+    }
+    /// Brings the index up to the end of the log.
+    fn catch_up(&self, mark: Option<index::Mark>) -> Result<(), StoreError> {
+        let log = lock(&self.layouts);
+        let from = match mark {
+            Some((tag, at)) if tag == log.tag() && (Log::start()..=log.end()).contains(&at) => at,
+            Some(_) => {
+                self.index.renew()?;
+                Log::start()
+            }
+            None => Log::start(),
+        };
+        let whole = from == Log::start() && mark.is_none();
+        if from == log.end() && !whole {
+            return Ok(());
+        }
+        self.replay(&log, from)?;
+        if self.index.is_broken() {
+            self.index.renew()?;
+            self.replay(&log, Log::start())?;
+        }
+        Ok(())
+    }
+    fn replay(&self, log: &Log, from: u64) -> Result<(), StoreError> {
+        let found = log.read(from)?;
+        let layouts: Vec<Layout> = found.records.iter().filter_map(|(_, payload)| decode_layout(payload)).collect();
+        let here: Vec<&Layout> = layouts.par_iter().filter(|l| self.objects.has(l.object)).collect();
+        self.index.insert(here.into_iter().flat_map(index::places));
+        self.index.checkpoint((log.tag(), log.end()));
+        Ok(())
+    }
+    /// Rebuilds the index when it broke.
+    pub(crate) fn mend(&self) -> Result<(), StoreError> {
+        if self.index.is_broken() {
+            let log = lock(&self.layouts);
+            if self.index.is_broken() {
+                self.index.renew()?;
+                self.replay(&log, Log::start())?;
+                let what = "it broke while in use; rebuilt".to_owned();
+                lock(&self.notes).push(Damage { file: self.dir.join("index"), object: None, what });
+            }
+        }
+        Ok(())
+    }
+    /// Begins the index anew from the log.
+    pub(crate) fn reindex(&self) -> Result<(), StoreError> {
+        let log = lock(&self.layouts);
+        self.index.renew()?;
+        self.replay(&log, Log::start())
+    }
+    /// Cuts objects again that the log does not know: a crash came between their name and their record, or the record
+    /// is damaged. An object that was cut otherwise by its publisher is found under our own cuts from then on.
+    pub(crate) fn adopt(&self) -> Result<(), StoreError> {
+        let known: BTreeSet<ObjectId> = self.layouts()?.into_iter().map(|l| l.object).collect();
+        let mut unknown: Vec<ObjectId> = self.objects.list()?.0.into_iter().map(|v| v.object).collect();
+        unknown.dedup();
+        unknown.retain(|o| !known.contains(o));
+        let cut: Result<Vec<Option<Layout>>, StoreError> = unknown.par_iter().map(|o| self.recut(*o)).collect();
+        let cut: Vec<Layout> = cut?.into_iter().flatten().collect();
+        self.record_layouts(cut.iter())
+    }
+    /// The standard layout of a whole object; None when it is small, gone or damaged.
+    fn recut(&self, object: ObjectId) -> Result<Option<Layout>, StoreError> {
+        if self.objects.size(object).is_none_or(|size| size <= limits::CHUNK_MIN as u64) {
+            return Ok(None);
+        }
+        let Some(mut file) = self.objects.open_object(object)? else { return Ok(None) };
+        let mut cutter = Cutter::new();
+        let mut bytes = Vec::with_capacity(SEGMENT);
+        loop {
+            bytes.clear();
+            let got = (&mut file).take(SEGMENT as u64).read_to_end(&mut bytes);
+            if got.map_err(|e| StoreError::io("read", &self.objects.path(object, false), e))? == 0 {
+                break;
+            }
+            cutter.push(&bytes);
+        }
+        let (id, size, chunks) = cutter.finish();
+        Ok((id == object).then_some(Layout { object, size, chunks }))
+    }
+
+    /// Reads an object that gave wrong bytes as a whole; sets its damaged variants aside. Says whether a good one is left.
+    pub(crate) fn suspect(&self, object: ObjectId) -> Result<bool, StoreError> {
+        let _one_at_a_time = lock(&self.healing);
+        let mut good = false;
+        for executable in [false, true] {
+            let path = self.objects.path(object, executable);
+            let Ok(mut file) = File::open(&path) else { continue };
+            // A file that cannot be read to its end is as bad as one that reads wrong.
+            let what = match objects::hash(&mut file, |_| Ok(()), &path) {
+                Ok(id) if id == object => {
+                    good = true;
+                    continue;
+                }
+                Ok(_) => "its bytes are not those of its name".to_owned(),
+                Err(e) => e.to_string(),
+            };
+            let kept = journal::set_aside(&path, &self.aside())?;
+            let what = format!("{what}; set aside as {}", kept.display());
+            self.note(Damage { file: path, object: Some(object), what });
+        }
+        if !good {
+            for layout in self.layouts()?.iter().filter(|l| l.object == object) {
+                for (chunk, location) in index::places(layout) {
+                    if self.index.get(&chunk) == Some(location) {
+                        self.index.remove(chunk.id);
+                    }
+                }
+            }
+        }
+        Ok(good)
+    }
+    /// Writes the layouts log anew with these only, and says so to the index.
+    pub(crate) fn rewrite_layouts<'a>(&self, layouts: impl Iterator<Item = &'a Layout>) -> Result<(), StoreError> {
+        let payloads: Vec<Vec<u8>> = layouts.map(encode_layout).collect();
+        let mut log = lock(&self.layouts);
+        log.rewrite(payloads.iter().map(Vec::as_slice))?;
+        self.index.checkpoint((log.tag(), log.end()));
+        Ok(())
+    }
+    /// Checks both logs and the marks on the disk; what is damaged is written anew without what is lost.
+    pub(crate) fn check_logs(&self) -> Result<Vec<Damage>, StoreError> {
+        let mut damaged = lock(&self.marks).check()?;
+        for (log, kind) in [(&self.records, "records"), (&self.layouts, "layouts")] {
+            let mut log = lock(log);
+            let found = log.read(Log::start())?;
+            let headers = log.headers_good()?;
+            if found.holes.is_empty() && headers {
+                continue;
+            }
+            damaged.extend(found.holes.iter().map(|hole| journal::hole_note(log.path(), hole)));
+            if !headers {
+                let what = "a header does not add up; written anew".to_owned();
+                damaged.push(Damage { file: log.path().to_owned(), object: None, what });
+            }
+            let copy = journal::free_name(&self.aside(), kind);
+            std::fs::copy(log.path(), &copy).map_err(|e| StoreError::io("copy", &copy, e))?;
+            log.rewrite(found.records.iter().map(|(_, payload)| payload.as_slice()))?;
+        }
+        Ok(damaged)
+    }
+}
+
+impl Drop for DiskStore {
+    fn drop(&mut self) {
+        if let Err(e) = self.partials.commit(&self.objects) {
+            tracing::warn!("chunks put last will be fetched again: {e}");
+        }
+        let log = lock(&self.layouts);
+        self.index.checkpoint((log.tag(), log.end()));
+        self.index.close();
+    }
+}
+
+impl Store for DiskStore {
+    fn keep(&self, record: &Record) -> Result<(), StoreError> {
+        let bytes = codec::encode(record)?;
+        lock(&self.records).append([bytes.as_slice()])?;
+        match record::head_of(record) {
+            Some((feed, head)) => lock(&self.marks).raise(feed, head),
+            None => Ok(()),
+        }
+    }
+    fn records(&self) -> Result<Vec<Record>, StoreError> {
+        Ok(decode_records(&lock(&self.records))?.0)
+    }
+    fn mark(&self, feed: FeedId) -> Result<Option<Head>, StoreError> {
+        Ok(lock(&self.marks).get(feed))
+    }
+    fn raise_mark(&self, feed: FeedId, head: Head) -> Result<(), StoreError> {
+        lock(&self.marks).raise(feed, head)
+    }
+    fn survey(&self, chunks: &[ChunkRef]) -> Result<Bitmap, StoreError> {
+        self.survey_chunks(chunks)
+    }
+    fn read(&self, chunks: &[ChunkRef]) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
+        self.read_chunks(chunks)
+    }
+    fn expect(&self, layouts: &[Layout]) -> Result<(), StoreError> {
+        self.expect_layouts(layouts)
+    }
+    fn put(&self, chunk: &Verified) -> Result<(), StoreError> {
+        self.partials.put(chunk, &self.objects).map(drop)
+    }
+    fn assemble(&self, layouts: &[Layout]) -> Result<(), StoreError> {
+        self.assemble_layouts(layouts)
+    }
+    fn add(&self, bytes: &[u8]) -> Result<ObjectId, StoreError> {
+        self.add_bytes(bytes)
+    }
+    fn object(&self, id: ObjectId, limit: usize) -> Result<Vec<u8>, StoreError> {
+        let Some(mut file) = self.objects.open_object(id)? else { return Err(StoreError::Missing(id)) };
+        let path = self.objects.path(id, false);
+        let read = |e| StoreError::io("read", &path, e);
+        let size = file.metadata().map_err(read)?.len();
+        if size > limit as u64 {
+            return Err(crate::contract::too_long(size, limit));
+        }
+        let mut bytes = Vec::with_capacity(size as usize);
+        file.read_to_end(&mut bytes).map_err(read)?;
+        if ObjectId::of(&bytes) == id {
+            return Ok(bytes);
+        }
+        self.suspect(id)?;
+        let what = "its bytes are not those of its name; set aside, fetch it again".to_owned();
+        Err(StoreError::Damaged { path, object: Some(id), what })
+    }
+    fn has_object(&self, id: ObjectId) -> bool {
+        self.objects.has(id)
+    }
+    fn ingest(&self, dir: &Path, exclude: &[String], progress: Progress<'_>) -> Result<Ingested, StoreError> {
+        self.ingest_dir(dir, exclude, progress)
+    }
+    fn materialise(&self, manifest: &Manifest, target: &Path) -> Result<Materialised, StoreError> {
+        tree::build(manifest, target, &Placer::new(&self.objects))
+    }
+    fn fsck(&self, progress: Progress<'_>) -> Result<Findings, StoreError> {
+        self.check_everything(progress)
+    }
+    fn gc(&self, keep: &BTreeSet<ObjectId>) -> Result<Swept, StoreError> {
+        self.sweep(keep)
+    }
+    fn totals(&self) -> Result<(u64, u64), StoreError> {
+        Ok(objects::totals(&self.objects, &self.objects.list()?.0))
+    }
+}

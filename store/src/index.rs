@@ -1,0 +1,375 @@
+//! Chunk → where its bytes are, in sled. The only file that touches sled. Invariant: nothing here is truth: every value
+//! proves itself, every panic, error, hang or mismatch only means "broken", and a broken index is moved aside and filled
+//! again from the layouts.
+//!
+//! Why so careful: sled 0.34.7's flush is no fsync, large batches eat memory, and a flipped bit makes keys vanish
+//! silently or panics. So: batches of at most 100, the `db` file is synced by us after each flush, and a sealed digest
+//! of the files tells at the next opening whether they are what a clean end left.
+
+use crate::{
+    contract::{Layout, StoreError},
+    journal,
+};
+use softservice_protocol::{
+    chunk::ChunkRef,
+    id::{ChunkId, ObjectId},
+};
+use std::{
+    fs::File,
+    io::{Read, Write},
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+    sync::{
+        PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    time::{Duration, Instant},
+};
+
+/// Larger batches make sled keep pages alive without bound.
+const BATCH: usize = 100;
+/// What sled may cache; it is a wish, so it is small.
+const CACHE: u64 = 16 << 20;
+/// Opening reads the log of the index; five million entries took 3.4 s.
+const DEADLINE: Duration = Duration::from_secs(60);
+const POSITION: &[u8] = b"position";
+
+/// Where a chunk's bytes stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Location {
+    pub(crate) object: ObjectId,
+    pub(crate) offset: u64,
+    pub(crate) len: u32,
+}
+
+/// How far the layouts log is in the index: which log, and behind which record.
+pub(crate) type Mark = ([u8; 8], u64);
+
+/// What an opening found.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) index: Index,
+    /// How far it may be believed; None when it must be filled from the start.
+    pub(crate) mark: Option<Mark>,
+    /// The last life ended in order.
+    pub(crate) clean: bool,
+    /// Why it was begun anew.
+    pub(crate) broken: Option<&'static str>,
+}
+
+/// The open index.
+pub(crate) struct Index {
+    dir: PathBuf,
+    aside: PathBuf,
+    db: RwLock<Option<sled::Db>>,
+    broken: AtomicBool,
+}
+
+impl std::fmt::Debug for Index {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Index({})", self.dir.display())
+    }
+}
+
+fn proof(key: &[u8], value: &[u8]) -> [u8; 16] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(b"softservice/index/1\0").update(&(key.len() as u64).to_le_bytes()).update(key).update(value);
+    let mut proof = [0; 16];
+    hasher.finalize_xof().fill(&mut proof);
+    proof
+}
+
+fn seal(key: &[u8], value: &[u8]) -> Vec<u8> {
+    [proof(key, value).as_slice(), value].concat()
+}
+
+fn unseal<'a>(key: &[u8], bytes: &'a [u8]) -> Option<&'a [u8]> {
+    let (mark, value) = bytes.split_first_chunk::<16>()?;
+    (proof(key, value) == *mark).then_some(value)
+}
+
+impl Location {
+    fn encode(&self, chunk: ChunkId) -> Vec<u8> {
+        let mut value = self.object.0.to_vec();
+        value.extend_from_slice(&self.offset.to_le_bytes());
+        value.extend_from_slice(&self.len.to_le_bytes());
+        seal(&chunk.0, &value)
+    }
+    fn decode(chunk: &[u8], bytes: &[u8]) -> Option<Self> {
+        let value = unseal(chunk, bytes)?;
+        let (object, rest) = value.split_first_chunk::<32>()?;
+        let (offset, rest) = rest.split_first_chunk::<8>()?;
+        let len = u32::from_le_bytes(rest.try_into().ok()?);
+        Some(Self { object: ObjectId(*object), offset: u64::from_le_bytes(*offset), len })
+    }
+}
+
+/// The chunks of a layout with their places. An object that is its own only chunk needs no entry.
+pub(crate) fn places(layout: &Layout) -> impl Iterator<Item = (ChunkRef, Location)> + '_ {
+    let mut offset = 0;
+    let skip = if layout.chunks.len() == 1 { 1 } else { 0 };
+    layout.chunks.iter().skip(skip).map(move |chunk| {
+        let location = Location { object: layout.object, offset, len: chunk.len };
+        offset += u64::from(chunk.len);
+        (*chunk, location)
+    })
+}
+
+/// Runs what may panic or hang on its own thread; None when it did either.
+fn guarded<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let (send, receive) = mpsc::sync_channel(1);
+    let thread = std::thread::Builder::new().name("index".into()).spawn(move || {
+        if let Ok(answer) = catch_unwind(AssertUnwindSafe(work)) {
+            let _ = send.send(answer);
+        }
+    });
+    thread.ok()?;
+    receive.recv_timeout(DEADLINE).ok()
+}
+
+fn open_sled(dir: PathBuf) -> Option<sled::Db> {
+    guarded(move || {
+        let begun = Instant::now();
+        loop {
+            let db = sled::Config::new()
+                .path(&dir)
+                .mode(sled::Mode::LowSpace)
+                .cache_capacity(CACHE)
+                .flush_every_ms(None)
+                .open();
+            match db {
+                Ok(db) => return Some(db),
+                // sled gives its lock back some time after the last handle is dropped.
+                Err(sled::Error::Io(e)) if e.to_string().contains("lock") && begun.elapsed() < DEADLINE / 6 => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                Err(e) => {
+                    tracing::warn!(index = %dir.display(), "cannot open the index: {e}");
+                    return None;
+                }
+            }
+        }
+    })
+    .flatten()
+}
+
+/// One digest over everything in the folder.
+fn digest(dir: &Path) -> std::io::Result<[u8; 32]> {
+    let mut hasher = blake3::Hasher::new();
+    let mut open = vec![dir.to_owned()];
+    let mut files = Vec::new();
+    while let Some(at) = open.pop() {
+        for entry in std::fs::read_dir(&at)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() { open.push(entry.path()) } else { files.push(entry.path()) }
+        }
+    }
+    files.sort();
+    let mut buffer = vec![0; 1 << 20];
+    for path in files {
+        let name = path.strip_prefix(dir).unwrap_or(&path).as_os_str().as_encoded_bytes().to_vec();
+        hasher.update(&(name.len() as u64).to_le_bytes()).update(&name);
+        let mut file = File::open(&path)?;
+        hasher.update(&file.metadata()?.len().to_le_bytes());
+        loop {
+            match file.read(&mut buffer)? {
+                0 => break,
+                n => hasher.update(buffer.get(..n).unwrap_or_default()),
+            };
+        }
+    }
+    Ok(*hasher.finalize().as_bytes())
+}
+
+impl Index {
+    /// Opens the index.
+    pub(crate) fn open(dir: &Path, aside: &Path) -> Result<Opened, StoreError> {
+        let sealed = dir.with_extension("seal");
+        let existed = dir.exists();
+        let seal = if existed { std::fs::read(&sealed).ok() } else { None };
+        let intact = seal.map(|seal| digest(dir).is_ok_and(|digest| digest.as_slice() == seal));
+        // From here on sled may write at any time.
+        match std::fs::remove_file(&sealed) {
+            Ok(()) => crate::tree::sync_dir(dir.parent().unwrap_or(Path::new(".")))?,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            Err(e) => return Err(StoreError::io("remove", &sealed, e)),
+        }
+        let index = Self {
+            dir: dir.to_owned(),
+            aside: aside.to_owned(),
+            db: RwLock::new(None),
+            broken: AtomicBool::new(false),
+        };
+        let clean = intact == Some(true);
+        if intact != Some(false)
+            && let Some(db) = open_sled(dir.to_owned())
+        {
+            *index.db.write().unwrap_or_else(PoisonError::into_inner) = Some(db);
+            let mark = index.mark();
+            if mark.is_some() || !existed {
+                return Ok(Opened { index, mark, clean, broken: None });
+            }
+        }
+        let broken = match intact {
+            Some(false) => "its files are not what the last clean end left",
+            _ => "it does not open, or does not know how far it goes",
+        };
+        index.renew()?;
+        Ok(Opened { index, mark: None, clean, broken: Some(broken) })
+    }
+
+    /// Moves what is there aside and begins an empty index.
+    pub(crate) fn renew(&self) -> Result<(), StoreError> {
+        let mut db = self.db.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(old) = db.take() {
+            // Dropping may panic or hang as well; its thread is left to itself then.
+            let _ = guarded(move || drop(old));
+        }
+        if self.dir.exists() {
+            let kept = journal::set_aside(&self.dir, &self.aside)?;
+            // It can be filled again at any time, so a second copy of a broken one is of no use to anybody.
+            let _ = std::fs::remove_dir_all(kept);
+        }
+        let Some(fresh) = open_sled(self.dir.clone()) else {
+            let what = "a fresh index does not open".to_owned();
+            return Err(StoreError::Damaged { path: self.dir.clone(), object: None, what });
+        };
+        *db = Some(fresh);
+        self.broken.store(false, Ordering::Release);
+        Ok(())
+    }
+
+    /// Whether something went wrong since it was opened or renewed.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Acquire)
+    }
+    fn give_up(&self, why: &dyn std::fmt::Display) {
+        if !self.broken.swap(true, Ordering::AcqRel) {
+            tracing::warn!(index = %self.dir.display(), "index is broken and will be rebuilt: {why}");
+        }
+    }
+    /// Does something with sled; None when that failed in any way, and then the index counts as broken.
+    fn attempt<T>(&self, work: impl FnOnce(&sled::Db) -> sled::Result<T>) -> Option<T> {
+        if self.is_broken() {
+            return None;
+        }
+        let guard = self.db.read().unwrap_or_else(PoisonError::into_inner);
+        let db = guard.as_ref()?;
+        match catch_unwind(AssertUnwindSafe(|| work(db))) {
+            Ok(Ok(answer)) => Some(answer),
+            Ok(Err(e)) => {
+                self.give_up(&e);
+                None
+            }
+            Err(_) => {
+                self.give_up(&"sled panicked");
+                None
+            }
+        }
+    }
+
+    /// Where a chunk is, if it is known.
+    pub(crate) fn get(&self, chunk: &ChunkRef) -> Option<Location> {
+        let bytes = self.attempt(|db| db.get(chunk.id.0)).flatten()?;
+        match Location::decode(&chunk.id.0, &bytes) {
+            Some(location) => (location.len == chunk.len).then_some(location),
+            None => {
+                self.give_up(&"a value does not prove itself");
+                None
+            }
+        }
+    }
+    /// Enters places.
+    pub(crate) fn insert(&self, places: impl IntoIterator<Item = (ChunkRef, Location)>) {
+        let mut batch = sled::Batch::default();
+        let mut filled = 0;
+        for (chunk, location) in places {
+            batch.insert(&chunk.id.0, location.encode(chunk.id));
+            filled += 1;
+            if filled == BATCH {
+                let full = std::mem::take(&mut batch);
+                filled = 0;
+                if self.attempt(|db| db.apply_batch(full)).is_none() {
+                    return;
+                }
+            }
+        }
+        if filled > 0 {
+            self.attempt(|db| db.apply_batch(batch));
+        }
+    }
+    /// Takes a chunk out.
+    pub(crate) fn remove(&self, chunk: ChunkId) {
+        self.attempt(|db| db.remove(chunk.0));
+    }
+    /// Every entry; None where one does not prove itself.
+    pub(crate) fn entries(&self, mut each: impl FnMut(Option<(ChunkId, Location)>)) {
+        self.attempt(|db| {
+            for entry in db.iter() {
+                let (key, value) = entry?;
+                let id = <[u8; 32]>::try_from(key.as_ref()).ok().map(ChunkId);
+                each(id.and_then(|id| Some((id, Location::decode(&id.0, &value)?))));
+            }
+            Ok(())
+        });
+    }
+
+    fn mark(&self) -> Option<Mark> {
+        let bytes = self.attempt(|db| db.open_tree("meta")?.get(POSITION)).flatten()?;
+        let (log, end) = unseal(POSITION, &bytes)?.split_first_chunk::<8>()?;
+        Some((*log, u64::from_le_bytes(end.try_into().ok()?)))
+    }
+    /// Makes everything entered durable, and then the mark that says so.
+    pub(crate) fn checkpoint(&self, mark: Mark) {
+        let file = self.dir.join("db");
+        let sync = |db: &sled::Db| {
+            db.flush()?;
+            File::open(&file)?.sync_all()?;
+            Ok(())
+        };
+        self.attempt(|db| {
+            sync(db)?;
+            let value = [mark.0.as_slice(), &mark.1.to_le_bytes()].concat();
+            db.open_tree("meta")?.insert(POSITION, seal(POSITION, &value))?;
+            sync(db)
+        });
+    }
+    /// Ends cleanly: closes sled and seals what its files are now.
+    pub(crate) fn close(&self) {
+        let Some(db) = self.db.write().unwrap_or_else(PoisonError::into_inner).take() else { return };
+        if self.is_broken() {
+            let _ = guarded(move || drop(db));
+            return;
+        }
+        let flushed = guarded(move || {
+            let good = db.flush().is_ok();
+            drop(db);
+            good
+        });
+        // The lock is free when every thread of sled let go of the file: nothing writes to it from then on.
+        if flushed == Some(true) && self.wait_for_lock() {
+            let seal = digest(&self.dir).and_then(|digest| {
+                let (path, temp) = (self.dir.with_extension("seal"), self.dir.with_extension("seal.new"));
+                let mut file = File::create(&temp)?;
+                file.write_all(&digest)?;
+                file.sync_all()?;
+                std::fs::rename(temp, path)
+            });
+            if let Err(e) = seal {
+                tracing::debug!(index = %self.dir.display(), "not sealed: {e}");
+            }
+        }
+    }
+    fn wait_for_lock(&self) -> bool {
+        let Ok(file) = File::open(self.dir.join("db")) else { return false };
+        let begun = Instant::now();
+        while rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
+            if begun.elapsed() > DEADLINE / 6 {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        true
+    }
+}

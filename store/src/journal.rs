@@ -1,0 +1,380 @@
+//! An append-only log of records. Invariant: a record that was acknowledged is found again unless its own bytes are
+//! damaged; damage costs the records it touches, never those before or after.
+//!
+//! Format (`DESIGN.md` 3): two equal header blocks at 0 and 4096, records from 8192 on, each
+//! `mark[4] len[4] tag[16] payload[len]`. The tag is keyed with a secret of the file and covers the record's own
+//! offset, so that a record inside another's payload, which a peer may have chosen, is never taken for one.
+
+use crate::contract::{Damage, StoreError};
+use std::{
+    fs::File,
+    io::{Read, Write},
+    ops::Range,
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+};
+
+const MAGIC: &[u8; 8] = b"softlog1";
+const MARK: [u8; 4] = [0xc5, b'r', b'e', b'c'];
+const BLOCK: u64 = 4096;
+const START: u64 = 2 * BLOCK;
+const FRAME: usize = 24;
+/// Longest payload: a layout of a million chunks fits.
+const PAYLOAD: usize = 64 << 20;
+
+/// An open log.
+#[derive(Debug)]
+pub(crate) struct Log {
+    path: PathBuf,
+    file: File,
+    key: [u8; 32],
+    end: u64,
+    /// Set when a sync failed: what the disk holds is unknown until the log is opened again.
+    poisoned: bool,
+}
+
+/// What a reading found.
+#[derive(Debug, Default)]
+pub(crate) struct Scan {
+    /// Payloads with the offset behind each.
+    pub(crate) records: Vec<(u64, Vec<u8>)>,
+    /// Ranges that hold no whole record, with whole ones behind them.
+    pub(crate) holes: Vec<Range<u64>>,
+    /// Where the last whole record ends.
+    pub(crate) end: u64,
+}
+
+fn header(key: &[u8; 32]) -> Vec<u8> {
+    let mut block = [MAGIC.as_slice(), key].concat();
+    let sum = blake3::hash(&block);
+    block.extend_from_slice(sum.as_bytes());
+    block.resize(BLOCK as usize, 0);
+    block
+}
+
+fn key_of(block: &[u8]) -> Option<[u8; 32]> {
+    let (head, sum) = (block.get(..40)?, block.get(40..72)?);
+    let good = head.starts_with(MAGIC) && blake3::hash(head).as_bytes() == sum;
+    good.then(|| head[8..].try_into().ok()).flatten()
+}
+
+fn tag(key: &[u8; 32], at: u64, payload: &[u8]) -> [u8; 16] {
+    let mut hasher = blake3::Hasher::new_keyed(key);
+    hasher.update(&at.to_le_bytes()).update(&(payload.len() as u64).to_le_bytes()).update(payload);
+    let mut tag = [0; 16];
+    hasher.finalize_xof().fill(&mut tag);
+    tag
+}
+
+/// The payload of the record at `at` in a file's bytes, whose first byte stands at `base`.
+fn frame<'a>(bytes: &'a [u8], base: u64, at: u64, key: &[u8; 32]) -> Option<&'a [u8]> {
+    let start = usize::try_from(at - base).ok()?;
+    let head = bytes.get(start..start.checked_add(FRAME)?)?;
+    let len = u32::from_le_bytes(head[4..8].try_into().ok()?) as usize;
+    if head[..4] != MARK || len > PAYLOAD {
+        return None;
+    }
+    let payload = bytes.get(start + FRAME..start.checked_add(FRAME + len)?)?;
+    (tag(key, at, payload) == head[8..]).then_some(payload)
+}
+
+/// Reads whole records out of a file's bytes, and looks for the next one behind every damage.
+pub(crate) fn scan(bytes: &[u8], base: u64, key: &[u8; 32]) -> Scan {
+    let mut found = Scan { end: base, ..Scan::default() };
+    let mut at = base;
+    let stop = base + bytes.len() as u64;
+    while at < stop {
+        if let Some(payload) = frame(bytes, base, at, key) {
+            at += (FRAME + payload.len()) as u64;
+            found.records.push((at, payload.to_vec()));
+            found.end = at;
+            continue;
+        }
+        let next = (at + 1..stop)
+            .find(|&p| bytes.get((p - base) as usize) == Some(&MARK[0]) && frame(bytes, base, p, key).is_some());
+        match next {
+            Some(next) => {
+                found.holes.push(at..next);
+                at = next;
+            }
+            None => break,
+        }
+    }
+    found
+}
+
+impl Log {
+    /// Opens or makes the log. A torn tail is cut off, its bytes are set aside in `aside`; what was lost is answered.
+    pub(crate) fn open(path: &Path, aside: &Path) -> Result<(Self, Vec<Damage>), StoreError> {
+        let mut notes = Vec::new();
+        if !path.exists() {
+            return Ok((Self::create(path)?, notes));
+        }
+        let file = File::options().read(true).write(true).open(path).map_err(|e| StoreError::io("open", path, e))?;
+        let bytes = read_from(&file, path, 0)?;
+        let copies = [bytes.get(..BLOCK as usize), bytes.get(BLOCK as usize..START as usize)].map(|b| b.and_then(key_of));
+        let Some(key) = copies[0].or(copies[1]) else {
+            let kept = set_aside(path, aside)?;
+            let what = format!("both of its headers are damaged; set aside as {}", kept.display());
+            notes.push(Damage { file: path.to_owned(), object: None, what });
+            return Ok((Self::create(path)?, notes));
+        };
+        if copies[0] != copies[1] {
+            notes.push(Damage { file: path.to_owned(), object: None, what: "one of its two headers was damaged".into() });
+            for at in [0, BLOCK] {
+                file.write_all_at(&header(&key), at).map_err(|e| StoreError::io("write", path, e))?;
+            }
+            file.sync_data().map_err(|e| StoreError::io("sync", path, e))?;
+        }
+        let body = bytes.get(START as usize..).unwrap_or_default();
+        let found = scan(body, START, &key);
+        notes.extend(found.holes.iter().map(|hole| hole_note(path, hole)));
+        let torn = START + body.len() as u64 - found.end;
+        if torn > 0 {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let kept = free_name(aside, &format!("{name}-tail-{}", found.end));
+            let tail = body.get((found.end - START) as usize..).unwrap_or_default();
+            std::fs::write(&kept, tail).map_err(|e| StoreError::io("write", &kept, e))?;
+            file.set_len(found.end).and_then(|()| file.sync_all()).map_err(|e| StoreError::io("truncate", path, e))?;
+            let what = format!("{torn} bytes of a torn record at its end; set aside as {}", kept.display());
+            tracing::warn!(file = %path.display(), "{what}");
+            notes.push(Damage { file: path.to_owned(), object: None, what });
+        }
+        Ok((Self { path: path.to_owned(), file, key, end: found.end, poisoned: false }, notes))
+    }
+
+    fn create(path: &Path) -> Result<Self, StoreError> {
+        // Peers must not be able to guess it, see the format above.
+        let mut key = [0; 32];
+        File::open("/dev/urandom")
+            .and_then(|mut f| f.read_exact(&mut key))
+            .map_err(|e| StoreError::io("read", Path::new("/dev/urandom"), e))?;
+        let write = |e: std::io::Error| StoreError::io("create", path, e);
+        let temp = path.with_extension("new");
+        let mut file = File::options().read(true).write(true).create(true).truncate(true).open(&temp).map_err(write)?;
+        file.write_all(&header(&key)).and_then(|()| file.write_all(&header(&key))).map_err(write)?;
+        file.sync_all().map_err(write)?;
+        std::fs::rename(&temp, path).map_err(write)?;
+        crate::tree::sync_dir(path.parent().unwrap_or(Path::new(".")))?;
+        Ok(Self { path: path.to_owned(), file, key, end: START, poisoned: false })
+    }
+
+    /// Where the next record will stand.
+    pub(crate) fn end(&self) -> u64 {
+        self.end
+    }
+    /// Tells this file from every other, also from the one that stood here before a rewriting.
+    pub(crate) fn tag(&self) -> [u8; 8] {
+        let digest = blake3::hash(&self.key);
+        let mut tag = [0; 8];
+        tag.copy_from_slice(&digest.as_bytes()[..8]);
+        tag
+    }
+    /// Where the first record stands.
+    pub(crate) fn start() -> u64 {
+        START
+    }
+
+    /// Appends records and returns when they would survive a power cut.
+    pub(crate) fn append<'a>(&mut self, payloads: impl IntoIterator<Item = &'a [u8]>) -> Result<(), StoreError> {
+        if self.poisoned {
+            let what = "a sync failed before; open the store again".into();
+            return Err(StoreError::Damaged { path: self.path.clone(), object: None, what });
+        }
+        let mut out = Vec::new();
+        for payload in payloads {
+            if payload.len() > PAYLOAD {
+                return Err(crate::contract::too_long(payload.len() as u64, PAYLOAD));
+            }
+            let at = self.end + out.len() as u64;
+            out.extend_from_slice(&MARK);
+            out.extend_from_slice(&(payload.len() as u32).to_le_bytes());
+            out.extend_from_slice(&tag(&self.key, at, payload));
+            out.extend_from_slice(payload);
+        }
+        if out.is_empty() {
+            return Ok(());
+        }
+        if let Err(e) = self.file.write_all_at(&out, self.end) {
+            // Half a record must not stand where the next one is written.
+            self.poisoned = self.file.set_len(self.end).is_err();
+            return Err(StoreError::io("append to", &self.path, e));
+        }
+        if let Err(e) = self.file.sync_data() {
+            self.poisoned = true;
+            return Err(StoreError::io("sync", &self.path, e));
+        }
+        self.end += out.len() as u64;
+        Ok(())
+    }
+
+    /// Reads from an offset that a record ended at, or from the start.
+    pub(crate) fn read(&self, from: u64) -> Result<Scan, StoreError> {
+        let bytes = read_from(&self.file, &self.path, from)?;
+        let known = usize::try_from(self.end.saturating_sub(from)).unwrap_or(usize::MAX);
+        let mut found = scan(bytes.get(..known).unwrap_or(&bytes), from, &self.key);
+        if found.end < self.end {
+            found.holes.push(found.end..self.end);
+        }
+        Ok(found)
+    }
+
+    /// Replaces the log by one with these records only.
+    pub(crate) fn rewrite<'a>(&mut self, payloads: impl IntoIterator<Item = &'a [u8]>) -> Result<(), StoreError> {
+        let temp = self.path.with_extension("rewritten");
+        let _ = std::fs::remove_file(&temp);
+        let mut fresh = Self::create(&temp)?;
+        fresh.append(payloads)?;
+        std::fs::rename(&temp, &self.path).map_err(|e| StoreError::io("rename", &temp, e))?;
+        crate::tree::sync_dir(self.path.parent().unwrap_or(Path::new(".")))?;
+        fresh.path = self.path.clone();
+        *self = fresh;
+        Ok(())
+    }
+    /// The headers as they stand on the disk now.
+    pub(crate) fn headers_good(&self) -> Result<bool, StoreError> {
+        let mut bytes = vec![0; START as usize];
+        match self.file.read_exact_at(&mut bytes, 0) {
+            Ok(()) => {}
+            Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(false),
+            Err(e) => return Err(StoreError::io("read", &self.path, e)),
+        }
+        Ok(bytes.chunks(BLOCK as usize).all(|b| key_of(b) == Some(self.key)))
+    }
+    /// Its file.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// What is said about a hole.
+pub(crate) fn hole_note(path: &Path, hole: &Range<u64>) -> Damage {
+    let what = format!("{} bytes at {} hold no whole record; those around them are good", hole.end - hole.start, hole.start);
+    Damage { file: path.to_owned(), object: None, what }
+}
+
+fn read_from(file: &File, path: &Path, from: u64) -> Result<Vec<u8>, StoreError> {
+    let read = |e: std::io::Error| StoreError::io("read", path, e);
+    let len = file.metadata().map_err(read)?.len().saturating_sub(from);
+    let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
+    file.read_exact_at(&mut bytes, from).map_err(read)?;
+    Ok(bytes)
+}
+
+/// A name in `dir` that nothing has yet.
+pub(crate) fn free_name(dir: &Path, name: &str) -> PathBuf {
+    let mut path = dir.join(name);
+    let mut n = 1;
+    while path.symlink_metadata().is_ok() {
+        path = dir.join(format!("{name}.{n}"));
+        n += 1;
+    }
+    path
+}
+
+/// Moves a file or folder out of the way, durably. Answers where it is now.
+pub(crate) fn set_aside(path: &Path, aside: &Path) -> Result<PathBuf, StoreError> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let to = free_name(aside, &name);
+    std::fs::rename(path, &to).map_err(|e| StoreError::io("set aside", path, e))?;
+    crate::tree::sync_dir(aside)?;
+    crate::tree::sync_dir(path.parent().unwrap_or(Path::new(".")))?;
+    Ok(to)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn filled(payloads: &[Vec<u8>]) -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let (mut log, notes) = Log::open(&path, dir.path()).unwrap();
+        assert!(notes.is_empty());
+        log.append(payloads.iter().map(Vec::as_slice)).unwrap();
+        (dir, path)
+    }
+    fn payloads_of(scan: Scan) -> Vec<Vec<u8>> {
+        scan.records.into_iter().map(|(_, p)| p).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn damage_costs_only_what_it_touches(
+            payloads in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 1..12),
+            place in any::<prop::sample::Index>(),
+            bit in 0u8..8,
+        ) {
+            let (dir, path) = filled(&payloads);
+            let mut bytes = std::fs::read(&path).unwrap();
+            let at = place.index(bytes.len());
+            bytes[at] ^= 1 << bit;
+            std::fs::write(&path, &bytes).unwrap();
+            let (log, notes) = Log::open(&path, dir.path()).unwrap();
+            let read = payloads_of(log.read(START).unwrap());
+            if (at as u64) < START {
+                // Bytes behind a header's sum are padding.
+                prop_assert_eq!(at as u64 % BLOCK < 72, !notes.is_empty());
+                prop_assert_eq!(read, payloads);
+            } else {
+                let mut end = START as usize;
+                let touched = payloads.iter().position(|p| { end += FRAME + p.len(); at < end }).unwrap();
+                let mut left = payloads.clone();
+                left.remove(touched);
+                prop_assert_eq!(read, left);
+                prop_assert_eq!(notes.len(), 1);
+            }
+        }
+
+        #[test]
+        fn a_torn_tail_is_cut_and_the_log_goes_on(
+            payloads in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 1..12),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let (dir, path) = filled(&payloads);
+            let len = std::fs::metadata(&path).unwrap().len();
+            let keep = START + cut.index((len - START) as usize) as u64;
+            File::options().write(true).open(&path).unwrap().set_len(keep).unwrap();
+            let (mut log, _) = Log::open(&path, dir.path()).unwrap();
+            let left = payloads_of(log.read(START).unwrap());
+            prop_assert!(left.len() < payloads.len());
+            prop_assert_eq!(&left[..], &payloads[..left.len()]);
+            log.append([b"next".as_slice()]).unwrap();
+            let (log, notes) = Log::open(&path, dir.path()).unwrap();
+            prop_assert!(notes.is_empty());
+            prop_assert_eq!(payloads_of(log.read(START).unwrap()).pop(), Some(b"next".to_vec()));
+        }
+
+        #[test]
+        fn any_bytes_can_be_scanned(bytes in prop::collection::vec(any::<u8>(), 0..2000), key: [u8; 32]) {
+            prop_assert!(scan(&bytes, START, &key).records.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_record_inside_a_payload_is_not_one() {
+        let (dir, path) = filled(&[vec![1; 100]]);
+        let inner = std::fs::read(&path).unwrap()[START as usize..].to_vec();
+        let (mut log, _) = Log::open(&path, dir.path()).unwrap();
+        log.append([inner.as_slice(), b"last".as_slice()]).unwrap();
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[START as usize + inner.len() + 9] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+        let (log, _) = Log::open(&path, dir.path()).unwrap();
+        assert_eq!(payloads_of(log.read(START).unwrap()), vec![vec![1; 100], b"last".to_vec()]);
+    }
+
+    #[test]
+    fn both_headers_lost_is_said_and_survived() {
+        let (dir, path) = filled(&[b"one".to_vec()]);
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[..START as usize].fill(0);
+        std::fs::write(&path, bytes).unwrap();
+        let (mut log, notes) = Log::open(&path, dir.path()).unwrap();
+        assert!(notes[0].what.contains("both"));
+        log.append([b"two".as_slice()]).unwrap();
+        assert_eq!(payloads_of(log.read(START).unwrap()), vec![b"two".to_vec()]);
+    }
+}

@@ -1,0 +1,340 @@
+//! Whole objects, one file each. Invariant: a file under `objects/` was complete, verified and synced before it got its
+//! name; its name never names other bytes. Two variants exist, plain (0444) and executable (0555, `.x`), each made from
+//! the other when first needed, because a hard link shares its mode.
+
+use crate::{
+    contract::StoreError,
+    tree::{self, Place, Placed, SYNC_EACH, Wanted},
+};
+use rayon::prelude::*;
+use rustix::fs::{AtFlags, CWD, Mode};
+use softservice_protocol::id::ObjectId;
+use std::{
+    collections::BTreeSet,
+    fs::File,
+    io::Read,
+    os::{
+        fd::BorrowedFd,
+        unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
+    },
+    path::{Path, PathBuf},
+    sync::{
+        PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+/// Folders that one sync of the file system replaces.
+const SYNC_FOLDERS: usize = 8;
+
+/// The folder of objects and the folder for files on their way into it.
+#[derive(Debug)]
+pub(crate) struct Objects {
+    root: PathBuf,
+    temp: PathBuf,
+    /// For syncs of the whole file system.
+    handle: File,
+    /// Held while links are made; exclusively while a variant changes its name and mode or a sweep removes.
+    pub(crate) gate: RwLock<()>,
+    counter: AtomicU64,
+    room: Room,
+}
+
+/// A file that is ready to become an object: complete and verified, its mode set, not yet synced.
+#[derive(Debug)]
+pub(crate) struct Arrival {
+    pub(crate) file: PathBuf,
+    pub(crate) object: ObjectId,
+    pub(crate) executable: bool,
+}
+
+/// An object's file as found in a listing.
+#[derive(Debug, Clone)]
+pub(crate) struct Variant {
+    pub(crate) object: ObjectId,
+    pub(crate) executable: bool,
+}
+
+/// Free space that is never touched: a full root file system stops more than this program.
+#[derive(Debug)]
+struct Room {
+    reserve: u64,
+    /// Bytes that may be written before asking the file system again.
+    step: u64,
+    left: AtomicU64,
+}
+
+impl Objects {
+    /// Opens or makes the folders; what was on its way in an earlier life is dropped.
+    pub(crate) fn open(dir: &Path) -> Result<Self, StoreError> {
+        let (root, temp) = (dir.join("objects"), dir.join("temp"));
+        if temp.exists() {
+            std::fs::remove_dir_all(&temp).map_err(|e| StoreError::io("clear", &temp, e))?;
+        }
+        std::fs::create_dir_all(&temp).map_err(|e| StoreError::io("create", &temp, e))?;
+        for shard in 0..=255u8 {
+            let shard = root.join(format!("{shard:02x}"));
+            std::fs::create_dir_all(&shard).map_err(|e| StoreError::io("create", &shard, e))?;
+        }
+        tree::sync_dir(&root)?;
+        let handle = File::open(&root).map_err(|e| StoreError::io("open", &root, e))?;
+        let stat = rustix::fs::fstatvfs(&handle).map_err(|e| StoreError::io("measure", &root, e))?;
+        let reserve = (stat.f_blocks * stat.f_frsize / 20).min(256 << 20);
+        let room = Room { reserve, step: (reserve / 4).min(16 << 20), left: AtomicU64::new(0) };
+        Ok(Self { root, temp, handle, gate: RwLock::new(()), counter: AtomicU64::new(0), room })
+    }
+
+    /// Where a variant stands.
+    pub(crate) fn path(&self, object: ObjectId, executable: bool) -> PathBuf {
+        let mut name = object.to_string();
+        let shard = self.root.join(name.get(..2).unwrap_or_default());
+        if executable {
+            name.push_str(".x");
+        }
+        shard.join(name)
+    }
+    /// A new name for a file on its way.
+    pub(crate) fn temp(&self) -> PathBuf {
+        self.temp.join(self.counter.fetch_add(1, Ordering::Relaxed).to_string())
+    }
+    /// Opens either variant.
+    pub(crate) fn open_object(&self, object: ObjectId) -> Result<Option<File>, StoreError> {
+        // Twice, because a variant may change its name between the two looks.
+        for executable in [false, true, false] {
+            let path = self.path(object, executable);
+            match File::options().read(true).custom_flags(libc_nofollow()).open(&path) {
+                Ok(file) => return Ok(Some(file)),
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+                Err(e) => return Err(StoreError::io("open", &path, e)),
+            }
+        }
+        Ok(None)
+    }
+    /// The size of an object that is here.
+    pub(crate) fn size(&self, object: ObjectId) -> Option<u64> {
+        [false, true, false].into_iter().find_map(|x| Some(std::fs::symlink_metadata(self.path(object, x)).ok()?.len()))
+    }
+    /// Whether an object is here.
+    pub(crate) fn has(&self, object: ObjectId) -> bool {
+        self.size(object).is_some()
+    }
+    /// Every variant, ascending by object, and what else lies about.
+    pub(crate) fn list(&self) -> Result<(Vec<Variant>, Vec<PathBuf>), StoreError> {
+        let (mut variants, mut strays) = (Vec::new(), Vec::new());
+        let read = |path: &Path, e| StoreError::io("read", path, e);
+        for shard in 0..=255u8 {
+            let shard = self.root.join(format!("{shard:02x}"));
+            for entry in std::fs::read_dir(&shard).map_err(|e| read(&shard, e))? {
+                let path = entry.map_err(|e| read(&shard, e))?.path();
+                let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+                let (hex, executable) = name.strip_suffix(".x").map_or((name, false), |hex| (hex, true));
+                match hex.parse() {
+                    Ok(object) if self.path(object, executable) == path => variants.push(Variant { object, executable }),
+                    _ => strays.push(path),
+                }
+            }
+        }
+        variants.sort_by_key(|v| (v.object, v.executable));
+        Ok((variants, strays))
+    }
+
+    /// Asks for room for so many bytes.
+    pub(crate) fn room_for(&self, bytes: u64) -> Result<(), StoreError> {
+        let taken = self.room.left.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| left.checked_sub(bytes));
+        if taken.is_ok() {
+            return Ok(());
+        }
+        let stat = rustix::fs::fstatvfs(&self.handle).map_err(|e| StoreError::io("measure", &self.root, e))?;
+        if stat.f_bavail * stat.f_frsize < self.room.reserve.saturating_add(bytes) {
+            return Err(StoreError::Full { needed: bytes, path: self.root.clone() });
+        }
+        self.room.left.store(self.room.step, Ordering::Release);
+        Ok(())
+    }
+    /// Makes everything written so far durable, names as well.
+    pub(crate) fn sync_all(&self) -> Result<(), StoreError> {
+        rustix::fs::syncfs(&self.handle).map_err(|e| StoreError::io("sync", &self.root, e))
+    }
+    /// Gives complete files their names, durably. One sync of the file system replaces thousands of small ones.
+    pub(crate) fn admit(&self, arrivals: &[Arrival]) -> Result<(), StoreError> {
+        if arrivals.len() > SYNC_EACH {
+            self.sync_all()?;
+        } else {
+            for arrival in arrivals {
+                let sync = |e| StoreError::io("sync", &arrival.file, e);
+                File::open(&arrival.file).and_then(|f| f.sync_all()).map_err(sync)?;
+            }
+        }
+        let mut folders = BTreeSet::new();
+        for arrival in arrivals {
+            let path = self.path(arrival.object, arrival.executable);
+            std::fs::rename(&arrival.file, &path).map_err(|e| StoreError::io("rename", &arrival.file, e))?;
+            folders.extend(path.parent().map(Path::to_owned));
+        }
+        if folders.len() > SYNC_FOLDERS {
+            return self.sync_all();
+        }
+        folders.iter().try_for_each(|folder| tree::sync_dir(folder))
+    }
+    /// Removes both variants. Answers the bytes that no hard link keeps.
+    pub(crate) fn remove(&self, object: ObjectId) -> Result<u64, StoreError> {
+        let mut freed = 0;
+        for executable in [false, true] {
+            let path = self.path(object, executable);
+            let Ok(meta) = std::fs::symlink_metadata(&path) else { continue };
+            std::fs::remove_file(&path).map_err(|e| StoreError::io("remove", &path, e))?;
+            freed += if meta.nlink() == 1 { meta.len() } else { 0 };
+        }
+        Ok(freed)
+    }
+
+    /// Makes the variant that is not there from the one that is.
+    fn make_variant(&self, file: &Wanted) -> Result<(), StoreError> {
+        let (have, want) = (self.path(file.object, !file.executable), self.path(file.object, file.executable));
+        let mode = std::fs::Permissions::from_mode(tree::mode(file.executable));
+        {
+            let _gate = self.gate.write().unwrap_or_else(PoisonError::into_inner);
+            if want.exists() {
+                return Ok(());
+            }
+            let Ok(meta) = std::fs::symlink_metadata(&have) else { return Err(StoreError::Missing(file.object)) };
+            if meta.nlink() == 1 {
+                // Nobody uses the other variant: it becomes this one, and costs nothing.
+                std::fs::set_permissions(&have, mode).map_err(|e| StoreError::io("set mode of", &have, e))?;
+                return std::fs::rename(&have, &want).map_err(|e| StoreError::io("rename", &have, e));
+            }
+        }
+        let temp = self.temp();
+        let from = File::open(&have).map_err(|e| StoreError::io("open", &have, e))?;
+        let to = File::create_new(&temp).map_err(|e| StoreError::io("create", &temp, e))?;
+        self.room_for(file.size)?;
+        copy(&from, &to).map_err(|e| StoreError::io("copy", &temp, e))?;
+        to.set_permissions(mode).map_err(|e| StoreError::io("set mode of", &temp, e))?;
+        self.admit(&[Arrival { file: temp, object: file.object, executable: file.executable }])
+    }
+    /// Brings a variant's mode back to what it must be; a link to it may have been used to change it.
+    fn mend_mode(&self, path: &Path, executable: bool) -> Result<(), StoreError> {
+        let _gate = self.gate.write().unwrap_or_else(PoisonError::into_inner);
+        let mode = std::fs::Permissions::from_mode(tree::mode(executable));
+        std::fs::set_permissions(path, mode).map_err(|e| StoreError::io("set mode of", path, e))
+    }
+    /// Checks modes and mends them.
+    pub(crate) fn check_mode(&self, variant: &Variant) -> Result<(), StoreError> {
+        let path = self.path(variant.object, variant.executable);
+        match std::fs::symlink_metadata(&path) {
+            Ok(meta) if tree::bits(&meta) != tree::mode(variant.executable) => self.mend_mode(&path, variant.executable),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn libc_nofollow() -> i32 {
+    rustix::fs::OFlags::NOFOLLOW.bits() as i32
+}
+
+/// Bytes of one file into another: shared blocks where the file system can, else inside the kernel, else by hand.
+/// Answers whether blocks are shared.
+fn copy(from: &File, to: &File) -> std::io::Result<bool> {
+    if rustix::fs::ioctl_ficlone(to, from).is_ok() {
+        return Ok(true);
+    }
+    let mut source = from;
+    // The standard library tries copy_file_range first and falls back by itself.
+    std::io::copy(&mut source, &mut { to })?;
+    Ok(false)
+}
+
+/// Places files of one tree. Links stop being tried once the target turned out to be on another file system.
+pub(crate) struct Placer<'a> {
+    objects: &'a Objects,
+    no_links: AtomicBool,
+}
+
+impl<'a> Placer<'a> {
+    pub(crate) fn new(objects: &'a Objects) -> Self {
+        Self { objects, no_links: AtomicBool::new(false) }
+    }
+    /// Tries to link; None when links cannot do it here.
+    fn link(&self, dir: BorrowedFd<'_>, name: &str, path: &Path) -> Result<Option<()>, StoreError> {
+        use rustix::io::Errno;
+        if self.no_links.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        let _gate = self.objects.gate.read().unwrap_or_else(PoisonError::into_inner);
+        match rustix::fs::linkat(CWD, path, dir, name, AtFlags::empty()) {
+            Ok(()) => Ok(Some(())),
+            // A file may have about 65,000 links; others of this tree may still be linked.
+            Err(Errno::MLINK) => Ok(None),
+            Err(Errno::XDEV | Errno::PERM | Errno::NOTSUP | Errno::ACCESS) => {
+                self.no_links.store(true, Ordering::Relaxed);
+                Ok(None)
+            }
+            Err(e) => Err(StoreError::io("link", path, e)),
+        }
+    }
+}
+
+impl Place for Placer<'_> {
+    fn place(&self, dir: BorrowedFd<'_>, name: &str, file: &Wanted) -> Result<Placed, StoreError> {
+        let path = self.objects.path(file.object, file.executable);
+        // The variant may be changed away by another tree between two looks; more than a few times is a fault.
+        for _ in 0..8 {
+            let Ok(meta) = std::fs::symlink_metadata(&path) else {
+                self.objects.make_variant(file)?;
+                continue;
+            };
+            if meta.len() != file.size {
+                let what = format!("it has {} bytes, the manifest says {}", meta.len(), file.size);
+                return Err(StoreError::Damaged { path, object: Some(file.object), what });
+            }
+            if tree::bits(&meta) != tree::mode(file.executable) {
+                self.objects.mend_mode(&path, file.executable)?;
+            }
+            match self.link(dir, name, &path) {
+                Ok(Some(())) => return Ok(Placed::Linked),
+                Ok(None) => {}
+                Err(StoreError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => continue,
+                Err(e) => return Err(e),
+            }
+            let Some(from) = self.objects.open_object(file.object)? else { continue };
+            let to = tree::create(dir, name, tree::mode(file.executable))
+                .map_err(|e| StoreError::io("create", Path::new(name), e))?;
+            let shared = copy(&from, &to).map_err(|e| StoreError::io("copy", &path, e))?;
+            return Ok(if shared { Placed::Cloned } else { Placed::Copied });
+        }
+        let what = "its variants keep changing; try again".to_owned();
+        Err(StoreError::Damaged { path, object: Some(file.object), what })
+    }
+}
+
+/// Hashes what an open file holds. Large files keep all cores busy.
+pub(crate) fn hash(file: &mut File, mut progress: impl FnMut(u64) -> Result<(), StoreError>, path: &Path) -> Result<ObjectId, StoreError> {
+    let read = |e| StoreError::io("read", path, e);
+    let len = file.metadata().map_err(read)?.len();
+    let mut hasher = blake3::Hasher::new();
+    let mut buffer = vec![0; usize::try_from(len).unwrap_or(usize::MAX).clamp(1, 2 << 20)];
+    loop {
+        let got = file.read(&mut buffer).map_err(read)?;
+        if got == 0 {
+            return Ok(ObjectId(*hasher.finalize().as_bytes()));
+        }
+        progress(got as u64)?;
+        let part = buffer.get(..got).unwrap_or_default();
+        if got > 256 << 10 { hasher.update_rayon(part) } else { hasher.update(part) };
+    }
+}
+
+/// Objects and bytes of a listing, each object once.
+pub(crate) fn totals(objects: &Objects, variants: &[Variant]) -> (u64, u64) {
+    let unique: BTreeSet<ObjectId> = variants.iter().map(|v| v.object).collect();
+    let bytes = unique.par_iter().filter_map(|o| objects.size(*o)).sum();
+    (unique.len() as u64, bytes)
+}
+
+/// A new file with exactly this mode, for writing.
+pub(crate) fn create_file(path: &Path, mode: u32) -> Result<File, StoreError> {
+    let create = |e: std::io::Error| StoreError::io("create", path, e);
+    let file = File::options().write(true).create_new(true).mode(mode).open(path).map_err(create)?;
+    rustix::fs::fchmod(&file, Mode::from_raw_mode(mode)).map_err(|e| create(e.into()))?;
+    Ok(file)
+}

@@ -1,0 +1,138 @@
+//! Looking after what is kept: the check that reads everything, and the sweep that removes what nobody needs.
+//! Invariant: a check never makes worse what it finds: damaged files are moved, never deleted; a sweep removes only what
+//! is neither kept nor on its way, and chunks of what is kept are still found afterwards.
+
+use crate::{
+    contract::{Damage, Findings, Layout, Progress, StoreError, Swept},
+    disk::{DiskStore, lock},
+    index::{self, Location},
+    journal,
+    objects::{self, Variant},
+};
+use rayon::prelude::*;
+use softservice_protocol::id::{ChunkId, ObjectId};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    fs::File,
+    sync::{
+        PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+impl DiskStore {
+    pub(crate) fn check_everything(&self, progress: Progress<'_>) -> Result<Findings, StoreError> {
+        let mut damaged = self.take_notes();
+        damaged.extend(self.check_logs()?);
+        let (variants, strays) = self.objects.list()?;
+        for stray in strays {
+            let kept = journal::set_aside(&stray, &self.aside())?;
+            let what = format!("is no object; set aside as {}", kept.display());
+            damaged.push(Damage { file: stray, object: None, what });
+        }
+        let bytes = AtomicU64::new(0);
+        let read: Result<Vec<()>, StoreError> =
+            variants.par_iter().map(|variant| self.check_object(variant, &bytes, progress)).collect();
+        read?;
+        // What the reading above found damaged.
+        damaged.extend(self.take_notes());
+        let read: BTreeSet<ObjectId> = variants.iter().map(|v| v.object).collect();
+        let (_, total) = objects::totals(&self.objects, &self.objects.list()?.0);
+        self.adopt()?;
+        let reindexed = self.check_index()?;
+        damaged.extend(self.take_notes());
+        let findings = Findings { objects: read.len() as u64, bytes: total, damaged, reindexed };
+        tracing::info!(objects = findings.objects, damaged = findings.damaged.len(), reindexed, "store checked");
+        Ok(findings)
+    }
+    fn check_object(&self, variant: &Variant, bytes: &AtomicU64, progress: Progress<'_>) -> Result<(), StoreError> {
+        let path = self.objects.path(variant.object, variant.executable);
+        // Swept or renamed in the meantime: nothing to check under this name.
+        let Ok(mut file) = File::open(&path) else { return Ok(()) };
+        self.objects.check_mode(variant)?;
+        let count = |got| {
+            let all = bytes.fetch_add(got, Ordering::Relaxed) + got;
+            if progress(all) { Ok(()) } else { Err(StoreError::Stopped) }
+        };
+        match objects::hash(&mut file, count, &path) {
+            Ok(id) if id == variant.object => Ok(()),
+            Err(StoreError::Stopped) => Err(StoreError::Stopped),
+            // Wrong bytes or none: the second reading decides and sets aside.
+            _ => self.suspect(variant.object).map(drop),
+        }
+    }
+    /// Compares the index with the layouts of what is here; begins it anew when anything differs. Answers how many
+    /// entries were wrong, missing or superfluous.
+    fn check_index(&self) -> Result<u64, StoreError> {
+        self.mend()?;
+        let here: HashSet<ObjectId> = self.objects.list()?.0.into_iter().map(|v| v.object).collect();
+        let layouts = self.layouts()?;
+        // A chunk may stand in several objects; any of its places is right.
+        let mut right: HashMap<ChunkId, Vec<Location>> = HashMap::new();
+        for layout in layouts.iter().filter(|l| here.contains(&l.object)) {
+            for (chunk, location) in index::places(layout) {
+                right.entry(chunk.id).or_default().push(location);
+            }
+        }
+        let mut good = HashSet::new();
+        let mut wrong = 0;
+        self.index.entries(|entry| match entry {
+            Some((chunk, location)) if right.get(&chunk).is_some_and(|places| places.contains(&location)) => {
+                good.insert(chunk);
+            }
+            _ => wrong += 1,
+        });
+        let missing = (right.len() - good.len()) as u64;
+        let broken = self.index.is_broken();
+        if wrong + missing > 0 || broken {
+            self.reindex()?;
+            let what = format!("{wrong} entries were wrong and {missing} missing; rebuilt");
+            self.note(Damage { file: self.dir().join("index"), object: None, what });
+        }
+        Ok(wrong + missing)
+    }
+
+    pub(crate) fn sweep(&self, keep: &BTreeSet<ObjectId>) -> Result<Swept, StoreError> {
+        self.mend()?;
+        let recent = std::mem::take(&mut lock(&self.flight).recent);
+        let mut objects: Vec<ObjectId> = self.objects.list()?.0.into_iter().map(|v| v.object).collect();
+        objects.dedup();
+        let mut swept = Swept::default();
+        let mut gone = BTreeSet::new();
+        for object in objects {
+            // The decision and the removal are one step for whoever begins to rely on this object.
+            let flight = lock(&self.flight);
+            let spared = [&flight.leased, &flight.recent, &recent, keep].iter().any(|set| set.contains(&object));
+            if spared {
+                swept.kept += 1;
+                continue;
+            }
+            let _gate = self.objects.gate.write().unwrap_or_else(PoisonError::into_inner);
+            swept.freed += self.objects.remove(object)?;
+            swept.removed += 1;
+            gone.insert(object);
+        }
+        self.partials.sweep()?;
+        if gone.is_empty() {
+            return Ok(swept);
+        }
+        self.objects.sync_all()?;
+        self.move_entries(&gone)?;
+        Ok(swept)
+    }
+    /// Points index entries of removed objects to kept ones that have the same chunk, or takes them out.
+    fn move_entries(&self, gone: &BTreeSet<ObjectId>) -> Result<(), StoreError> {
+        // The newest layout of an object is the one to keep.
+        let layouts: BTreeMap<ObjectId, Layout> = self.layouts()?.into_iter().map(|l| (l.object, l)).collect();
+        let (removed, kept): (Vec<Layout>, Vec<Layout>) = layouts.into_values().partition(|l| gone.contains(&l.object));
+        let mut orphans = HashSet::new();
+        for (chunk, location) in removed.iter().flat_map(index::places) {
+            if self.index.get(&chunk) == Some(location) {
+                self.index.remove(chunk.id);
+                orphans.insert(chunk.id);
+            }
+        }
+        self.index.insert(kept.iter().flat_map(index::places).filter(|(chunk, _)| orphans.contains(&chunk.id)));
+        self.rewrite_layouts(kept.iter())
+    }
+}
