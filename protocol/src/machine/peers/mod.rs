@@ -214,6 +214,9 @@ impl Peers {
 
     /// A liar: sent away at once, and told to the owner.
     pub(crate) fn ban(&mut self, desk: &mut Desk, peer: Peer, why: String) {
+        if self.bans.get(&peer).is_some_and(|until| *until > desk.now) {
+            return; // what was on its way when it was sent away
+        }
         self.send_away(desk, peer, BAN_LIE, why.clone());
         desk.tell(Event::Liar { peer, why });
     }
