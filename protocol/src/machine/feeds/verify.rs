@@ -294,7 +294,13 @@ fn one_back(head: Head) -> Head {
 type Clash = Option<(Envelope, Envelope)>;
 
 impl Feed {
-    fn take_roots(&mut self, desk: &mut Desk, batch: &mut Batch, publisher: PublisherId, page: &Page) -> Result<(), Fault> {
+    fn take_roots(
+        &mut self,
+        desk: &mut Desk,
+        batch: &mut Batch,
+        publisher: PublisherId,
+        page: &Page,
+    ) -> Result<(), Fault> {
         page.roots.iter().try_for_each(|bytes| self.take_root(desk, batch, publisher, &bytes.0))
     }
 
@@ -412,7 +418,8 @@ impl Feed {
     fn clashes(&self, batch: &Batch, envelope: &Envelope, clash: &mut Clash) {
         let Some(root) = &batch.root else { return };
         let Some((at, _)) = claim(root, envelope) else { return };
-        let ours = batch.entries.iter().find(|(seq, _)| *seq == at.seq).map(|(_, b)| b).or_else(|| self.log.get(&at.seq));
+        let ours =
+            batch.entries.iter().find(|(seq, _)| *seq == at.seq).map(|(_, b)| b).or_else(|| self.log.get(&at.seq));
         let Some(ours) = ours.and_then(|bytes| codec::decode::<Envelope>(bytes).ok()) else { return };
         if proves(root, &ours, envelope) {
             *clash = Some((ours, envelope.clone()));
