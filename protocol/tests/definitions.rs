@@ -71,9 +71,13 @@ struct Shelf {
 
 impl Shelf {
     fn compile_in(&self, who: &str, d: &Definition, folder: &Folder) -> Result<Release, Vec<Problem>> {
-        let includes = d.includes.iter().filter_map(|i| Some(Locked { name: i.name.clone(), ..self.pins.get(&i.distro)?.clone() }));
+        let includes = d
+            .includes
+            .iter()
+            .filter_map(|i| Some(Locked { name: i.name.clone(), ..self.pins.get(&i.distro)?.clone() }));
         let lock = Lock { includes: includes.collect() };
-        let trees = definition::trees(d).into_iter().map(|t| ((t.role, t.artifact, t.platform), tree_of(&t.dir))).collect();
+        let trees =
+            definition::trees(d).into_iter().map(|t| ((t.role, t.artifact, t.platform), tree_of(&t.dir))).collect();
         definition::compile(
             d,
             &Materials {
@@ -95,14 +99,17 @@ impl Shelf {
     fn put(&mut self, release: Release) -> ReleaseId {
         let bytes = codec::encode(&release).unwrap();
         let id = ReleaseId::of(&bytes);
-        self.pins.insert(release.distro.clone(), Locked {
-            name: String::new(),
-            publisher: release.publisher,
-            distro: release.distro.clone(),
-            version: release.version.clone(),
-            revision: release.revision,
-            release: ReleaseRef { id, size: bytes.len() as u32 },
-        });
+        self.pins.insert(
+            release.distro.clone(),
+            Locked {
+                name: String::new(),
+                publisher: release.publisher,
+                distro: release.distro.clone(),
+                version: release.version.clone(),
+                revision: release.revision,
+                release: ReleaseRef { id, size: bytes.len() as u32 },
+            },
+        );
         self.releases.insert(id, release);
         id
     }
@@ -178,7 +185,10 @@ fn the_reference_example_says_what_it_says() {
     assert_eq!(release.params.iter().find(|p| p.name == "upload").unwrap().default.as_deref(), Some("209715200"));
     let edge = release.includes.iter().find(|i| i.name == "edge").unwrap();
     assert_eq!((edge.publisher, edge.version.as_str()), (publisher("oakfield"), "2.8.4"));
-    assert_eq!(edge.with, [("site".into(), "${param.domain}".into()), ("upstream".into(), "${web.app.url}".to_owned())]);
+    assert_eq!(
+        edge.with,
+        [("site".into(), "${param.domain}".into()), ("upstream".into(), "${web.app.url}".to_owned())]
+    );
 }
 
 /// The definition with a change; both texts must be there and gone.
@@ -224,7 +234,10 @@ fn an_open_import_is_bound_by_whoever_includes_the_distro() {
 
 fn including(name: &str, version: &str, includes: &[&str]) -> String {
     let includes = includes.iter().map(|i| format!("[include.the-{i}]\ndistro = \"x/{i}\"\nversion = \"^1\"\n"));
-    format!("format = 1\ndistro = {{ name = {name:?}, version = {version:?} }}\n{}[role.main]\n", includes.collect::<String>())
+    format!(
+        "format = 1\ndistro = {{ name = {name:?}, version = {version:?} }}\n{}[role.main]\n",
+        includes.collect::<String>()
+    )
 }
 
 #[test]
@@ -322,7 +335,10 @@ fn a_lock_survives_its_text_and_says_what_is_wrong_with_another() {
     assert!(problems("").contains("lacks `format`"));
     assert!(problems("format = 2").contains("needs softservice that reads format 2"));
     assert!(problems(&changed(&text, "include-1", "include-0")).contains("pinned twice"));
-    assert!(problems(&changed(&text, "release = \"", "release = \"zz")).contains("distro.lock:10:11: error: expected 64 hex"));
+    assert!(
+        problems(&changed(&text, "release = \"", "release = \"zz"))
+            .contains("distro.lock:10:11: error: expected 64 hex")
+    );
     assert!(problems(&changed(&text, "size", "sise")).contains("did you mean `size`?"));
 }
 
@@ -345,9 +361,14 @@ fn folders_and_templates_that_are_missing_are_told_where_they_are_named() {
     let d = definition::read(&good("photo-shelf")).unwrap();
     let empty = shown(&definition::check(&d, None, &Folder::default()));
     assert!(empty.contains("distro.toml:36:16: error: the folder \"build/linux/arm64\" does not exist"), "{empty}");
-    assert!(empty.contains("distro.toml:40:29: error: the template \"templates/shelf.toml\" does not exist"), "{empty}");
+    assert!(
+        empty.contains("distro.toml:40:29: error: the template \"templates/shelf.toml\" does not exist"),
+        "{empty}"
+    );
     let mut folder = Folder::for_all_of(&d);
-    folder.0.insert("templates/shelf.toml".into(), "host = $host\nsite = ${param.domian}\nport = ${port.extra}\n".into());
+    folder
+        .0
+        .insert("templates/shelf.toml".into(), "host = $host\nsite = ${param.domian}\nport = ${port.extra}\n".into());
     let wrong = shown(&definition::check(&d, None, &folder));
     assert!(wrong.starts_with("templates/shelf.toml:2:8: error: `${param.domian}` is unknown"), "{wrong}");
     // A port that only a template names is declared by that.
@@ -367,7 +388,8 @@ fn a_foreign_release_is_refused_for_every_rule_that_it_breaks() {
         ("distro.summary", |r| r.summary = "a\u{202e}b".into()),
         ("stands after", |r| r.roles.reverse()),
         ("canonical order", |r| {
-            let earlier = softservice_protocol::release::Service { name: "aaa".into(), ..r.roles[1].services[0].clone() };
+            let earlier =
+                softservice_protocol::release::Service { name: "aaa".into(), ..r.roles[1].services[0].clone() };
             r.roles[1].services.push(earlier);
         }),
         ("stands there twice", |r| r.tests.insert(1, r.tests[0].clone())),
@@ -470,7 +492,12 @@ proptest! {
 
 #[test]
 fn no_depth_exhausts_the_stack() {
-    for deep in ["[".repeat(100_000), format!("a = {}", "[".repeat(100_000)), format!("a = {}", "{a=".repeat(50_000)), "a.".repeat(100_000) + "a = 1"] {
+    for deep in [
+        "[".repeat(100_000),
+        format!("a = {}", "[".repeat(100_000)),
+        format!("a = {}", "{a=".repeat(50_000)),
+        "a.".repeat(100_000) + "a = 1",
+    ] {
         assert!(definition::read(&deep).is_err());
     }
     assert!(definition::read(&"#".repeat(2 << 20)).is_err());

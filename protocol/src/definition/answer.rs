@@ -26,7 +26,8 @@ pub fn accept(asked: &Param, text: &str) -> Result<String, String> {
 
 /// The canonical text of an answer of this kind, whatever the bounds.
 pub(crate) fn unbounded(kind: &ParamKind, text: &str) -> Result<String, String> {
-    let asked = Param { name: String::new(), kind: kind.clone(), ask: String::new(), default: None, min: None, max: None };
+    let asked =
+        Param { name: String::new(), kind: kind.clone(), ask: String::new(), default: None, min: None, max: None };
     accept(&asked, text)
 }
 

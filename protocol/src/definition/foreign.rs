@@ -82,5 +82,6 @@ fn complete(r: &Release) -> Vec<Fault> {
 fn tree(at: &str, t: &TreeRef) -> Option<Fault> {
     let chunks = !t.chunks.is_empty() && t.chunks.iter().all(|c| (1..=limits::CHUNK_MAX).contains(&(c.len as usize)));
     let sizes = t.manifest_bytes() <= limits::MANIFEST_BYTES as u64 && t.bytes <= limits::TREE_BYTES;
-    (!chunks || !sizes || t.files as usize > limits::TREE_ENTRIES).then(|| Fault::new(at, "its tree has impossible sizes"))
+    (!chunks || !sizes || t.files as usize > limits::TREE_ENTRIES)
+        .then(|| Fault::new(at, "its tree has impossible sizes"))
 }

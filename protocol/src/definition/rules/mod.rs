@@ -100,7 +100,8 @@ fn ascending<'a>(f: &mut Vec<Fault>, at: &str, all: impl Iterator<Item = &'a str
         if let [a, b] = pair
             && a >= b
         {
-            let message = if a == b { format!("{a:?} stands there twice") } else { format!("{b:?} stands after {a:?}") };
+            let message =
+                if a == b { format!("{a:?} stands there twice") } else { format!("{b:?} stands after {a:?}") };
             f.push(Fault::new(at, message).token(*b));
         }
     }
@@ -187,7 +188,10 @@ fn named(f: &mut Vec<Fault>, at: &str, name: &str, fits: fn(&str) -> Result<(), 
 /// `from` is `role.export` or `include.export`; of a role, the export is there and of the wanted kind.
 fn offered(r: &Release, at: &str, from: &str, kind: Option<&str>, f: &mut Vec<Fault>) {
     let Some((of, export)) = from.split_once('.').filter(|(_, e)| names::local(e).is_ok()) else {
-        f.push(Fault::new(at, format!("{from:?} names no export; write \"role.export\" or \"include.export\"")).token(from));
+        f.push(
+            Fault::new(at, format!("{from:?} names no export; write \"role.export\" or \"include.export\""))
+                .token(from),
+        );
         return;
     };
     if r.includes.iter().any(|i| i.name == of) {

@@ -13,13 +13,18 @@ use crate::{
 
 pub(super) fn command(r: &Release, at: &str, command: &[Template], scope: Scope<'_>, f: &mut Vec<Fault>) {
     let Some(program) = command.first().filter(|c| !c.is_empty()) else {
-        f.push(Fault::new(at, "the command is empty").hint(Some("name a program: [\"${artifact.NAME}/bin/server\"]".into())));
+        f.push(
+            Fault::new(at, "the command is empty")
+                .hint(Some("name a program: [\"${artifact.NAME}/bin/server\"]".into())),
+        );
         return;
     };
     if substitution::is_literal(program) && program.contains('/') && !program.starts_with('/') {
         let tree = scope_tree(scope).unwrap_or("NAME");
         let hint = format!("write \"${{artifact.{tree}}}/{}\"", program.trim_start_matches("./"));
-        f.push(Fault::new(format!("{at}[0]"), format!("the program {program:?} is relative to nothing")).hint(Some(hint)));
+        f.push(
+            Fault::new(format!("{at}[0]"), format!("the program {program:?} is relative to nothing")).hint(Some(hint)),
+        );
     }
     for (n, text) in command.iter().enumerate() {
         let at = format!("{at}[{n}]");
@@ -30,7 +35,9 @@ pub(super) fn command(r: &Release, at: &str, command: &[Template], scope: Scope<
 
 fn scope_tree(scope: Scope<'_>) -> Option<&str> {
     match scope {
-        Scope::Service(role, _) | Scope::Role(role) | Scope::Test(role) => role.artifacts.first().map(|a| a.name.as_str()),
+        Scope::Service(role, _) | Scope::Role(role) | Scope::Test(role) => {
+            role.artifacts.first().map(|a| a.name.as_str())
+        }
         _ => None,
     }
 }
@@ -55,12 +62,18 @@ pub(super) fn service(r: &Release, role: &Role, at: &str, s: &Service, f: &mut V
                 one_of(f, &at, "import", import, imports());
                 push(f, &at, names::local(field));
             }
-            Some(None) => f.push(Fault::new(at, format!("{secret:?} names no field; write \"import.NAME.FIELD\"")).token(secret)),
+            Some(None) => {
+                f.push(Fault::new(at, format!("{secret:?} names no field; write \"import.NAME.FIELD\"")).token(secret))
+            }
             None => {
                 one_of(f, &at, "secret", secret, r.secrets.iter().map(|s| s.name.as_str()));
                 if r.secrets.iter().any(|s| s.name == *secret && !s.roles.contains(&role.name)) {
                     let hint = Some(format!("add {:?} to its `for`", role.name));
-                    f.push(Fault::new(at, format!("the secret {secret:?} is not for the role {:?}", role.name)).token(secret).hint(hint));
+                    f.push(
+                        Fault::new(at, format!("the secret {secret:?} is not for the role {:?}", role.name))
+                            .token(secret)
+                            .hint(hint),
+                    );
                 }
             }
         }

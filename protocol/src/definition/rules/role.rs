@@ -81,14 +81,19 @@ fn export(r: &Release, role: &Role, at: &str, e: &Export, f: &mut Vec<Fault>) {
     push(f, &at, names::local(&e.name));
     push(f, &format!("{at}.type"), names::kind(&e.kind));
     match (&e.port, &e.from) {
-        (Some(port), None) => one_of(f, &format!("{at}.port"), "port", port, role.ports.iter().map(|p| p.name.as_str())),
+        (Some(port), None) => {
+            one_of(f, &format!("{at}.port"), "port", port, role.ports.iter().map(|p| p.name.as_str()))
+        }
         (None, Some(from)) => {
             let of = from.split_once('.').map_or(from.as_str(), |(of, _)| of);
             if !r.includes.iter().any(|i| i.name == of) {
                 one_of(f, &format!("{at}.from"), "include", of, r.includes.iter().map(|i| i.name.as_str()));
             }
             if !e.fields.is_empty() || !e.secrets.is_empty() {
-                f.push(Fault::new(&at, "what is passed on keeps its own fields; `fields` and `secrets` have no place here"));
+                f.push(Fault::new(
+                    &at,
+                    "what is passed on keeps its own fields; `fields` and `secrets` have no place here",
+                ));
             }
         }
         _ => {
@@ -135,7 +140,9 @@ fn allow(role: &Role, at: &str, a: &Allow, f: &mut Vec<Fault>) {
             Some(import) => one_of(f, &at, "import", import, role.imports.iter().map(|i| i.name.as_str())),
             None if numbered(entry, &["internet", "lan", "device"], true) => {}
             None => {
-                let message = format!("{entry:?} is nobody to connect to; write import.NAME, internet:PORT, lan:PORT or device:PORT");
+                let message = format!(
+                    "{entry:?} is nobody to connect to; write import.NAME, internet:PORT, lan:PORT or device:PORT"
+                );
                 f.push(Fault::new(at, message).token(entry));
             }
         }
