@@ -95,14 +95,20 @@ async fn gone(pid: rustix::process::Pid) -> Result<(), CliError> {
     let process = AsyncFd::with_interest(process, Interest::READABLE)?;
     match tokio::time::timeout(PATIENCE, process.readable()).await {
         Ok(ended) => ended.map(drop).map_err(CliError::from),
-        Err(_) => Err(CliError::new(Kind::Failed, format!("the node (process {}) still runs after 60 s", pid.as_raw_nonzero()))
-            .hint("what it is doing stands in its log; `kill` ends it, nothing acknowledged is lost")),
+        Err(_) => Err(CliError::new(
+            Kind::Failed,
+            format!("the node (process {}) still runs after 60 s", pid.as_raw_nonzero()),
+        )
+        .hint("what it is doing stands in its log; `kill` ends it, nothing acknowledged is lost")),
     }
 }
 
 /// Runs one service; see the device.
 pub(crate) fn keeper(arguments: Vec<OsString>) -> ExitCode {
-    { drop(arguments); ExitCode::FAILURE }
+    {
+        drop(arguments);
+        ExitCode::FAILURE
+    }
 }
 
 #[cfg(test)]

@@ -150,7 +150,8 @@ fn a_key_that_nobody_knows_is_not_passed_on_either() {
     let eve = Publisher::new(9);
     let mut envelope = last_entry(&world);
     let key = eve.key(Kind::Entry);
-    envelope.signatures = vec![softservice_protocol::sign::sign(key, Kind::Entry, p.id, envelope.feed, &envelope.payload)];
+    envelope.signatures =
+        vec![softservice_protocol::sign::sign(key, Kind::Entry, p.id, envelope.feed, &envelope.payload)];
     // A newer root might know this key: so it is ignored, and its bringer asked for that root.
     assert_eq!(world.whisper("eve", "bob", codec::encode(&envelope).unwrap()), Verdict::Ignore);
     let asked = |m: &Message| matches!(m, Message::Pull { root: 1, .. });
@@ -390,7 +391,9 @@ fn what_cannot_be_signed_is_refused() {
     let (mut world, p) = world(&["alice", "bob"]);
     world.node("alice").signs = false;
     let job = world.publish("alice", &p, listed(1));
-    world.until("alice is told", |w| has(&w.nodes["alice"], |e| matches!(e, Event::Refused { job: j, .. } if *j == job)));
+    world.until("alice is told", |w| {
+        has(&w.nodes["alice"], |e| matches!(e, Event::Refused { job: j, .. } if *j == job))
+    });
     world.node("alice").signs = true;
     world.publish("alice", &p, listed(1));
     world.until("alice has it", |w| w.head("alice", &p) == 1);
@@ -430,6 +433,7 @@ fn many_pages_of_a_long_feed_arrive() {
     world.until("alice has all", |w| w.head("alice", &p) == 301);
     world.connect("alice", "bob");
     world.until("bob has all", |w| w.head("bob", &p) == 301);
-    let pages = world.nodes["alice"].sends.iter().filter(|(_, m)| matches!(m, Message::Feed { more: true, .. })).count();
+    let pages =
+        world.nodes["alice"].sends.iter().filter(|(_, m)| matches!(m, Message::Feed { more: true, .. })).count();
     assert!(pages >= 1, "300 entries are more than one page");
 }

@@ -5,9 +5,10 @@
 mod book;
 
 use super::{
+    PeerView,
     desk::{Desk, Note},
     exchange::Exchange,
-    jitter, PeerView,
+    jitter,
 };
 use crate::{
     id::{Peer, PublisherId},
@@ -245,8 +246,11 @@ impl Peers {
         }
         if self.tell.is_some_and(|at| at <= now) {
             self.tell = Some(now + jitter(desk, TELL_EVERY));
-            let pairs: Vec<_> =
-                self.links.iter().flat_map(|(&p, l)| l.interests.iter().map(move |&publisher| (p, publisher))).collect();
+            let pairs: Vec<_> = self
+                .links
+                .iter()
+                .flat_map(|(&p, l)| l.interests.iter().map(move |&publisher| (p, publisher)))
+                .collect();
             for (peer, publisher) in pairs {
                 self.tell(desk, peer, publisher);
             }
