@@ -170,3 +170,18 @@ fn real_cuts_keep_the_smallest_length_except_at_the_end() {
         assert_eq!(rule(vec![file("f", &content)]), "");
     }
 }
+
+#[test]
+fn a_million_entries_pass_and_one_more_does_not() {
+    let entries: Vec<_> = (0..limits::TREE_ENTRIES).map(|i| dir(&format!("{i:07}"))).collect();
+    let mut manifest = Manifest { cutting: Cutting::STANDARD, entries };
+    assert_eq!(manifest.check(), Ok(()));
+    manifest.entries.push(dir("z"));
+    assert!(manifest.check().unwrap_err().rule.contains("million"));
+}
+
+#[test]
+fn a_refusal_can_be_printed_whatever_the_path_holds() {
+    let error = Manifest { cutting: Cutting::STANDARD, entries: vec![dir("a\u{1b}[2J\u{202e}")] }.check().unwrap_err();
+    assert!(crate::text::is_plain(&error.to_string()), "{error}");
+}
