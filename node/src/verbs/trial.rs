@@ -91,13 +91,14 @@ async fn in_throwaway_place(
         ..Config::default()
     };
     let node = crate::start(config).await.map_err(|e| Failure::failed(format!("no throwaway node could be started: {e}")))?;
-    let stop = context.stop.clone();
+    let (trial, stop) = (node.context(), context.stop.clone());
     let mut outcome = tokio::select! {
-        outcome = play(context, &node.context(), args, talk) => outcome,
+        outcome = play(context, &trial, args, talk) => outcome,
         // Told or dropped: either way nobody waits for the outcome.
         _ = gone => Err(Failure::failed("the caller went away")),
         () = stop.wait() => Err(Failure::new(Kind::NoNode, "the node is stopping")),
     };
+    drop(trial);
     clear(node).await;
     folder.close()?;
     if let Ok(answer) = &mut outcome {
@@ -112,8 +113,8 @@ async fn in_throwaway_place(
 
 /// Stops whatever a trial started.
 async fn clear(node: Node) {
-    let context = node.context();
-    if let Err(error) = context.device.clear().await {
+    // The device alone: a whole context would keep the store open beyond the node.
+    if let Err(error) = node.device().clear().await {
         tracing::warn!(%error, "a trial could not be cleared in order");
     }
     node.stop().await;
