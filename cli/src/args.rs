@@ -7,9 +7,11 @@ use std::path::PathBuf;
 /// Share, provision, test and improve whole services, from device to device, without a server.
 #[derive(Debug, Parser)]
 #[command(name = "softservice", version, propagate_version = true, subcommand_required = true, max_term_width = 100)]
-#[command(after_help = "REF is publisher/distro[@version], distro when one subscription has it, or a release id (8 or more hex digits).\n\
+#[command(
+    after_help = "REF is publisher/distro[@version], distro when one subscription has it, or a release id (8 or more hex digits).\n\
 PUBLISHER is an id, or the petname given at subscription.\n\
-Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 refused by trust or policy, 5 no node or no peer, 6 damaged store, 70 a bug.")]
+Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 refused by trust or policy, 5 no node or no peer, 6 damaged store, 70 a bug."
+)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,

@@ -21,7 +21,6 @@ use clap::CommandFactory as _;
 use serde_json::Value;
 use softservice_node::verbs::failure::Kind;
 
-
 /// Runs the verb.
 pub(crate) async fn run(cli: Cli, ui: &mut Ui) -> Result<(), CliError> {
     match cli.verb {

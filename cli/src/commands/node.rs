@@ -95,8 +95,11 @@ async fn gone(pid: rustix::process::Pid) -> Result<(), CliError> {
     let process = AsyncFd::with_interest(process, Interest::READABLE)?;
     match tokio::time::timeout(PATIENCE, process.readable()).await {
         Ok(ended) => ended.map(drop).map_err(CliError::from),
-        Err(_) => Err(CliError::new(Kind::Failed, format!("the node (process {}) still runs after 60 s", pid.as_raw_nonzero()))
-            .hint("what it is doing stands in its log; `kill` ends it, nothing acknowledged is lost")),
+        Err(_) => Err(CliError::new(
+            Kind::Failed,
+            format!("the node (process {}) still runs after 60 s", pid.as_raw_nonzero()),
+        )
+        .hint("what it is doing stands in its log; `kill` ends it, nothing acknowledged is lost")),
     }
 }
 

@@ -38,7 +38,9 @@ async fn look(context: &Context) -> Result<(), Failure> {
         let name = candidate.name;
         match provision::update_unless_wider(context, &name, &Talk::alone()).await {
             Ok(Some(outcome)) => tracing::info!(softservice = name, version = %outcome["version"], "updated by policy"),
-            Ok(None) => tracing::info!(softservice = name, "a newer release asks for more permissions; the owner decides"),
+            Ok(None) => {
+                tracing::info!(softservice = name, "a newer release asks for more permissions; the owner decides")
+            }
             Err(failure) => tracing::warn!(softservice = name, %failure, "the update by policy did not hold"),
         }
     }

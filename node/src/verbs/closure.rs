@@ -50,7 +50,9 @@ impl Closure {
     }
     /// Bytes and files of all trees and documents.
     pub(super) fn totals(&self) -> (u64, u64) {
-        self.trees().iter().fold((0, 0), |(bytes, files), t| (bytes.saturating_add(t.bytes), files + u64::from(t.files)))
+        self.trees()
+            .iter()
+            .fold((0, 0), |(bytes, files), t| (bytes.saturating_add(t.bytes), files + u64::from(t.files)))
     }
 }
 

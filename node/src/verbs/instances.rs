@@ -26,14 +26,19 @@ impl From<DeviceError> for Failure {
     fn from(error: DeviceError) -> Self {
         let message = error.to_string();
         let kind = match &error {
-            DeviceError::Unknown { .. } | DeviceError::NoGeneration { .. } | DeviceError::NoService { .. } => Kind::NotFound,
-            DeviceError::Busy { .. } | DeviceError::Held { .. } | DeviceError::PlanChanged { .. } | DeviceError::Epoch { .. } => {
-                Kind::Refused
+            DeviceError::Unknown { .. } | DeviceError::NoGeneration { .. } | DeviceError::NoService { .. } => {
+                Kind::NotFound
             }
+            DeviceError::Busy { .. }
+            | DeviceError::Held { .. }
+            | DeviceError::PlanChanged { .. }
+            | DeviceError::Epoch { .. } => Kind::Refused,
             DeviceError::Name(_) => Kind::Usage,
             DeviceError::Damaged { .. } => Kind::Damaged,
             DeviceError::Instance { source, .. } => match source {
-                InstanceError::Unanswered { .. } | InstanceError::Unasked { .. } | InstanceError::Answer { .. } => Kind::Usage,
+                InstanceError::Unanswered { .. } | InstanceError::Unasked { .. } | InstanceError::Answer { .. } => {
+                    Kind::Usage
+                }
                 _ => Kind::Failed,
             },
             _ => Kind::Failed,
@@ -192,7 +197,8 @@ pub(super) async fn updatable(context: &Context) -> Result<Vec<Candidate>, Failu
         let Ok(origin) = origin(context, release).await else { continue };
         let Some(found) = newer(&catalogue, &origin) else { continue };
         let hex = found.listing.release.to_string();
-        let had = context.device.generations(&info.name).await.is_ok_and(|all| all.iter().any(|g| g.record.release == hex));
+        let had =
+            context.device.generations(&info.name).await.is_ok_and(|all| all.iter().any(|g| g.record.release == hex));
         all.push(Candidate { name: info.name, held: info.held, had, found });
     }
     Ok(all)
@@ -201,7 +207,8 @@ pub(super) async fn updatable(context: &Context) -> Result<Vec<Candidate>, Failu
 /// What `status` says of softservices.
 pub(super) async fn summary(context: &Context) -> Result<Value, Failure> {
     let newer = updatable(context).await?;
-    let available = |l: &Listing| json!({ "version": l.version, "revision": l.revision, "release": l.release.to_string() });
+    let available =
+        |l: &Listing| json!({ "version": l.version, "revision": l.revision, "release": l.release.to_string() });
     let one = |info: SoftserviceInfo| {
         let newest = newer.iter().find(|c| c.name == info.name).map(|c| available(&c.found.listing));
         let mut one = json!(info);

@@ -4,13 +4,14 @@
 use super::{
     closure::{self, blocking},
     failure::{Failure, Kind},
-    fetch, instances::{self, Named},
+    fetch,
+    instances::{self, Named},
     reference::{self, Found, Names},
 };
 use crate::{
     api::talk::Talk,
     context::Context,
-    device::{self, PlanRequest},
+    device::{self, DeviceError, PlanRequest},
 };
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -173,6 +174,9 @@ async fn prepare_update(context: &Context, name: &str, talk: &Talk) -> Result<Op
     let Some((_, current)) = context.device.current(name).await? else {
         return Err(Failure::refused(format!("{name} never was confirmed")).hint("`softservice up` provisions it"));
     };
+    if context.device.info(name).await?.held {
+        return Err(DeviceError::Held { name: name.into() }.into());
+    }
     let origin = instances::origin(context, current).await?;
     let Some(found) = instances::newer(&context.handle.catalogue(), &origin) else { return Ok(None) };
     refuse_revoked(&found)?;
@@ -210,8 +214,11 @@ async fn refuse_another(context: &Context, name: &str, found: &Found) -> Result<
 fn refuse_revoked(found: &Found) -> Result<(), Failure> {
     match found.listing.revoked {
         None => Ok(()),
-        Some(_) => Err(Failure::refused(format!("{} {} was revoked by its publisher", found.listing.distro, found.listing.version))
-            .hint("`softservice show` lists the versions that stand")),
+        Some(_) => Err(Failure::refused(format!(
+            "{} {} was revoked by its publisher",
+            found.listing.distro, found.listing.version
+        ))
+        .hint("`softservice show` lists the versions that stand")),
     }
 }
 
@@ -224,13 +231,16 @@ async fn refuse_parts(context: &Context, release: ReleaseRef, roles: &[String]) 
     let all: BTreeSet<&str> = closure.root()?.roles.iter().map(|r| r.name.as_str()).collect();
     if let Some(unknown) = roles.iter().find(|r| !all.contains(r.as_str())) {
         let known: Vec<&str> = all.into_iter().collect();
-        return Err(Failure::usage(format!("there is no role {unknown:?}")).hint(format!("roles: {}", known.join(", "))));
+        return Err(
+            Failure::usage(format!("there is no role {unknown:?}")).hint(format!("roles: {}", known.join(", ")))
+        );
     }
     let wanted: BTreeSet<&str> = roles.iter().map(String::as_str).collect();
     if wanted == all {
         return Ok(());
     }
-    Err(Failure::refused("roles on several devices are not supported yet").hint("without --role all roles run on this device"))
+    Err(Failure::refused("roles on several devices are not supported yet")
+        .hint("without --role all roles run on this device"))
 }
 
 /// Bytes of content that this device needs and does not have.
@@ -254,10 +264,14 @@ fn missing_bytes(store: &dyn Store, closure: &closure::Closure) -> Result<u64, F
 fn consent(plan: &Plan, hash: Option<&str>, yes: bool) -> Result<Option<String>, Failure> {
     match hash {
         Some(hash) if hash == plan.hash => Ok(Some(hash.to_owned())),
-        Some(_) => Err(Failure::refused(format!("the plan for {} is not, or no longer, the one that was agreed to", plan.softservice))
-            .hint(format!("it is {} now; `softservice plan` shows it", plan.hash))),
+        Some(_) => Err(Failure::refused(format!(
+            "the plan for {} is not, or no longer, the one that was agreed to",
+            plan.softservice
+        ))
+        .hint(format!("it is {} now; `softservice plan` shows it", plan.hash))),
         None if yes => Ok(None),
-        None => Err(Failure::refused("the plan was not agreed to").hint(format!("agree with `plan`: {:?}, or with `yes`", plan.hash))),
+        None => Err(Failure::refused("the plan was not agreed to")
+            .hint(format!("agree with `plan`: {:?}, or with `yes`", plan.hash))),
     }
 }
 
@@ -282,7 +296,8 @@ async fn live(
     // The plan's hash does not cover what a fetch changes, so it still stands.
     let (generation, previous) = context.device.prepare(&prepared.request, agreed).await?;
     let number = generation.number;
-    talk.note(format!("provisioning {name} generation {number}: {} {}", prepared.plan.distro, prepared.plan.version)).await;
+    talk.note(format!("provisioning {name} generation {number}: {} {}", prepared.plan.distro, prepared.plan.version))
+        .await;
     let event = context.handle.provision(generation, previous).await?;
     let mut answer = described(context, &name, number, &figures).await?;
     answer["seconds"] = json!(began.elapsed().as_secs_f64());
@@ -302,8 +317,12 @@ async fn live(
     answer["current"] = json!(previous);
     answer["logs"] = json!(context.device.last_words(&name, number, LAST_WORDS).await.unwrap_or_default());
     let hint = match (state, previous) {
-        ("stuck", _) => format!("neither it nor the way back worked; `softservice logs {name}` and `softservice start {name}`"),
-        (_, Some(previous)) => format!("generation {previous} runs as before; `softservice generations {name}` tells of both"),
+        ("stuck", _) => {
+            format!("neither it nor the way back worked; `softservice logs {name}` and `softservice start {name}`")
+        }
+        (_, Some(previous)) => {
+            format!("generation {previous} runs as before; `softservice generations {name}` tells of both")
+        }
         (_, None) => format!("nothing of it runs; its logs are kept: `softservice logs {name}`"),
     };
     Err(Failure::failed(format!("{name} generation {number} did not hold: {why}")).hint(hint).with(answer))

@@ -90,7 +90,8 @@ async fn in_throwaway_place(
         keeper: context.config.keeper.clone(),
         ..Config::default()
     };
-    let node = crate::start(config).await.map_err(|e| Failure::failed(format!("no throwaway node could be started: {e}")))?;
+    let node =
+        crate::start(config).await.map_err(|e| Failure::failed(format!("no throwaway node could be started: {e}")))?;
     let (trial, stop) = (node.context(), context.stop.clone());
     let mut outcome = tokio::select! {
         outcome = play(context, &trial, args, talk) => outcome,
@@ -107,7 +108,12 @@ async fn in_throwaway_place(
     let answer = outcome?;
     match answer["failed"].as_u64() {
         Some(0) => Ok(answer),
-        _ => Err(Failure::failed(format!("{} of {} tests failed", answer["failed"], answer["tests"].as_array().map_or(0, Vec::len))).with(answer)),
+        _ => Err(Failure::failed(format!(
+            "{} of {} tests failed",
+            answer["failed"],
+            answer["tests"].as_array().map_or(0, Vec::len)
+        ))
+        .with(answer)),
     }
 }
 
