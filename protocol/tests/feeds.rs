@@ -372,6 +372,9 @@ fn whoever_speaks_twice_is_proven_to() {
     // Mallory cannot freeze Anna's feed.
     let forged = anna.seal(Kind::Entry, other.payload.clone(), &[&mallory.release]);
     assert!(matches!(Equivocation::make(&anna.trusted, &one, &forged), Err(NoProof::Unsigned(_))));
+    // Nor does it matter which of her keys spoke: the revoke role is hers too.
+    let stop = anna.seal(Kind::Entry, codec::encode(&anna.draft(revoke(1))).unwrap(), &[&anna.revoke]);
+    assert!(Equivocation::make(&anna.trusted, &one, &stop).is_ok());
     // The same words signed again are no second word.
     let resigned = anna.seal(Kind::Entry, one.payload.clone(), &[&anna.release, &mallory.release]);
     assert_eq!(Equivocation::make(&anna.trusted, &one, &resigned), Err(NoProof::Same));
@@ -397,12 +400,20 @@ fn a_statement_is_fresh_then_stale_then_expired_and_never_bricks() {
     let mut anna = anna();
     anna.publish(listing("guestbook", "1.0.0", 1));
     let root = &anna.trusted.root;
-    let statement = verify_fresh(&anna.trusted, &anna.fresh(&anna.statement())).unwrap();
-    let at = |days, millis: u64| freshness(Some(&statement), root, Time((NOW + Span::days(days)).0 + millis - 1));
-    assert_eq!((at(0, 1), at(7, 0), at(7, 1)), (Freshness::Fresh, Freshness::Fresh, Freshness::Stale));
+    let mut statement = anna.statement();
+    statement.valid_for = Span::days(14);
+    let statement = verify_fresh(&anna.trusted, &anna.fresh(&statement)).unwrap();
+    let state = |fresh, days, millis: u64| {
+        freshness(fresh, NOW, root, Time((NOW + Span::days(days)).0 + millis - 1)).0
+    };
+    let at = |days, millis| state(Some(&statement), days, millis);
+    assert_eq!((at(0, 1), at(14, 0), at(14, 1)), (Freshness::Fresh, Freshness::Fresh, Freshness::Stale));
+    assert_eq!((at(44, 0), at(44, 1)), (Freshness::Stale, Freshness::Expired));
+    // Without a statement, the newest entry speaks for its feed.
+    let at = |days, millis| state(None, days, millis);
+    assert_eq!((at(7, 0), at(7, 1)), (Freshness::Fresh, Freshness::Stale));
     assert_eq!((at(37, 0), at(37, 1)), (Freshness::Stale, Freshness::Expired));
-    assert_eq!(freshness(None, root, NOW), Freshness::Stale);
-    assert_eq!(freshness(None, root, root.expires_at), Freshness::Expired);
+    assert_eq!(freshness(Some(&statement), root.expires_at, root, NOW), (Freshness::Expired, None), "a clock that runs behind");
     for (valid_for, good) in [
         (Span::seconds(3600), true),
         (Span::seconds(3599), false),

@@ -310,7 +310,7 @@ impl Gossip {
             return;
         };
         let Some(root) = &feed.root else { return };
-        let valid_for = super::feeds::VALID_FOR;
+        let valid_for = crate::feed::VALID_FOR;
         // Twice in one millisecond would look like a repetition.
         let last = feed.fresh.as_ref().map_or(Time(0), |(f, _)| Time(f.issued_at.0 + 1));
         let issued_at = desk.now.max(last);

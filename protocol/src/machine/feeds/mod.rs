@@ -22,7 +22,7 @@ use crate::{
 };
 use std::{collections::BTreeMap, sync::LazyLock};
 
-pub(crate) use feed::{Feed, VALID_FOR};
+pub(crate) use feed::Feed;
 pub(crate) use page::Page;
 pub(crate) use verify::{Judged, Taken};
 
