@@ -2,15 +2,15 @@
 #![allow(dead_code, reason = "each test program uses its part")]
 
 use softservice_protocol::{
-    chunk::Verified,
+    chunk::{ChunkRef, Verified},
     codec,
-    id::{PublisherId, ReleaseId},
+    id::{ChunkId, ObjectId, PublisherId, ReleaseId},
     io::WantList,
     release::{Allow, Artifact, Include, Release, ReleaseRef, Role, Update},
     time::Span,
     tree::{Manifest, TreeRef},
 };
-use softservice_store::{Store, closure};
+use softservice_store::{Layout, Store, closure};
 use std::{
     os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
@@ -170,4 +170,16 @@ pub(crate) fn transfer(from: &dyn Store, to: &dyn Store, list: &WantList) {
         let bytes = from.read(&[promised]).unwrap().remove(0).expect("the seeder has every chunk");
         to.put(&Verified::check(promised, bytes).expect("what a store reads is what was asked")).unwrap();
     }
+}
+
+/// The layout that an ingest gives these bytes.
+pub(crate) fn layout_of(bytes: &[u8]) -> Layout {
+    let mut rest = bytes;
+    let mut chunks = Vec::new();
+    for len in softservice_protocol::chunk::cut(bytes) {
+        let (part, after) = rest.split_at(len as usize);
+        chunks.push(ChunkRef { id: ChunkId::of(part), len });
+        rest = after;
+    }
+    Layout { object: ObjectId::of(bytes), size: bytes.len() as u64, chunks }
 }
