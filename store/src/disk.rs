@@ -50,6 +50,9 @@ pub struct DiskStore {
     healing: Mutex<()>,
 }
 
+/// Room that a new index needs to begin: sled grows in segments of half a megabyte.
+const INDEX_ROOM: u64 = 2 << 20;
+
 /// Objects that a sweep spares although nothing keeps them.
 #[derive(Debug, Default)]
 pub(crate) struct Flight {
@@ -235,6 +238,8 @@ impl DiskStore {
         if self.index.is_broken() {
             let log = lock(&self.layouts);
             if self.index.is_broken() {
+                // Most of all an index breaks because the disk is full; then that is the answer.
+                self.objects.room_for(INDEX_ROOM)?;
                 self.index.renew()?;
                 self.replay(&log, Log::start())?;
                 let what = "it broke while in use; rebuilt".to_owned();

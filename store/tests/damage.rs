@@ -3,7 +3,7 @@
 
 mod cast;
 
-use cast::{noise, publish};
+use cast::{noise, publish, scratch};
 use softservice_protocol::{
     chunk::{ChunkRef, Verified},
     feed::{Head, Position},
@@ -32,9 +32,9 @@ fn head(seq: u64) -> Head {
 }
 
 fn kept() -> Kept {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let store = open(dir.path()).unwrap();
-    let source = tempfile::tempdir().unwrap();
+    let source = scratch();
     for (name, len) in [("tiny", 10), ("small", 9_000), ("medium", 150_000), ("large", 700_000)] {
         std::fs::write(source.path().join(name), noise(len, len as u64)).unwrap();
     }
@@ -66,7 +66,7 @@ fn files(dir: &Path) -> Vec<PathBuf> {
 
 impl Kept {
     fn copy(&self) -> tempfile::TempDir {
-        let to = tempfile::tempdir().unwrap();
+        let to = scratch();
         for file in files(self.dir.path()) {
             let target = to.path().join(file.strip_prefix(self.dir.path()).unwrap());
             std::fs::create_dir_all(target.parent().unwrap()).unwrap();
@@ -288,7 +288,7 @@ fn a_damaged_partial_chunk_that_nobody_read_is_found_when_assembled() {
 
 #[test]
 fn two_stores_cannot_share_a_directory() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let first = open(dir.path()).unwrap();
     assert!(matches!(open(dir.path()), Err(StoreError::Locked { .. })));
     drop(first);
@@ -297,7 +297,7 @@ fn two_stores_cannot_share_a_directory() {
 
 #[test]
 fn a_swept_store_finds_shared_chunks_after_reopening() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let store = open(dir.path()).unwrap();
     let mut bytes = noise(600_000, 9);
     let old = store.ingest(folder_with(&bytes).path(), &[], &|_| true).unwrap().tree;
@@ -320,7 +320,7 @@ fn a_swept_store_finds_shared_chunks_after_reopening() {
 }
 
 fn folder_with(bytes: &[u8]) -> tempfile::TempDir {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     std::fs::write(dir.path().join("file"), bytes).unwrap();
     dir
 }

@@ -23,6 +23,12 @@ pub(crate) fn noise(len: usize, seed: u64) -> Vec<u8> {
     out
 }
 
+/// A directory in memory where there is one: what these stories say does not depend on a disk, and hundreds of stores
+/// would wait for its syncs.
+pub(crate) fn scratch() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
 /// A directory with everything that a tree can say.
 pub(crate) struct Folder(tempfile::TempDir);
 
