@@ -1,2 +1,85 @@
-//! Softservice.
-fn main() {}
+//! The one binary, `softservice`: reads the command line, finds or starts the node of the home, prints its answer.
+//! Invariant: the exit code is set here and only here.
+
+mod args;
+mod client;
+mod commands;
+mod demo;
+mod error;
+mod home;
+mod session;
+mod ui;
+
+use args::{Cli, Verb};
+use clap::Parser as _;
+use error::CliError;
+use softservice_node::verbs::failure::Kind;
+use std::process::ExitCode;
+use ui::Ui;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    // A keeper is a process of its own kind: no runtime, no logger, nothing that it would have to carry for years.
+    if let Verb::Keeper { arguments } = cli.verb {
+        return commands::keeper(arguments);
+    }
+    listen_to_logs(cli.global.verbose);
+    let mut ui = Ui::new(&cli.global);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return end(&mut ui, Err(error.into())),
+    };
+    let result = runtime.block_on(commands::run(cli, &mut ui));
+    // A blocking read of the terminal or of a file must not keep the process alive.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    end(&mut ui, result)
+}
+
+fn end(ui: &mut Ui, result: Result<(), CliError>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            ui.error(&error);
+            ExitCode::from(error.exit)
+        }
+    }
+}
+
+/// Help and version are answers; anything else is a usage error, in JSON when that was asked for.
+fn usage(error: &clap::Error) -> ExitCode {
+    use clap::error::ErrorKind;
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        // A closed pipe is no failure of ours.
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    let json = std::env::args_os().skip(1).take_while(|a| a != "--").any(|a| a == "--json");
+    if !json {
+        let _ = error.print();
+        return ExitCode::from(Kind::Usage.exit());
+    }
+    let text = error.to_string();
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let message = lines.next().unwrap_or("usage").trim_start_matches("error: ").to_owned();
+    let rest: Vec<&str> = lines.take_while(|line| !line.starts_with("For more information")).collect();
+    println!("{}", CliError::new(Kind::Usage, message).hint(rest.join("; ")).document());
+    ExitCode::from(Kind::Usage.exit())
+}
+
+fn listen_to_logs(verbose: u8) {
+    use tracing_subscriber::EnvFilter;
+    let ours = match verbose {
+        0 => "error",
+        1 => "warn,softservice=info,softservice_node=info,softservice_store=info,softservice_protocol=info",
+        2 => "info,softservice=debug,softservice_node=debug,softservice_store=debug,softservice_protocol=debug",
+        _ => "debug",
+    };
+    let filter = std::env::var("SOFTSERVICE_LOG")
+        .ok()
+        .and_then(|directives| EnvFilter::try_new(directives).ok())
+        .unwrap_or_else(|| EnvFilter::new(ours));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}

@@ -10,7 +10,11 @@ use crate::{
     device::Device,
     disk::{Disk, Lane, Task},
     handle::{Catalogue, Command, CommandError, Known, Status, Transfer},
-    net::{Order, content::Content, neighbours::{Neighbours, NotSent}},
+    net::{
+        Order,
+        content::Content,
+        neighbours::{Neighbours, NotSent},
+    },
     publisher::Keys,
     shutdown::Stop,
 };
@@ -37,7 +41,7 @@ use tokio::{
 const SHARE: usize = 64;
 /// Orders to the swarm beyond its queue that may be lost are lost from here on.
 const ORDERS_WAITING: usize = 4096;
-/// How often fetches that wait for peers are looked at.
+/// How often fetches are asked whether somebody still waits for them: the future of one may be dropped at any time.
 const REVIEW: Duration = Duration::from_secs(1);
 /// Fetches whose release is remembered for their later stages, before those that ended are forgotten.
 const RELEASES: usize = 256;
@@ -143,7 +147,7 @@ impl Driver {
     /// The only place where the loop waits.
     async fn wait(&mut self, stop: &Stop) -> Happened {
         let mut timer = self.wakes.first().map(|t| self.parts.clock.instant(*t));
-        if self.jobs.waiting() {
+        if self.jobs.fetching() {
             timer = Some(timer.map_or(self.review, |t| t.min(self.review)));
         }
         let ring = async {
@@ -195,7 +199,7 @@ impl Driver {
         self.tell_catalogue();
     }
 
-    /// Wakes the core if it is time, and looks after fetches.
+    /// Wakes the core if it is time, and abandons fetches that nobody waits for.
     fn ring(&mut self) {
         let now = self.parts.clock.now();
         if self.wakes.first().is_some_and(|at| *at <= now) {
@@ -204,16 +208,8 @@ impl Driver {
         }
         if Instant::now() >= self.review {
             self.review = Instant::now() + REVIEW;
-            if self.jobs.waiting() {
-                let transfers: BTreeMap<Job, usize> =
-                    self.parts.core.transfers().into_iter().map(|t| (t.job, t.peers)).collect();
-                let review = self.jobs.review(|job| transfers.get(&job).copied());
-                for job in review.abandon {
-                    self.take(Input::Abandon { job });
-                }
-                for (job, release, depth) in review.again {
-                    self.take(Input::Fetch { job, release, depth });
-                }
+            for job in self.jobs.deserted() {
+                self.take(Input::Abandon { job });
             }
         }
     }
@@ -323,11 +319,12 @@ impl Driver {
             }
             Event::Fetched { job, figures } => {
                 self.releases.remove(&job);
-                self.jobs.fetched(job, figures);
+                self.jobs.fetched(job, Ok(figures));
             }
             Event::FetchFailed { job, why, no_peer } => {
                 self.releases.remove(&job);
-                self.jobs.fetch_failed(job, why, no_peer);
+                let error = if no_peer { CommandError::NoPeer(why) } else { CommandError::Failed(why) };
+                self.jobs.fetched(job, Err(error));
             }
             Event::Liar { peer, why } => tracing::warn!(peer = peer.short(), "peer lied and was sent away: {why}"),
             Event::Provision(event) => self.jobs.provisioned(&event),
@@ -361,7 +358,7 @@ impl Driver {
                 let _ = reply.send(Ok(()));
             }
             Command::Fetch { release, depth, progress, reply } => {
-                if let Some(job) = self.jobs.fetch(release, depth, progress, reply) {
+                if let Some(job) = self.jobs.fetch(progress, reply) {
                     self.take(Input::Fetch { job, release, depth });
                 }
             }

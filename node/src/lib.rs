@@ -2,19 +2,24 @@
 //!
 //! Invariant: one home is one node; what a node has acknowledged is on its disk.
 
+pub mod api;
 mod clock;
 pub mod config;
 pub mod context;
 pub mod device;
 mod disk;
+mod driver;
 pub mod handle;
 mod home;
 pub mod identity;
 mod net;
 pub mod publisher;
 pub mod shutdown;
+mod start;
+pub mod verbs;
 
 pub use config::Config;
 pub use context::Context;
 pub use home::HomeError;
 pub use net::NetError;
+pub use start::{Node, StartError, start, start_on};

@@ -1,5 +1,5 @@
 //! Names of distros, channels, roles, parameters and the like. Invariant: a name that passes is one to
-//! [`crate::limits::NAME_BYTES`] of `a-z`, `0-9` and `-`, so that it reads alike in a terminal, a path, a QR code and
+//! [`crate::limits::NAME_BYTES`] of `a-z`, `0-9` and `-`, not `-` first, so that it reads alike in a terminal, a path, a QR code and
 //! an environment, and no two names look the same.
 
 use crate::{limits, text::Foreign};
@@ -28,9 +28,9 @@ pub enum NameError {
         /// Where it stands, from 1.
         at: usize,
     },
-    /// Hyphens alone: a ticket writes `-` for "no distro", a command line reads it as a flag.
-    #[error("name {:?} has neither a letter nor a digit", Foreign(.found))]
-    OnlyHyphens {
+    /// A hyphen at the beginning: a command line reads it as a flag, a ticket writes `-` alone for "no distro".
+    #[error("name {:?} begins with a hyphen: begin with a letter or digit", Foreign(.found))]
+    Hyphen {
         /// The name.
         found: String,
     },
@@ -52,8 +52,8 @@ pub fn check(name: &str) -> Result<(), NameError> {
     if name.len() > limits::NAME_BYTES {
         return Err(NameError::TooLong { found: found(), length: name.len() });
     }
-    if name.bytes().all(|b| b == b'-') {
-        return Err(NameError::OnlyHyphens { found: found() });
+    if name.starts_with('-') {
+        return Err(NameError::Hyphen { found: found() });
     }
     Ok(())
 }
@@ -68,7 +68,8 @@ mod tests {
         assert!(matches!(check(&"a".repeat(64)), Err(NameError::TooLong { length: 64, .. })));
         assert_eq!(check("guest-book-2"), Ok(()));
         assert_eq!(check(""), Err(NameError::Empty));
-        assert!(matches!(check("--"), Err(NameError::OnlyHyphens { .. })));
+        assert!(matches!(check("-"), Err(NameError::Hyphen { .. })));
+        assert!(matches!(check("-web"), Err(NameError::Hyphen { .. })));
     }
 
     #[test]

@@ -208,7 +208,8 @@ fn check_collisions(entries: &[TreeEntry]) -> Result<(), TreeError> {
         seen.push((short, i));
     }
     seen.sort_unstable();
-    let twin = seen.windows(2).filter(|w| matches!(w, [a, b] if a.0 == b.0)).filter_map(|w| w.get(1)).map(|w| w.1).min();
+    let twin =
+        seen.windows(2).filter(|w| matches!(w, [a, b] if a.0 == b.0)).filter_map(|w| w.get(1)).map(|w| w.1).min();
     match twin.and_then(|i| entries.get(i as usize)) {
         Some(entry) => Err(broken(&entry.path, "differs from another path only in case")),
         None => Ok(()),

@@ -219,7 +219,9 @@ pub fn resolve(reference: &Reference, shelves: &[Shelf<'_>]) -> Result<(Publishe
     let standing: Vec<_> = found.iter().filter(|(_, l)| exact || l.revoked.is_none()).collect();
     match standing.as_slice() {
         [] => Err(match found.first() {
-            Some((shelf, newest)) => ResolveError::Revoked { reference: reference.clone(), newest: label(*shelf, newest) },
+            Some((shelf, newest)) => {
+                ResolveError::Revoked { reference: reference.clone(), newest: label(*shelf, newest) }
+            }
             None => ResolveError::NotFound { reference: reference.clone(), similar: similar(reference, shelves) },
         }),
         // The same bytes on two shelves are one release.

@@ -148,7 +148,14 @@ pub fn publisher_of(first: &[u8]) -> PublisherId {
 
 impl Root {
     /// A first document with one key in each role's place. Keys differ per role, as a key may stand in one role only.
-    pub fn first(root: PublicKey, release: PublicKey, fresh: PublicKey, revoke: PublicKey, now: Time, expires: Time) -> Self {
+    pub fn first(
+        root: PublicKey,
+        release: PublicKey,
+        fresh: PublicKey,
+        revoke: PublicKey,
+        now: Time,
+        expires: Time,
+    ) -> Self {
         let role = |key| Role { threshold: 1, keys: vec![key] };
         Self {
             version: 1,

@@ -100,7 +100,7 @@ pub enum Node {
 
 /// Why a manifest is refused: the path and the rule it breaks.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("tree entry {path:?}: {rule}")]
+#[error("tree entry {:?}: {rule}", crate::text::Foreign(.path))]
 pub struct TreeError {
     /// The path, cut to 120 characters.
     pub path: String,

@@ -1,5 +1,6 @@
 //! Definitions as people write them: good ones read and compile to the same bytes each time, bad ones are explained.
 //! `SOFTSERVICE_BLESS=1` writes the expected texts anew.
+#![allow(clippy::disallowed_methods)] // the wall is around the crate; these definitions live in files
 
 use softservice_protocol::{
     chunk::ChunkRef,
@@ -68,9 +69,13 @@ struct Shelf {
 
 impl Shelf {
     fn compile_in(&self, who: &str, d: &Definition, folder: &Folder) -> Result<Release, Vec<Problem>> {
-        let includes = d.includes.iter().filter_map(|i| Some(Locked { name: i.name.clone(), ..self.pins.get(&i.distro)?.clone() }));
+        let includes = d
+            .includes
+            .iter()
+            .filter_map(|i| Some(Locked { name: i.name.clone(), ..self.pins.get(&i.distro)?.clone() }));
         let lock = Lock { includes: includes.collect() };
-        let trees = definition::trees(d).into_iter().map(|t| ((t.role, t.artifact, t.platform), tree_of(&t.dir))).collect();
+        let trees =
+            definition::trees(d).into_iter().map(|t| ((t.role, t.artifact, t.platform), tree_of(&t.dir))).collect();
         definition::compile(
             d,
             &Materials {
@@ -92,14 +97,17 @@ impl Shelf {
     fn put(&mut self, release: Release) -> ReleaseId {
         let bytes = codec::encode(&release).unwrap();
         let id = ReleaseId::of(&bytes);
-        self.pins.insert(release.distro.clone(), Locked {
-            name: String::new(),
-            publisher: release.publisher,
-            distro: release.distro.clone(),
-            version: release.version.clone(),
-            revision: release.revision,
-            release: ReleaseRef { id, size: bytes.len() as u32 },
-        });
+        self.pins.insert(
+            release.distro.clone(),
+            Locked {
+                name: String::new(),
+                publisher: release.publisher,
+                distro: release.distro.clone(),
+                version: release.version.clone(),
+                revision: release.revision,
+                release: ReleaseRef { id, size: bytes.len() as u32 },
+            },
+        );
         self.releases.insert(id, release);
         id
     }

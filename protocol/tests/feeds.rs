@@ -4,7 +4,10 @@ mod cast;
 use cast::{NOW, Publisher, digest, key, listing, public, revoke, role};
 use softservice_protocol::{
     codec,
-    feed::{Action, Conflict, Equivocation, FeedError, FeedState, Freshness, Listing, NoProof, RevokeLevel, freshness, verify_fresh},
+    feed::{
+        Action, Conflict, Equivocation, FeedError, FeedState, Freshness, Listing, NoProof, RevokeLevel, freshness,
+        verify_fresh,
+    },
     id::{Digest, ReleaseId},
     root::{FeedStart, RootError, TrustedRoot, keys_commitment},
     sign::{Kind, SignatureError, sign},
@@ -45,7 +48,10 @@ fn bob_follows_annas_entries_one_by_one_and_a_newcomer_takes_the_snapshot() {
     assert_eq!(bob, newcomer);
     assert_eq!(bob.snapshot.listings[0].revoked, Some(RevokeLevel::Unsafe));
     assert_eq!(bob.accept(&anna.trusted, &anna.entries[0]), Err(FeedError::Known(1)));
-    assert_eq!(FeedState::default().accept(&anna.trusted, &anna.entries[2]), Err(FeedError::Gap { wanted: 1, found: 3 }));
+    assert_eq!(
+        FeedState::default().accept(&anna.trusted, &anna.entries[2]),
+        Err(FeedError::Gap { wanted: 1, found: 3 })
+    );
 }
 
 #[test]
@@ -107,11 +113,17 @@ fn a_signature_means_nothing_elsewhere() {
     let mut other = good.clone();
     other.feed = mallory.trusted.feed();
     assert_eq!(anna.feed.accept(&anna.trusted, &other).unwrap_err(), SignatureError::Elsewhere.into());
-    for (kind, publisher, feed) in [(Kind::Fresh, anna.id(), anna.trusted.feed()), (Kind::Entry, mallory.id(), anna.trusted.feed()),
-        (Kind::Entry, anna.id(), mallory.trusted.feed())] {
+    for (kind, publisher, feed) in [
+        (Kind::Fresh, anna.id(), anna.trusted.feed()),
+        (Kind::Entry, mallory.id(), anna.trusted.feed()),
+        (Kind::Entry, anna.id(), mallory.trusted.feed()),
+    ] {
         let mut grafted = good.clone();
         grafted.signatures = vec![sign(&anna.release, kind, publisher, feed, &payload)];
-        assert!(matches!(anna.feed.accept(&anna.trusted, &grafted), Err(FeedError::Signature(SignatureError::TooFew { .. }))));
+        assert!(matches!(
+            anna.feed.accept(&anna.trusted, &grafted),
+            Err(FeedError::Signature(SignatureError::TooFew { .. }))
+        ));
     }
 }
 
@@ -130,7 +142,8 @@ fn a_threshold_counts_keys_never_signatures() {
     twice.signatures.push(alone.signatures[0].clone());
     assert_eq!(anna.feed.accept(&anna.trusted, &twice).unwrap_err(), SignatureError::Disorder.into());
     let mut seventeen = alone.clone();
-    seventeen.signatures = (0..17).map(|n| sign(&key(n, 40), Kind::Entry, anna.id(), anna.trusted.feed(), &payload)).collect();
+    seventeen.signatures =
+        (0..17).map(|n| sign(&key(n, 40), Kind::Entry, anna.id(), anna.trusted.feed(), &payload)).collect();
     seventeen.signatures.sort();
     assert_eq!(anna.feed.accept(&anna.trusted, &seventeen).unwrap_err(), SignatureError::Disorder.into());
     let with_stranger = anna.seal(Kind::Entry, payload.clone(), &[&anna.release, &key(b'm', 2)]);
@@ -171,7 +184,12 @@ fn a_catalogue_takes_no_odd_listings() {
         ..good
     };
     assert!(anna.feed.draft(&anna.trusted, Action::Release(edge), NOW).is_ok());
-    let reason = |n| Action::Revoke { release: ReleaseId([1; 32]), level: RevokeLevel::Unsafe, replaced_by: None, reason: "r".repeat(n) };
+    let reason = |n| Action::Revoke {
+        release: ReleaseId([1; 32]),
+        level: RevokeLevel::Unsafe,
+        replaced_by: None,
+        reason: "r".repeat(n),
+    };
     assert!(reason(500).check().is_ok() && reason(501).check().is_err());
 }
 
@@ -181,7 +199,10 @@ fn nothing_is_published_twice_and_nothing_unknown_revoked() {
     anna.publish(listing("guestbook", "1.0.0", 1));
     let draft = |action| why(anna.feed.draft(&anna.trusted, action, NOW).unwrap_err());
     assert_eq!(draft(Action::Release(listing("other", "9.0.0", 1))), "the release is already published");
-    assert_eq!(draft(Action::Release(listing("guestbook", "1.0.0", 2))), "this version of the distro is already published");
+    assert_eq!(
+        draft(Action::Release(listing("guestbook", "1.0.0", 2))),
+        "this version of the distro is already published"
+    );
     assert_eq!(draft(revoke(9)), "the revoked release was never published");
 }
 
@@ -198,7 +219,10 @@ fn a_newcomer_refuses_a_snapshot_that_entries_could_not_have_made() {
     let (one, two) = (listing("guestbook", "1.0.0", 1), listing("guestbook", "2.0.0", 2));
     assert!(onboard(vec![one.clone(), two.clone()]).is_ok());
     assert_eq!(why(onboard(vec![two.clone(), two.clone()]).unwrap_err()), "the release is already published");
-    assert_eq!(why(onboard(vec![two.clone(), one.clone()]).unwrap_err()), "the snapshot does not hold what the entry did");
+    assert_eq!(
+        why(onboard(vec![two.clone(), one.clone()]).unwrap_err()),
+        "the snapshot does not hold what the entry did"
+    );
     let odd = Listing { summary: "\u{202e}".into(), ..one };
     assert!(why(onboard(vec![odd, two]).unwrap_err()).contains("summary"));
     let other = codec::encode(&softservice_protocol::feed::Snapshot::default()).unwrap();
@@ -230,9 +254,14 @@ fn a_feed_reopens_where_the_root_says_and_nowhere_else() {
         anna.trusted.next(&envelope).map(|t| t.root.feed.epoch)
     };
     assert_eq!(next(|f| (f.epoch, f.from_seq) = (3, 2)), Ok(3));
-    for change in [|f: &mut FeedStart| f.epoch = 1, |f: &mut FeedStart| f.epoch = 4, |f: &mut FeedStart| f.from_hash = digest(1), |f: &mut FeedStart| {
-        (f.epoch, f.from_seq, f.from_hash) = (3, 0, Digest::ZERO);
-    }] {
+    for change in [
+        |f: &mut FeedStart| f.epoch = 1,
+        |f: &mut FeedStart| f.epoch = 4,
+        |f: &mut FeedStart| f.from_hash = digest(1),
+        |f: &mut FeedStart| {
+            (f.epoch, f.from_seq, f.from_hash) = (3, 0, Digest::ZERO);
+        },
+    ] {
         assert!(matches!(next(change), Err(RootError::Invalid(_))));
     }
 }
@@ -256,12 +285,21 @@ fn keys_change_hands_by_both_sets_and_a_sleeper_walks_the_chain() {
     let third = anna.successor(|r| r.issued_at = NOW + Span::days(1), &[]);
     let walked = TrustedRoot::walk(id, [&first, &second, &third]).unwrap();
     assert_eq!((walked.publisher, walked.root.version), (id, 3));
-    assert_eq!(TrustedRoot::walk(id, [&first, &third]).unwrap_err().to_string(), "0 of the 1 signatures that the root role needs are good");
+    assert_eq!(
+        TrustedRoot::walk(id, [&first, &third]).unwrap_err().to_string(),
+        "0 of the 1 signatures that the root role needs are good"
+    );
     assert!(matches!(TrustedRoot::walk(id, [&second]), Err(RootError::OtherChain)));
     assert!(matches!(TrustedRoot::walk(id, []), Err(RootError::NotNext { .. })));
-    assert!(matches!(anna.trusted.next(&anna.successor(|r| r.version += 1, &[])), Err(RootError::NotNext { trusted: 2, found: 4 })));
+    assert!(matches!(
+        anna.trusted.next(&anna.successor(|r| r.version += 1, &[])),
+        Err(RootError::NotNext { trusted: 2, found: 4 })
+    ));
     assert!(matches!(anna.trusted.next(&anna.successor(|r| r.prev = digest(1), &[])), Err(RootError::OtherChain)));
-    assert!(matches!(anna.trusted.next(&anna.successor(|r| r.min_protocol = 2, &[])), Err(RootError::Protocol { needed: 2 })));
+    assert!(matches!(
+        anna.trusted.next(&anna.successor(|r| r.min_protocol = 2, &[])),
+        Err(RootError::Protocol { needed: 2 })
+    ));
     let fork = anna.successor(|r| (r.version, r.issued_at) = (2, NOW + Span::days(2)), &[]);
     assert_eq!(anna.trusted.next(&fork), Err(RootError::Fork(2)));
 }
@@ -293,9 +331,14 @@ fn a_root_document_keeps_its_rules() {
     };
     assert!(!invalid(&|r| r.delegations = vec![delegation.clone()]));
     assert!(invalid(&|r| r.delegations = vec![delegation.clone(); 2]));
-    assert!(invalid(&|r| r.delegations = vec![softservice_protocol::root::Delegation { key: public(&repeated), ..delegation.clone() }]));
-    assert!(invalid(&|r| r.delegations = vec![softservice_protocol::root::Delegation { distros: vec![], ..delegation.clone() }]));
-    assert!(invalid(&|r| r.delegations = vec![softservice_protocol::root::Delegation { max_entries: 0, ..delegation.clone() }]));
+    assert!(invalid(&|r| r.delegations =
+        vec![softservice_protocol::root::Delegation { key: public(&repeated), ..delegation.clone() }]));
+    assert!(invalid(
+        &|r| r.delegations = vec![softservice_protocol::root::Delegation { distros: vec![], ..delegation.clone() }]
+    ));
+    assert!(invalid(
+        &|r| r.delegations = vec![softservice_protocol::root::Delegation { max_entries: 0, ..delegation.clone() }]
+    ));
     // A promise about the next root keys binds.
     let heir = role(1, &[&extra]);
     let promised = anna.successor(|r| r.next_keys = Some(keys_commitment(&heir).unwrap()), &[]);
@@ -329,6 +372,9 @@ fn whoever_speaks_twice_is_proven_to() {
     // Mallory cannot freeze Anna's feed.
     let forged = anna.seal(Kind::Entry, other.payload.clone(), &[&mallory.release]);
     assert!(matches!(Equivocation::make(&anna.trusted, &one, &forged), Err(NoProof::Unsigned(_))));
+    // Nor does it matter which of her keys spoke: the revoke role is hers too.
+    let stop = anna.seal(Kind::Entry, codec::encode(&anna.draft(revoke(1))).unwrap(), &[&anna.revoke]);
+    assert!(Equivocation::make(&anna.trusted, &one, &stop).is_ok());
     // The same words signed again are no second word.
     let resigned = anna.seal(Kind::Entry, one.payload.clone(), &[&anna.release, &mallory.release]);
     assert_eq!(Equivocation::make(&anna.trusted, &one, &resigned), Err(NoProof::Same));
@@ -337,9 +383,16 @@ fn whoever_speaks_twice_is_proven_to() {
     lie.head = bob.head;
     lie.head.hash = digest(6);
     let lie = anna.fresh(&lie);
-    assert_eq!(Equivocation::make(&anna.trusted, &lie, &one).and_then(|p| p.check(&anna.trusted)), Ok(Conflict::Feed(bob.head.at)));
-    let (root_one, root_other) = (anna.successor(|_| (), &[]), anna.successor(|r| r.issued_at = NOW + Span::days(1), &[]));
-    assert_eq!(Equivocation::make(&anna.trusted, &root_one, &root_other).and_then(|p| p.check(&anna.trusted)), Ok(Conflict::Root(2)));
+    assert_eq!(
+        Equivocation::make(&anna.trusted, &lie, &one).and_then(|p| p.check(&anna.trusted)),
+        Ok(Conflict::Feed(bob.head.at))
+    );
+    let (root_one, root_other) =
+        (anna.successor(|_| (), &[]), anna.successor(|r| r.issued_at = NOW + Span::days(1), &[]));
+    assert_eq!(
+        Equivocation::make(&anna.trusted, &root_one, &root_other).and_then(|p| p.check(&anna.trusted)),
+        Ok(Conflict::Root(2))
+    );
 }
 
 #[test]
@@ -347,14 +400,27 @@ fn a_statement_is_fresh_then_stale_then_expired_and_never_bricks() {
     let mut anna = anna();
     anna.publish(listing("guestbook", "1.0.0", 1));
     let root = &anna.trusted.root;
-    let statement = verify_fresh(&anna.trusted, &anna.fresh(&anna.statement())).unwrap();
-    let at = |days, millis: u64| freshness(Some(&statement), root, Time((NOW + Span::days(days)).0 + millis - 1));
-    assert_eq!((at(0, 1), at(7, 0), at(7, 1)), (Freshness::Fresh, Freshness::Fresh, Freshness::Stale));
+    let mut statement = anna.statement();
+    statement.valid_for = Span::days(14);
+    let statement = verify_fresh(&anna.trusted, &anna.fresh(&statement)).unwrap();
+    let state = |fresh, days, millis: u64| {
+        freshness(fresh, NOW, root, Time((NOW + Span::days(days)).0 + millis - 1)).0
+    };
+    let at = |days, millis| state(Some(&statement), days, millis);
+    assert_eq!((at(0, 1), at(14, 0), at(14, 1)), (Freshness::Fresh, Freshness::Fresh, Freshness::Stale));
+    assert_eq!((at(44, 0), at(44, 1)), (Freshness::Stale, Freshness::Expired));
+    // Without a statement, the newest entry speaks for its feed.
+    let at = |days, millis| state(None, days, millis);
+    assert_eq!((at(7, 0), at(7, 1)), (Freshness::Fresh, Freshness::Stale));
     assert_eq!((at(37, 0), at(37, 1)), (Freshness::Stale, Freshness::Expired));
-    assert_eq!(freshness(None, root, NOW), Freshness::Stale);
-    assert_eq!(freshness(None, root, root.expires_at), Freshness::Expired);
-    for (valid_for, good) in [(Span::seconds(3600), true), (Span::seconds(3599), false), (Span::days(90), true), (Span(Span::days(90).0 + 1), false),
-        (Span(u64::MAX), false)] {
+    assert_eq!(freshness(Some(&statement), root.expires_at, root, NOW), (Freshness::Expired, None), "a clock that runs behind");
+    for (valid_for, good) in [
+        (Span::seconds(3600), true),
+        (Span::seconds(3599), false),
+        (Span::days(90), true),
+        (Span(Span::days(90).0 + 1), false),
+        (Span(u64::MAX), false),
+    ] {
         let mut odd = anna.statement();
         odd.valid_for = valid_for;
         assert_eq!(verify_fresh(&anna.trusted, &anna.fresh(&odd)).is_ok(), good, "{valid_for:?}");

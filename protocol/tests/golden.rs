@@ -80,7 +80,11 @@ fn every_format_has_the_bytes_that_it_had() {
             Ok(golden) => {
                 let golden = unhex(&golden);
                 let at = golden.iter().zip(bytes).take_while(|(a, b)| a == b).count();
-                moved.push(format!("{name}: {} bytes then, {} now, first difference at {at}", golden.len(), bytes.len()));
+                moved.push(format!(
+                    "{name}: {} bytes then, {} now, first difference at {at}",
+                    golden.len(),
+                    bytes.len()
+                ));
             }
             Err(error) => moved.push(format!("{name}: {error}")),
         }
@@ -112,4 +116,43 @@ fn golden_objects_still_mean_something() {
     anna.feed.snapshot.check().unwrap();
     let bytes = codec::encode(&specimens::release()).unwrap();
     assert!(bytes.len() < softservice_protocol::release::Release::LIMIT);
+}
+
+/// Bytes as SPEC.md tells to write them, without the codec.
+#[derive(Default)]
+struct Hand(Vec<u8>);
+impl Hand {
+    fn raw(mut self, bytes: &[u8]) -> Self {
+        self.0.extend_from_slice(bytes);
+        self
+    }
+    fn u32(self, n: u32) -> Self {
+        self.raw(&n.to_le_bytes())
+    }
+    fn u64(self, n: u64) -> Self {
+        self.raw(&n.to_le_bytes())
+    }
+    fn bytes(self, bytes: &[u8]) -> Self {
+        self.u64(bytes.len() as u64).raw(bytes)
+    }
+}
+
+#[test]
+fn an_entry_and_its_envelope_written_by_hand_are_the_same_bytes() {
+    let anna = specimens::anna();
+    let listing = Hand::default().bytes(b"guestbook").bytes(b"1.2.3-rc.1").u32(0).bytes(b"stable").raw(&[1; 32]);
+    let listing = listing.u32(1000).bytes(b"A guestbook").u64(1).raw(&[8; 32]).raw(&[0]).0;
+    let state_root = blake3::hash(&Hand::default().raw(&[1]).u64(1).raw(&listing).0);
+    let entry = Hand::default().raw(&[1]).u32(1).u64(1).raw(&[0; 32]).u32(0).raw(&listing).raw(state_root.as_bytes());
+    let entry = entry.u64(cast::NOW.0).0;
+    assert_eq!(hex(&anna.entries[0].payload), hex(&entry));
+
+    let feed = [&b"softdist/v1/feed\0main\0"[..], &anna.id().0].concat();
+    let feed = *blake3::hash(&feed).as_bytes();
+    let signed =
+        [&b"softdist/v1/entry\0"[..], &anna.id().0, &feed, &(entry.len() as u64).to_le_bytes(), &entry].concat();
+    let signature = ed25519_dalek::Signer::sign(&anna.release, &signed).to_bytes();
+    let envelope = Hand::default().raw(&[1]).u32(1).raw(&anna.id().0).raw(&feed).bytes(&entry).u64(1).raw(&[1]);
+    let envelope = envelope.raw(anna.release.verifying_key().as_bytes()).bytes(&signature).0;
+    assert_eq!(hex(&codec::encode(&anna.entries[0]).unwrap()), hex(&envelope));
 }

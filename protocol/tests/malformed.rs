@@ -69,7 +69,9 @@ fn a_length_of_a_terabyte_costs_nothing() {
 #[test]
 fn more_bytes_than_a_kind_may_have_are_not_even_looked_at() {
     let long = vec![1; 4 << 20];
-    for specimen in specimens::all().iter().filter(|s| !["snapshot", "manifest", "record"].iter().any(|n| s.name.starts_with(n))) {
+    for specimen in
+        specimens::all().iter().filter(|s| !["snapshot", "manifest", "record"].iter().any(|n| s.name.starts_with(n)))
+    {
         let refusal = (specimen.again)(&long).unwrap_err();
         assert!(matches!(refusal, codec::CodecError::TooLong { .. }), "{}: {refusal}", specimen.name);
     }

@@ -96,7 +96,10 @@ pub fn manifest(store: &dyn Store, tree: &TreeRef) -> Result<Manifest, StoreErro
     let manifest: Manifest = codec::decode(&bytes)?;
     manifest.check()?;
     if manifest.totals() != (tree.bytes, tree.files) {
-        return Err(StoreError::Unsound { object: tree.manifest, rule: "its files are not the totals that are pinned" });
+        return Err(StoreError::Unsound {
+            object: tree.manifest,
+            rule: "its files are not the totals that are pinned",
+        });
     }
     Ok(manifest)
 }

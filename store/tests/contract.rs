@@ -184,14 +184,8 @@ fn what_a_tree_cannot_say_is_refused(make: fn() -> Made) {
     let (ann, _dir) = make();
     let folder = Folder::sample();
     let pipe = folder.path().join("pipe");
-    rustix::fs::mknodat(
-        rustix::fs::CWD,
-        &pipe,
-        rustix::fs::FileType::Fifo,
-        rustix::fs::Mode::from_raw_mode(0o600),
-        0,
-    )
-    .unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::from_raw_mode(0o600), 0)
+        .unwrap();
     match ann.ingest(folder.path(), &[], &go_on) {
         Err(StoreError::Unfit { path, .. }) => assert_eq!(path, pipe),
         other => panic!("a pipe was taken: {other:?}"),
@@ -257,10 +251,7 @@ fn a_closure_that_is_not_what_was_pinned_is_refused(make: fn() -> Made) {
     let (ann, _dir) = make();
     let (root, _) = release_of(&*ann, &Folder::sample());
     let wrong = ReleaseRef { size: root.size + 1, ..root };
-    assert!(matches!(
-        closure::expand(&*ann, wrong, Depth::Content, "linux/x86_64"),
-        Err(StoreError::Closure { .. })
-    ));
+    assert!(matches!(closure::expand(&*ann, wrong, Depth::Content, "linux/x86_64"), Err(StoreError::Closure { .. })));
     let huge = ReleaseRef { id: ReleaseId([1; 32]), size: u32::MAX };
     assert!(matches!(closure::expand(&*ann, huge, Depth::Content, "x"), Err(StoreError::Closure { .. })));
     let garbage = ann.add(b"not a release at all").unwrap();

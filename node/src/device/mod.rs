@@ -1,30 +1,219 @@
 //! The device: carries out the steps of a generation's life. The core decides which; see `protocol/src/machine/provision.rs`.
 //! Invariant: each step is journaled before it is done, and safe to repeat. This folder never imports libp2p.
+//!
+//! Reading order: [`layout`] (where things are), [`life`] (the effects), [`stage`], [`services`], [`confirm`], [`switch`],
+//! then [`keeper`], the process that each service has, and [`control`], our side of it.
 
+mod confirm;
+mod control;
+mod durable;
+mod error;
+mod journal;
+mod keeper;
+mod layout;
+mod life;
+mod logs;
+mod planning;
+mod ports;
+mod probes;
+mod readable;
+mod record;
+mod secrets;
+mod services;
+mod stage;
+mod static_server;
+mod switch;
+mod verbs;
+
+pub use error::{DeviceError, Result};
+pub use keeper::keeper_main;
+pub use layout::platform;
+pub use logs::{LogLine, Logs};
+pub use planning::PlanRequest;
+pub use record::{GenerationRecord, Standing, TestResult};
+pub use static_server::serve_static;
+pub use verbs::{GenerationInfo, ServiceInfo, SoftserviceInfo};
+
+use journal::{Journal, Mark};
+use layout::Place;
+use ports::Reserved;
+use services::Monitors;
 use softservice_protocol::io::{ProvisionInput, ProvisionStep};
 use softservice_store::Store;
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
-/// All softservices of this home.
+/// All softservices of this home. Cheap to clone; dropping the last one stops no service.
 #[derive(Debug, Clone)]
-pub struct Device {
-    // to be filled by the device's author
+pub struct Device(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    softservices: PathBuf,
+    store: Arc<dyn Store>,
+    keeper: Vec<String>,
+    slots: Mutex<BTreeMap<String, Arc<Slot>>>,
+    /// Ports are given by one softservice at a time: two must not see the same one free.
+    giving_ports: Mutex<()>,
 }
 
-#[allow(unused_variables)]
+/// What is in memory of one softservice.
+#[derive(Debug)]
+struct Slot {
+    place: Place,
+    /// One effect or verb at a time.
+    work: tokio::sync::Mutex<()>,
+    journal: Arc<Mutex<Journal>>,
+    monitors: Monitors,
+    reserved: Mutex<Reserved>,
+    phases: Mutex<BTreeMap<String, f64>>,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        // Monitors would go on bringing keepers back for a device that is gone.
+        for monitor in locked(&self.monitors).values() {
+            monitor.abort();
+        }
+    }
+}
+
+/// A panic elsewhere leaves these maps whole: each change of them is one call.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Names of all softservices here, ascending.
+fn names(softservices: &Path) -> Result<Vec<String>> {
+    let entries = std::fs::read_dir(softservices).map_err(error::io("list", softservices))?;
+    let mut names: Vec<String> = entries
+        .filter_map(|e| e.ok()?.file_name().into_string().ok())
+        .filter(|n| softservice_protocol::name::check(n).is_ok())
+        .collect();
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// Runs what blocks on a thread that may.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(e) => std::panic::resume_unwind(e.try_into_panic().unwrap_or_else(|e| Box::new(e.to_string()))),
+    }
+}
+
 impl Device {
     /// Opens `home/softservices`; starts nothing. `keeper` is the command that runs a keeper: program and first
     /// arguments, for example `["/usr/bin/softservice", "keeper"]`.
+    ///
+    /// # Errors
+    /// The folder cannot be made.
     pub fn open(home: PathBuf, store: Arc<dyn Store>, keeper: Vec<String>) -> std::io::Result<Self> {
-        unreachable!()
+        // Paths of a generation reach services, which run elsewhere: they must not depend on where we stand.
+        let softservices = std::path::absolute(home)?.join("softservices");
+        durable::folder(&softservices, 0o700).map_err(std::io::Error::other)?;
+        let inner =
+            Inner { softservices, store, keeper, slots: Mutex::default(), giving_ports: Mutex::default() };
+        Ok(Self(Arc::new(inner)))
     }
+
     /// What an earlier life left in the middle: to be told to the core before anything else. Also finds running
-    /// keepers again and starts those that should run and do not.
+    /// keepers again and starts those that should run and do not. What goes wrong with one softservice is logged and
+    /// shown by [`Device::list`]; it does not keep the others from running.
     pub async fn recover(&self) -> Vec<ProvisionInput> {
-        unreachable!()
+        let mut told = Vec::new();
+        let names = names(&self.0.softservices).unwrap_or_else(|e| {
+            tracing::error!(error = %e, "the softservices of this device cannot be listed");
+            Vec::new()
+        });
+        for name in names {
+            match self.recover_one(&name).await {
+                Ok(unfinished) => told.extend(unfinished.map(|step| ProvisionInput::Interrupted { step })),
+                Err(e) => tracing::error!(softservice = name, error = %e, "could not be brought back"),
+            }
+        }
+        told
     }
+
     /// Carries out one step.
-    pub async fn perform(&self, step: ProvisionStep) -> Result<(), String> {
-        unreachable!()
+    ///
+    /// # Errors
+    /// Why it failed, for people.
+    pub async fn perform(&self, step: ProvisionStep) -> std::result::Result<(), String> {
+        let began = std::time::Instant::now();
+        let slot = self.slot(&step.generation.name).map_err(|e| e.to_string())?;
+        let _work = slot.work.lock().await;
+        slot.note(&step, Mark::Begun).await.map_err(|e| e.to_string())?;
+        let outcome = self.effect(&slot, &step).await;
+        locked(&slot.phases).insert(life::word(step.effect).to_owned(), began.elapsed().as_secs_f64());
+        let mark = match &outcome {
+            Ok(()) => Mark::Done,
+            Err(e) => Mark::Failed(e.to_string()),
+        };
+        let why = outcome.as_ref().err().map(ToString::to_string);
+        if let Some(why) = &why {
+            tracing::warn!(softservice = slot.place.name, generation = step.generation.number, effect = ?step.effect, why, "a step failed");
+            // The first reason stays: what follows is the way back.
+            let noted = slot.place.change_record(step.generation.number, |r| {
+                r.why.get_or_insert_with(|| why.clone());
+            });
+            if let Err(e) = noted {
+                tracing::warn!(error = %e, "the reason could not be written down");
+            }
+        }
+        slot.note(&step, mark).await.map_err(|e| e.to_string())?;
+        why.map_or(Ok(()), Err)
+    }
+
+    /// The slot of a softservice, which may be about to be made.
+    fn slot(&self, name: &str) -> Result<Arc<Slot>> {
+        let place = Place::new(&self.0.softservices, name)?;
+        let mut slots = locked(&self.0.slots);
+        if let Some(slot) = slots.get(name) {
+            return Ok(Arc::clone(slot));
+        }
+        place.make()?;
+        let journal = Journal::open(&place.journal())?;
+        let slot = Arc::new(Slot {
+            place,
+            work: tokio::sync::Mutex::default(),
+            journal: Arc::new(Mutex::new(journal)),
+            monitors: Monitors::default(),
+            reserved: Mutex::default(),
+            phases: Mutex::default(),
+        });
+        slots.insert(name.to_owned(), Arc::clone(&slot));
+        Ok(slot)
+    }
+
+    /// The slot of a softservice that exists.
+    fn existing(&self, name: &str) -> Result<Arc<Slot>> {
+        let place = Place::existing(&self.0.softservices, name)?;
+        if place.numbers()?.is_empty() {
+            return Err(DeviceError::Unknown { name: name.into() });
+        }
+        self.slot(name)
+    }
+}
+
+impl Slot {
+    async fn note(&self, step: &ProvisionStep, mark: Mark) -> Result<()> {
+        let (journal, step) = (Arc::clone(&self.journal), step.clone());
+        blocking(move || locked(&journal).append(&step, mark)).await
+    }
+
+    fn unfinished(&self) -> Option<ProvisionStep> {
+        locked(&self.journal).unfinished().cloned()
+    }
+
+    /// An error while a generation is on its way.
+    fn idle(&self) -> Result<()> {
+        match self.unfinished() {
+            None => Ok(()),
+            Some(step) => Err(DeviceError::Busy { name: self.place.name.clone(), number: step.generation.number }),
+        }
     }
 }

@@ -13,8 +13,9 @@ use super::{
 use crate::{clock::Clock, shutdown::Stop};
 use futures::{FutureExt as _, StreamExt as _};
 use libp2p::{
-    Multiaddr, PeerId, Swarm, gossipsub, identify, identity, mdns,
+    Multiaddr, PeerId, Swarm,
     core::ConnectedPoint,
+    gossipsub, identify, identity, mdns,
     swarm::{ConnectionId, DialError, SwarmEvent, dial_opts::DialOpts},
 };
 use libp2p_stream::{Control, IncomingStreams};

@@ -95,7 +95,8 @@ fn complete(r: &Release) -> Vec<Fault> {
 fn tree(at: &str, t: &TreeRef) -> Option<Fault> {
     let chunks = !t.chunks.is_empty() && t.chunks.iter().all(|c| (1..=limits::CHUNK_MAX).contains(&(c.len as usize)));
     let sizes = t.manifest_bytes() <= limits::MANIFEST_BYTES as u64 && t.bytes <= limits::TREE_BYTES;
-    (!chunks || !sizes || t.files as usize > limits::TREE_ENTRIES).then(|| Fault::new(at, "its tree has impossible sizes"))
+    (!chunks || !sizes || t.files as usize > limits::TREE_ENTRIES)
+        .then(|| Fault::new(at, "its tree has impossible sizes"))
 }
 
 /// Checks a release together with everything that it includes.
@@ -164,12 +165,19 @@ impl Walk<'_> {
             return Ok(known.clone());
         }
         let label = format!("{} {}", i.distro, i.version);
-        let release = self.releases.get(&i.release.id).ok_or_else(|| format!("{label} ({}) is not here", i.release.id.short()))?;
+        let release = self
+            .releases
+            .get(&i.release.id)
+            .ok_or_else(|| format!("{label} ({}) is not here", i.release.id.short()))?;
         if depth > limits::CLOSURE || self.contents.len() >= limits::CLOSURE {
             return Err(format!("more than {} releases in one closure", limits::CLOSURE));
         }
         if (release.publisher, &release.distro, &release.version) != (i.publisher, &i.distro, &i.version) {
-            return Err(format!("{label} is pinned, but its release is {} of {}", release.label(), release.publisher.short()));
+            return Err(format!(
+                "{label} is pinned, but its release is {} of {}",
+                release.label(),
+                release.publisher.short()
+            ));
         }
         release.check().map_err(|e| e.to_string())?;
         let own = (release.publisher, release.distro.clone());
@@ -220,9 +228,15 @@ pub fn resolve<'a>(release: &'a Release, releases: &'a Releases, from: &str) -> 
     for _ in 0..=limits::CLOSURE {
         let (of, name) = from.split_once('.').ok_or_else(|| format!("{from:?} names no export"))?;
         let (role, export) = match at.roles.iter().find(|r| r.name == of) {
-            Some(role) => (role, role.exports.iter().find(|e| e.name == name).ok_or_else(|| format!("{of} exports no {name:?}"))?),
+            Some(role) => {
+                (role, role.exports.iter().find(|e| e.name == name).ok_or_else(|| format!("{of} exports no {name:?}"))?)
+            }
             None => {
-                let include = at.includes.iter().find(|i| i.name == of).ok_or_else(|| format!("there is no role or include {of:?}"))?;
+                let include = at
+                    .includes
+                    .iter()
+                    .find(|i| i.name == of)
+                    .ok_or_else(|| format!("there is no role or include {of:?}"))?;
                 at = releases.get(&include.release.id).ok_or_else(|| format!("{} is not here", include.distro))?;
                 path.push(include.name.clone());
                 exported(at, name)?
@@ -244,7 +258,8 @@ fn exported<'a>(release: &'a Release, name: &str) -> Result<(&'a Role, &'a Expor
         (Some(one), None) => Ok(one),
         (Some(_), Some(_)) => Err(format!("{} exports {name:?} from several roles", release.label())),
         (None, _) => {
-            let meant = names::meant(name, all().map(|(_, e)| e.name.as_str())).map(|m| format!("; {m}")).unwrap_or_default();
+            let meant =
+                names::meant(name, all().map(|(_, e)| e.name.as_str())).map(|m| format!("; {m}")).unwrap_or_default();
             Err(format!("{} exports no {name:?}{meant}", release.label()))
         }
     }
@@ -281,7 +296,10 @@ fn offer(r: &Release, all: &Releases, at: &str, from: &str, kind: &str, used: &[
     match resolve(r, all, from) {
         Err(why) => f.push(Fault::new(format!("{at}.from"), why).token(from)),
         Ok(offer) if offer.export.kind != kind => {
-            f.push(Fault::new(format!("{at}.from"), format!("{from} is {}, wanted is {kind}", offer.export.kind)).token(from));
+            f.push(
+                Fault::new(format!("{at}.from"), format!("{from} is {}, wanted is {kind}", offer.export.kind))
+                    .token(from),
+            );
         }
         Ok(offer) => {
             for field in used.iter().filter(|u| !offer.fields().any(|f| f == *u)) {
@@ -318,7 +336,9 @@ fn answers(r: &Release, i: &Include, child: &Release, f: &mut Vec<Fault>) {
     }
     for p in child.params.iter().filter(|p| p.default.is_none() && !i.with.iter().any(|(n, _)| *n == p.name)) {
         let hint = Some(format!("add `with = {{ {} = … }}`, perhaps with a `${{param.…}}` of your own", p.name));
-        f.push(Fault::new(&at, format!("{} asks {:?} ({}) and gets no answer", child.label(), p.name, p.ask)).hint(hint));
+        f.push(
+            Fault::new(&at, format!("{} asks {:?} ({}) and gets no answer", child.label(), p.name, p.ask)).hint(hint),
+        );
     }
 }
 
@@ -333,15 +353,25 @@ fn answerable(own: &Param, theirs: &Param) -> bool {
 
 fn binds(r: &Release, i: &Include, child: &Release, releases: &Releases, f: &mut Vec<Fault>) {
     let at = format!("include.{}", i.name);
-    let open = || child.roles.iter().flat_map(|role| role.imports.iter().map(move |m| (role, m))).filter(|(_, m)| m.from.is_none());
+    let open = || {
+        child
+            .roles
+            .iter()
+            .flat_map(|role| role.imports.iter().map(move |m| (role, m)))
+            .filter(|(_, m)| m.from.is_none())
+    };
     for (name, _) in i.bind.iter().filter(|(n, _)| !open().any(|(_, m)| m.name == *n)) {
         let hint = names::meant(name, open().map(|(_, m)| m.name.as_str()));
-        f.push(Fault::new(format!("{at}.bind.{name}"), format!("{} has no open import {name:?}", child.label())).hint(hint));
+        f.push(
+            Fault::new(format!("{at}.bind.{name}"), format!("{} has no open import {name:?}", child.label()))
+                .hint(hint),
+        );
     }
     for (role, import) in open() {
         let Some((_, from)) = i.bind.iter().find(|(n, _)| *n == import.name) else {
             let hint = Some(format!("add `bind = {{ {} = \"role.export\" }}`", import.name));
-            let message = format!("{} imports {:?} ({}) and nothing is bound to it", child.label(), import.name, import.kind);
+            let message =
+                format!("{} imports {:?} ({}) and nothing is bound to it", child.label(), import.name, import.kind);
             f.push(Fault::new(&at, message).hint(hint));
             continue;
         };
@@ -361,7 +391,8 @@ fn used_fields(r: &Release, role: &Role, import: &str) -> Vec<String> {
             };
         }
     }
-    let listed = role.services.iter().flat_map(|s| &s.secrets).filter_map(|s| s.strip_prefix("import.")?.split_once('.'));
+    let listed =
+        role.services.iter().flat_map(|s| &s.secrets).filter_map(|s| s.strip_prefix("import.")?.split_once('.'));
     used.extend(listed.filter(|(of, _)| *of == import).map(|(_, field)| field.to_owned()));
     used.into_iter().collect()
 }
@@ -396,7 +427,9 @@ fn secret_fields(r: &Release, releases: &Releases) -> Vec<Fault> {
         for s in &role.services {
             let at = format!("role.{}.service.{}", role.name, s.name);
             for listed in &s.secrets {
-                let Some((import, field)) = listed.strip_prefix("import.").and_then(|l| l.split_once('.')) else { continue };
+                let Some((import, field)) = listed.strip_prefix("import.").and_then(|l| l.split_once('.')) else {
+                    continue;
+                };
                 if secret(import, field) == Some(false) {
                     let message = format!("the field {field:?} of the import {import:?} is no secret");
                     let hint = Some(format!("write `${{import.{import}.{field}}}` where it is needed"));
@@ -409,7 +442,11 @@ fn secret_fields(r: &Release, releases: &Releases) -> Vec<Fault> {
                 let name = format!("import.{import}.{field}");
                 if secret(import, field) == Some(true) && !s.secrets.contains(&name) {
                     let message = format!("`{reference}` is a secret that the service does not list");
-                    f.push(Fault::new(&at, message).token(reference.to_string()).hint(Some(format!("add {name:?} to its `secrets`"))));
+                    f.push(
+                        Fault::new(&at, message)
+                            .token(reference.to_string())
+                            .hint(Some(format!("add {name:?} to its `secrets`"))),
+                    );
                 }
             }
         }

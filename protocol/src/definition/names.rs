@@ -33,7 +33,8 @@ pub(crate) fn local(text: &str) -> Result<(), String> {
 
 /// The kind of a binding: `postgresql/1`.
 pub(crate) fn kind(text: &str) -> Result<(), String> {
-    let bad = || format!("{text:?} is not the type of a binding: a name, a slash and a whole number, such as postgresql/1");
+    let bad =
+        || format!("{text:?} is not the type of a binding: a name, a slash and a whole number, such as postgresql/1");
     let (name, version) = text.split_once('/').ok_or_else(bad)?;
     let number = version.parse::<u16>().map_err(|_| bad())?;
     if strict(name).is_err() || number == 0 || version != number.to_string() {

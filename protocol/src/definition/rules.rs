@@ -98,7 +98,8 @@ fn ascending<'a>(f: &mut Vec<Fault>, at: &str, all: impl Iterator<Item = &'a str
         if let [a, b] = pair
             && a >= b
         {
-            let message = if a == b { format!("{a:?} stands there twice") } else { format!("{b:?} stands after {a:?}") };
+            let message =
+                if a == b { format!("{a:?} stands there twice") } else { format!("{b:?} stands after {a:?}") };
             f.push(Fault::new(at, message).token(*b));
         }
     }
@@ -185,7 +186,10 @@ fn named(f: &mut Vec<Fault>, at: &str, name: &str, fits: fn(&str) -> Result<(), 
 /// `from` is `role.export` or `include.export`; of a role, the export is there and of the wanted kind.
 fn offered(r: &Release, at: &str, from: &str, kind: Option<&str>, f: &mut Vec<Fault>) {
     let Some((of, export)) = from.split_once('.').filter(|(_, e)| names::local(e).is_ok()) else {
-        f.push(Fault::new(at, format!("{from:?} names no export; write \"role.export\" or \"include.export\"")).token(from));
+        f.push(
+            Fault::new(at, format!("{from:?} names no export; write \"role.export\" or \"include.export\""))
+                .token(from),
+        );
         return;
     };
     if r.includes.iter().any(|i| i.name == of) {
@@ -322,14 +326,19 @@ fn export(r: &Release, role: &Role, at: &str, e: &Export, f: &mut Vec<Fault>) {
     push(f, &at, names::local(&e.name));
     push(f, &format!("{at}.type"), names::kind(&e.kind));
     match (&e.port, &e.from) {
-        (Some(port), None) => one_of(f, &format!("{at}.port"), "port", port, role.ports.iter().map(|p| p.name.as_str())),
+        (Some(port), None) => {
+            one_of(f, &format!("{at}.port"), "port", port, role.ports.iter().map(|p| p.name.as_str()))
+        }
         (None, Some(from)) => {
             let of = from.split_once('.').map_or(from.as_str(), |(of, _)| of);
             if !r.includes.iter().any(|i| i.name == of) {
                 one_of(f, &format!("{at}.from"), "include", of, r.includes.iter().map(|i| i.name.as_str()));
             }
             if !e.fields.is_empty() || !e.secrets.is_empty() {
-                f.push(Fault::new(&at, "what is passed on keeps its own fields; `fields` and `secrets` have no place here"));
+                f.push(Fault::new(
+                    &at,
+                    "what is passed on keeps its own fields; `fields` and `secrets` have no place here",
+                ));
             }
         }
         _ => {
@@ -362,13 +371,18 @@ fn export(r: &Release, role: &Role, at: &str, e: &Export, f: &mut Vec<Fault>) {
 
 fn command(r: &Release, at: &str, command: &[Template], scope: Scope<'_>, f: &mut Vec<Fault>) {
     let Some(program) = command.first().filter(|c| !c.is_empty()) else {
-        f.push(Fault::new(at, "the command is empty").hint(Some("name a program: [\"${artifact.NAME}/bin/server\"]".into())));
+        f.push(
+            Fault::new(at, "the command is empty")
+                .hint(Some("name a program: [\"${artifact.NAME}/bin/server\"]".into())),
+        );
         return;
     };
     if substitution::is_literal(program) && program.contains('/') && !program.starts_with('/') {
         let tree = scope_tree(scope).unwrap_or("NAME");
         let hint = format!("write \"${{artifact.{tree}}}/{}\"", program.trim_start_matches("./"));
-        f.push(Fault::new(format!("{at}[0]"), format!("the program {program:?} is relative to nothing")).hint(Some(hint)));
+        f.push(
+            Fault::new(format!("{at}[0]"), format!("the program {program:?} is relative to nothing")).hint(Some(hint)),
+        );
     }
     for (n, text) in command.iter().enumerate() {
         let at = format!("{at}[{n}]");
@@ -379,7 +393,9 @@ fn command(r: &Release, at: &str, command: &[Template], scope: Scope<'_>, f: &mu
 
 fn scope_tree(scope: Scope<'_>) -> Option<&str> {
     match scope {
-        Scope::Service(role, _) | Scope::Role(role) | Scope::Test(role) => role.artifacts.first().map(|a| a.name.as_str()),
+        Scope::Service(role, _) | Scope::Role(role) | Scope::Test(role) => {
+            role.artifacts.first().map(|a| a.name.as_str())
+        }
         _ => None,
     }
 }
@@ -404,12 +420,18 @@ fn service(r: &Release, role: &Role, at: &str, s: &Service, f: &mut Vec<Fault>) 
                 one_of(f, &at, "import", import, imports());
                 push(f, &at, names::local(field));
             }
-            Some(None) => f.push(Fault::new(at, format!("{secret:?} names no field; write \"import.NAME.FIELD\"")).token(secret)),
+            Some(None) => {
+                f.push(Fault::new(at, format!("{secret:?} names no field; write \"import.NAME.FIELD\"")).token(secret))
+            }
             None => {
                 one_of(f, &at, "secret", secret, r.secrets.iter().map(|s| s.name.as_str()));
                 if r.secrets.iter().any(|s| s.name == *secret && !s.roles.contains(&role.name)) {
                     let hint = Some(format!("add {:?} to its `for`", role.name));
-                    f.push(Fault::new(at, format!("the secret {secret:?} is not for the role {:?}", role.name)).token(secret).hint(hint));
+                    f.push(
+                        Fault::new(at, format!("the secret {secret:?} is not for the role {:?}", role.name))
+                            .token(secret)
+                            .hint(hint),
+                    );
                 }
             }
         }
@@ -497,7 +519,9 @@ fn allow(role: &Role, at: &str, a: &Allow, f: &mut Vec<Fault>) {
             Some(import) => one_of(f, &at, "import", import, role.imports.iter().map(|i| i.name.as_str())),
             None if numbered(entry, &["internet", "lan", "device"], true) => {}
             None => {
-                let message = format!("{entry:?} is nobody to connect to; write import.NAME, internet:PORT, lan:PORT or device:PORT");
+                let message = format!(
+                    "{entry:?} is nobody to connect to; write import.NAME, internet:PORT, lan:PORT or device:PORT"
+                );
                 f.push(Fault::new(at, message).token(entry));
             }
         }

@@ -1,7 +1,10 @@
 //! Each rule of paths, links and trees at its limit and one beyond.
 
 use super::*;
-use crate::{chunk::{self, ChunkRef}, id::ChunkId};
+use crate::{
+    chunk::{self, ChunkRef},
+    id::ChunkId,
+};
 
 fn dir(path: &str) -> TreeEntry {
     TreeEntry { path: path.into(), node: Node::Dir }
@@ -39,8 +42,14 @@ fn noise(len: usize) -> Vec<u8> {
 
 #[test]
 fn a_real_tree_passes() {
-    let tree = vec![dir("bin"), file("bin/serve", &noise(700_000)), link("bin/web", "../share/./web"), file("empty", b""),
-        dir("share"), file("share/web", &noise(16 << 10))];
+    let tree = vec![
+        dir("bin"),
+        file("bin/serve", &noise(700_000)),
+        link("bin/web", "../share/./web"),
+        file("empty", b""),
+        dir("share"),
+        file("share/web", &noise(16 << 10)),
+    ];
     assert_eq!(rule(tree), "");
 }
 
@@ -49,8 +58,11 @@ fn paths_that_file_systems_read_differently_are_refused() {
     for good in ["a", "a/b", "ä", "..a", "a..b", "...a", ".config", "COM", "com10", "nulls", "console", "a b"] {
         assert_eq!(check_path(good), Ok(()), "{good}");
     }
-    let bad = ["", "/", "/a", "a/", "a//b", ".", "..", "a/..", "a/./b", "a\0b", "a\nb", "a\u{7f}", "a\u{85}b", "a\\b", "c:d",
-        "a.", "a ", "a./b", "...", "nul", "NUL.txt", "a/Con", "aux .c", "com1", "LPT9.x.y", "com²", "conin$", "a\u{308}"];
+    let bad = [
+        "", "/", "/a", "a/", "a//b", ".", "..", "a/..", "a/./b", "a\0b", "a\nb", "a\u{7f}", "a\u{85}b", "a\\b", "c:d",
+        "a.", "a ", "a./b", "...", "nul", "NUL.txt", "a/Con", "aux .c", "com1", "LPT9.x.y", "com²", "conin$",
+        "a\u{308}",
+    ];
     for path in bad {
         assert!(check_path(path).is_err(), "{path:?}");
     }
@@ -75,8 +87,18 @@ fn links_stay_inside_however_they_are_chained() {
     assert_eq!(check_target("a/b/l", "../../c"), Ok(()));
     assert_eq!(check_target("l", "."), Ok(()));
     assert_eq!(check_target("a/l", ".././"), Ok(()));
-    for (path, target) in [("l", ".."), ("a/l", "../.."), ("a/l", "/etc/passwd"), ("l", ""), ("l", "a/../b"), ("a/l", "../b/../../c"),
-        ("l", "a\\b"), ("l", "c:"), ("l", "a\0"), ("l", "a\u{308}")] {
+    for (path, target) in [
+        ("l", ".."),
+        ("a/l", "../.."),
+        ("a/l", "/etc/passwd"),
+        ("l", ""),
+        ("l", "a/../b"),
+        ("a/l", "../b/../../c"),
+        ("l", "a\\b"),
+        ("l", "c:"),
+        ("l", "a\0"),
+        ("l", "a\u{308}"),
+    ] {
         assert!(check_target(path, target).is_err(), "{path} -> {target}");
     }
     // The pair that a lexical count would let out: `up` leads to the root, and `..` after it beyond.
@@ -94,7 +116,9 @@ fn order_folders_and_twins() {
     assert!(rule(vec![link("a", "t"), file("a/b", b"x"), dir("t")]).contains("below a file or link"));
     // `a-b` sorts between `a` and `a/b`; the folder still counts.
     assert_eq!(rule(vec![dir("a"), file("a-b", b"x"), file("a/b", b"x")]), "");
-    for (one, other) in [("README", "readme"), ("STRASSE", "straße"), ("s", "ſ"), ("Ä", "ä"), ("K", "\u{212a}"), ("σ", "ς")] {
+    for (one, other) in
+        [("README", "readme"), ("STRASSE", "straße"), ("s", "ſ"), ("Ä", "ä"), ("K", "\u{212a}"), ("σ", "ς")]
+    {
         let mut twins = vec![file(one, b"x"), file(other, b"x")];
         twins.sort_by(|a, b| a.path.cmp(&b.path));
         assert_ne!(rule(twins), "", "{one} and {other}");
@@ -104,7 +128,10 @@ fn order_folders_and_twins() {
 
 fn with_chunks(size: u64, lens: &[u32]) -> Rule {
     let chunks = lens.iter().enumerate().map(|(i, &len)| ChunkRef { id: ChunkId([i as u8; 32]), len }).collect();
-    rule(vec![TreeEntry { path: "f".into(), node: Node::File { executable: true, object: ObjectId([9; 32]), size, chunks } }])
+    rule(vec![TreeEntry {
+        path: "f".into(),
+        node: Node::File { executable: true, object: ObjectId([9; 32]), size, chunks },
+    }])
 }
 
 #[test]
@@ -142,4 +169,19 @@ fn real_cuts_keep_the_smallest_length_except_at_the_end() {
         assert!(lens.iter().rev().skip(1).all(|&l| l as usize >= limits::CHUNK_MIN), "{lens:?}");
         assert_eq!(rule(vec![file("f", &content)]), "");
     }
+}
+
+#[test]
+fn a_million_entries_pass_and_one_more_does_not() {
+    let entries: Vec<_> = (0..limits::TREE_ENTRIES).map(|i| dir(&format!("{i:07}"))).collect();
+    let mut manifest = Manifest { cutting: Cutting::STANDARD, entries };
+    assert_eq!(manifest.check(), Ok(()));
+    manifest.entries.push(dir("z"));
+    assert!(manifest.check().unwrap_err().rule.contains("million"));
+}
+
+#[test]
+fn a_refusal_can_be_printed_whatever_the_path_holds() {
+    let error = Manifest { cutting: Cutting::STANDARD, entries: vec![dir("a\u{1b}[2J\u{202e}")] }.check().unwrap_err();
+    assert!(crate::text::is_plain(&error.to_string()), "{error}");
 }

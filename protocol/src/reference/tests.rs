@@ -25,12 +25,26 @@ fn anna() -> Snapshot {
     let beta = Listing { channel: "beta".into(), ..listing("guestbook", "3.0.0", 0, 4) };
     let bad = Listing { revoked: Some(RevokeLevel::Unsafe), ..listing("guestbook", "2.1.0", 0, 5) };
     let gone = Listing { revoked: Some(RevokeLevel::Withdraw), ..listing("gone", "1.0.0", 0, 6) };
-    let listings = vec![listing("guestbook", "10.0.0-rc.1", 0, 1), listing("guestbook", "2.0.0", 0, 2), listing("guestbook", "2.0.0", 1, 3), beta, bad,
-        gone, listing("guestbook", "9.0.0", 0, 7), listing("guestbook", "10.0.0", 0, 8)];
+    let listings = vec![
+        listing("guestbook", "10.0.0-rc.1", 0, 1),
+        listing("guestbook", "2.0.0", 0, 2),
+        listing("guestbook", "2.0.0", 1, 3),
+        beta,
+        bad,
+        gone,
+        listing("guestbook", "9.0.0", 0, 7),
+        listing("guestbook", "10.0.0", 0, 8),
+    ];
     Snapshot { listings }
 }
 fn stranger() -> Snapshot {
-    Snapshot { listings: vec![listing("guestbook", "1.0.0", 0, 20), listing("blog", "1.0.0", 0, 21), listing("0808080808", "1.0.0", 0, 22)] }
+    Snapshot {
+        listings: vec![
+            listing("guestbook", "1.0.0", 0, 20),
+            listing("blog", "1.0.0", 0, 21),
+            listing("0808080808", "1.0.0", 0, 22),
+        ],
+    }
 }
 fn ask(text: &str) -> Result<(PublisherId, u8), ResolveError> {
     let (a, s) = (anna(), stranger());

@@ -69,8 +69,16 @@ fn a_damaged_ticket_says_what_is_wrong() {
     assert_eq!(read(&line.replacen("/R", "?R", 1)), TicketError::Character { character: '?', at: 74 });
     assert_eq!(read(&format!("{line}{line}")), TicketError::TooLong { characters: 2 * line.len() });
     let (body, _) = line.rsplit_once('/').unwrap();
-    for (from, to, field) in [("/R3.", "/R03.", "spelling"), ("/R3.", "/R-3.", "root"), ("/R3.", "/S3.", "root"), ("/F1.", "/F4294967296.", "floor"),
-        ("GUESTBOOK", "GUEST.BOOK", "distro"), ("/F1.1234.", "/F1.", "floor"), ("/P", "/Q", "peer"), ("/PA", "/PC", "peer")] {
+    for (from, to, field) in [
+        ("/R3.", "/R03.", "spelling"),
+        ("/R3.", "/R-3.", "root"),
+        ("/R3.", "/S3.", "root"),
+        ("/F1.", "/F4294967296.", "floor"),
+        ("GUESTBOOK", "GUEST.BOOK", "distro"),
+        ("/F1.1234.", "/F1.", "floor"),
+        ("/P", "/Q", "peer"),
+        ("/PA", "/PC", "peer"),
+    ] {
         assert_eq!(read(&resealed(&body.replacen(from, to, 1))), TicketError::Field { field }, "{from} -> {to}");
     }
     let (before, _) = body.split_once("/F").unwrap();

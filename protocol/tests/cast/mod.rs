@@ -71,7 +71,12 @@ impl Publisher {
         envelope
     }
     pub(crate) fn statement(&self) -> Fresh {
-        Fresh { head: self.feed.head, root_version: self.trusted.root.version, issued_at: NOW, valid_for: Span::days(7) }
+        Fresh {
+            head: self.feed.head,
+            root_version: self.trusted.root.version,
+            issued_at: NOW,
+            valid_for: Span::days(7),
+        }
     }
     pub(crate) fn fresh(&self, fresh: &Fresh) -> Envelope {
         self.seal(Kind::Fresh, codec::encode(fresh).unwrap(), &[&self.fresh])
@@ -102,7 +107,12 @@ pub(crate) fn listing(distro: &str, version: &str, id: u8) -> Listing {
     }
 }
 pub(crate) fn revoke(id: u8) -> Action {
-    Action::Revoke { release: ReleaseId([id; 32]), level: RevokeLevel::Unsafe, replaced_by: None, reason: "leaks".into() }
+    Action::Revoke {
+        release: ReleaseId([id; 32]),
+        level: RevokeLevel::Unsafe,
+        replaced_by: None,
+        reason: "leaks".into(),
+    }
 }
 pub(crate) fn digest(letter: u8) -> Digest {
     Digest([letter; 32])

@@ -103,7 +103,8 @@ pub(crate) fn tree(letter: u8) -> TreeRef {
 
 pub(crate) fn manifest() -> Manifest {
     let entry = |path: &str, node| TreeEntry { path: path.into(), node };
-    let file = |executable, letter, size, chunks| Node::File { executable, object: ObjectId([letter; 32]), size, chunks };
+    let file =
+        |executable, letter, size, chunks| Node::File { executable, object: ObjectId([letter; 32]), size, chunks };
     let entries = vec![
         entry("bin", Node::Dir),
         entry("bin/serve", file(true, 1, 0x2_0003, vec![chunk(1), chunk(2)])),
@@ -193,7 +194,16 @@ pub(crate) fn taken_by(bytes: &[u8]) -> usize {
             Err(_) => 0,
         }
     }
-    one::<Root>(bytes) + one::<Entry>(bytes) + one::<Fresh>(bytes) + one::<Snapshot>(bytes) + one::<Release>(bytes)
-        + one::<Manifest>(bytes) + one::<Envelope>(bytes) + one::<Equivocation>(bytes) + one::<SpanRequest>(bytes)
-        + one::<SpanAnswer>(bytes) + one::<Message>(bytes) + one::<Record>(bytes)
+    one::<Root>(bytes)
+        + one::<Entry>(bytes)
+        + one::<Fresh>(bytes)
+        + one::<Snapshot>(bytes)
+        + one::<Release>(bytes)
+        + one::<Manifest>(bytes)
+        + one::<Envelope>(bytes)
+        + one::<Equivocation>(bytes)
+        + one::<SpanRequest>(bytes)
+        + one::<SpanAnswer>(bytes)
+        + one::<Message>(bytes)
+        + one::<Record>(bytes)
 }

@@ -16,7 +16,11 @@ pub(crate) fn release() -> Release {
         summary: "A guestbook for a home".into(),
         platforms: vec!["linux/amd64".into(), "linux/arm64".into()],
         epoch: 2,
-        parents: vec![Parent { publisher: PublisherId([2; 32]), release: ReleaseId([3; 32]), label: "guestbook 1.2.2".into() }],
+        parents: vec![Parent {
+            publisher: PublisherId([2; 32]),
+            release: ReleaseId([3; 32]),
+            label: "guestbook 1.2.2".into(),
+        }],
         includes: vec![include()],
         params: params(),
         secrets: [Generate::Bytes(32), Generate::Words(6), Generate::Password(20)].map(secret).to_vec(),
@@ -25,7 +29,12 @@ pub(crate) fn release() -> Release {
         update: Update {
             order: vec!["data".into(), "web".into()],
             settle: Span::seconds(30),
-            migrate: Some(Migrate { from_epoch: 1, role: "data".into(), command: vec!["migrate".into()], needs_snapshot: true }),
+            migrate: Some(Migrate {
+                from_epoch: 1,
+                role: "data".into(),
+                command: vec!["migrate".into()],
+                needs_snapshot: true,
+            }),
         },
         source: tree(9),
     }
@@ -125,9 +134,19 @@ fn role() -> Role {
             secrets: vec![("password".into(), "admin".into())],
         }],
         artifacts: vec![Artifact { name: "server".into(), trees: vec![("any".into(), tree(6))] }],
-        volumes: vec![Volume { name: "entries".into(), mount: Some("/data".into()), backup: "copy".into(), keep_on_remove: true }],
+        volumes: vec![Volume {
+            name: "entries".into(),
+            mount: Some("/data".into()),
+            backup: "copy".into(),
+            keep_on_remove: true,
+        }],
         ports: vec![Port { name: "http".into(), wish: Some(8080) }, Port { name: "log".into(), wish: None }],
-        files: vec![File { path: "conf/app.toml".into(), template: "port = ${port.http}\n".into(), mode: 0o640, on_change: "restart".into() }],
+        files: vec![File {
+            path: "conf/app.toml".into(),
+            template: "port = ${port.http}\n".into(),
+            mode: 0o640,
+            on_change: "restart".into(),
+        }],
         services: [Restart::No, Restart::OnFailure, Restart::Always].into_iter().enumerate().map(service).collect(),
         allow: Allow {
             listen: vec!["tcp:8080".into()],

@@ -235,6 +235,7 @@ impl Exchange {
                 }
             }
             Delivery::Broke { .. } if !asked.cancelled => run.holders.failed(asked.peer, desk.now),
+            Delivery::Lied { .. } if asked.orphan => {}
             Delivery::Lied { .. } => {
                 // The driver stops at the first chunk that is not what it should be.
                 let bad = asked.chunks.iter().enumerate().find(|(n, _)| !held.get(*n));

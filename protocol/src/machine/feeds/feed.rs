@@ -5,20 +5,16 @@
 use super::verify::Fault;
 use crate::{
     codec,
-    feed::{Equivocation, FeedState, Fresh, Freshness, Head, Listing},
+    feed::{Equivocation, FeedState, Fresh, Freshness, Head, Listing, freshness},
     id::{Digest, PublisherId},
     io::{Event, Record, Token},
     machine::desk::Desk,
     root::{RootError, TrustedRoot},
     sign::Envelope,
-    time::{Span, Time},
+    time::Time,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
-/// For how long a statement holds, as we make them; a head entry counts as one.
-pub(crate) const VALID_FOR: Span = Span::days(7);
-/// Stale for longer than this is expired.
-const EXPIRES_AFTER: Span = Span::days(30);
 /// Entries kept in memory to be passed on, in bytes: thousands of usual ones; older ones are served by snapshot.
 const LOG_BYTES: usize = 2 << 20;
 
@@ -232,20 +228,8 @@ impl Feed {
     /// How far the feed may be believed, and until when this answer holds.
     pub(crate) fn freshness(&self, now: Time) -> (Freshness, Option<Time>) {
         let Some(root) = self.root.as_ref().filter(|_| self.is_visible()) else { return (Freshness::Stale, None) };
-        // An entry says that its feed ended there when it was made; so does the root of an empty feed.
         let spoken = if self.state.head.at.seq == 0 { root.root.issued_at } else { self.issued_at };
-        let stated = self.fresh.as_ref().map_or(Time(0), |(f, _)| f.issued_at + f.valid_for);
-        let until = (spoken + VALID_FOR).max(stated);
-        let end = (until + EXPIRES_AFTER).min(root.root.expires_at);
-        // A clock that runs behind what was verified is wrong: take the later of both.
-        let now = now.max(spoken).max(self.fresh.as_ref().map_or(Time(0), |(f, _)| f.issued_at));
-        if now >= end {
-            (Freshness::Expired, None)
-        } else if now >= until {
-            (Freshness::Stale, Some(end))
-        } else {
-            (Freshness::Fresh, Some(until.min(end)))
-        }
+        freshness(self.fresh.as_ref().map(|(f, _)| f), spoken, &root.root, now)
     }
 
     pub(crate) fn tell_freshness(&mut self, desk: &mut Desk, publisher: PublisherId) {

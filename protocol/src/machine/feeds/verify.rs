@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     codec::{self, CodecError},
-    feed::{Action, Entry, Equivocation, FeedError, FeedState, Freshness, Head, Position, verify_fresh},
+    feed::{Action, Conflict, Entry, Equivocation, FeedError, FeedState, Freshness, Head, Position, verify_fresh},
     id::{Digest, PublisherId},
     io::Record,
     machine::desk::Desk,
@@ -183,15 +183,9 @@ fn signature_error(fault: &Fault) -> Option<&SignatureError> {
 
 /// What a verified envelope says about a place of the feed.
 fn claim(root: &TrustedRoot, envelope: &Envelope) -> Option<(Position, Digest)> {
-    match envelope.kind {
-        Kind::Entry => {
-            let role = root.role(Kind::Entry);
-            envelope.verify(Kind::Entry, root.publisher, "release", &role.keys, role.threshold.into()).ok()?;
-            let entry: Entry = envelope.open().ok()?;
-            Some((entry.at, envelope.digest()))
-        }
-        Kind::Fresh => verify_fresh(root, envelope).ok().map(|f| (f.head.at, f.head.hash)),
-        Kind::Root => None,
+    match crate::feed::claim(root, envelope).ok()? {
+        (Conflict::Feed(at), digest) => Some((at, digest)),
+        (Conflict::Root(_), _) => None,
     }
 }
 
@@ -300,7 +294,13 @@ fn one_back(head: Head) -> Head {
 type Clash = Option<(Envelope, Envelope)>;
 
 impl Feed {
-    fn take_roots(&mut self, desk: &mut Desk, batch: &mut Batch, publisher: PublisherId, page: &Page) -> Result<(), Fault> {
+    fn take_roots(
+        &mut self,
+        desk: &mut Desk,
+        batch: &mut Batch,
+        publisher: PublisherId,
+        page: &Page,
+    ) -> Result<(), Fault> {
         page.roots.iter().try_for_each(|bytes| self.take_root(desk, batch, publisher, &bytes.0))
     }
 
@@ -418,7 +418,8 @@ impl Feed {
     fn clashes(&self, batch: &Batch, envelope: &Envelope, clash: &mut Clash) {
         let Some(root) = &batch.root else { return };
         let Some((at, _)) = claim(root, envelope) else { return };
-        let ours = batch.entries.iter().find(|(seq, _)| *seq == at.seq).map(|(_, b)| b).or_else(|| self.log.get(&at.seq));
+        let ours =
+            batch.entries.iter().find(|(seq, _)| *seq == at.seq).map(|(_, b)| b).or_else(|| self.log.get(&at.seq));
         let Some(ours) = ours.and_then(|bytes| codec::decode::<Envelope>(bytes).ok()) else { return };
         if proves(root, &ours, envelope) {
             *clash = Some((ours, envelope.clone()));
@@ -428,7 +429,7 @@ impl Feed {
     /// Whether a newer statement would be welcome: none yet, or the newest is past half of its validity.
     pub(crate) fn wants_fresh(&self, now: crate::time::Time) -> bool {
         let (freshness, until) = self.freshness(now);
-        freshness != Freshness::Fresh || until.is_none_or(|u| u.since(now).0 < super::feed::VALID_FOR.0 / 2)
+        freshness != Freshness::Fresh || until.is_none_or(|u| u.since(now).0 < crate::feed::VALID_FOR.0 / 2)
     }
 }
 

@@ -1,2 +1,81 @@
-//! Softservice.
-fn main() {}
+//! The guestbook's data part: keeps entries in an append-only file and serves them to whoever knows the token.
+//! Invariant: an entry is acknowledged only after it is on the disk; a torn last line is cut off at start.
+
+#[path = "../../../http.rs"]
+mod http;
+
+use http::{Request, Response};
+use std::{
+    fs::{File, OpenOptions},
+    io::{Read, Write},
+    path::PathBuf,
+    sync::Mutex,
+};
+
+fn main() -> std::io::Result<()> {
+    let folder = PathBuf::from(http::argument("dir"));
+    let token = http::secret(&http::argument("token-file"));
+    let book = Mutex::new(Book::open(folder)?);
+    http::serve(&http::argument("listen"), move |request| answer(&book, &token, &request))
+}
+
+/// Entries in memory and the file behind them.
+struct Book {
+    file: File,
+    lines: Vec<u8>,
+}
+
+impl Book {
+    fn open(folder: PathBuf) -> std::io::Result<Self> {
+        std::fs::create_dir_all(&folder)?;
+        let path = folder.join("entries");
+        let mut file = OpenOptions::new().create(true).read(true).append(true).open(&path)?;
+        let mut lines = Vec::new();
+        file.read_to_end(&mut lines)?;
+        let whole = lines.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
+        if whole < lines.len() {
+            eprintln!("cutting off a torn entry of {} bytes", lines.len() - whole);
+            file.set_len(whole as u64)?;
+            lines.truncate(whole);
+        }
+        file.sync_all()?;
+        File::open(&folder)?.sync_all()?;
+        Ok(Self { file, lines })
+    }
+
+    fn add(&mut self, line: &[u8]) -> std::io::Result<()> {
+        let mut record = line.to_vec();
+        record.push(b'\n');
+        self.file.write_all(&record)?;
+        self.file.sync_data()?;
+        self.lines.extend_from_slice(&record);
+        Ok(())
+    }
+}
+
+fn answer(book: &Mutex<Book>, token: &str, request: &Request) -> Response {
+    if request.method == "GET" && request.path == "/healthz" {
+        return Response::text(200, "ok\n");
+    }
+    if request.header("x-token") != Some(token) {
+        return Response::text(403, "the token is missing or wrong\n");
+    }
+    // A panic while holding the lock would have ended the process' usefulness: say so instead of serving half a book.
+    let Ok(mut book) = book.lock() else { return Response::text(500, "the book is damaged\n") };
+    match (request.method.as_str(), request.path.as_str()) {
+        ("GET", "/entries") => {
+            Response { status: 200, kind: "text/plain; charset=utf-8", location: None, body: book.lines.clone() }
+        }
+        ("POST", "/entries") => {
+            let line = &request.body;
+            if line.is_empty() || line.contains(&b'\n') || std::str::from_utf8(line).is_err() {
+                return Response::text(400, "an entry is one line of UTF-8\n");
+            }
+            match book.add(line) {
+                Ok(()) => Response::text(201, "kept\n"),
+                Err(e) => Response::text(507, format!("not kept: {e}\n")),
+            }
+        }
+        _ => Response::text(404, "nothing here\n"),
+    }
+}

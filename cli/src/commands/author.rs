@@ -1,0 +1,90 @@
+//! `check`, `test`, `publish`, `ticket`, `publisher`: what an author does.
+
+use super::{count, instances::test_line, list, number, short, text};
+use crate::{
+    client::Client,
+    error::CliError,
+    home,
+    ui::{self, Ui},
+};
+use serde_json::{Value, json};
+use std::path::Path;
+
+/// Checks a definition; needs no node.
+pub(super) fn check(ui: &mut Ui, dir: &Path) -> Result<(), CliError> {
+    let result = softservice_node::verbs::check::check(&home::absolute(dir)?).map_err(CliError::from);
+    let found = match &result {
+        Ok(found) => found.clone(),
+        Err(error) => Value::Object(error.details.clone()),
+    };
+    for problem in list(&found, "problems") {
+        ui.data(format!("{}:{}: {}", text(problem, "file"), number(problem, "line"), text(problem, "message")));
+        if let Some(hint) = problem["hint"].as_str() {
+            ui.data(format!("  {hint}"));
+        }
+    }
+    let found = result?;
+    ui.document(&found);
+    ui.data(format!("{} {} is a sound definition", text(&found, "distro"), text(&found, "version")));
+    Ok(())
+}
+
+/// Provisions it in a throwaway place.
+pub(super) async fn test(client: &Client, ui: &mut Ui, what: &str) -> Result<(), CliError> {
+    let path = Path::new(what);
+    let wanted = if path.is_dir() { json!({ "dir": home::absolute(path)? }) } else { json!({ "reference": what }) };
+    let result = client.call(ui, "test", wanted).await;
+    let found = match &result {
+        Ok(found) => found.clone(),
+        Err(error) => Value::Object(error.details.clone()),
+    };
+    for test in list(&found, "tests") {
+        ui.data(test_line(test));
+    }
+    let found = result?;
+    ui.document(&found);
+    ui.data(format!("{} passed, {} failed", count(&found, "passed"), count(&found, "failed")));
+    if list(&found, "tests").is_empty() {
+        ui.note("the definition declares no tests: it came up healthy, nothing more is known");
+    }
+    Ok(())
+}
+
+/// Signs and announces.
+pub(super) async fn publish(client: &Client, ui: &mut Ui, dir: &Path, channel: &str) -> Result<(), CliError> {
+    let done = client.call(ui, "publish", json!({ "dir": home::absolute(dir)?, "channel": channel })).await?;
+    ui.document(&done);
+    ui.data(format!(
+        "{} {}  {}  entry {}",
+        text(&done, "distro"),
+        text(&done, "version"),
+        short(text(&done, "release")),
+        number(&done, "sequence")
+    ));
+    ui.data(format!(
+        "  {}, of which {} are new here",
+        ui::size(count(&done, "bytes")),
+        ui::size(count(&done, "new_bytes"))
+    ));
+    ui.data(format!("  {}", text(&done, "ticket")));
+    Ok(())
+}
+
+/// A line to hand out.
+pub(super) async fn ticket(client: &Client, ui: &mut Ui, publisher: Option<String>) -> Result<(), CliError> {
+    let done = client.call(ui, "ticket", json!({ "publisher": publisher })).await?;
+    ui.document(&done);
+    ui.data(text(&done, "ticket"));
+    ui.qr(text(&done, "ticket"));
+    Ok(())
+}
+
+/// Who this home publishes as.
+pub(super) async fn publisher(client: &Client, ui: &mut Ui) -> Result<(), CliError> {
+    let done = client.call(ui, "publisher", json!({})).await?;
+    ui.document(&done);
+    ui.data(format!("publisher  {}", text(&done, "publisher")));
+    ui.data(format!("root       version {}", number(&done, "root_version")));
+    ui.data(format!("entries    {}", number(&done, "sequence")));
+    Ok(())
+}

@@ -1,0 +1,164 @@
+//! `subscribe`, `unsubscribe`, `subscriptions`, `search`, `show`, `improve`, `lineage`: what others publish.
+
+use super::{count, list, number, short, text};
+use crate::{
+    client::Client,
+    error::CliError,
+    home,
+    ui::{self, Ui},
+};
+use serde_json::{Value, json};
+use std::path::Path;
+
+/// Follows a publisher.
+pub(super) async fn subscribe(
+    client: &Client,
+    ui: &mut Ui,
+    ticket: &str,
+    petname: Option<String>,
+    policy: &str,
+) -> Result<(), CliError> {
+    let done = client.call(ui, "subscribe", json!({ "ticket": ticket, "petname": petname, "policy": policy })).await?;
+    ui.document(&done);
+    ui.data(format!(
+        "{}  {}  at entry {}, {}",
+        text(&done, "petname"),
+        text(&done, "publisher"),
+        number(&done, "sequence"),
+        text(&done, "freshness")
+    ));
+    Ok(())
+}
+
+/// Follows it no more.
+pub(super) async fn unsubscribe(client: &Client, ui: &mut Ui, publisher: &str) -> Result<(), CliError> {
+    let done = client.call(ui, "unsubscribe", json!({ "publisher": publisher })).await?;
+    ui.document(&done);
+    ui.data(format!("{} is followed no more", text(&done, "petname")));
+    Ok(())
+}
+
+/// Whom we follow.
+pub(super) async fn subscriptions(client: &Client, ui: &mut Ui) -> Result<(), CliError> {
+    let all = client.call(ui, "subscriptions", json!({})).await?;
+    ui.document(&all);
+    let rows = rows(&all, |s| {
+        let frozen =
+            if s["frozen"].as_bool() == Some(true) { "FROZEN: it signed two histories" } else { text(s, "freshness") };
+        vec![
+            text(s, "petname").into(),
+            short(text(s, "publisher")),
+            number(s, "sequence"),
+            frozen.into(),
+            text(s, "policy").into(),
+        ]
+    });
+    if rows.is_empty() {
+        ui.note("no subscriptions; `softservice subscribe TICKET` makes one");
+    } else {
+        ui.data(ui::table(&["PETNAME", "PUBLISHER", "HEAD", "FRESHNESS", "POLICY"], &rows));
+    }
+    Ok(())
+}
+
+fn rows(of: &Value, row: impl Fn(&Value) -> Vec<String>) -> Vec<Vec<String>> {
+    of.as_array().map_or(&[][..], Vec::as_slice).iter().map(row).collect()
+}
+
+/// What there is.
+pub(super) async fn search(client: &Client, ui: &mut Ui, wanted: Option<String>) -> Result<(), CliError> {
+    let found = client.call(ui, "search", json!({ "text": wanted })).await?;
+    ui.document(&found);
+    let rows = rows(&found, |d| {
+        let name = format!("{}/{}", text(d, "petname"), text(d, "distro"));
+        vec![name, text(d, "version").into(), short(text(d, "release")), text(d, "summary").into()]
+    });
+    if rows.is_empty() {
+        ui.note("nothing found among followed publishers");
+    } else {
+        ui.data(ui::table(&["DISTRO", "VERSION", "RELEASE", "SUMMARY"], &rows));
+    }
+    Ok(())
+}
+
+/// One distro, whole.
+pub(super) async fn show(client: &Client, ui: &mut Ui, reference: &str) -> Result<(), CliError> {
+    let d = client.call(ui, "show", json!({ "reference": reference })).await?;
+    ui.document(&d);
+    ui.data(format!("{}/{} {}", text(&d, "petname"), text(&d, "distro"), text(&d, "version")));
+    ui.data(format!("  {}", text(&d, "summary")));
+    ui.data(format!("release    {}", text(&d, "release")));
+    ui.data(format!("publisher  {}", text(&d, "publisher")));
+    ui.data(format!("size       {} in {} files", ui::size(count(&d, "bytes")), count(&d, "files")));
+    let versions: Vec<String> = list(&d, "versions").iter().map(|v| text(v, "version").to_owned()).collect();
+    ui.data(format!("versions   {}", versions.join(", ")));
+    for include in list(&d, "includes") {
+        ui.data(format!(
+            "includes   {} = {} {}",
+            text(include, "name"),
+            text(include, "distro"),
+            text(include, "version")
+        ));
+    }
+    for parameter in list(&d, "params") {
+        let default = parameter["default"].as_str().map_or("must be answered".into(), |d| format!("default {d}"));
+        ui.data(format!(
+            "asks       {} ({}, {default}) {}",
+            text(parameter, "name"),
+            text(parameter, "type"),
+            text(parameter, "ask")
+        ));
+    }
+    for permission in list(&d, "permissions").iter().filter_map(Value::as_str) {
+        ui.data(format!("may        {permission}"));
+    }
+    for parent in list(&d, "parents") {
+        ui.data(format!("improves   {} {}", text(parent, "label"), short(text(parent, "release"))));
+    }
+    for child in list(&d, "children") {
+        ui.data(format!(
+            "improved   {}/{} {} {}",
+            text(child, "petname"),
+            text(child, "distro"),
+            text(child, "version"),
+            short(text(child, "release"))
+        ));
+    }
+    Ok(())
+}
+
+/// A working copy.
+pub(super) async fn improve(client: &Client, ui: &mut Ui, reference: &str, dir: &Path) -> Result<(), CliError> {
+    let dir = home::absolute(dir)?;
+    let done = client.call(ui, "improve", json!({ "reference": reference, "dir": dir })).await?;
+    ui.document(&done);
+    ui.data(format!("{}  a working copy of {}", dir.display(), text(&done, "label")));
+    ui.note(format!(
+        "edit it, raise its version, then: softservice test {0} && softservice publish {0}",
+        dir.display()
+    ));
+    Ok(())
+}
+
+/// Where a release comes from and what became of it.
+pub(super) async fn lineage(client: &Client, ui: &mut Ui, reference: &str) -> Result<(), CliError> {
+    let tree = client.call(ui, "lineage", json!({ "reference": reference })).await?;
+    ui.document(&tree);
+    let line = |mark: &str, r: &Value| {
+        format!(
+            "{mark} {}/{} {}  {}",
+            text(r, "petname"),
+            text(r, "distro"),
+            text(r, "version"),
+            short(text(r, "release"))
+        )
+    };
+    for parent in list(&tree, "parents") {
+        ui.data(line("parent ", parent));
+    }
+    ui.data(line("release", &tree));
+    for child in list(&tree, "children") {
+        ui.data(line("child  ", child));
+    }
+    Ok(())
+}

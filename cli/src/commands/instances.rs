@@ -1,0 +1,296 @@
+//! `plan`, `up`, `update`, `rollback` and the rest of a softservice's life. Invariant: nothing that the owner has not
+//! seen is agreed to: consent names the hash of the plan that was shown.
+
+use super::{content, count, list, number, short, text};
+use crate::{
+    args::Target,
+    client::Client,
+    error::CliError,
+    ui::{self, Ui},
+};
+use serde_json::{Map, Value, json};
+use softservice_node::verbs::failure::Kind;
+
+fn arguments(target: &Target) -> Value {
+    let set: Map<String, Value> = target.set.iter().map(|(k, v)| (k.clone(), v.clone().into())).collect();
+    json!({ "reference": target.reference, "name": target.name, "set": set, "roles": target.roles })
+}
+
+fn with(mut arguments: Value, key: &str, value: impl Into<Value>) -> Value {
+    arguments[key] = value.into();
+    arguments
+}
+
+/// Shows every effect.
+pub(super) async fn plan(client: &Client, ui: &mut Ui, target: &Target) -> Result<(), CliError> {
+    let plan = client.call(ui, "plan", arguments(target)).await?;
+    ui.document(&plan);
+    for line in plan_lines(&plan) {
+        ui.data(line);
+    }
+    Ok(())
+}
+
+fn plan_lines(plan: &Value) -> Vec<String> {
+    let mut lines = vec![format!(
+        "{} {} as {}, generation {}",
+        text(plan, "distro"),
+        text(plan, "version"),
+        text(plan, "softservice"),
+        number(plan, "generation")
+    )];
+    for step in list(plan, "steps") {
+        lines.push(format!("  {:9} {}  {}", text(step, "kind"), text(step, "what"), text(step, "detail")));
+    }
+    for (mark, key) in [("+", "added"), ("-", "removed")] {
+        for permission in list(&plan["permissions"], key).iter().filter_map(Value::as_str) {
+            lines.push(format!("  {mark} permission {permission}"));
+        }
+    }
+    if plan["unverified"].as_bool() == Some(true) {
+        lines.push("  unverified: no test is declared, only health will be asked".into());
+    }
+    lines.push(format!("  isolation  {}", text(plan, "isolation")));
+    lines.push(format!("  downtime   {}", text(plan, "downtime")));
+    lines.push(format!("  to fetch   {}", ui::size(count(plan, "fetch_bytes"))));
+    lines.push(format!("plan {}", text(plan, "plan")));
+    lines
+}
+
+/// Provisions.
+pub(super) async fn up(
+    client: &Client,
+    ui: &mut Ui,
+    target: &Target,
+    plan: Option<String>,
+    yes: bool,
+) -> Result<(), CliError> {
+    let wanted = arguments(target);
+    let consent = match plan {
+        Some(hash) => hash,
+        None if yes => String::new(),
+        None => {
+            let plan = client.call(ui, "plan", wanted.clone()).await?;
+            agree(ui, &plan, "go ahead?", false)?
+        }
+    };
+    let call = if consent.is_empty() { with(wanted, "yes", true) } else { with(wanted, "plan", consent) };
+    let result = client.call(ui, "up", call).await;
+    finish(ui, result)
+}
+
+/// Shows a plan and asks; the hash is the consent. Without anybody to ask it goes on only when `quietly` allows.
+fn agree(ui: &mut Ui, plan: &Value, question: &str, quietly: bool) -> Result<String, CliError> {
+    for line in plan_lines(plan) {
+        ui.note(line);
+    }
+    match ui.ask(question) {
+        Some(true) => Ok(text(plan, "plan").to_owned()),
+        Some(false) => Err(CliError::new(Kind::Refused, "not agreed to; nothing was changed")),
+        None if quietly => Ok(text(plan, "plan").to_owned()),
+        None => Err(CliError::new(Kind::Refused, "nobody is there to agree to the plan; nothing was changed")
+            .hint(format!("--yes agrees to any plan, `up --plan {}` to this one", text(plan, "plan")))),
+    }
+}
+
+/// Prints what came of a generation, also when it failed.
+fn finish(ui: &mut Ui, result: Result<Value, CliError>) -> Result<(), CliError> {
+    match result {
+        Ok(done) => {
+            ui.document(&done);
+            for one in done.as_array().map_or(std::slice::from_ref(&done), Vec::as_slice) {
+                story(ui, one);
+            }
+            Ok(())
+        }
+        Err(error) => {
+            let details = Value::Object(error.details.clone());
+            if details.get("state").is_some() {
+                story(ui, &details);
+            }
+            Err(error)
+        }
+    }
+}
+
+fn story(ui: &mut Ui, done: &Value) {
+    ui.data(format!(
+        "{}  {} {}  generation {}  {}",
+        text(done, "softservice"),
+        text(done, "distro"),
+        text(done, "version"),
+        number(done, "generation"),
+        text(done, "state"),
+    ));
+    for endpoint in list(done, "endpoints") {
+        ui.data(format!("  {}  {}", text(endpoint, "name"), text(endpoint, "url")));
+    }
+    if done["fetched"].is_object() {
+        ui.data(format!("  fetched {}", ui::size(count(&done["fetched"], "bytes"))));
+        for line in content::by_peer(&done["fetched"]) {
+            ui.data(format!("  {line}"));
+        }
+    }
+    for test in list(done, "tests") {
+        ui.data(format!("  {}", test_line(test)));
+    }
+    if let Some(phases) = done["phases"].as_object().filter(|p| !p.is_empty()) {
+        let each: Vec<String> = phases.iter().map(|(k, v)| format!("{k} {:.2}", v.as_f64().unwrap_or(0.0))).collect();
+        ui.data(format!("  {:.2} s: {}", done["seconds"].as_f64().unwrap_or(0.0), each.join(", ")));
+    }
+}
+
+/// One test's outcome.
+pub(super) fn test_line(test: &Value) -> String {
+    let outcome = if test["ok"].as_bool() == Some(true) { "pass" } else { "FAIL" };
+    let seconds = test["seconds"].as_f64().unwrap_or(0.0);
+    let output = text(test, "output");
+    let tail = if outcome == "FAIL" && !output.is_empty() { format!("  {output}") } else { String::new() };
+    format!("{outcome}  {:20} on {}  {seconds:.2} s{tail}", text(test, "name"), text(test, "role"))
+}
+
+/// Moves to the newest.
+pub(super) async fn update(client: &Client, ui: &mut Ui, name: Option<String>, yes: bool) -> Result<(), CliError> {
+    if let Some(name) = name {
+        return match update_one(client, ui, &name, yes).await {
+            Ok(Some(done)) => finish(ui, Ok(done)),
+            Ok(None) => {
+                // The node says that there is nothing to do, with the state as it is.
+                let result = client.call(ui, "update", json!({ "name": name, "yes": true })).await;
+                finish(ui, result)
+            }
+            Err(error) => finish(ui, Err(error)),
+        };
+    }
+    let all = client.call(ui, "ps", json!({})).await?;
+    let mut done = Vec::new();
+    for one in all.as_array().map_or(&[][..], Vec::as_slice) {
+        if one["held"].as_bool() == Some(true) {
+            ui.note(format!("{} is held", text(one, "name")));
+            continue;
+        }
+        match update_one(client, ui, text(one, "name"), yes).await {
+            Ok(Some(result)) => done.push(result),
+            Ok(None) => ui.note(format!("{} is at its newest release", text(one, "name"))),
+            Err(error) => return finish(ui, Err(error)),
+        }
+    }
+    finish(ui, Ok(Value::Array(done)))
+}
+
+/// None when there is nothing newer.
+async fn update_one(client: &Client, ui: &mut Ui, name: &str, yes: bool) -> Result<Option<Value>, CliError> {
+    let plan = client.call(ui, "plan_update", json!({ "name": name })).await?;
+    if plan["newer"].as_bool() == Some(false) {
+        return Ok(None);
+    }
+    if yes {
+        return client.call(ui, "update", json!({ "name": name, "yes": true })).await.map(Some);
+    }
+    // The verb itself says yes to what the softservice may do already; wider permissions need an answer.
+    let widens = !list(&plan["permissions"], "added").is_empty();
+    let hash = agree(ui, &plan, "update?", !widens)?;
+    client.call(ui, "update", json!({ "name": name, "plan": hash })).await.map(Some)
+}
+
+/// Goes back.
+pub(super) async fn rollback(client: &Client, ui: &mut Ui, name: &str, to: Option<u32>) -> Result<(), CliError> {
+    let result = client.call(ui, "rollback", json!({ "name": name, "to": to })).await;
+    finish(ui, result)
+}
+
+/// Verbs that change one thing about one softservice.
+pub(super) async fn simple(client: &Client, ui: &mut Ui, verb: &str, name: &str, now: &str) -> Result<(), CliError> {
+    let done = client.call(ui, verb, json!({ "name": name })).await?;
+    ui.document(&done);
+    ui.data(format!("{name} {now}"));
+    Ok(())
+}
+
+/// Takes it away.
+pub(super) async fn remove(client: &Client, ui: &mut Ui, name: &str, data: bool) -> Result<(), CliError> {
+    let done = client.call(ui, "remove", json!({ "name": name, "data": data })).await?;
+    ui.document(&done);
+    ui.data(if data { format!("{name} and its data are removed") } else { format!("{name} is removed") });
+    for kept in list(&done, "kept").iter().filter_map(Value::as_str) {
+        ui.note(format!("its data stays in {kept}; `remove --data` takes that as well"));
+    }
+    Ok(())
+}
+
+/// What it was and is.
+pub(super) async fn generations(client: &Client, ui: &mut Ui, name: &str) -> Result<(), CliError> {
+    let all = client.call(ui, "generations", json!({ "name": name })).await?;
+    ui.document(&all);
+    let rows: Vec<_> = all
+        .as_array()
+        .map_or(&[][..], Vec::as_slice)
+        .iter()
+        .map(|g| {
+            let current = if g["current"].as_bool() == Some(true) { "*" } else { "" };
+            vec![
+                current.into(),
+                number(g, "generation"),
+                text(g, "version").into(),
+                short(text(g, "release")),
+                text(g, "state").into(),
+                text(g, "why").into(),
+            ]
+        })
+        .collect();
+    ui.data(ui::table(&["", "GENERATION", "VERSION", "RELEASE", "STATE", "WHY"], &rows));
+    Ok(())
+}
+
+/// What is here.
+pub(super) async fn ps(client: &Client, ui: &mut Ui, name: Option<String>) -> Result<(), CliError> {
+    let all = client.call(ui, "ps", json!({ "name": name })).await?;
+    ui.document(&all);
+    let all = all.as_array().map_or(&[][..], Vec::as_slice);
+    if all.is_empty() {
+        ui.note("no softservices; `softservice up REF` provisions one");
+        return Ok(());
+    }
+    let mut rows = Vec::new();
+    for one in all {
+        let held = if one["held"].as_bool() == Some(true) { " held" } else { "" };
+        rows.push(vec![
+            text(one, "name").into(),
+            format!("{} {}", text(one, "distro"), text(one, "version")),
+            number(one, "generation"),
+            format!("{}{held}", text(one, "state")),
+            String::new(),
+            String::new(),
+        ]);
+        for service in list(one, "services") {
+            rows.push(vec![
+                format!("  {}", text(service, "name")),
+                String::new(),
+                String::new(),
+                text(service, "state").into(),
+                number(service, "pid"),
+                number(service, "restarts"),
+            ]);
+        }
+        for endpoint in list(one, "endpoints") {
+            rows.push(vec![format!("  {} {}", text(endpoint, "name"), text(endpoint, "url"))]);
+        }
+    }
+    ui.data(ui::table(&["NAME", "DISTRO", "GENERATION", "STATE", "PID", "RESTARTS"], &rows));
+    Ok(())
+}
+
+/// What its services said.
+pub(super) async fn logs(client: &Client, ui: &mut Ui, name: &str, follow: bool) -> Result<(), CliError> {
+    let (name, service) = match name.split_once('/') {
+        Some((name, service)) => (name, Some(service)),
+        None => (name, None),
+    };
+    let wanted = json!({ "name": name, "service": service, "follow": follow });
+    let mut print = |ui: &mut Ui, line: &Value| {
+        ui.document(line);
+        ui.data(format!("{} | {}", text(line, "service"), text(line, "text")));
+    };
+    client.stream(ui, "logs", wanted, &mut print).await?;
+    Ok(())
+}

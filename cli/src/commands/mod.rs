@@ -1,0 +1,135 @@
+//! One function for each verb: arguments to the node's words, its answer to the reader's. Invariant: nothing is
+//! decided here; a program that speaks the API gets the same results.
+
+mod author;
+mod catalogue;
+mod content;
+mod instances;
+mod new;
+mod node;
+mod serve_static;
+mod status;
+
+use crate::{
+    args::{Cli, Verb},
+    demo,
+    error::CliError,
+    home,
+    session::Session,
+    ui::Ui,
+};
+use clap::CommandFactory as _;
+use serde_json::Value;
+use softservice_node::verbs::failure::Kind;
+
+pub(crate) use node::keeper;
+
+/// Runs the verb.
+pub(crate) async fn run(cli: Cli, ui: &mut Ui) -> Result<(), CliError> {
+    match cli.verb {
+        Verb::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "softservice", &mut std::io::stdout());
+            Ok(())
+        }
+        Verb::New { dir, template } => new::run(ui, &dir, &template),
+        Verb::Check { dir } => author::check(ui, &dir),
+        Verb::ServeStatic { dir, address } => serve_static::run(&dir, address).await,
+        Verb::Demo(args) => {
+            // A shared closure tells the story, so the printer is told afterwards.
+            let quiet = ui.is_quiet();
+            let say = move |line: &str| {
+                if !quiet {
+                    eprintln!("{line}");
+                }
+            };
+            let report = demo::run(args.keep, &say).await.map_err(|e| CliError::new(Kind::Failed, e.to_string()))?;
+            ui.document(&report);
+            Ok(())
+        }
+        Verb::Keeper { .. } => Err(CliError::new(Kind::Bug, "a keeper starts before everything else")),
+        Verb::Node(args) => node::run(ui, home::of(&cli.global)?, args).await,
+        Verb::Stop => node::stop(ui, home::of(&cli.global)?).await,
+        verb => {
+            let mut session = Session::open(home::of(&cli.global)?).await?;
+            let result = tokio::select! {
+                result = with_node(verb, &session, ui) => result,
+                () = interrupted() => Err(CliError::new(Kind::Failed, "interrupted")),
+            };
+            session.close().await;
+            result
+        }
+    }
+}
+
+async fn with_node(verb: Verb, session: &Session, ui: &mut Ui) -> Result<(), CliError> {
+    let client = session.client();
+    match verb {
+        Verb::Status => status::status(client, ui).await,
+        Verb::Peers => status::peers(client, ui).await,
+        Verb::Test { what } => author::test(client, ui, &what).await,
+        Verb::Publish { dir, channel } => author::publish(client, ui, &dir, &channel).await,
+        Verb::Ticket { publisher } => author::ticket(client, ui, publisher).await,
+        Verb::Publisher(_) => author::publisher(client, ui).await,
+        Verb::Subscribe { ticket, petname, policy } => {
+            catalogue::subscribe(client, ui, &ticket, petname, policy.name()).await
+        }
+        Verb::Unsubscribe { publisher } => catalogue::unsubscribe(client, ui, &publisher).await,
+        Verb::Subscriptions => catalogue::subscriptions(client, ui).await,
+        Verb::Search { text } => catalogue::search(client, ui, text).await,
+        Verb::Show { reference } => catalogue::show(client, ui, &reference).await,
+        Verb::Improve { reference, dir } => catalogue::improve(client, ui, &reference, &dir).await,
+        Verb::Lineage { reference } => catalogue::lineage(client, ui, &reference).await,
+        Verb::Plan(target) => instances::plan(client, ui, &target).await,
+        Verb::Up { target, plan, yes } => instances::up(client, ui, &target, plan, yes).await,
+        Verb::Update { name, yes } => instances::update(client, ui, name, yes).await,
+        Verb::Rollback { name, to } => instances::rollback(client, ui, &name, to).await,
+        Verb::Hold { name } => instances::simple(client, ui, "hold", &name, "is held").await,
+        Verb::Unhold { name } => instances::simple(client, ui, "unhold", &name, "is held no more").await,
+        Verb::Down { name } => instances::simple(client, ui, "down", &name, "is down").await,
+        Verb::Start { name } => instances::simple(client, ui, "start", &name, "is up").await,
+        Verb::Remove { name, data } => instances::remove(client, ui, &name, data).await,
+        Verb::Generations { name } => instances::generations(client, ui, &name).await,
+        Verb::Ps { name } => instances::ps(client, ui, name).await,
+        Verb::Logs { name, follow } => instances::logs(client, ui, &name, follow).await,
+        Verb::Fetch { reference } => content::fetch(client, ui, &reference).await,
+        Verb::Pin { reference } => content::pin(client, ui, "pin", &reference).await,
+        Verb::Unpin { reference } => content::pin(client, ui, "unpin", &reference).await,
+        Verb::Gc => content::gc(client, ui).await,
+        Verb::Fsck { repair } => content::fsck(client, ui, repair).await,
+        other => Err(CliError::new(Kind::Bug, format!("no command for {other:?}"))),
+    }
+}
+
+/// SIGINT or SIGTERM.
+pub(crate) async fn interrupted() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) {
+        (Ok(mut interrupt), Ok(mut terminate)) => {
+            tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
+        }
+        // Without handlers the signals end the process, as they do by default.
+        _ => std::future::pending().await,
+    }
+}
+
+/// A text field, empty when it is not there.
+fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+    value[key].as_str().unwrap_or_default()
+}
+/// A number as text, `-` when it is not there.
+fn number(value: &Value, key: &str) -> String {
+    match &value[key] {
+        Value::Number(n) => n.to_string(),
+        _ => "-".into(),
+    }
+}
+fn count(value: &Value, key: &str) -> u64 {
+    value[key].as_u64().unwrap_or(0)
+}
+fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
+    value[key].as_array().map_or(&[], Vec::as_slice)
+}
+/// The first digits of an id: what people read and may type.
+fn short(id: &str) -> String {
+    id.chars().take(12).collect()
+}

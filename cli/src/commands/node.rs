@@ -1,0 +1,126 @@
+//! `node`, `stop` and the hidden `keeper`. Invariant: the first line on stdout is the ready event, and it is printed
+//! only when the node listens and its API answers.
+
+use crate::{args::NodeArgs, client::Client, error::CliError, session, ui::Ui};
+use serde_json::json;
+use softservice_node::{api, config::Config, verbs::failure::Kind};
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+
+/// Runs the node until a signal or `stop`.
+pub(super) async fn run(ui: &mut Ui, home: PathBuf, args: NodeArgs) -> Result<(), CliError> {
+    if api::is_alive(&home).await {
+        return Err(CliError::new(Kind::Refused, format!("a node already runs in {}", home.display()))
+            .hint("`softservice stop` stops it, --home DIR chooses another home"));
+    }
+    let mut listen = Vec::new();
+    for address in &args.listen {
+        listen.extend(listening(address)?);
+    }
+    let config = Config {
+        home,
+        listen,
+        peers: args.peer,
+        mdns: !args.no_mdns,
+        dht: !args.no_dht,
+        web: (args.web != "off").then_some(args.web),
+        swarm_key: args.swarm_key,
+        limit_up: args.limit_up,
+        limit_down: args.limit_down,
+        keeper: session::keeper_command()?,
+    };
+    // Before the node is up: a signal that comes in the middle of the start shall stop it in order as well.
+    let stop_asked = super::interrupted();
+    let node = session::start(config).await?;
+    let context = node.context();
+    let status = context.handle.status().await.map_err(softservice_node::verbs::failure::Failure::from)?;
+    let ready = json!({
+        "event": "ready",
+        "device": status.me.to_string(),
+        "addresses": status.addresses,
+        "web": context.config.web,
+        "home": context.home,
+        "pid": std::process::id(),
+    });
+    // JSON in either mode: this line is for whoever started the process.
+    ui.event(&ready);
+    ui.note(format!("node {} is ready; Ctrl-C stops it", status.me.short()));
+    tokio::select! {
+        () = stop_asked => {}
+        () = context.stop.wait() => {}
+    }
+    ui.note("stopping");
+    node.stop().await;
+    Ok(())
+}
+
+/// IP:PORT means TCP and QUIC there; anything else is a multiaddress.
+fn listening(address: &str) -> Result<Vec<String>, CliError> {
+    if address.starts_with('/') {
+        return Ok(vec![address.to_owned()]);
+    }
+    let socket: SocketAddr = address.parse().map_err(|_| {
+        CliError::new(Kind::Usage, format!("cannot listen on {address:?}"))
+            .hint("an address is IP:PORT, for example 0.0.0.0:4001, or a multiaddress such as /ip4/0.0.0.0/tcp/4001")
+    })?;
+    let (kind, ip, port) = (if socket.is_ipv4() { "ip4" } else { "ip6" }, socket.ip(), socket.port());
+    Ok(vec![format!("/{kind}/{ip}/tcp/{port}"), format!("/{kind}/{ip}/udp/{port}/quic-v1")])
+}
+
+/// Asks the running node to stop and waits until it is gone.
+pub(super) async fn stop(ui: &mut Ui, home: PathBuf) -> Result<(), CliError> {
+    if !api::is_alive(&home).await {
+        return Err(CliError::new(Kind::NoNode, format!("no node runs in {}", home.display())));
+    }
+    let answer = Client::new(&home).call(ui, "stop", json!({})).await?;
+    let pid = answer["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()).and_then(rustix::process::Pid::from_raw);
+    if let Some(pid) = pid {
+        gone(pid).await?;
+    }
+    ui.document(&json!({ "stopped": true }));
+    ui.note("stopped");
+    Ok(())
+}
+
+/// Waits for the end of a process that is not a child: a pidfd becomes readable then.
+async fn gone(pid: rustix::process::Pid) -> Result<(), CliError> {
+    use tokio::io::{Interest, unix::AsyncFd};
+    /// Calls in work may end, services are not touched, the disk is synced: minutes would be a hang.
+    const PATIENCE: Duration = Duration::from_secs(60);
+    let Ok(process) = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::NONBLOCK) else {
+        // No such process: it was faster than we.
+        return Ok(());
+    };
+    // The call is deprecated for types that may lend a descriptor that they do not own; an OwnedFd owns its.
+    #[allow(deprecated, reason = "its successor is unsafe, which this workspace denies")]
+    let process = AsyncFd::with_interest(process, Interest::READABLE)?;
+    match tokio::time::timeout(PATIENCE, process.readable()).await {
+        Ok(ended) => ended.map(drop).map_err(CliError::from),
+        Err(_) => Err(CliError::new(
+            Kind::Failed,
+            format!("the node (process {}) still runs after 60 s", pid.as_raw_nonzero()),
+        )
+        .hint("what it is doing stands in its log; `kill` ends it, nothing acknowledged is lost")),
+    }
+}
+
+/// Runs one service; see the device.
+pub(crate) fn keeper(arguments: Vec<OsString>) -> ExitCode {
+    {
+        drop(arguments);
+        ExitCode::FAILURE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ip_and_port_mean_both_transports() {
+        let both = vec!["/ip4/127.0.0.1/tcp/4001".to_owned(), "/ip4/127.0.0.1/udp/4001/quic-v1".to_owned()];
+        assert_eq!(listening("127.0.0.1:4001").unwrap(), both);
+        assert_eq!(listening("[::1]:0").unwrap()[1], "/ip6/::1/udp/0/quic-v1");
+        assert_eq!(listening("/ip4/1.2.3.4/tcp/1").unwrap(), vec!["/ip4/1.2.3.4/tcp/1".to_owned()]);
+        assert_eq!(listening("localhost").unwrap_err().exit, 2);
+    }
+}

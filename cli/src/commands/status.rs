@@ -1,0 +1,83 @@
+//! `status` and `peers`.
+
+use super::{count, list, number, short, text};
+use crate::{
+    client::Client,
+    error::CliError,
+    ui::{self, Ui},
+};
+use serde_json::{Value, json};
+
+/// The node at a glance.
+pub(super) async fn status(client: &Client, ui: &mut Ui) -> Result<(), CliError> {
+    let status = client.call(ui, "status", json!({})).await?;
+    ui.document(&status);
+    ui.data(format!("device     {}", text(&status, "device")));
+    for address in list(&status, "addresses").iter().filter_map(Value::as_str) {
+        ui.data(format!("listens    {address}"));
+    }
+    ui.data(format!("peers      {}", count(&status, "peers")));
+    let store = &status["store"];
+    ui.data(format!("store      {} objects, {}", count(store, "objects"), ui::size(count(store, "bytes"))));
+    if let Some(publisher) = status["publisher"].as_str() {
+        ui.data(format!("publisher  {publisher}"));
+    }
+    section(ui, &status, "subscriptions", &["PUBLISHER", "ID", "HEAD", "FRESHNESS", "POLICY"], |s| {
+        vec![
+            text(s, "petname").into(),
+            short(text(s, "publisher")),
+            number(s, "sequence"),
+            text(s, "freshness").into(),
+            text(s, "policy").into(),
+        ]
+    });
+    section(ui, &status, "softservices", &["NAME", "DISTRO", "VERSION", "STATE", "AVAILABLE"], |s| {
+        let available = text(&s["available"], "version");
+        vec![
+            text(s, "name").into(),
+            text(s, "distro").into(),
+            text(s, "version").into(),
+            text(s, "state").into(),
+            available.into(),
+        ]
+    });
+    section(ui, &status, "transfers", &["RELEASE", "DONE", "OF", "PEERS"], |t| {
+        vec![short(text(t, "release")), ui::size(count(t, "bytes")), ui::size(count(t, "of")), number(t, "peers")]
+    });
+    Ok(())
+}
+
+fn section(ui: &mut Ui, of: &Value, key: &str, headings: &[&str], row: impl Fn(&Value) -> Vec<String>) {
+    let rows: Vec<_> = list(of, key).iter().map(row).collect();
+    if !rows.is_empty() {
+        ui.data(format!("\n{key}\n{}", ui::table(headings, &rows)));
+    }
+}
+
+/// Who is connected.
+pub(super) async fn peers(client: &Client, ui: &mut Ui) -> Result<(), CliError> {
+    let peers = client.call(ui, "peers", json!({})).await?;
+    ui.document(&peers);
+    let rows: Vec<_> = peers
+        .as_array()
+        .map_or(&[][..], Vec::as_slice)
+        .iter()
+        .map(|p| {
+            let rtt = p["rtt"].as_f64().map_or("-".into(), |s| format!("{:.1} ms", s * 1000.0));
+            vec![
+                short(text(p, "device")),
+                text(p, "direction").into(),
+                rtt,
+                ui::size(count(p, "sent")),
+                ui::size(count(p, "received")),
+                text(p, "address").into(),
+            ]
+        })
+        .collect();
+    if rows.is_empty() {
+        ui.note("no peer is connected");
+    } else {
+        ui.data(ui::table(&["DEVICE", "DIR", "RTT", "SENT", "RECEIVED", "ADDRESS"], &rows));
+    }
+    Ok(())
+}

@@ -1,0 +1,231 @@
+//! The one printer. Invariant: stdout is data, stderr is conversation; with `--json` stdout holds exactly one document
+//! (or one per line of a stream), with `--quiet` stderr holds errors only. Meaning never rests on colour.
+
+use crate::{args::Global, error::CliError};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::Value;
+use softservice_protocol::text::Foreign;
+use std::{
+    io::{self, BufRead as _, IsTerminal as _, Write as _},
+    time::{Duration, Instant},
+};
+
+/// Without a terminal, progress is a line this often.
+const PLAIN_EVERY: Duration = Duration::from_secs(5);
+
+/// Where everything that the program says goes through.
+#[derive(Debug)]
+pub(crate) struct Ui {
+    json: bool,
+    quiet: bool,
+    bar: Option<ProgressBar>,
+    bar_of: String,
+    plain_at: Option<Instant>,
+}
+
+impl Ui {
+    /// As the flags ask for.
+    pub(crate) fn new(global: &Global) -> Self {
+        Self { json: global.json, quiet: global.quiet, bar: None, bar_of: String::new(), plain_at: None }
+    }
+    /// Whether only errors are said.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.quiet
+    }
+    /// Whether people read stdout on a terminal.
+    pub(crate) fn is_terminal(&self) -> bool {
+        !self.json && io::stdout().is_terminal()
+    }
+
+    /// One line of data for people. Nothing with `--json`.
+    pub(crate) fn data(&mut self, text: impl AsRef<str>) {
+        if !self.json {
+            self.clear();
+            put(&seen(text.as_ref()));
+        }
+    }
+    /// The document of a verb. Nothing without `--json`.
+    pub(crate) fn document(&mut self, document: &Value) {
+        if self.json {
+            self.clear();
+            put(&document.to_string());
+        }
+    }
+    /// A document in either mode: for whoever started this process.
+    pub(crate) fn event(&mut self, document: &Value) {
+        self.clear();
+        put(&document.to_string());
+    }
+    /// A line of conversation.
+    pub(crate) fn note(&mut self, text: impl AsRef<str>) {
+        if !self.quiet {
+            self.clear();
+            // A closed stderr is no reason to stop working.
+            let _ = writeln!(io::stderr(), "{}", seen(text.as_ref()));
+        }
+    }
+    /// What went wrong: the document with `--json`, and a line with the advice for people.
+    pub(crate) fn error(&mut self, error: &CliError) {
+        self.clear();
+        if self.json {
+            put(&error.document().to_string());
+            return;
+        }
+        let mut stderr = io::stderr();
+        let _ = writeln!(stderr, "error: {}", seen(&error.message));
+        if let Some(hint) = &error.hint {
+            let _ = writeln!(stderr, "hint: {}", seen(hint));
+        }
+    }
+    /// Asks; anything but yes is no. Without a terminal there is nobody to ask: None.
+    pub(crate) fn ask(&mut self, question: &str) -> Option<bool> {
+        self.clear();
+        if self.json || !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+            return None;
+        }
+        let mut stderr = io::stderr();
+        let _ = write!(stderr, "{question} [y/N] ");
+        let _ = stderr.flush();
+        let mut answer = String::new();
+        if io::stdin().lock().read_line(&mut answer).is_err() {
+            return Some(false);
+        }
+        Some(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
+    }
+
+    /// How far the work is: a bar on a terminal, now and then a plain line elsewhere.
+    pub(crate) fn progress(&mut self, progress: &Value) {
+        if self.quiet {
+            return;
+        }
+        let what = progress["what"].as_str().unwrap_or("work");
+        let number = |key: &str| progress[key].as_u64().unwrap_or(0);
+        let (bytes, of, peers) = (number("bytes"), number("of"), number("peers"));
+        let from =
+            if peers > 0 { format!(" from {peers} peer{}", if peers == 1 { "" } else { "s" }) } else { String::new() };
+        if io::stderr().is_terminal() {
+            let bar = self.bar_for(what, of);
+            bar.set_length(of);
+            bar.set_position(bytes);
+            bar.set_message(from);
+            return;
+        }
+        let due = self.plain_at.is_none_or(|at| at.elapsed() >= PLAIN_EVERY);
+        if self.bar_of != what || due {
+            what.clone_into(&mut self.bar_of);
+            // The first line of a stage comes after a while only: what is quick needs no line.
+            if self.plain_at.replace(Instant::now()).is_some() {
+                let percent = if of > 0 { format!(" ({} %)", bytes.min(of) * 100 / of) } else { String::new() };
+                let _ = writeln!(io::stderr(), "{what}: {} of {}{percent}{from}", size(bytes), size(of));
+            }
+        }
+    }
+
+    fn bar_for(&mut self, what: &str, of: u64) -> &ProgressBar {
+        if self.bar_of != what {
+            self.clear();
+            what.clone_into(&mut self.bar_of);
+        }
+        self.bar.get_or_insert_with(|| {
+            let bar = ProgressBar::with_draw_target(Some(of), ProgressDrawTarget::stderr());
+            let template =
+                "{prefix:>10} [{bar:30}] {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}{msg}";
+            if let Ok(style) = ProgressStyle::with_template(template) {
+                bar.set_style(style.progress_chars("=> "));
+            }
+            bar.set_prefix(what.to_owned());
+            bar
+        })
+    }
+    fn clear(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+
+    /// A ticket as people can photograph it.
+    pub(crate) fn qr(&mut self, text: &str) {
+        if !self.is_terminal() {
+            return;
+        }
+        if let Ok(code) = qrcode::QrCode::with_error_correction_level(text, qrcode::EcLevel::L) {
+            put(&code.render::<qrcode::render::unicode::Dense1x2>().quiet_zone(true).build());
+        }
+    }
+}
+
+/// One write per line, so that lines of two processes do not mix. A closed pipe ends the program quietly, as `head`
+/// expects.
+fn put(text: &str) {
+    let mut stdout = io::stdout().lock();
+    if writeln!(stdout, "{text}").and_then(|()| stdout.flush()).is_err() {
+        std::process::exit(0);
+    }
+}
+
+/// Others wrote much of what is printed: nothing of it may move a cursor or hide. JSON needs no such care, it escapes.
+fn seen(text: &str) -> String {
+    text.split('\n')
+        .map(|line| line.split('\t').map(|cell| Foreign(cell).to_string()).collect::<Vec<_>>().join("\t"))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+/// Bytes for people.
+pub(crate) fn size(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let mut value = bytes as f64 / 1024.0;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    format!("{value:.1} {}", UNITS.get(unit).copied().unwrap_or("TiB"))
+}
+
+/// Rows under headings, columns as wide as they need to be.
+pub(crate) fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
+    let width = |i: usize| {
+        rows.iter()
+            .filter_map(|row| row.get(i))
+            .map(|cell| cell.chars().count())
+            .chain(headings.get(i).map(|h| h.chars().count()))
+            .max()
+            .unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..headings.len()).map(width).collect();
+    let line = |cells: Vec<&str>| {
+        let padded: Vec<String> = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        padded.join("  ").trim_end().to_owned()
+    };
+    let mut lines = vec![line(headings.to_vec())];
+    lines.extend(rows.iter().map(|row| line(row.iter().map(String::as_str).collect())));
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_readable() {
+        assert_eq!(size(0), "0 B");
+        assert_eq!(size(1023), "1023 B");
+        assert_eq!(size(1536), "1.5 KiB");
+        assert_eq!(size(100 << 20), "100.0 MiB");
+    }
+
+    #[test]
+    fn foreign_text_cannot_move_the_cursor() {
+        assert_eq!(seen("a\tb\n\u{1b}[2Jc"), "a\tb\n\\u{1b}[2Jc");
+    }
+
+    #[test]
+    fn tables_align_and_do_not_trail() {
+        let rows = vec![vec!["a".into(), "long".into()], vec!["bcd".into(), "x".into()]];
+        assert_eq!(table(&["n", "v"], &rows), "n    v\na    long\nbcd  x");
+    }
+}

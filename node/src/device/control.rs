@@ -1,0 +1,114 @@
+//! The node's side of a keeper: start one, ask it, watch it, stop it. Invariant: every wait ends: with an answer, with the
+//! end of the connection, or with a bound.
+
+use super::keeper::{self, READY, Spec, Status, Task, files};
+use std::{path::Path, process::Stdio, time::Duration};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
+    net::{UnixStream, unix::OwnedReadHalf},
+    process::Command,
+    time::timeout,
+};
+
+/// A keeper on this machine answers at once; longer means that it hangs.
+const ANSWER: Duration = Duration::from_secs(5);
+/// Time for a keeper to come up, killing leftovers of an earlier one included.
+const BIRTH: Duration = Duration::from_secs(20);
+
+/// Starts a keeper and waits until it can be talked to.
+pub(super) async fn start(command: &[String], folder: &Path, spec: &Spec) -> Result<(), String> {
+    let say = |what: &str, e: std::io::Error| format!("could not {what}: {e}");
+    std::fs::create_dir_all(folder).map_err(|e| say("get a folder", e))?;
+    let task = folder.join(files::SPEC);
+    let bytes = serde_json::to_vec(&Task::Keep(Box::new(spec.clone()))).map_err(|e| e.to_string())?;
+    super::durable::write(&task, &bytes, 0o600).map_err(|e| e.to_string())?;
+    let words = std::fs::File::create(folder.join(files::WORDS)).map_err(|e| say("get a log", e))?;
+    let (program, arguments) = command.split_first().ok_or("has no command")?;
+    let mut keeper = Command::new(program)
+        .args(arguments)
+        .arg(&task)
+        .env_clear()
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(words)
+        .spawn()
+        .map_err(|e| format!("could not be started as {program}: {e}"))?;
+    let Some(said) = keeper.stdout.take() else { return Err("has no output".into()) };
+    // It goes on without us; tokio collects it when it ends.
+    drop(keeper);
+    let mut lines = BufReader::new(said).lines();
+    let ready = async {
+        while let Ok(Some(line)) = lines.next_line().await {
+            if line == READY {
+                return true;
+            }
+        }
+        false
+    };
+    match timeout(BIRTH, ready).await {
+        Ok(true) => Ok(()),
+        Ok(false) => {
+            let words = std::fs::read_to_string(folder.join(files::WORDS)).unwrap_or_default();
+            Err(format!("ended at once: {}", words.trim().lines().last().unwrap_or("it said nothing")))
+        }
+        Err(_) => Err(format!("did not come up within {} s", BIRTH.as_secs())),
+    }
+}
+
+async fn ask(folder: &Path, question: &str) -> std::io::Result<Lines<BufReader<OwnedReadHalf>>> {
+    let (_dir, path) = keeper::in_folder(folder)?;
+    let (read, mut write) = UnixStream::connect(path).await?.into_split();
+    write.write_all(question.as_bytes()).await?;
+    write.write_all(b"\n").await?;
+    // The write half may go: the keeper reads one line only.
+    Ok(BufReader::new(read).lines())
+}
+
+/// How the service is; none when no keeper answers.
+pub(super) async fn status(folder: &Path) -> Option<Status> {
+    let answer = async {
+        let mut lines = ask(folder, "status").await.ok()?;
+        serde_json::from_str(&lines.next_line().await.ok()??).ok()
+    };
+    timeout(ANSWER, answer).await.ok().flatten()
+}
+
+/// Changes of a service, until its keeper ends.
+#[derive(Debug)]
+pub(super) struct Watch(Lines<BufReader<OwnedReadHalf>>);
+
+impl Watch {
+    /// None when no keeper answers.
+    pub(super) async fn open(folder: &Path) -> Option<Self> {
+        timeout(ANSWER, ask(folder, "watch")).await.ok()?.ok().map(Self)
+    }
+    /// The next state; none when the keeper is gone. The first comes at once.
+    pub(super) async fn next(&mut self) -> Option<Status> {
+        serde_json::from_str(&self.0.next_line().await.ok()??).ok()
+    }
+}
+
+/// Stops the service and its keeper. A keeper that is gone, or does not answer within the grace, is cleaned up after:
+/// when this returns `Ok`, nothing of the service lives.
+pub(super) async fn stop(folder: &Path, grace: Duration) -> Result<(), String> {
+    if !folder.is_dir() {
+        return Ok(());
+    }
+    let stopped = async {
+        let mut lines = ask(folder, "stop").await.ok()?;
+        // The answer, then the end of the connection: only then is the keeper itself gone.
+        while lines.next_line().await.ok()?.is_some() {}
+        Some(())
+    };
+    let answered = timeout(grace + 2 * ANSWER, stopped).await.ok().flatten();
+    if answered.is_none() {
+        tracing::debug!(folder = %folder.display(), "no keeper answered; ending what it may have left");
+    }
+    // Ends the keeper, too, should it still be about to end.
+    keeper::end_leftovers(folder).await;
+    match tokio::fs::remove_dir_all(folder).await {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(format!("could not be cleaned up: {e}")),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,107 @@
+//! Files that are either the old or the new, also after a power cut: written beside, synced, renamed, folder synced.
+//! Invariant: whoever returns `Ok` here left nothing to the kernel's mercy.
+
+use super::error::{DeviceError, Result, io};
+use serde::{Serialize, de::DeserializeOwned};
+use std::{
+    fs::{self, File, OpenOptions},
+    io::Write,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    path::Path,
+};
+
+/// Writes a file whole, with these permission bits.
+pub(super) fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+    let beside = beside(path);
+    // A file left by an earlier life may have been half written, or have other bits.
+    remove_file(&beside)?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&beside)
+        .map_err(io("create", &beside))?;
+    file.write_all(bytes).map_err(io("write", &beside))?;
+    file.set_permissions(fs::Permissions::from_mode(mode)).map_err(io("set the permissions of", &beside))?;
+    file.sync_all().map_err(io("sync", &beside))?;
+    fs::rename(&beside, path).map_err(io("rename to", path))?;
+    sync_parent(path)
+}
+
+/// Writes a value as JSON.
+pub(super) fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
+    let mut bytes = serde_json::to_vec_pretty(value)
+        .map_err(|e| DeviceError::Damaged { path: path.into(), why: e.to_string() })?;
+    bytes.push(b'\n');
+    write(path, &bytes, 0o600)
+}
+
+/// Reads a JSON value; none when there is no such file.
+pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(io("read", path)(e)),
+    };
+    serde_json::from_slice(&bytes)
+        .map(Some)
+        .map_err(|e| DeviceError::Damaged { path: path.into(), why: e.to_string() })
+}
+
+/// Makes `link` point to `target` in one step.
+pub(super) fn point(link: &Path, target: &Path) -> Result<()> {
+    let beside = beside(link);
+    remove_file(&beside)?;
+    std::os::unix::fs::symlink(target, &beside).map_err(io("link", &beside))?;
+    fs::rename(&beside, link).map_err(io("rename to", link))?;
+    sync_parent(link)
+}
+
+/// Removes a file or link, if it is there, durably.
+pub(super) fn remove(path: &Path) -> Result<()> {
+    remove_file(path)?;
+    sync_parent(path)
+}
+
+fn remove_file(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(io("remove", path)(e)),
+        _ => Ok(()),
+    }
+}
+
+/// Makes a folder and those above it, with these permission bits for what is new.
+pub(super) fn folder(path: &Path, mode: u32) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    if path.is_dir() {
+        return Ok(());
+    }
+    fs::DirBuilder::new().recursive(true).mode(mode).create(path).map_err(io("create folder", path))?;
+    sync_parent(path)
+}
+
+/// Removes a folder with all that is in it: renamed first, so that no half of it is ever seen.
+pub(super) fn remove_folder(path: &Path) -> Result<()> {
+    let beside = beside(path);
+    match fs::rename(path, &beside) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+        Err(e) => return Err(io("rename", path)(e)),
+        Ok(()) => sync_parent(path)?,
+    }
+    match fs::remove_dir_all(&beside) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(io("remove", &beside)(e)),
+        _ => Ok(()),
+    }
+}
+
+/// Syncs the folder that holds `path`.
+pub(super) fn sync_parent(path: &Path) -> Result<()> {
+    let parent = path.parent().unwrap_or(Path::new("/"));
+    File::open(parent).and_then(|dir| dir.sync_all()).map_err(io("sync", parent))
+}
+
+/// The name under which the next `path` is made. Hidden, so that no listing takes it for the real one.
+fn beside(path: &Path) -> std::path::PathBuf {
+    let name = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+    path.with_file_name(format!(".{name}.new"))
+}

@@ -1,0 +1,180 @@
+//! What goes wrong on a device: which softservice, generation and service, and what a person can do.
+
+use softservice_protocol::instance::InstanceError;
+use softservice_store::StoreError;
+use std::path::{Path, PathBuf};
+
+/// Why the device did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum DeviceError {
+    /// The disk said no.
+    #[error("{action} {path}: {source}", path = path.display())]
+    Io {
+        /// What was being done.
+        action: &'static str,
+        /// To what.
+        path: PathBuf,
+        /// The system's words.
+        source: std::io::Error,
+    },
+    /// No softservice of this name.
+    #[error("there is no softservice {name:?} here; `softservice ps` lists them")]
+    Unknown {
+        /// The name asked for.
+        name: String,
+    },
+    /// No generation of this number.
+    #[error("{name} has no generation {number} to use; `softservice generations {name}` lists them")]
+    NoGeneration {
+        /// The softservice.
+        name: String,
+        /// The number.
+        number: u32,
+    },
+    /// No service of this name.
+    #[error("{name} has no service {service:?}; it has {known}")]
+    NoService {
+        /// The softservice.
+        name: String,
+        /// The service asked for.
+        service: String,
+        /// What there is.
+        known: String,
+    },
+    /// A name that cannot be one.
+    #[error("{0}")]
+    Name(#[from] softservice_protocol::name::NameError),
+    /// Another generation's life is under way.
+    #[error("{name} is being provisioned (generation {number}); wait until it is confirmed or reverted")]
+    Busy {
+        /// The softservice.
+        name: String,
+        /// The generation on its way.
+        number: u32,
+    },
+    /// The owner holds this softservice at its version.
+    #[error("{name} is held; `softservice unhold {name}` lets it change")]
+    Held {
+        /// The softservice.
+        name: String,
+    },
+    /// The agreed plan is not what would happen now.
+    #[error("the plan for {name} is now {now}, not {agreed}; look at it again with `softservice plan`")]
+    PlanChanged {
+        /// The softservice.
+        name: String,
+        /// Agreed hash.
+        agreed: String,
+        /// Hash as of now.
+        now: String,
+    },
+    /// Code without its data.
+    #[error("{name} generation {number} has data of epoch {old}, now it is {now}: it can only come back with its data")]
+    Epoch {
+        /// The softservice.
+        name: String,
+        /// The generation asked for.
+        number: u32,
+        /// Its epoch.
+        old: u32,
+        /// The epoch of the data.
+        now: u32,
+    },
+    /// The release cannot run here with these answers.
+    #[error("{name}: {source}")]
+    Instance {
+        /// The softservice.
+        name: String,
+        /// Why.
+        source: InstanceError,
+    },
+    /// Content is missing or damaged.
+    #[error("{name}: {source}")]
+    Store {
+        /// The softservice.
+        name: String,
+        /// Why.
+        source: StoreError,
+    },
+    /// One of our own files is not what it was.
+    #[error("{path} is damaged: {why}", path = path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// How.
+        why: String,
+    },
+    /// The program to run is not there or not executable.
+    #[error("{name} generation {number}, service {service}: {program}: {why}")]
+    Command {
+        /// The softservice.
+        name: String,
+        /// The generation.
+        number: u32,
+        /// The service.
+        service: String,
+        /// The program.
+        program: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// No port was free.
+    #[error("{name}: no free tcp port for {key} between {from} and {to}")]
+    NoPort {
+        /// The softservice.
+        name: String,
+        /// The port's key.
+        key: String,
+        /// First number tried.
+        from: u16,
+        /// Last number tried.
+        to: u16,
+    },
+    /// A keeper did not come up or does not answer.
+    #[error("{name} generation {number}, service {service}: its keeper {why}")]
+    Keeper {
+        /// The softservice.
+        name: String,
+        /// The generation.
+        number: u32,
+        /// The service.
+        service: String,
+        /// What it did.
+        why: String,
+    },
+    /// A service is not healthy.
+    #[error("{name} generation {number}, service {service} is not healthy: {why}; `softservice logs {name}/{service}` shows more")]
+    Unhealthy {
+        /// The softservice.
+        name: String,
+        /// The generation.
+        number: u32,
+        /// The service.
+        service: String,
+        /// What was seen last.
+        why: String,
+    },
+    /// Tests failed.
+    #[error("{name} generation {number}: {failed} of {of} tests failed: {why}")]
+    Tests {
+        /// The softservice.
+        name: String,
+        /// The generation.
+        number: u32,
+        /// How many.
+        failed: usize,
+        /// Of how many.
+        of: usize,
+        /// The first, with its last answer.
+        why: String,
+    },
+}
+
+/// What the device answers.
+pub type Result<T> = std::result::Result<T, DeviceError>;
+
+/// For `map_err`: what was being done to what.
+pub(super) fn io(action: &'static str, path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> DeviceError {
+    let path = path.as_ref().to_owned();
+    move |source| DeviceError::Io { action, path, source }
+}

@@ -1,0 +1,270 @@
+//! The life of a kept service: start, restart with growing patience, stop. Invariant: before a start and after a stop,
+//! no process of an earlier start lives.
+
+use super::{Phase, READY, Spec, Status, Task, control, files, leftovers, log::{FILE_BYTES, Log}, publish};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, kill_process_group, waitpid};
+use softservice_protocol::release::Restart;
+use std::{io::Write, path::Path, process::ExitStatus, sync::{Arc, Mutex}, time::Duration};
+use tokio::{
+    io::AsyncReadExt,
+    net::unix::pipe,
+    process::{Child, Command},
+    signal::unix::{Signal as SignalStream, SignalKind, signal},
+    sync::{mpsc, watch},
+    time::{Instant, sleep, sleep_until, timeout},
+};
+
+/// The wait before the first restart; doubled for each further one.
+const FIRST_WAIT: Duration = Duration::from_millis(200);
+/// The longest wait before a restart.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// A service that ran for so long starts again as if it had never failed.
+const PROVEN: Duration = Duration::from_secs(60);
+/// How long the last output and the last answers may take when everything else is over.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+type Words = Arc<Mutex<Log>>;
+
+/// Everything a kept service is made of.
+struct Keeping<'a> {
+    folder: &'a Path,
+    spec: &'a Spec,
+    me: i32,
+    status: watch::Sender<Status>,
+    log: Words,
+    output: std::io::PipeWriter,
+    /// A child ended, ours or an orphan's.
+    ended: SignalStream,
+    stop: mpsc::Receiver<()>,
+}
+
+/// Keeps the service until it is told to stop.
+pub(super) async fn keep(folder: &Path, spec: &Spec) -> std::io::Result<()> {
+    let me = rustix::process::getpid().as_raw_nonzero().get();
+    let status = Status {
+        keeper: me,
+        keeper_start: leftovers::started(me).unwrap_or(0),
+        boot: leftovers::boot(),
+        pid: None,
+        phase: Phase::Waiting,
+        restarts: 0,
+        last_exit: None,
+    };
+    publish(folder, &status)?;
+    let (status, seen) = watch::channel(status);
+    let log = Arc::new(Mutex::new(Log::open(&spec.log, FILE_BYTES)?));
+    let (reader, output) = std::io::pipe()?;
+    let pump = tokio::spawn(pump(pipe::Receiver::from_owned_fd(reader.into())?, Arc::clone(&log)));
+    let ended = signal(SignalKind::child())?;
+    let mut asked = signal(SignalKind::terminate())?;
+    let (tell, stop) = mpsc::channel(1);
+    let told = tell.clone();
+    tokio::spawn(async move {
+        // A host that goes down asks every process: to a keeper that means "stop".
+        while asked.recv().await.is_some() {
+            let _ = told.try_send(());
+        }
+    });
+    let callers = control::callers();
+    let serve = tokio::spawn(control::serve(control::bind(folder)?, seen, tell, Arc::clone(&callers)));
+    let mut keeping = Keeping { folder, spec, me, status, log, output, ended, stop };
+    // The node waits for this line. Afterwards nobody reads our output.
+    let _ = writeln!(std::io::stdout(), "\n{READY}").and_then(|()| std::io::stdout().flush());
+    keeping.life().await;
+    let Keeping { output, status, .. } = keeping;
+    drop(output);
+    let _ = timeout(GOODBYE, pump).await;
+    status.send_modify(|s| (s.phase, s.pid) = (Phase::Stopped, None));
+    publish(folder, &status.borrow())?;
+    let _ = timeout(GOODBYE, control::served(&callers)).await;
+    serve.abort();
+    std::fs::remove_file(folder.join(files::CONTROL))
+}
+
+async fn pump(mut output: pipe::Receiver, log: Words) {
+    let mut buffer = vec![0; 16 << 10];
+    while let Ok(n @ 1..) = output.read(&mut buffer).await {
+        if let (Some(bytes), Ok(mut log)) = (buffer.get(..n), log.lock()) {
+            log.write(bytes);
+        }
+    }
+}
+
+impl Keeping<'_> {
+    fn change(&self, change: impl FnOnce(&mut Status)) {
+        self.status.send_modify(change);
+        if let Err(e) = publish(self.folder, &self.status.borrow()) {
+            eprintln!("keeper: write the status: {e}");
+        }
+    }
+
+    fn note(&self, what: &str) {
+        if let Ok(mut log) = self.log.lock() {
+            log.note(what);
+        }
+    }
+
+    async fn life(&mut self) {
+        let mut wait = FIRST_WAIT;
+        loop {
+            let began = Instant::now();
+            let outcome = match self.spawn() {
+                Ok(child) => match self.run(child).await {
+                    Some(outcome) => outcome,
+                    None => return,
+                },
+                Err(e) => Outcome { words: format!("could not be started: {e}"), good: false },
+            };
+            let again = match self.spec.restart {
+                Restart::No => false,
+                Restart::OnFailure => !outcome.good,
+                Restart::Always => true,
+            };
+            let phase = if again { Phase::Waiting } else { Phase::Exited };
+            self.change(|s| (s.phase, s.pid, s.last_exit) = (phase, None, Some(outcome.words.clone())));
+            if !again {
+                self.note(&format!("{}; not started again", outcome.words));
+                let _ = self.stop.recv().await;
+                return;
+            }
+            if began.elapsed() >= PROVEN {
+                wait = FIRST_WAIT;
+            }
+            self.note(&format!("{}; started again in {:.1} s", outcome.words, wait.as_secs_f32()));
+            tokio::select! {
+                () = sleep(wait) => {}
+                _ = self.stop.recv() => return,
+            }
+            wait = (wait * 2).min(LONGEST_WAIT);
+            self.change(|s| s.restarts += 1);
+        }
+    }
+
+    fn spawn(&self) -> std::io::Result<Child> {
+        let task = Task::Launch { command: self.spec.command.clone(), keeper: self.me };
+        let path = self.folder.join(files::LAUNCH);
+        std::fs::write(&path, serde_json::to_vec(&task)?)?;
+        // Not the path of our program: an upgrade may have replaced or removed it while we ran.
+        let child = Command::new("/proc/self/exe")
+            .args(&self.spec.arguments)
+            .arg(path)
+            .env_clear()
+            .envs(&self.spec.environment)
+            .current_dir(&self.spec.folder)
+            .stdin(std::process::Stdio::null())
+            .stdout(self.output.try_clone()?)
+            .stderr(self.output.try_clone()?)
+            .process_group(0)
+            .spawn()?;
+        let pid = child.id().map(|p| p as i32);
+        self.note(&format!("started as process {}", pid.unwrap_or(0)));
+        self.change(|s| (s.pid, s.phase) = (pid, Phase::Running));
+        Ok(child)
+    }
+
+    /// How the child ended by itself; none when it was stopped.
+    async fn run(&mut self, mut child: Child) -> Option<Outcome> {
+        let pid = child.id().map(|p| p as i32);
+        loop {
+            tokio::select! {
+                ended = child.wait() => {
+                    self.end_rest(None).await;
+                    return Some(outcome(ended));
+                }
+                _ = self.ended.recv() => self.reap(pid),
+                _ = self.stop.recv() => {
+                    self.stop_child(child, pid).await;
+                    return None;
+                }
+            }
+        }
+    }
+
+    /// SIGTERM to the group, SIGKILL to whatever lives when the grace is over.
+    async fn stop_child(&mut self, mut child: Child, pid: Option<i32>) {
+        self.change(|s| s.phase = Phase::Stopping);
+        let grace = Duration::from_millis(self.spec.grace.0);
+        let end = Instant::now() + grace;
+        if let Some(pid) = pid.and_then(Pid::from_raw) {
+            let _ = kill_process_group(pid, Signal::TERM);
+        }
+        let mut ended = None;
+        loop {
+            tokio::select! {
+                status = child.wait(), if ended.is_none() => ended = Some(status),
+                _ = self.ended.recv() => self.reap(pid.filter(|_| ended.is_none())),
+                () = sleep_until(end) => break,
+            }
+            if ended.is_some() && leftovers::descendants(self.me).is_empty() {
+                break;
+            }
+        }
+        let words = match ended {
+            Some(status) => outcome(status).words,
+            None => {
+                if let Some(pid) = pid.and_then(Pid::from_raw) {
+                    let _ = kill_process_group(pid, Signal::KILL);
+                }
+                let _ = child.wait().await;
+                format!("killed, it did not end within {:.1} s", grace.as_secs_f32())
+            }
+        };
+        self.end_rest(None).await;
+        self.note(&format!("stopped: {words}"));
+        self.change(|s| (s.pid, s.last_exit) = (None, Some(words)));
+    }
+
+    /// Kills every descendant and waits until none is left.
+    async fn end_rest(&mut self, but: Option<i32>) {
+        // Each round kills all that is seen; a process that forks faster than we kill is stopped by its parent's death.
+        let patience = Instant::now() + Duration::from_secs(5);
+        loop {
+            self.reap(but);
+            let left = leftovers::descendants(self.me);
+            if left.is_empty() {
+                return;
+            }
+            for process in &left {
+                if let Some(pid) = Pid::from_raw(process.pid) {
+                    let _ = kill_process(pid, Signal::KILL);
+                }
+            }
+            tokio::select! {
+                _ = self.ended.recv() => {}
+                () = sleep_until(patience) => {
+                    self.note("some of its processes could not be killed");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Collects orphans that became ours; `but` is the child that tokio collects itself.
+    fn reap(&self, but: Option<i32>) {
+        for orphan in leftovers::descendants(self.me) {
+            if orphan.parent == self.me && orphan.zombie && Some(orphan.pid) != but {
+                let _ = waitpid(Pid::from_raw(orphan.pid), WaitOptions::NOHANG);
+            }
+        }
+    }
+}
+
+struct Outcome {
+    words: String,
+    good: bool,
+}
+
+fn outcome(ended: std::io::Result<ExitStatus>) -> Outcome {
+    use std::os::unix::process::ExitStatusExt;
+    match ended {
+        Ok(status) => {
+            let words = match (status.code(), status.signal()) {
+                (Some(code), _) => format!("ended with {code}"),
+                (None, Some(signal)) => format!("ended by signal {signal}"),
+                (None, None) => "ended".into(),
+            };
+            Outcome { words, good: status.success() }
+        }
+        Err(e) => Outcome { words: format!("was lost: {e}"), good: false },
+    }
+}

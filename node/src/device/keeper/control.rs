@@ -1,0 +1,108 @@
+//! The keeper's socket. One line asks, lines of JSON answer: `status` once, `watch` at every change until the end,
+//! `stop` once the service is stopped. Invariant: nobody can make the keeper wait: each caller is a task of its own, and
+//! there are at most [`CALLERS`].
+
+use super::{Phase, Status, files};
+use std::{path::Path, sync::Arc};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    net::{UnixListener, UnixStream},
+    sync::{Semaphore, mpsc, watch},
+};
+
+/// Callers at a time: the node's monitor, its waits, and some people.
+const CALLERS: usize = 16;
+/// Longest question.
+const QUESTION_BYTES: u64 = 64;
+
+/// Binds the socket. Its path may be longer than the 107 bytes that the kernel's address has, so it is reached through
+/// the folder's descriptor.
+pub(super) fn bind(folder: &Path) -> std::io::Result<UnixListener> {
+    match std::fs::remove_file(folder.join(files::CONTROL)) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    let (_dir, path) = in_folder(folder)?;
+    UnixListener::bind(path)
+}
+
+/// A short path to the socket in `folder`, good while the descriptor is held.
+pub(in crate::device) fn in_folder(folder: &Path) -> std::io::Result<(std::os::fd::OwnedFd, String)> {
+    use rustix::fs::{Mode, OFlags, open};
+    use std::os::fd::AsRawFd;
+    let dir = open(folder, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let path = format!("/proc/self/fd/{}/{}", dir.as_raw_fd(), files::CONTROL);
+    Ok((dir, path))
+}
+
+/// Answers callers until dropped.
+pub(super) async fn serve(
+    listener: UnixListener,
+    status: watch::Receiver<Status>,
+    stop: mpsc::Sender<()>,
+    callers: Arc<Semaphore>,
+) {
+    loop {
+        let Ok(permit) = Arc::clone(&callers).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let (status, stop) = (status.clone(), stop.clone());
+                tokio::spawn(async move {
+                    // A caller that goes away is no event.
+                    let _ = answer(stream, status, stop).await;
+                    drop(permit);
+                });
+            }
+            Err(e) => {
+                eprintln!("keeper: accept: {e}");
+                return;
+            }
+        }
+    }
+}
+
+/// How many callers there may be.
+pub(super) fn callers() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(CALLERS))
+}
+
+/// Waits until every caller has its answer.
+pub(super) async fn served(callers: &Semaphore) {
+    // Permits of callers come back when they are served; `serve` itself holds at most one.
+    let _ = callers.acquire_many(CALLERS as u32 - 1).await;
+}
+
+async fn answer(stream: UnixStream, mut status: watch::Receiver<Status>, stop: mpsc::Sender<()>) -> std::io::Result<()> {
+    let (read, mut write) = stream.into_split();
+    let mut question = String::new();
+    let mut read = BufReader::new(tokio::io::AsyncReadExt::take(read, QUESTION_BYTES));
+    read.read_line(&mut question).await?;
+    let over = |s: &Status| s.phase == Phase::Stopped;
+    match question.trim() {
+        "status" => {}
+        "stop" => {
+            // Full means that somebody asked already.
+            let _ = stop.try_send(());
+            let _ = status.wait_for(over).await;
+        }
+        "watch" => loop {
+            let now = status.borrow_and_update().clone();
+            if over(&now) {
+                break;
+            }
+            write.write_all(&line(&now)).await?;
+            if status.changed().await.is_err() {
+                return Ok(());
+            }
+        },
+        _ => return write.write_all(b"{\"error\":\"ask status, watch or stop\"}\n").await,
+    }
+    let now = status.borrow().clone();
+    write.write_all(&line(&now)).await
+}
+
+fn line(status: &Status) -> Vec<u8> {
+    let mut line = serde_json::to_vec(status).unwrap_or_default();
+    line.push(b'\n');
+    line
+}

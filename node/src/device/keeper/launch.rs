@@ -1,0 +1,23 @@
+//! Becoming the service. Invariant: from here on, this process dies with its keeper.
+//!
+//! The keeper runs itself once more instead of the service's program, because the parent death signal must be set by
+//! the child itself, and safe code cannot run between fork and exec. The signal survives exec.
+
+use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+use std::os::unix::process::CommandExt;
+
+/// Becomes `command`; returns only why that failed.
+pub(super) fn launch(command: &[String], keeper: i32) -> String {
+    if let Err(e) = set_parent_process_death_signal(Some(Signal::KILL)) {
+        return format!("bind the service to its keeper: {e}");
+    }
+    // The keeper may have died before the signal was set; then it will never be sent.
+    if getppid().is_none_or(|p| p.as_raw_nonzero().get() != keeper) {
+        return "the keeper is gone".into();
+    }
+    let Some((program, arguments)) = command.split_first() else {
+        return "the command is empty".into();
+    };
+    let error = std::process::Command::new(program).args(arguments).exec();
+    format!("run {program}: {error}")
+}

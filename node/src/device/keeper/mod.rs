@@ -1,0 +1,196 @@
+//! The keeper: a small process for each service that owns its child, its log and its exit status.
+//! Invariant: at most one copy of a service runs: a keeper holds the lock of its folder, and before it starts anything it
+//! kills whatever an earlier keeper left; when a keeper dies, the kernel kills its child (parent death signal).
+//!
+//! A keeper outlives the node: it has its own session, needs nothing of the node, and is reached over a Unix socket in
+//! its folder, so that a killed, restarted or upgraded node finds the service as it left it. To let the service run
+//! on without a keeper was refused: nobody would write its log, and its restart could not be told from a second copy.
+//!
+//! The keeper adopts orphans (subreaper), so a child that forks away from its process group still ends with the service.
+
+mod child;
+mod control;
+mod leftovers;
+mod log;
+mod launch;
+
+use serde::{Deserialize, Serialize};
+use softservice_protocol::{release::Restart, time::Span};
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+/// What a keeper is told, in a file.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "task", rename_all = "snake_case")]
+pub(super) enum Task {
+    /// Keep a service.
+    Keep(Box<Spec>),
+    /// Become the service: the keeper runs itself with this task as its child.
+    Launch {
+        /// Program and arguments.
+        command: Vec<String>,
+        /// The keeper's process; when it is gone already, nothing is launched.
+        keeper: i32,
+    },
+}
+
+/// A service to keep.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Spec {
+    /// For messages.
+    pub(super) service: String,
+    /// Arguments that make this program a keeper, without the program itself.
+    pub(super) arguments: Vec<String>,
+    /// Program and arguments.
+    pub(super) command: Vec<String>,
+    /// All variables of the child.
+    pub(super) environment: BTreeMap<String, String>,
+    /// Where it runs.
+    pub(super) folder: PathBuf,
+    /// Where it writes.
+    pub(super) log: PathBuf,
+    /// When it is started again.
+    pub(super) restart: Restart,
+    /// Time from SIGTERM to SIGKILL.
+    pub(super) grace: Span,
+}
+
+/// How a service is, as its keeper knows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Status {
+    /// The keeper's process, also the session's number.
+    pub(super) keeper: i32,
+    /// When the keeper started, in the kernel's ticks: a process number alone may have been given again.
+    pub(super) keeper_start: u64,
+    /// This boot's identity.
+    pub(super) boot: String,
+    /// The child, also its process group.
+    pub(super) pid: Option<i32>,
+    /// What it does.
+    pub(super) phase: Phase,
+    /// How often it was started again.
+    pub(super) restarts: u32,
+    /// How it ended last.
+    pub(super) last_exit: Option<String>,
+}
+
+/// What a service does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Phase {
+    /// Its process is there.
+    Running,
+    /// It ended and will be started again.
+    Waiting,
+    /// It ended and will not be started again.
+    Exited,
+    /// It was asked to end.
+    Stopping,
+    /// It was stopped; the keeper goes.
+    Stopped,
+}
+
+impl Phase {
+    /// For people and scripts.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Waiting => "waiting",
+            Self::Exited => "exited",
+            Self::Stopping => "stopping",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// File names in a keeper's folder.
+pub(super) mod files {
+    /// [`super::Task::Keep`].
+    pub(in crate::device) const SPEC: &str = "spec.json";
+    /// [`super::Task::Launch`].
+    pub(in crate::device) const LAUNCH: &str = "launch.json";
+    /// [`super::Status`].
+    pub(in crate::device) const STATUS: &str = "status.json";
+    /// Held while the keeper lives.
+    pub(in crate::device) const LOCK: &str = "lock";
+    /// The socket.
+    pub(in crate::device) const CONTROL: &str = "control";
+    /// The keeper's own words.
+    pub(in crate::device) const WORDS: &str = "keeper.log";
+}
+
+/// The line that a keeper prints when it can be talked to.
+pub(super) const READY: &str = "keeper ready";
+
+/// The hidden verb `softservice keeper TASK`: returns when its work is over.
+pub fn keeper_main(arguments: Vec<OsString>) -> ExitCode {
+    let Some(path) = arguments.last().map(PathBuf::from) else {
+        eprintln!("keeper: expected the path of a task");
+        return ExitCode::from(2);
+    };
+    let task = std::fs::read(&path).map_err(|e| e.to_string()).and_then(|b| serde_json::from_slice(&b).map_err(|e| e.to_string()));
+    let done = match task {
+        Err(why) => Err(format!("read {}: {why}", path.display())),
+        Ok(Task::Launch { command, keeper }) => Err(launch::launch(&command, keeper)),
+        Ok(Task::Keep(spec)) => keep(&path, *spec),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("keeper: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn keep(path: &Path, spec: Spec) -> Result<(), String> {
+    let folder = path.parent().unwrap_or(Path::new("/")).to_owned();
+    // Fails only for a group leader, which whoever started us by hand may have made us; nothing depends on it then.
+    let _ = rustix::process::setsid();
+    let Some(_lock) = lock(&folder)? else {
+        return Err("another keeper has this service".into());
+    };
+    let me = rustix::process::getpid();
+    rustix::process::set_child_subreaper(Some(me)).map_err(|e| format!("become a subreaper: {e}"))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| format!("start a runtime: {e}"))?;
+    let kept = runtime.block_on(async {
+        leftovers::end(&folder).await;
+        child::keep(&folder, &spec).await
+    });
+    runtime.shutdown_background();
+    kept.map_err(|e| format!("{}: {e}", spec.service))
+}
+
+/// The folder's lock, if nobody has it. The kernel gives it back however we end.
+fn lock(folder: &Path) -> Result<Option<OwnedFd>, String> {
+    let path = folder.join(files::LOCK);
+    let file = std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+    let file = OwnedFd::from(file.map_err(|e| format!("open {}: {e}", path.display()))?);
+    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(file)),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+        Err(e) => Err(format!("lock {}: {e}", path.display())),
+    }
+}
+
+/// Writes the status for whoever cannot ask. Renamed, so that no reader sees half of it; not synced: after a power cut no
+/// process that it names is alive, which the boot's identity tells.
+fn publish(folder: &Path, status: &Status) -> std::io::Result<()> {
+    let beside = folder.join(".status.new");
+    std::fs::write(&beside, serde_json::to_vec(status)?)?;
+    std::fs::rename(beside, folder.join(files::STATUS))
+}
+
+/// The last status written in this folder.
+pub(super) fn last_status(folder: &Path) -> Option<Status> {
+    serde_json::from_slice(&std::fs::read(folder.join(files::STATUS)).ok()?).ok()
+}
+
+pub(super) use control::in_folder;
+pub(super) use leftovers::end as end_leftovers;

@@ -1,0 +1,128 @@
+//! What the device remembers of softservices and generations. Invariant: answers and records are small, readable text, written
+//! durably; no secret is in them.
+
+use super::{durable, error::{DeviceError, Result, io}, layout::{Folder, Place}};
+use serde::{Deserialize, Serialize};
+use softservice_protocol::{id::ReleaseId, instance::{Answers, Instance}};
+use std::{collections::BTreeMap, path::Path};
+
+/// What the owner wants of a softservice.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(super) struct State {
+    /// Its services are to run.
+    pub(super) up: bool,
+    /// It is to stay at its version.
+    pub(super) held: bool,
+}
+
+/// How far a generation came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// Prepared, perhaps on its way.
+    Pending,
+    /// Confirmed and current.
+    Committed,
+    /// Was confirmed; a later one took its place.
+    Superseded,
+    /// Did not hold.
+    Failed,
+}
+
+/// A generation, as its folder's record says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GenerationRecord {
+    /// Its number.
+    pub generation: u32,
+    /// The top distro.
+    pub distro: String,
+    /// Its version.
+    pub version: String,
+    /// Its release, as hex.
+    pub release: String,
+    /// How far it came.
+    pub state: Standing,
+    /// Why it failed.
+    pub why: Option<String>,
+    /// The agreed plan's hash.
+    pub plan: String,
+    /// The generation before it.
+    pub previous: Option<u32>,
+    /// Seconds since the Unix epoch when it was prepared.
+    pub made_at: u64,
+    /// Secrets that were made for it and are shown once, by key.
+    pub shown_once: Vec<String>,
+    /// Results of its last confirmation.
+    pub tests: Vec<TestResult>,
+    /// Seconds that each effect took.
+    pub phases: BTreeMap<String, f64>,
+}
+
+/// What a test said.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TestResult {
+    /// Its name.
+    pub name: String,
+    /// The role's key.
+    pub role: String,
+    /// It passed.
+    pub ok: bool,
+    /// From the first try to the last.
+    pub seconds: f64,
+    /// What was seen last, when it failed.
+    pub output: String,
+}
+
+impl Place {
+    pub(super) fn read_state(&self) -> Result<State> {
+        Ok(durable::read_json(&self.state())?.unwrap_or_default())
+    }
+    pub(super) fn change_state(&self, change: impl FnOnce(&mut State)) -> Result<()> {
+        let before = self.read_state()?;
+        let mut state = before.clone();
+        change(&mut state);
+        if state == before && self.state().exists() {
+            return Ok(());
+        }
+        durable::write_json(&self.state(), &state)
+    }
+    pub(super) fn read_ports(&self) -> Result<BTreeMap<String, u16>> {
+        Ok(durable::read_json(&self.ports())?.unwrap_or_default())
+    }
+    /// The record of a generation that must exist.
+    pub(super) fn record(&self, number: u32) -> Result<GenerationRecord> {
+        let missing = || DeviceError::NoGeneration { name: self.name.clone(), number };
+        durable::read_json(&self.generation(number).record())?.ok_or_else(missing)
+    }
+    pub(super) fn change_record(&self, number: u32, change: impl FnOnce(&mut GenerationRecord)) -> Result<()> {
+        let mut record = self.record(number)?;
+        change(&mut record);
+        durable::write_json(&self.generation(number).record(), &record)
+    }
+    /// The instance of a generation that was staged.
+    pub(super) fn instance(&self, number: u32) -> Result<Instance> {
+        let missing = || DeviceError::NoGeneration { name: self.name.clone(), number };
+        durable::read_json(&self.generation(number).instance())?.ok_or_else(missing)
+    }
+    /// The release and answers that a generation is made from.
+    pub(super) fn inputs(&self, number: u32) -> Result<(ReleaseId, Answers)> {
+        let record = self.record(number)?;
+        let folder = self.generation(number);
+        let release = record.release.parse();
+        let release = release.map_err(|e| DeviceError::Damaged { path: folder.record(), why: format!("{e}") })?;
+        Ok((release, read_answers(&folder.answers())?))
+    }
+}
+
+impl Folder {
+    pub(super) fn write_answers(&self, answers: &Answers) -> Result<()> {
+        let path = self.answers();
+        let text = toml::to_string(answers).map_err(|e| DeviceError::Damaged { path: path.clone(), why: e.to_string() })?;
+        durable::write(&path, text.as_bytes(), 0o600)
+    }
+}
+
+fn read_answers(path: &Path) -> Result<Answers> {
+    let text = std::fs::read_to_string(path).map_err(io("read", path))?;
+    toml::from_str(&text).map_err(|e| DeviceError::Damaged { path: path.into(), why: e.to_string() })
+}

@@ -1,0 +1,259 @@
+//! Starting, watching and stopping the services of a generation. Invariant: a service is started when all that it waits
+//! for is healthy; a monitor starts its keeper again should that die, until somebody stops the service.
+
+use super::{
+    control::{self, Watch},
+    error::{DeviceError, Result},
+    keeper::{Phase, Spec, Status},
+    layout::{Kind, Place},
+    probes::{self, Surroundings},
+};
+use softservice_protocol::instance::{HealthSpec, Instance, ServiceSpec};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use tokio::{task::AbortHandle, time::{Instant, sleep}};
+
+/// The first wait between two questions to a starting service; it grows up to the healthcheck's interval.
+const FIRST_QUESTION: Duration = Duration::from_millis(25);
+/// Restarts after which a starting service is given up: it crashes by itself, waiting helps nobody.
+const CRASHES: u32 = 3;
+/// Between two attempts to bring a dead keeper back.
+const REVIVAL: Duration = Duration::from_secs(2);
+
+/// Monitors of one softservice by keeper folder.
+pub(super) type Monitors = Arc<Mutex<BTreeMap<PathBuf, AbortHandle>>>;
+
+/// The services of one generation, for real or as a rehearsal.
+#[derive(Debug, Clone)]
+pub(super) struct Services<'a> {
+    pub(super) place: &'a Place,
+    pub(super) number: u32,
+    pub(super) kind: Kind,
+    pub(super) keeper: &'a [String],
+    pub(super) monitors: &'a Monitors,
+}
+
+/// Every variable that a service gets beside its own: no more than a program needs to find others.
+pub(super) fn environment(place: &Place, own: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let mut all = BTreeMap::from([
+        ("PATH".to_owned(), super::stage::PATH.to_owned()),
+        ("HOME".to_owned(), place.home().to_string_lossy().into_owned()),
+    ]);
+    all.extend(own.clone());
+    all
+}
+
+pub(super) fn span(span: softservice_protocol::time::Span) -> Duration {
+    Duration::from_millis(span.0)
+}
+
+impl Services<'_> {
+    fn folder(&self, service: &str) -> PathBuf {
+        self.place.keeper(self.number, self.kind, service)
+    }
+
+    fn sick(&self, service: &str, why: String) -> DeviceError {
+        DeviceError::Unhealthy { name: self.place.name.clone(), number: self.number, service: service.into(), why }
+    }
+
+    /// Starts these services in their order and waits until all are healthy.
+    pub(super) async fn start(&self, instance: &Instance, mut before: impl FnMut(&ServiceSpec)) -> Result<()> {
+        let mut waited: Vec<&str> = Vec::new();
+        for service in &instance.services {
+            for name in &service.after {
+                let needed = instance.services.iter().find(|s| s.name == *name && !waited.contains(&s.name.as_str()));
+                if let Some(needed) = needed {
+                    self.healthy(needed).await?;
+                    waited.push(&needed.name);
+                }
+            }
+            before(service);
+            self.launch(service).await?;
+        }
+        for service in instance.services.iter().filter(|s| !waited.contains(&s.name.as_str())) {
+            self.healthy(service).await?;
+        }
+        Ok(())
+    }
+
+    /// Starts one service's keeper, unless it runs already, and a monitor.
+    async fn launch(&self, service: &ServiceSpec) -> Result<()> {
+        let folder = self.folder(&service.name);
+        let spec = Spec {
+            service: format!("{}/{}", self.place.name, service.name),
+            arguments: self.keeper.get(1..).unwrap_or_default().to_vec(),
+            command: service.command.clone(),
+            environment: environment(self.place, &service.environment),
+            folder: self.place.home(),
+            log: self.place.generation(self.number).log(self.kind, &service.name),
+            restart: service.restart,
+            grace: service.grace,
+        };
+        if control::status(&folder).await.is_none() {
+            control::start(self.keeper, &folder, &spec).await.map_err(|why| DeviceError::Keeper {
+                name: self.place.name.clone(),
+                number: self.number,
+                service: service.name.clone(),
+                why,
+            })?;
+        }
+        if self.kind == Kind::Live {
+            self.monitor(folder, spec);
+        }
+        Ok(())
+    }
+
+    fn monitor(&self, folder: PathBuf, spec: Spec) {
+        let keeper = self.keeper.to_vec();
+        let watched = folder.clone();
+        let task = tokio::spawn(async move {
+            loop {
+                if let Some(mut watch) = Watch::open(&watched).await {
+                    while watch.next().await.is_some() {}
+                }
+                // Whoever stops a service ends its monitor first: here the keeper died of itself.
+                tracing::warn!(service = spec.service, "the keeper is gone, starting another");
+                if let Err(why) = control::start(&keeper, &watched, &spec).await {
+                    tracing::error!(service = spec.service, why, "the keeper could not be started again");
+                    sleep(REVIVAL).await;
+                }
+            }
+        });
+        if let Ok(mut monitors) = self.monitors.lock()
+            && let Some(old) = monitors.insert(folder, task.abort_handle())
+        {
+            old.abort();
+        }
+    }
+
+    /// Adopts services that run, starts the others, waits for none.
+    pub(super) async fn resume(&self, instance: &Instance) -> Result<()> {
+        for service in &instance.services {
+            self.launch(service).await?;
+        }
+        Ok(())
+    }
+
+    /// Stops these services, those that need others first.
+    pub(super) async fn stop(&self, services: &[ServiceSpec]) -> Result<()> {
+        for service in services.iter().rev() {
+            let folder = self.folder(&service.name);
+            self.end_monitor(&folder);
+            control::stop(&folder, span(service.grace)).await.map_err(|why| DeviceError::Keeper {
+                name: self.place.name.clone(),
+                number: self.number,
+                service: service.name.clone(),
+                why,
+            })?;
+        }
+        Ok(())
+    }
+
+    fn end_monitor(&self, folder: &PathBuf) {
+        if let Ok(mut monitors) = self.monitors.lock()
+            && let Some(monitor) = monitors.remove(folder)
+        {
+            monitor.abort();
+        }
+    }
+
+    /// How a service is; none when no keeper answers.
+    pub(super) async fn status(&self, service: &str) -> Option<Status> {
+        control::status(&self.folder(service)).await
+    }
+
+    /// Waits until a starting service is healthy.
+    pub(super) async fn healthy(&self, service: &ServiceSpec) -> Result<()> {
+        let mut watch = Watch::open(&self.folder(&service.name)).await;
+        let gone = || self.sick(&service.name, "its keeper does not answer".into());
+        let watch = watch.as_mut().ok_or_else(gone)?;
+        let Some(check) = &service.health else {
+            // Nothing says what healthy means: a process that is there must do.
+            return loop {
+                let now = watch.next().await.ok_or_else(gone)?;
+                if now.phase == Phase::Running {
+                    break Ok(());
+                }
+                self.alive(service, &now)?;
+            };
+        };
+        let end = Instant::now() + patience(check);
+        let (mut wait, mut next_question) = (FIRST_QUESTION, Instant::now());
+        loop {
+            tokio::select! {
+                now = watch.next() => self.alive(service, &now.ok_or_else(gone)?)?,
+                () = tokio::time::sleep_until(next_question) => {
+                    let Err(why) = self.question(service, check).await else { return Ok(()) };
+                    if Instant::now() >= end {
+                        return Err(self.sick(&service.name, why));
+                    }
+                    next_question = Instant::now() + wait;
+                    wait = (wait * 2).min(span(check.interval).max(FIRST_QUESTION));
+                }
+            }
+        }
+    }
+
+    /// An error when a service has ended for good or keeps crashing.
+    fn alive(&self, service: &ServiceSpec, now: &Status) -> Result<()> {
+        let exit = now.last_exit.as_deref().unwrap_or("it ended");
+        match now.phase {
+            Phase::Exited | Phase::Stopped | Phase::Stopping => Err(self.sick(&service.name, exit.into())),
+            _ if now.restarts >= CRASHES => {
+                Err(self.sick(&service.name, format!("{exit}; started again {} times", now.restarts)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Asks a service's health once.
+    pub(super) async fn question(&self, service: &ServiceSpec, check: &HealthSpec) -> std::result::Result<(), String> {
+        let environment = environment(self.place, &service.environment);
+        let around = Surroundings { environment: &environment, folder: &self.place.home() };
+        probes::ask(&check.probe, span(check.timeout), around).await
+    }
+
+    /// Watches one service for a while: it must neither end nor answer badly `retries` times in a row.
+    pub(super) async fn settles(&self, service: &ServiceSpec, settle: Duration) -> Result<()> {
+        let end = Instant::now() + settle;
+        let gone = || self.sick(&service.name, "its keeper does not answer".into());
+        let mut watch = Watch::open(&self.folder(&service.name)).await.ok_or_else(gone)?;
+        let first = watch.next().await.ok_or_else(gone)?;
+        let (mut failures, mut next_question) = (0, Instant::now());
+        loop {
+            let interval = service.health.as_ref().map_or(settle, |c| span(c.interval)).max(FIRST_QUESTION);
+            tokio::select! {
+                () = tokio::time::sleep_until(end) => return Ok(()),
+                now = watch.next() => {
+                    let now = now.ok_or_else(gone)?;
+                    if now.restarts > first.restarts || now.phase != Phase::Running {
+                        let exit = now.last_exit.unwrap_or_else(|| "it ended".into());
+                        return Err(self.sick(&service.name, format!("{exit} while it had to settle")));
+                    }
+                }
+                () = tokio::time::sleep_until(next_question), if service.health.is_some() => {
+                    let Some(check) = &service.health else { continue };
+                    match self.question(service, check).await {
+                        Ok(()) => failures = 0,
+                        Err(why) => {
+                            failures += 1;
+                            if failures >= check.retries.max(1) {
+                                return Err(self.sick(&service.name, why));
+                            }
+                        }
+                    }
+                    next_question = Instant::now() + interval;
+                }
+            }
+        }
+    }
+}
+
+/// How long a starting service may take: what its healthcheck allows before it counts as unhealthy.
+fn patience(check: &HealthSpec) -> Duration {
+    span(check.start_period) + span(check.interval) * check.retries.max(1)
+}

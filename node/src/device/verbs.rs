@@ -1,0 +1,315 @@
+//! What owners ask of softservices that are here: what runs, stop, start, remove, hold. Invariant: none of them touches a
+//! softservice while a generation of it is on its way; only [`Device::remove`] with `data` removes data.
+
+use super::{
+    Device, blocking, durable,
+    error::{DeviceError, Result, io},
+    layout::Kind,
+    record::{GenerationRecord, TestResult},
+    switch,
+};
+use serde::Serialize;
+use softservice_protocol::{id::ReleaseId, instance::Endpoint};
+use std::{collections::BTreeMap, sync::Arc};
+
+/// A softservice, as `ps` shows it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SoftserviceInfo {
+    /// Its name.
+    pub name: String,
+    /// The top distro.
+    pub distro: String,
+    /// Its version.
+    pub version: String,
+    /// Its release, as hex.
+    pub release: String,
+    /// The current generation; of one that never was confirmed, the last tried.
+    pub generation: u32,
+    /// `running`, `degraded` (some service does not run), `stopped`, `provisioning`, `failed` (never confirmed),
+    /// `damaged` (its files cannot be read).
+    pub state: String,
+    /// It stays at its version.
+    pub held: bool,
+    /// Its services in start order.
+    pub services: Vec<ServiceInfo>,
+    /// Where people reach it.
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// A service, as `ps` shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ServiceInfo {
+    /// Its name.
+    pub name: String,
+    /// `running`, `waiting` (for its next start), `exited`, `stopping`, `stopped`.
+    pub state: String,
+    /// Its process.
+    pub pid: Option<i32>,
+    /// How often it was started again.
+    pub restarts: u32,
+    /// How it ended last.
+    pub last_exit: Option<String>,
+}
+
+/// A generation, as `generations` shows it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct GenerationInfo {
+    /// It is the one that runs.
+    pub current: bool,
+    /// What its record says.
+    #[serde(flatten)]
+    pub record: GenerationRecord,
+}
+
+impl Device {
+    /// All softservices here, ascending by name. One that cannot be read is listed as damaged: it must not hide the others.
+    ///
+    /// # Errors
+    /// The home cannot be listed.
+    pub async fn list(&self) -> Result<Vec<SoftserviceInfo>> {
+        let mut list = Vec::new();
+        for name in super::names(&self.0.softservices)? {
+            match self.info(&name).await {
+                Ok(info) => list.push(info),
+                // Only data is left of it.
+                Err(DeviceError::Unknown { .. }) => {}
+                Err(e) => {
+                    tracing::error!(softservice = name, error = %e, "cannot be read");
+                    list.push(damaged(name));
+                }
+            }
+        }
+        Ok(list)
+    }
+
+    /// One softservice.
+    ///
+    /// # Errors
+    /// It is not here, or its files cannot be read.
+    pub async fn info(&self, name: &str) -> Result<SoftserviceInfo> {
+        let slot = self.existing(name)?;
+        let place = &slot.place;
+        let state = place.read_state()?;
+        let current = place.current_number()?;
+        let shown = match current {
+            Some(number) => number,
+            None => place.numbers()?.into_iter().max().unwrap_or(0),
+        };
+        let record = place.record(shown)?;
+        let mut info = SoftserviceInfo {
+            name: name.into(),
+            distro: record.distro,
+            version: record.version,
+            release: record.release,
+            generation: shown,
+            state: String::new(),
+            held: state.held,
+            services: Vec::new(),
+            endpoints: Vec::new(),
+        };
+        if let Some(number) = current {
+            let instance = place.instance(number)?;
+            let services = slot.services(self, number, Kind::Live);
+            for service in &instance.services {
+                let status = services.status(&service.name).await;
+                info.services.push(ServiceInfo {
+                    name: service.name.clone(),
+                    state: status.as_ref().map_or("stopped", |s| s.phase.name()).into(),
+                    pid: status.as_ref().and_then(|s| s.pid),
+                    restarts: status.as_ref().map_or(0, |s| s.restarts),
+                    last_exit: status.and_then(|s| s.last_exit),
+                });
+            }
+            info.endpoints = instance.endpoints;
+        }
+        let all = info.services.iter().all(|s| s.state == "running");
+        info.state = match current {
+            _ if slot.unfinished().is_some() => "provisioning",
+            None => "failed",
+            Some(_) if !state.up => "stopped",
+            Some(_) if all => "running",
+            Some(_) => "degraded",
+        }
+        .into();
+        Ok(info)
+    }
+
+    /// All generations of a softservice that are still here, ascending.
+    ///
+    /// # Errors
+    /// It is not here, or a record cannot be read.
+    pub async fn generations(&self, name: &str) -> Result<Vec<GenerationInfo>> {
+        let slot = self.existing(name)?;
+        let current = slot.place.current_number()?;
+        let record = |n: u32| Ok(GenerationInfo { current: Some(n) == current, record: slot.place.record(n)? });
+        slot.place.numbers()?.into_iter().map(record).collect()
+    }
+
+    /// Results of the tests in a generation's last confirmation.
+    ///
+    /// # Errors
+    /// There is no such generation.
+    pub async fn tests(&self, name: &str, number: u32) -> Result<Vec<TestResult>> {
+        Ok(self.existing(name)?.place.record(number)?.tests)
+    }
+
+    /// Seconds that each effect of a generation's life took.
+    ///
+    /// # Errors
+    /// There is no such generation.
+    pub async fn phases(&self, name: &str, number: u32) -> Result<BTreeMap<String, f64>> {
+        Ok(self.existing(name)?.place.record(number)?.phases)
+    }
+
+    /// The number and release of what is current.
+    ///
+    /// # Errors
+    /// The softservice is not here.
+    pub async fn current(&self, name: &str) -> Result<Option<(u32, ReleaseId)>> {
+        let slot = self.existing(name)?;
+        let Some(number) = slot.place.current_number()? else { return Ok(None) };
+        Ok(Some((number, slot.place.inputs(number)?.0)))
+    }
+
+    /// Releases of all generations here: what garbage collection must not take.
+    ///
+    /// # Errors
+    /// A record cannot be read; then nothing may be collected.
+    pub async fn pinned(&self) -> Result<Vec<ReleaseId>> {
+        let device = self.clone();
+        blocking(move || {
+            let mut pinned = Vec::new();
+            for name in super::names(&device.0.softservices)? {
+                let place = super::Place::new(&device.0.softservices, &name)?;
+                for number in place.numbers()? {
+                    pinned.push(place.inputs(number)?.0);
+                }
+            }
+            Ok(pinned)
+        })
+        .await
+    }
+
+    /// Stops a softservice; it stays stopped until [`Device::start`].
+    ///
+    /// # Errors
+    /// It is not here, is being provisioned, or a service could not be stopped.
+    pub async fn down(&self, name: &str) -> Result<()> {
+        let slot = self.existing(name)?;
+        let _work = slot.work.lock().await;
+        slot.idle()?;
+        // Written first: after a crash in between nothing of it starts again.
+        slot.place.change_state(|s| s.up = false)?;
+        match slot.place.current_number()? {
+            Some(number) => self.stop_generation(&slot, number).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Starts a stopped softservice and waits until it is healthy.
+    ///
+    /// # Errors
+    /// It is not here, never was confirmed, is being provisioned, or is not healthy.
+    pub async fn start(&self, name: &str) -> Result<()> {
+        let slot = self.existing(name)?;
+        let _work = slot.work.lock().await;
+        slot.idle()?;
+        let number = slot.place.current_number()?;
+        let number = number.ok_or_else(|| DeviceError::NoGeneration { name: name.into(), number: 0 })?;
+        slot.place.change_state(|s| s.up = true)?;
+        let instance = slot.place.instance(number)?;
+        slot.services(self, number, Kind::Live).start(&instance, |_| {}).await
+    }
+
+    /// Removes a softservice. Its volumes and secrets stay unless `data`; a softservice of the same name finds them again.
+    ///
+    /// # Errors
+    /// It is not here, is being provisioned, or something could not be stopped or removed.
+    pub async fn remove(&self, name: &str, data: bool) -> Result<()> {
+        let slot = self.existing(name)?;
+        let work = slot.work.lock().await;
+        slot.idle()?;
+        slot.place.change_state(|s| s.up = false)?;
+        for number in slot.place.numbers()? {
+            self.stop_generation(&slot, number).await?;
+        }
+        let place = slot.place.clone();
+        blocking(move || {
+            let empty = |folder: std::path::PathBuf| std::fs::read_dir(folder).is_ok_and(|mut e| e.next().is_none());
+            if data || (empty(place.volumes()) && empty(place.secrets())) {
+                return durable::remove_folder(place.root());
+            }
+            switch::point(&place, None)?;
+            for folder in [place.generations(), place.run(), place.home()] {
+                durable::remove_folder(&folder)?;
+            }
+            for file in [place.journal(), place.ports(), place.state()] {
+                durable::remove(&file)?;
+            }
+            Ok(())
+        })
+        .await?;
+        super::locked(&self.0.slots).remove(name);
+        drop(work);
+        Ok(())
+    }
+
+    /// Holds a softservice at its version, or lets it change again.
+    ///
+    /// # Errors
+    /// It is not here.
+    pub async fn hold(&self, name: &str, held: bool) -> Result<()> {
+        let slot = self.existing(name)?;
+        let _work = slot.work.lock().await;
+        slot.place.change_state(|s| s.held = held)
+    }
+
+    /// Secrets that were made for a generation and are shown once: each with its text. They are shown by the first call.
+    ///
+    /// # Errors
+    /// There is no such generation, or a secret cannot be read.
+    pub async fn take_shown_once(&self, name: &str, number: u32) -> Result<Vec<(String, String)>> {
+        let slot = self.existing(name)?;
+        let mut keys = Vec::new();
+        slot.place.change_record(number, |r| keys = std::mem::take(&mut r.shown_once))?;
+        let read = |key: String| {
+            let path = slot.place.secrets().join(&key);
+            let text = std::fs::read_to_string(&path).map_err(io("read", &path))?;
+            Ok((key, text))
+        };
+        keys.into_iter().map(read).collect()
+    }
+
+    /// Stops and removes everything, data too: the end of a throwaway device.
+    ///
+    /// # Errors
+    /// The first thing that could not be stopped or removed.
+    pub async fn clear(&self) -> Result<()> {
+        for name in super::names(&self.0.softservices)? {
+            let slot: Arc<super::Slot> = self.slot(&name)?;
+            let _work = slot.work.lock().await;
+            let runs = std::fs::read_dir(slot.place.run());
+            let runs = runs.map(|e| e.filter_map(|e| e.ok()?.file_name().into_string().ok()).collect::<Vec<_>>());
+            for run in runs.unwrap_or_default() {
+                self.stop_run(&slot, &run).await?;
+            }
+            durable::remove_folder(slot.place.root())?;
+            super::locked(&self.0.slots).remove(&name);
+        }
+        Ok(())
+    }
+}
+
+fn damaged(name: String) -> SoftserviceInfo {
+    SoftserviceInfo {
+        name,
+        distro: String::new(),
+        version: String::new(),
+        release: String::new(),
+        generation: 0,
+        state: "damaged".into(),
+        held: false,
+        services: Vec::new(),
+        endpoints: Vec::new(),
+    }
+}

@@ -1,0 +1,166 @@
+//! `gc` and `fsck`. Invariant: nothing that a generation, a pin or an own publication needs is collected; damage that
+//! stays is an error, so that no script takes it for health.
+
+use super::{
+    closure,
+    failure::{Failure, Kind},
+    fetch, instances, pins, subscriptions,
+};
+use crate::{api::talk::Talk, context::Context};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use softservice_protocol::{
+    id::{ObjectId, ReleaseId},
+    io::Depth,
+    release::ReleaseRef,
+};
+use softservice_store::{Damage, Findings, Store};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Every release of which this home may hold something, with what a fetch needs.
+async fn known_releases(context: &Context) -> Result<BTreeMap<ReleaseId, Option<u32>>, Failure> {
+    let mut all = BTreeMap::new();
+    for known in context.handle.catalogue().values() {
+        all.extend(known.feed.snapshot.listings.iter().map(|l| (l.release, Some(l.size))));
+    }
+    for id in instances::releases(context).await?.into_iter().chain(pins::read(&context.home)?) {
+        all.entry(id).or_insert(None);
+    }
+    Ok(all)
+}
+
+/// What `gc` keeps: generations, pins, everything of the own publisher, the newest of each subscribed distro.
+async fn roots(context: &Context) -> Result<BTreeSet<ReleaseId>, Failure> {
+    let mut roots = pins::read(&context.home)?;
+    roots.extend(instances::releases(context).await?);
+    let catalogue = context.handle.catalogue();
+    if let Some(own) = context.keys.publisher().and_then(|id| catalogue.get(&id)) {
+        // All of it: this device may be the only one that has it.
+        roots.extend(own.feed.snapshot.listings.iter().map(|l| l.release));
+    }
+    for subscription in subscriptions::read(&context.home)? {
+        let Some(known) = catalogue.get(&subscription.publisher) else { continue };
+        let distros: BTreeSet<&str> = known.feed.snapshot.listings.iter().map(|l| l.distro.as_str()).collect();
+        roots.extend(distros.into_iter().filter_map(|distro| {
+            super::reference::newest(&catalogue, subscription.publisher, distro).map(|l| l.release)
+        }));
+    }
+    Ok(roots)
+}
+
+pub(super) async fn gc(context: &Context) -> Result<Value, Failure> {
+    if !context.handle.status().await?.transfers.is_empty() {
+        return Err(Failure::refused("a fetch is going on").hint("`softservice status` shows it; try again afterwards"));
+    }
+    let roots = roots(context).await?;
+    let store = closure::store(context);
+    let work = move || {
+        let mut keep = BTreeSet::new();
+        for root in roots {
+            keep.extend(softservice_store::closure::objects(store.as_ref(), root)?);
+        }
+        Ok(store.gc(&keep)?)
+    };
+    let swept = closure::blocking(work).await?;
+    Ok(json!({ "kept": swept.kept, "removed": swept.removed, "freed": swept.freed }))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Fsck {
+    #[serde(default)]
+    repair: bool,
+}
+
+pub(super) async fn fsck(context: &Context, args: &Fsck, talk: &Talk) -> Result<Value, Failure> {
+    let (store, tell) = (closure::store(context), talk.clone());
+    let of = {
+        let store = store.clone();
+        closure::blocking(move || Ok(store.totals()?.1)).await?
+    };
+    let check = move || {
+        Ok(store.fsck(&|bytes| {
+            tell.progress("check", bytes, of, 0);
+            true
+        })?)
+    };
+    let found: Findings = closure::blocking(check).await?;
+    let mut repaired = BTreeSet::new();
+    if args.repair {
+        repaired = repair(context, &found.damaged, talk).await?;
+    }
+    let left: Vec<&Damage> =
+        found.damaged.iter().filter(|d| d.object.is_none_or(|id| !repaired.contains(&id))).collect();
+    let damage = |d: &Damage| json!({ "file": d.file, "object": d.object.map(|o| o.to_string()), "what": d.what });
+    let answer = json!({
+        "objects": found.objects,
+        "bytes": found.bytes,
+        "damaged": found.damaged.iter().map(damage).collect::<Vec<_>>(),
+        "repaired": repaired.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "reindexed": found.reindexed,
+    });
+    if left.is_empty() {
+        return Ok(answer);
+    }
+    let hint = if args.repair {
+        "what is left belongs to no release that a connected peer has"
+    } else {
+        "`softservice fsck --repair` fetches it again from peers"
+    };
+    Err(Failure::new(Kind::Damaged, format!("{} of {} stored things are damaged", left.len(), found.objects))
+        .hint(hint)
+        .with(answer))
+}
+
+/// Fetches again every known release that holds a damaged object; says which objects are whole afterwards.
+async fn repair(context: &Context, damaged: &[Damage], talk: &Talk) -> Result<BTreeSet<ObjectId>, Failure> {
+    let wanted: BTreeSet<ObjectId> = damaged.iter().filter_map(|d| d.object).collect();
+    if wanted.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let known = known_releases(context).await?;
+    // A damaged document or manifest hides what it listed, so each healed one may uncover more: until nothing changes.
+    let mut tried = BTreeSet::new();
+    loop {
+        let (store, candidates, aim) = (closure::store(context), known.clone(), wanted.clone());
+        let holders = closure::blocking(move || holders(store.as_ref(), &candidates, &aim)).await?;
+        let fresh: Vec<ReleaseRef> = holders.into_iter().filter(|r| tried.insert(r.id)).collect();
+        if fresh.is_empty() {
+            break;
+        }
+        for release in fresh {
+            if let Err(failure) = fetch::bring(context, release, Depth::Content, talk).await {
+                talk.note(format!("release {} could not be fetched again: {failure}", release.id.short())).await;
+            }
+        }
+    }
+    let store = closure::store(context);
+    closure::blocking(move || Ok(wanted.into_iter().filter(|id| store.has_object(*id)).collect())).await
+}
+
+/// Known releases whose closure names a wanted object that is not here.
+fn holders(
+    store: &dyn Store,
+    known: &BTreeMap<ReleaseId, Option<u32>>,
+    wanted: &BTreeSet<ObjectId>,
+) -> Result<Vec<ReleaseRef>, Failure> {
+    let missing: BTreeSet<ObjectId> = wanted.iter().filter(|id| !store.has_object(**id)).copied().collect();
+    let mut holders = Vec::new();
+    for (id, size) in known {
+        match softservice_store::closure::objects(store, *id) {
+            Ok(objects) if objects.is_disjoint(&missing) => continue,
+            // Not readable: what it holds is not known, so it may hold what is wanted.
+            Ok(_) | Err(_) => {}
+        }
+        let size = match size {
+            Some(size) => Some(*size),
+            // Not listed any more: its document says how long it is, if it is here.
+            None => store
+                .object(id.object(), softservice_protocol::limits::RELEASE_BYTES)
+                .ok()
+                .and_then(|bytes| u32::try_from(bytes.len()).ok()),
+        };
+        holders.extend(size.map(|size| ReleaseRef { id: *id, size }));
+    }
+    Ok(holders)
+}

@@ -1,0 +1,109 @@
+//! Pins the includes of a definition. Invariant: a pin that fits its range is kept, so that publishing twice from one
+//! folder includes the same releases; ranges are looked at here and never on a device.
+
+use super::{
+    failure::Failure,
+    fetch,
+    reference::{Names, SELF},
+    source::Project,
+};
+use crate::{api::talk::Talk, context::Context};
+use semver::Version;
+use softservice_protocol::{
+    definition::{IncludeSource, LOCK_FILE, Lock, Locked, closure::Releases, lock::choose},
+    id::PublisherId,
+    io::Depth,
+};
+
+/// Pins what is not pinned, writes `distro.lock` when that changed it, and brings the closure of all includes here, as
+/// deep as asked.
+///
+/// # Errors
+/// When an include is nowhere to be found, or its documents cannot be fetched.
+pub(super) async fn resolve(
+    context: &Context,
+    project: &Project,
+    depth: Depth,
+    talk: &Talk,
+) -> Result<(Lock, Releases), Failure> {
+    let old = project.lock.clone().unwrap_or_default();
+    let names = Names::read(context)?;
+    let mut lock = Lock::default();
+    for include in &project.definition.includes {
+        let locked = match old.get(&include.name).filter(|l| fits(l, include)) {
+            Some(kept) => kept.clone(),
+            None => {
+                let chosen = pin(context, &names, project, include)?;
+                talk.note(format!("{} = {} {}", include.name, chosen.distro, chosen.version)).await;
+                chosen
+            }
+        };
+        lock.includes.push(locked);
+    }
+    let text = lock.write();
+    let path = project.dir.join(LOCK_FILE);
+    let (same, none) = (Lock::read(&text).ok() == project.lock, lock.includes.is_empty());
+    if !same && !(none && project.lock.is_none()) {
+        std::fs::write(&path, text).map_err(|e| Failure::failed(format!("write {}: {e}", path.display())))?;
+    }
+    let mut releases = Releases::new();
+    for locked in &lock.includes {
+        fetch::bring(context, locked.release, depth, talk).await.map_err(|mut failure| {
+            failure.message = format!("include {}: {}", locked.name, failure.message);
+            failure
+        })?;
+        releases.extend(super::closure::load(context, locked.release).await?.releases().clone());
+    }
+    Ok((lock, releases))
+}
+
+fn fits(locked: &Locked, include: &IncludeSource) -> bool {
+    locked.distro == include.distro && Version::parse(&locked.version).is_ok_and(|v| include.range.matches(&v))
+}
+
+fn pin(context: &Context, names: &Names, project: &Project, include: &IncludeSource) -> Result<Locked, Failure> {
+    let publisher: PublisherId = match include.publisher.as_deref() {
+        Some(name) => names.publisher(name)?,
+        None => names.publisher(SELF).map_err(|_| nowhere(project, include, "this home has published nothing yet"))?,
+    };
+    let catalogue = context.handle.catalogue();
+    let Some(known) = catalogue.get(&publisher) else {
+        return Err(nowhere(project, include, "its publisher is not followed here"));
+    };
+    let listings = known.feed.snapshot.listings.iter().filter(|l| l.distro == include.distro);
+    let Some(listing) = choose(&include.range, listings) else {
+        let have: Vec<&str> = known
+            .feed
+            .snapshot
+            .listings
+            .iter()
+            .filter(|l| l.distro == include.distro)
+            .map(|l| l.version.as_str())
+            .collect();
+        let why = if have.is_empty() {
+            format!("{} has no distro of that name", names.of(publisher))
+        } else {
+            format!("published are {}", have.join(", "))
+        };
+        return Err(nowhere(project, include, &why));
+    };
+    Ok(Locked {
+        name: include.name.clone(),
+        publisher,
+        distro: include.distro.clone(),
+        version: listing.version.clone(),
+        revision: listing.revision,
+        release: softservice_protocol::release::ReleaseRef { id: listing.release, size: listing.size },
+    })
+}
+
+fn nowhere(project: &Project, include: &IncludeSource, why: &str) -> Failure {
+    let publisher = include.publisher.as_ref().map_or_else(String::new, |p| format!("{p}/"));
+    Failure::not_found(format!(
+        "{} includes {publisher}{} {}, which is not known here: {why}",
+        project.definition.name(),
+        include.distro,
+        include.range
+    ))
+    .hint("publish it first, or subscribe to its publisher")
+}

@@ -1,0 +1,202 @@
+//! `publish`: a folder becomes a signed release. Invariant: the release and its trees are durable before the feed names
+//! them; the same folder published twice is refused rather than signed twice.
+
+use super::{
+    closure::{self, blocking},
+    failure::{Failure, Kind},
+    improve, lock,
+    source::{self, Folder, Project},
+    status,
+};
+use crate::{api::talk::Talk, context::Context};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use softservice_protocol::{
+    codec,
+    definition::{self, Lock, Materials, closure::Releases},
+    feed::Listing,
+    id::{PublisherId, ReleaseId},
+    io::Depth,
+    release::{Release, ReleaseRef},
+    tree::TreeRef,
+};
+use softservice_store::{Store, StoreError};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// Folders that are never part of the source: the author's history and this tool's notes.
+const NOT_SOURCE: [&str; 2] = [".git", improve::NOTES];
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Publish {
+    dir: PathBuf,
+    channel: Option<String>,
+}
+
+/// A release that is in a store, ready to be listed.
+#[derive(Debug, Clone)]
+pub(super) struct Compiled {
+    /// The document.
+    pub(super) release: Release,
+    /// Its id and size.
+    pub(super) reference: ReleaseRef,
+    /// Bytes of trees and document.
+    pub(super) bytes: u64,
+    /// Of these, what the store had not.
+    pub(super) new_bytes: u64,
+}
+
+/// This home's publisher, made when there is none yet.
+pub(super) async fn own(context: &Context) -> Result<PublisherId, Failure> {
+    let keys = context.keys.clone();
+    let publisher = blocking(move || keys.create().map_err(|e| Failure::failed(e.to_string()))).await?;
+    if !context.handle.catalogue().contains_key(&publisher) {
+        context.handle.own(publisher, context.keys.roots()).await?;
+    }
+    Ok(publisher)
+}
+
+pub(super) async fn publish(context: &Context, args: Publish, talk: &Talk) -> Result<Value, Failure> {
+    let channel = args.channel.unwrap_or_else(|| "stable".into());
+    let dir = args.dir.clone();
+    let project = blocking(move || source::read(&dir)).await?;
+    for warning in &project.warnings {
+        talk.note(warning.to_string()).await;
+    }
+    let (lock, releases) = lock::resolve(context, &project, Depth::Manifests, talk).await?;
+    let publisher = own(context).await?;
+    let compiled = compile(context, publisher, &project, lock, releases, talk).await?;
+    let release = &compiled.release;
+    refuse_twice(context, publisher, &compiled)?;
+    let listing = Listing {
+        distro: release.distro.clone(),
+        version: release.version.clone(),
+        revision: release.revision,
+        channel,
+        release: compiled.reference.id,
+        size: compiled.reference.size,
+        summary: release.summary.clone(),
+        parents: release.parents.iter().map(|p| p.release).collect(),
+        revoked: None,
+    };
+    let head = context.handle.publish(publisher, listing).await?;
+    let known = context.handle.catalogue().remove(&publisher);
+    let ticket = match known {
+        Some(mut known) => {
+            // The catalogue may be told a moment after the answer: the ticket's floor is what was just signed.
+            known.feed.head = known.feed.head.max(head);
+            status::ticket_for(context, publisher, &known, Some(&release.distro)).await?
+        }
+        None => return Err(Failure::new(Kind::Bug, "published, yet the node does not know its own feed")),
+    };
+    Ok(json!({
+        "release": compiled.reference.id.to_string(),
+        "publisher": publisher.to_string(),
+        "distro": release.distro,
+        "version": release.version,
+        "revision": release.revision,
+        "epoch": head.at.epoch,
+        "sequence": head.at.seq,
+        "bytes": compiled.bytes,
+        "new_bytes": compiled.new_bytes,
+        "parents": release.parents.iter().map(|p| p.release.to_string()).collect::<Vec<_>>(),
+        "ticket": ticket,
+    }))
+}
+
+fn refuse_twice(context: &Context, publisher: PublisherId, compiled: &Compiled) -> Result<(), Failure> {
+    let catalogue = context.handle.catalogue();
+    let listings = catalogue.get(&publisher).map(|k| k.feed.snapshot.listings.as_slice()).unwrap_or_default();
+    let release = &compiled.release;
+    if listings.iter().any(|l| l.release == compiled.reference.id) {
+        return Err(Failure::refused(format!(
+            "{} {} is published already, exactly as it is",
+            release.distro, release.version
+        ))
+        .hint("nothing has changed since; `softservice ticket` prints a ticket")
+        .with(json!({ "release": compiled.reference.id.to_string() })));
+    }
+    let same =
+        |l: &&Listing| (&l.distro, &l.version, l.revision) == (&release.distro, &release.version, release.revision);
+    if listings.iter().any(|l| same(&l)) {
+        return Err(Failure::refused(format!(
+            "{} {} revision {} is published already, with other content",
+            release.distro, release.version, release.revision
+        ))
+        .hint("a published version never changes: raise version or revision in distro.toml"));
+    }
+    Ok(())
+}
+
+/// Ingests the trees of a project and compiles its release into the store of `context`.
+pub(super) async fn compile(
+    context: &Context,
+    publisher: PublisherId,
+    project: &Project,
+    lock: Lock,
+    releases: Releases,
+    talk: &Talk,
+) -> Result<Compiled, Failure> {
+    let (store, talk, project) = (closure::store(context), talk.clone(), project.clone());
+    blocking(move || compile_blocking(store, publisher, &project, &lock, &releases, &talk)).await
+}
+
+fn compile_blocking(
+    store: Arc<dyn Store>,
+    publisher: PublisherId,
+    project: &Project,
+    lock: &Lock,
+    releases: &Releases,
+    talk: &Talk,
+) -> Result<Compiled, Failure> {
+    let (mut bytes, mut new_bytes) = (0_u64, 0_u64);
+    let mut ingest = |dir: &Path, exclude: &[String]| -> Result<TreeRef, Failure> {
+        let progress = |done: u64| {
+            talk.progress("read", done, 0, 0);
+            true
+        };
+        let made = store.ingest(dir, exclude, &progress).map_err(|e| within(dir, e))?;
+        bytes = bytes.saturating_add(made.bytes);
+        new_bytes = new_bytes.saturating_add(made.new_bytes);
+        Ok(made.tree)
+    };
+    let mut trees = BTreeMap::new();
+    for source in definition::trees(&project.definition) {
+        let tree = ingest(&project.dir.join(&source.dir), &source.exclude)?;
+        trees.insert((source.role, source.artifact, source.platform), tree);
+    }
+    let source = ingest(&project.dir, &NOT_SOURCE.map(str::to_owned))?;
+    let folder = Folder(project.dir.clone());
+    let materials = Materials {
+        publisher,
+        lock,
+        releases,
+        trees: &trees,
+        source,
+        templates: &folder,
+        parents: improve::parents(&project.dir)?,
+    };
+    let release =
+        definition::compile(&project.definition, &materials).map_err(|problems| source::unsound(&problems))?;
+    let document = codec::encode(&release).map_err(|e| Failure::failed(e.to_string()))?;
+    let size = u32::try_from(document.len()).map_err(|_| Failure::failed("the release is too long"))?;
+    let id = ReleaseId::of(&document);
+    if !store.has_object(id.object()) {
+        new_bytes = new_bytes.saturating_add(u64::from(size));
+    }
+    store.add(&document)?;
+    bytes = bytes.saturating_add(u64::from(size));
+    Ok(Compiled { release, reference: ReleaseRef { id, size }, bytes, new_bytes })
+}
+
+fn within(dir: &Path, error: StoreError) -> Failure {
+    let mut failure = Failure::from(error);
+    if !failure.message.contains(&dir.display().to_string()) {
+        failure.message = format!("{}: {}", dir.display(), failure.message);
+    }
+    failure
+}

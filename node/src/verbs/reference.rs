@@ -1,0 +1,208 @@
+//! What people call things: publishers and releases by id, petname, name or prefix. Invariant: a text that could mean
+//! two things is refused with both named, never guessed.
+
+use super::{failure::Failure, subscriptions};
+use crate::{context::Context, handle::Catalogue};
+use softservice_protocol::{
+    feed::Listing,
+    id::PublisherId,
+    reference::{self, Reference, ReferenceError, ResolveError, Shelf},
+    release::ReleaseRef,
+};
+
+/// How this home's own publisher is called; no petname may be this.
+pub(super) const SELF: &str = "self";
+
+/// A release that somebody known has published.
+#[derive(Debug, Clone)]
+pub(super) struct Found {
+    /// Whose it is.
+    pub(super) publisher: PublisherId,
+    /// What it is.
+    pub(super) listing: Listing,
+}
+
+impl Found {
+    /// What a fetch needs.
+    pub(super) fn release(&self) -> ReleaseRef {
+        ReleaseRef { id: self.listing.release, size: self.listing.size }
+    }
+}
+
+/// Names of publishers, for both directions.
+#[derive(Debug, Clone)]
+pub(super) struct Names {
+    own: Option<PublisherId>,
+    petnames: Vec<(PublisherId, String)>,
+}
+
+impl Names {
+    /// As they are now.
+    ///
+    /// # Errors
+    /// When the list of subscriptions cannot be read.
+    pub(super) fn read(context: &Context) -> Result<Self, Failure> {
+        let all = subscriptions::read(&context.home)?;
+        Ok(Self {
+            own: context.keys.publisher(),
+            petnames: all.into_iter().map(|s| (s.publisher, s.petname)).collect(),
+        })
+    }
+    /// What this publisher is called here.
+    pub(super) fn of(&self, publisher: PublisherId) -> String {
+        let petname = self.petnames.iter().find(|(id, _)| *id == publisher).map(|(_, name)| name.clone());
+        petname.unwrap_or_else(|| if self.own == Some(publisher) { SELF.into() } else { publisher.short() })
+    }
+    /// Who is called this: a petname, `self`, or an id.
+    ///
+    /// # Errors
+    /// When nobody is.
+    pub(super) fn publisher(&self, name: &str) -> Result<PublisherId, Failure> {
+        if let Some((id, _)) = self.petnames.iter().find(|(_, petname)| petname == name) {
+            return Ok(*id);
+        }
+        match (name, self.own) {
+            (SELF, Some(own)) => return Ok(own),
+            (SELF, None) => {
+                return Err(Failure::not_found("this home publishes nothing yet").hint("`softservice publish` begins"));
+            }
+            _ => {}
+        }
+        name.parse().map_err(|_| {
+            let known: Vec<&str> = self.petnames.iter().map(|(_, petname)| petname.as_str()).collect();
+            let hint = if known.is_empty() {
+                "`softservice subscribe TICKET` follows a publisher".into()
+            } else {
+                format!("known publishers: {}", known.join(", "))
+            };
+            Failure::not_found(format!("no publisher is called {name:?} here")).hint(hint)
+        })
+    }
+}
+
+/// The release that `text` means, see the contract's REF.
+///
+/// # Errors
+/// When it is none, or more than one.
+pub(super) fn find(context: &Context, text: &str) -> Result<Found, Failure> {
+    find_in(&context.handle.catalogue(), &Names::read(context)?, text)
+}
+
+fn find_in(catalogue: &Catalogue, names: &Names, text: &str) -> Result<Found, Failure> {
+    let reference: Reference = text.parse().map_err(|e: ReferenceError| Failure::usage(e.to_string()))?;
+    resolve(catalogue, names, &reference)
+}
+
+/// The release that a reference means.
+///
+/// # Errors
+/// When it is none, more than one, or revoked.
+pub(super) fn resolve(catalogue: &Catalogue, names: &Names, reference: &Reference) -> Result<Found, Failure> {
+    let called: Vec<(PublisherId, String)> = catalogue.keys().map(|id| (*id, names.of(*id))).collect();
+    let shelves: Vec<Shelf<'_>> = catalogue
+        .iter()
+        .zip(&called)
+        .map(|((id, known), (_, name))| (*id, Some(name.as_str()), &known.feed.snapshot))
+        .collect();
+    match reference::resolve(reference, &shelves) {
+        Ok((publisher, listing)) => Ok(Found { publisher, listing }),
+        Err(error) => {
+            let message = error.to_string();
+            Err(match error {
+                ResolveError::NotFound { .. } if catalogue.is_empty() => {
+                    Failure::not_found(message).hint("nobody is followed yet: `softservice subscribe TICKET`")
+                }
+                ResolveError::NotFound { .. } => {
+                    Failure::not_found(message).hint("`softservice search` lists what there is")
+                }
+                ResolveError::Ambiguous { .. } => Failure::usage(message),
+                ResolveError::Revoked { .. } => Failure::refused(message)
+                    .hint("its publisher took it back; name the version to have it all the same"),
+            })
+        }
+    }
+}
+
+/// The newest release of a distro of this publisher that is not revoked.
+pub(super) fn newest(catalogue: &Catalogue, publisher: PublisherId, distro: &str) -> Option<Listing> {
+    let known = catalogue.get(&publisher)?;
+    let wanted = Reference::Distro { publisher: None, distro: distro.into(), version: None };
+    reference::resolve(&wanted, &[(publisher, None, &known.feed.snapshot)]).ok().map(|(_, listing)| listing)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::handle::Known;
+    use crate::verbs::failure::Kind;
+    use softservice_protocol::{
+        feed::{FeedState, Freshness, Head, Snapshot},
+        id::{Digest, ReleaseId},
+    };
+
+    fn listing(distro: &str, version: &str, id: u8) -> Listing {
+        Listing {
+            distro: distro.into(),
+            version: version.into(),
+            revision: 0,
+            channel: "stable".into(),
+            release: ReleaseId([id; 32]),
+            size: 1,
+            summary: String::new(),
+            parents: Vec::new(),
+            revoked: None,
+        }
+    }
+    fn known(listings: Vec<Listing>) -> Known {
+        Known {
+            root_version: 1,
+            root_digest: Digest::ZERO,
+            feed: FeedState { head: Head::START, snapshot: Snapshot { listings } },
+            freshness: Freshness::Fresh,
+            frozen: false,
+            addresses: Vec::new(),
+        }
+    }
+    fn world() -> (Catalogue, Names) {
+        let (alice, bob) = (PublisherId([1; 32]), PublisherId([2; 32]));
+        let mut catalogue = Catalogue::new();
+        catalogue.insert(
+            alice,
+            known(vec![
+                listing("shelf", "1.9.0", 0xa1),
+                listing("shelf", "1.10.0", 0xa2),
+                listing("book", "1.0.0", 0xa3),
+            ]),
+        );
+        catalogue.insert(bob, known(vec![listing("shelf", "3.0.0", 0xb1)]));
+        (catalogue, Names { own: Some(bob), petnames: vec![(alice, "alice".into())] })
+    }
+
+    #[test]
+    fn newest_is_by_number_not_by_letters() {
+        let (catalogue, names) = world();
+        assert_eq!(find_in(&catalogue, &names, "alice/shelf").unwrap().listing.version, "1.10.0");
+        assert_eq!(find_in(&catalogue, &names, "alice/shelf@1.9.0").unwrap().listing.release, ReleaseId([0xa1; 32]));
+        assert_eq!(find_in(&catalogue, &names, "self/shelf").unwrap().listing.version, "3.0.0");
+        assert_eq!(find_in(&catalogue, &names, "book").unwrap().listing.version, "1.0.0");
+    }
+
+    #[test]
+    fn what_could_mean_two_things_is_refused_with_both() {
+        let (catalogue, names) = world();
+        let failure = find_in(&catalogue, &names, "shelf").unwrap_err();
+        assert_eq!(failure.kind, Kind::Usage);
+        assert!(failure.message.contains("alice/shelf") && failure.message.contains("self/shelf"), "{failure}");
+    }
+
+    #[test]
+    fn ids_may_be_cut_to_eight_digits() {
+        let (catalogue, names) = world();
+        assert_eq!(find_in(&catalogue, &names, "a3a3a3a3").unwrap().listing.distro, "book");
+        assert_eq!(find_in(&catalogue, &names, "a3a3a3a").unwrap_err().kind, Kind::NotFound);
+        assert_eq!(find_in(&catalogue, &names, "alice/book@newest").unwrap_err().kind, Kind::Usage);
+        assert_eq!(find_in(&catalogue, &names, "carol/book").unwrap_err().kind, Kind::NotFound);
+        assert_eq!(find_in(&catalogue, &names, "alice/book@9.9.9").unwrap_err().kind, Kind::NotFound);
+        assert_eq!(find_in(&catalogue, &names, "alice/").unwrap_err().kind, Kind::Usage);
+    }
+}

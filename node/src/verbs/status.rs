@@ -1,0 +1,113 @@
+//! `status`, `peers`, `stop`, `publisher`, `ticket`: the node itself. Invariant: nothing here changes anything but
+//! `stop`.
+
+use super::{
+    failure::{Failure, Kind},
+    instances,
+    reference::Names,
+    subscriptions,
+};
+use crate::{context::Context, handle::Known};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use softservice_protocol::{id::PublisherId, ticket::Ticket};
+
+pub(super) async fn status(context: &Context) -> Result<Value, Failure> {
+    let status = context.handle.status().await?;
+    let store = super::closure::store(context);
+    let (objects, bytes) = super::closure::blocking(move || Ok(store.totals()?)).await?;
+    Ok(json!({
+        "device": status.me.to_string(),
+        "version": env!("CARGO_PKG_VERSION"),
+        "home": context.home,
+        "pid": std::process::id(),
+        "uptime": context.started.elapsed().as_secs_f64(),
+        "addresses": status.addresses,
+        "web": context.config.web,
+        "peers": status.peers.len(),
+        "publisher": context.keys.publisher().map(|p| p.to_string()),
+        "subscriptions": subscriptions::list(context)?,
+        "softservices": instances::summary(context).await?,
+        "transfers": status.transfers,
+        "store": { "objects": objects, "bytes": bytes },
+    }))
+}
+
+pub(super) async fn peers(context: &Context) -> Result<Value, Failure> {
+    let status = context.handle.status().await?;
+    serde_json::to_value(status.peers).map_err(|e| Failure::new(Kind::Bug, e.to_string()))
+}
+
+/// Asks; whoever asked waits for the process to end.
+pub(super) fn stop(context: &Context) -> Value {
+    context.stop.ask();
+    json!({ "pid": std::process::id() })
+}
+
+pub(super) async fn publisher(context: &Context) -> Result<Value, Failure> {
+    let publisher = super::publish::own(context).await?;
+    let known = context.handle.catalogue().remove(&publisher);
+    let root = context.keys.newest_root();
+    Ok(json!({
+        "publisher": publisher.to_string(),
+        "root_version": root.as_ref().map_or(1, |r| r.root.version),
+        "epoch": known.as_ref().map_or(1, |k| k.feed.head.at.epoch),
+        "sequence": known.as_ref().map_or(0, |k| k.feed.head.at.seq),
+        "releases": known.as_ref().map_or(0, |k| k.feed.snapshot.listings.len()),
+        "expires_at": root.map(|r| r.root.expires_at.0 / 1000),
+    }))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TicketOf {
+    publisher: Option<String>,
+}
+
+pub(super) async fn ticket(context: &Context, args: TicketOf) -> Result<Value, Failure> {
+    let names = Names::read(context)?;
+    let publisher = match args.publisher {
+        Some(name) => names.publisher(&name)?,
+        None => super::publish::own(context).await?,
+    };
+    let Some(known) = context.handle.catalogue().remove(&publisher) else {
+        return Err(Failure::not_found(format!("{} is not followed here", names.of(publisher)))
+            .hint("`softservice subscriptions` lists who is"));
+    };
+    let ticket = ticket_for(context, publisher, &known, None).await?;
+    Ok(json!({ "ticket": ticket, "publisher": publisher.to_string() }))
+}
+
+/// The line that others subscribe with: this node's addresses first, then those that served us.
+pub(super) async fn ticket_for(
+    context: &Context,
+    publisher: PublisherId,
+    known: &Known,
+    distro: Option<&str>,
+) -> Result<String, Failure> {
+    if known.root_version == 0 {
+        return Err(Failure::new(Kind::NoPeer, "nothing of this publisher has come yet, so there is nothing to pin"));
+    }
+    let mut addresses = context.handle.status().await?.addresses;
+    // Loopback only helps on this machine: last, and only when there is nothing else.
+    let far: Vec<String> = addresses.iter().filter(|a| !is_loopback(a)).cloned().collect();
+    if !far.is_empty() {
+        addresses = far;
+    }
+    addresses.extend(known.addresses.iter().cloned());
+    let mut seen = std::collections::BTreeSet::new();
+    addresses.retain(|a| seen.insert(a.clone()));
+    let ticket = Ticket {
+        publisher,
+        distro: distro.map(str::to_owned),
+        root: (known.root_version, known.root_digest),
+        floor: known.feed.head,
+        addresses,
+    };
+    // Printing keeps as many peers as the line may carry; without any it still works on a shared network.
+    Ok(ticket.to_string())
+}
+
+fn is_loopback(address: &str) -> bool {
+    address.starts_with("/ip4/127.") || address.starts_with("/ip6/::1/")
+}

@@ -1,0 +1,241 @@
+//! `subscribe`, `unsubscribe`, `subscriptions`: whom the owner follows, under which name, and what may happen by itself.
+//! Invariant: a petname means one publisher in this home, and is never an id or `self`; the file is whole or absent.
+
+use super::{
+    failure::{Failure, Kind},
+    reference::{Names, SELF},
+};
+use crate::{api::talk::Talk, context::Context, handle::Known};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use softservice_protocol::{id::PublisherId, ticket::Ticket};
+use std::path::{Path, PathBuf};
+use tokio::sync::Mutex;
+
+/// What happens when a followed publisher has something newer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Policy {
+    /// Say so.
+    #[default]
+    Notify,
+    /// Update what is provisioned, unless that widens permissions.
+    Auto,
+}
+
+/// A followed publisher, as the owner sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Subscription {
+    /// Whom.
+    pub(super) publisher: PublisherId,
+    /// Local name.
+    pub(super) petname: String,
+    /// What happens by itself.
+    pub(super) policy: Policy,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document {
+    #[serde(default)]
+    subscription: Vec<Row>,
+}
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Row {
+    publisher: String,
+    petname: String,
+    #[serde(default)]
+    policy: Policy,
+}
+
+/// One change of the file at a time in this process; other processes are kept out by the home's lock.
+static CHANGING: Mutex<()> = Mutex::const_new(());
+
+fn file(home: &Path) -> PathBuf {
+    home.join("subscriptions.toml")
+}
+
+/// All of them.
+///
+/// # Errors
+/// When the file is there and not what was written.
+pub(super) fn read(home: &Path) -> Result<Vec<Subscription>, Failure> {
+    let path = file(home);
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(Failure::failed(format!("read {}: {error}", path.display()))),
+    };
+    let damaged = |why: String| {
+        Failure::new(Kind::Damaged, format!("{} is damaged: {why}", path.display()))
+            .hint("mend it by hand, or remove it and subscribe again; nothing that runs is touched")
+    };
+    let document: Document = toml::from_str(&text).map_err(|e| damaged(e.message().to_owned()))?;
+    let parse = |row: Row| {
+        let publisher = row.publisher.parse().map_err(|_| damaged(format!("{:?} is no publisher", row.publisher)))?;
+        Ok(Subscription { publisher, petname: row.petname, policy: row.policy })
+    };
+    document.subscription.into_iter().map(parse).collect()
+}
+
+fn write(home: &Path, all: &[Subscription]) -> Result<(), Failure> {
+    let row =
+        |s: &Subscription| Row { publisher: s.publisher.to_string(), petname: s.petname.clone(), policy: s.policy };
+    let document = Document { subscription: all.iter().map(row).collect() };
+    let text = toml::to_string(&document).map_err(|e| Failure::new(Kind::Bug, e.to_string()))?;
+    let path = file(home);
+    crate::home::write_private(&path, text.as_bytes())
+        .map_err(|e| Failure::failed(format!("write {}: {e}", path.display())))
+}
+
+/// Whether `name` may be a petname.
+fn check_petname(name: &str) -> Result<(), Failure> {
+    let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let hint = "petnames have 1 to 63 characters of a-z, 0-9 and -, and begin with a letter or digit";
+    if name.is_empty() || name.len() > 63 || name.starts_with('-') || !name.chars().all(good) {
+        return Err(Failure::usage(format!("{name:?} cannot be a petname")).hint(hint));
+    }
+    if name == SELF {
+        return Err(
+            Failure::usage(format!("{SELF:?} is this home's own publisher")).hint("choose another name with --as")
+        );
+    }
+    Ok(())
+}
+
+/// A free name: the distro that the ticket is about, else the publisher's first digits.
+fn default_petname(ticket: &Ticket, all: &[Subscription]) -> String {
+    let wish = ticket
+        .distro
+        .clone()
+        .filter(|d| check_petname(d).is_ok())
+        .unwrap_or_else(|| format!("p-{}", ticket.publisher.short()));
+    let taken = |name: &str| all.iter().any(|s| s.petname == name);
+    let numbered = (2_u32..).map(|n| format!("{wish}-{n}"));
+    std::iter::once(wish.clone()).chain(numbered).find(|name| !taken(name)).unwrap_or(wish)
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Subscribe {
+    ticket: String,
+    petname: Option<String>,
+    policy: Option<Policy>,
+}
+
+pub(super) async fn subscribe(context: &Context, args: Subscribe, talk: &Talk) -> Result<Value, Failure> {
+    let ticket: Ticket = args.ticket.trim().parse().map_err(|e| {
+        Failure::usage(format!("not a ticket: {e}"))
+            .hint("a ticket is one line, printed by `softservice ticket` on another device")
+    })?;
+    let publisher = ticket.publisher;
+    if context.keys.publisher() == Some(publisher) {
+        return Err(Failure::refused("this ticket is this home's own")
+            .hint(format!("own distros are reached as {SELF}/DISTRO without a subscription")));
+    }
+    let subscription = {
+        let _changing = CHANGING.lock().await;
+        let mut all = read(&context.home)?;
+        let old = all.iter().position(|s| s.publisher == publisher).map(|i| all.remove(i));
+        let petname = match (args.petname, &old) {
+            (Some(name), _) => {
+                check_petname(&name)?;
+                if all.iter().any(|s| s.petname == name) {
+                    return Err(Failure::refused(format!("{name:?} already is another publisher"))
+                        .hint("choose another name with --as"));
+                }
+                name
+            }
+            (None, Some(old)) => old.petname.clone(),
+            (None, None) => default_petname(&ticket, &all),
+        };
+        let policy = args.policy.or(old.map(|o| o.policy)).unwrap_or_default();
+        let subscription = Subscription { publisher, petname, policy };
+        all.push(subscription.clone());
+        write(&context.home, &all)?;
+        subscription
+    };
+    talk.note(format!("asking {} for the publisher's feed", where_from(&ticket))).await;
+    match context.handle.follow(ticket).await {
+        Ok(known) => Ok(describe(&subscription, Some(&known))),
+        // It is followed all the same, and what comes later is taken: the subscription stays.
+        Err(error) => Err(Failure::from(error).with(describe(&subscription, None))),
+    }
+}
+
+fn where_from(ticket: &Ticket) -> String {
+    match ticket.addresses.len() {
+        0 => "peers on this network".into(),
+        1 => "the ticket's peer".into(),
+        n => format!("the ticket's {n} addresses"),
+    }
+}
+
+/// As `subscriptions` lists it.
+pub(super) fn describe(subscription: &Subscription, known: Option<&Known>) -> Value {
+    json!({
+        "publisher": subscription.publisher.to_string(),
+        "petname": subscription.petname,
+        "policy": subscription.policy,
+        "root_version": known.map_or(0, |k| k.root_version),
+        "epoch": known.map_or(0, |k| k.feed.head.at.epoch),
+        "sequence": known.map_or(0, |k| k.feed.head.at.seq),
+        "freshness": known.map(|k| k.freshness),
+        "frozen": known.is_some_and(|k| k.frozen),
+        "distros": known.map_or(0, |k| {
+            k.feed.snapshot.listings.iter().map(|l| &l.distro).collect::<std::collections::BTreeSet<_>>().len()
+        }),
+    })
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Unsubscribe {
+    publisher: String,
+}
+
+pub(super) async fn unsubscribe(context: &Context, args: Unsubscribe) -> Result<Value, Failure> {
+    let publisher = Names::read(context)?.publisher(&args.publisher)?;
+    let _changing = CHANGING.lock().await;
+    let mut all = read(&context.home)?;
+    let Some(index) = all.iter().position(|s| s.publisher == publisher) else {
+        return Err(Failure::not_found(format!("{} is not subscribed to", args.publisher))
+            .hint("`softservice subscriptions` lists who is"));
+    };
+    let old = all.remove(index);
+    // Forgotten by the driver first: a crash in between leaves a subscription that can be removed again.
+    context.handle.unfollow(publisher).await?;
+    write(&context.home, &all)?;
+    Ok(json!({ "publisher": publisher.to_string(), "petname": old.petname }))
+}
+
+pub(super) fn list(context: &Context) -> Result<Value, Failure> {
+    let catalogue = context.handle.catalogue();
+    let all = read(&context.home)?;
+    Ok(all.iter().map(|s| describe(s, catalogue.get(&s.publisher))).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn subscriptions_survive_and_damage_is_named() {
+        let home = tempfile::tempdir().expect("home");
+        assert_eq!(read(home.path()).expect("none yet"), Vec::new());
+        let all = vec![Subscription { publisher: PublisherId([7; 32]), petname: "ada".into(), policy: Policy::Auto }];
+        write(home.path(), &all).expect("written");
+        assert_eq!(read(home.path()).expect("read"), all);
+        std::fs::write(file(home.path()), "subscription = 3").expect("damage");
+        assert_eq!(read(home.path()).expect_err("damaged").kind, Kind::Damaged);
+    }
+
+    #[test]
+    fn petnames_cannot_deceive() {
+        for bad in ["", "Ada", "a b", "-a", "self", "a/b", &"a".repeat(64), "ä"] {
+            assert!(check_petname(bad).is_err(), "{bad:?}");
+        }
+        assert!(check_petname("ada-2").is_ok());
+    }
+}

@@ -1,0 +1,66 @@
+//! Disks rot: `fsck` finds a flipped byte in any stored object, and heals it from a peer.
+
+use softservice_tests::{
+    World,
+    sources::{plain, put, text},
+};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+fn files(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).expect("a store can be read").flatten() {
+        let path = entry.path();
+        if path.is_dir() { files(&path, found) } else { found.push(path) }
+    }
+}
+
+fn flip(path: &Path) {
+    let mut bytes = fs::read(path).expect("an object can be read");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x10;
+    let mode = fs::metadata(path).expect("it exists").permissions();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o644)).expect("its mode can change");
+    fs::write(path, bytes).expect("it can be written");
+    fs::set_permissions(path, mode).expect("its mode can change");
+}
+
+#[test]
+fn every_flipped_object_is_found_and_healed_from_a_peer() {
+    let world = World::new();
+    let ann = world.node("ann");
+    let source = world.path("files");
+    plain(&source, "files", "1.0.0");
+    for number in 0..8_u32 {
+        let bytes: String =
+            (0..4000 * (number + 1)).map(|i| char::from(b'a' + (i.wrapping_mul(7 + number) % 23) as u8)).collect();
+        put(&source.join(format!("root/part-{number}")), &bytes);
+    }
+    let ticket = ann.ok(&["publish", text(&source)])["ticket"].as_str().expect("a ticket").to_owned();
+    let bob = world.node("bob");
+    bob.ok(&["subscribe", &ticket, "--as", "ann"]);
+    bob.ok(&["fetch", "ann/files"]);
+
+    let mut objects = Vec::new();
+    files(&bob.home.join("store/objects"), &mut objects);
+    assert!(objects.len() >= 8, "{objects:?}");
+    for object in &objects {
+        flip(object);
+    }
+    let (code, report) = bob.verb(&["fsck"]);
+    assert_eq!(code, 6, "{report}");
+    let damaged = report["damaged"].as_array().map_or(0, Vec::len);
+    assert_eq!(damaged, objects.len(), "each flipped object is found: {report}");
+    let healed = bob.ok(&["fsck", "--repair"]);
+    assert!(healed["repaired"].as_array().is_some_and(|r| !r.is_empty()), "{healed}");
+    let clean = bob.ok(&["fsck"]);
+    assert_eq!(clean["damaged"].as_array().map(Vec::len), Some(0), "{clean}");
+    let copy = world.path("copy");
+    bob.ok(&["improve", "ann/files", text(&copy)]);
+    for number in 0..8 {
+        let name = format!("root/part-{number}");
+        assert_eq!(fs::read(copy.join(&name)).expect("healed"), fs::read(source.join(&name)).expect("there"), "{name}");
+    }
+}

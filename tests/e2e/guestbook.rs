@@ -1,0 +1,109 @@
+//! Parts of two publishers in one distro; install, update, data that stays, rollback, removal.
+
+use softservice_tests::{
+    Node, World,
+    sources::{Guestbook, text},
+    visit,
+};
+
+fn url(answer: &serde_json::Value) -> String {
+    let endpoints = answer["endpoints"].as_array().expect("an answer lists endpoints");
+    let found = endpoints.iter().find_map(|e| e["url"].as_str());
+    found.unwrap_or_else(|| panic!("no endpoint has a url: {answer}")).to_owned()
+}
+
+fn publish(node: &Node, folder: &std::path::Path) -> String {
+    let answer = node.ok(&["publish", text(folder)]);
+    answer["ticket"].as_str().expect("publishing gives a ticket").to_owned()
+}
+
+#[test]
+fn parts_of_two_publishers_become_one_service() {
+    let world = World::new();
+    let book = Guestbook::write(&world.path("sources"));
+    // dora publishes the data part, wim web part and whole: two publishers in one distro.
+    let (dora, wim, bob) = (world.node("dora"), world.node("wim"), world.node("bob"));
+    let data_ticket = publish(&dora, &book.data);
+    wim.ok(&["subscribe", &data_ticket, "--as", "dora"]);
+    let whole = std::fs::read_to_string(book.whole.join("distro.toml")).expect("it is there");
+    let whole = whole.replace("distro = \"guestbook-data\"", "distro = \"dora/guestbook-data\"");
+    std::fs::write(book.whole.join("distro.toml"), &whole).expect("it can be edited");
+    publish(&wim, &book.web);
+    let ticket = publish(&wim, &book.whole);
+    let lock = std::fs::read_to_string(book.whole.join("distro.lock")).expect("publishing writes the lock");
+    assert!(lock.contains("guestbook-data") && lock.contains("guestbook-web"), "{lock}");
+
+    // bob knows wim only; dora's part is pinned by hash and comes from whoever has it.
+    bob.ok(&["subscribe", &ticket, "--as", "wim"]);
+    let plan = bob.ok(&["plan", "wim/guestbook"]);
+    let hash = plan["plan"].as_str().expect("a plan has a hash").to_owned();
+    assert!(plan["fetch_bytes"].as_u64() > Some(0) && plan["steps"].as_array().is_some_and(|s| !s.is_empty()));
+    let up = bob.ok(&["up", "wim/guestbook", "--plan", &hash, "--yes"]);
+    assert_eq!(up["version"], "1.0.0");
+    assert!(up["tests"].as_array().is_some_and(|t| t.iter().all(|t| t["ok"] == true) && t.len() >= 4), "{up}");
+    let url = url(&up);
+    assert!(visit::page(&url).contains("A guestbook"));
+    assert_eq!(visit::ask(&url, "POST", "/sign", "name=Ada&words=first").expect("it signs").0, 303);
+
+    std::fs::remove_file(book.whole.join("distro.lock")).expect("the lock can go");
+    book.set_version(2);
+    let whole = std::fs::read_to_string(book.whole.join("distro.toml")).expect("it is there");
+    let whole = whole.replace("distro = \"guestbook-data\"", "distro = \"dora/guestbook-data\"");
+    std::fs::write(book.whole.join("distro.toml"), whole).expect("it can be edited");
+    publish(&wim, &book.web);
+    publish(&wim, &book.whole);
+    let updated = bob.ok(&["update", "guestbook", "--yes"]);
+    assert_eq!(updated["version"], "2.0.0", "{updated}");
+    let page = visit::page(&url);
+    assert!(page.contains("Our guestbook") && page.contains("Ada: first"), "{page}");
+
+    let generations = bob.ok(&["generations", "guestbook"]);
+    assert_eq!(generations.as_array().map(Vec::len), Some(2), "{generations}");
+    bob.ok(&["rollback", "guestbook"]);
+    let page = visit::page(&url);
+    assert!(page.contains("A guestbook") && page.contains("Ada: first"), "{page}");
+
+    secrets_stay_inside(&world, &bob);
+    bob.ok(&["down", "guestbook"]);
+    assert!(visit::ask(&url, "GET", "/", "").is_err(), "a softservice that is down does not answer");
+    bob.ok(&["start", "guestbook"]);
+    assert!(visit::page(&url).contains("Ada: first"));
+    bob.ok(&["remove", "guestbook", "--data"]);
+    assert_eq!(bob.ok(&["ps"]).as_array().map(Vec::len), Some(0));
+}
+
+/// The generated token stands in its file and nowhere else: not in logs, state, environments or command lines.
+fn secrets_stay_inside(world: &World, node: &Node) {
+    let secrets = node.home.join("softservices/guestbook/secrets");
+    let secret = std::fs::read_dir(&secrets).expect("secrets have a folder").flatten().next().expect("there is one");
+    let bytes = std::fs::read(secret.path()).expect("root reads it");
+    assert!(bytes.len() >= 32);
+    for pid in softservice_tests::process::processes_naming(text(&world.path(""))) {
+        for place in ["environ", "cmdline"] {
+            let seen = std::fs::read(format!("/proc/{pid}/{place}")).unwrap_or_default();
+            assert!(!seen.windows(bytes.len()).any(|w| w == bytes), "a secret is in the {place} of {pid}");
+        }
+    }
+}
+
+#[test]
+fn a_bad_release_goes_back_by_itself() {
+    let world = World::new();
+    let book = Guestbook::write(&world.path("sources"));
+    let (ann, bob) = (world.node("ann"), world.node("bob"));
+    for folder in [&book.data, &book.web] {
+        publish(&ann, folder);
+    }
+    let ticket = publish(&ann, &book.whole);
+    bob.ok(&["subscribe", &ticket, "--as", "ann"]);
+    let url = url(&bob.ok(&["up", "guestbook", "--yes"]));
+    book.set_version(3);
+    publish(&ann, &book.web);
+    publish(&ann, &book.whole);
+    let (code, answer) = bob.verb(&["update", "guestbook", "--yes"]);
+    assert_eq!(code, 1, "a release that fails its health check is a failure: {answer}");
+    assert!(answer["error"]["message"].is_string(), "{answer}");
+    assert!(visit::page(&url).contains("A guestbook"), "the old one serves");
+    let list = bob.ok(&["ps", "guestbook"]);
+    assert_eq!(list[0]["version"], "1.0.0", "{list}");
+}

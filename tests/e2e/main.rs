@@ -1,0 +1,9 @@
+//! Real processes, real sockets, real services. One file a story; each cleans up behind itself.
+
+mod care;
+mod debian;
+mod demo;
+mod guestbook;
+mod lan;
+mod lineage;
+mod survival;

@@ -1,0 +1,19 @@
+//! A visitor of the guestbook. Invariant: an answer is a status and a whole body, or an error; nothing hangs.
+
+#[path = "../../examples/guestbook/http.rs"]
+#[allow(dead_code, reason = "a visitor only asks; the servers of the example use the rest")]
+mod http;
+
+/// One request to `http://HOST:PORT...`; status and body.
+pub fn ask(url: &str, method: &str, path: &str, body: &str) -> std::io::Result<(u16, String)> {
+    let address = url.trim_start_matches("http://").split('/').next().unwrap_or_default();
+    let (status, body) = http::ask(address, method, path, "", body.as_bytes())?;
+    Ok((status, String::from_utf8_lossy(&body).into_owned()))
+}
+
+/// The page at `url`, which must answer 200.
+pub fn page(url: &str) -> String {
+    let (status, body) = ask(url, "GET", "/", "").unwrap_or_else(|e| panic!("{url} answers: {e}"));
+    assert_eq!(status, 200, "{url}: {body}");
+    body
+}
