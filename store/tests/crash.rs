@@ -135,8 +135,8 @@ fn check(dir: &Path, said: &[String]) {
     assert!(lost <= AGAIN, "{lost} bytes would be fetched again");
     assert!(put * PIECE <= AGAIN || here.count() > 0);
     let read = store.read(&layout.chunks).unwrap();
-    for number in 0..parts.len() {
-        assert_eq!(here.get(number), read[number].is_some(), "chunk {number} is said to be here and cannot be read");
+    for (number, read) in read.iter().enumerate() {
+        assert_eq!(here.get(number), read.is_some(), "chunk {number} is said to be here and cannot be read");
     }
     here.zeros().for_each(|n| store.put(&parts[n]).unwrap());
     store.assemble(std::slice::from_ref(&layout)).unwrap();
