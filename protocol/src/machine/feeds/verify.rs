@@ -17,6 +17,7 @@ use crate::{
     sign::{Envelope, Kind, SignatureError},
     time::Span,
 };
+use std::sync::Arc;
 
 /// A statement from the future beyond this is of a wrong clock, ours or theirs, and waits.
 const CLOCKS_DIFFER: Span = Span::seconds(3600);
@@ -105,7 +106,7 @@ impl Batch {
         self.issued_at = entry.issued_at;
         self.entries = vec![(state.head.at.seq, bytes.to_vec())];
         self.onboarded = true;
-        self.state = state;
+        self.state = Arc::new(state);
         Ok(())
     }
 
@@ -117,7 +118,7 @@ impl Batch {
         }
         self.entries.push((entry.at.seq, bytes.to_vec()));
         self.issued_at = entry.issued_at;
-        self.state = state;
+        self.state = Arc::new(state);
         Ok(())
     }
 
@@ -125,7 +126,7 @@ impl Batch {
         let root = self.root.as_ref().ok_or(Fault::Refused("no root is known"))?;
         let fresh = verify_fresh(root, envelope)?;
         if fresh.head.at > self.state.head.at {
-            let (wanted, found) = (self.state.head.at.seq + 1, fresh.head.at.seq);
+            let (wanted, found) = (self.state.head.at.seq.saturating_add(1), fresh.head.at.seq);
             return Err(FeedError::Gap { wanted, found }.into());
         }
         if fresh.head.at == self.state.head.at && fresh.head.hash != self.state.head.hash {
