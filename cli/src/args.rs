@@ -7,9 +7,11 @@ use std::path::PathBuf;
 /// Share, provision, test and improve whole services, from device to device, without a server.
 #[derive(Debug, Parser)]
 #[command(name = "softservice", version, propagate_version = true, subcommand_required = true, max_term_width = 100)]
-#[command(after_help = "REF is publisher/distro[@version], distro when one subscription has it, or a release id (8 or more hex digits).\n\
+#[command(
+    after_help = "REF is publisher/distro[@version], distro when one subscription has it, or a release id (8 or more hex digits).\n\
 PUBLISHER is an id, or the petname given at subscription.\n\
-Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 refused by trust or policy, 5 no node or no peer, 6 damaged store, 70 a bug.")]
+Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 refused by trust or policy, 5 no node or no peer, 6 damaged store, 70 a bug."
+)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -255,9 +257,8 @@ pub(crate) enum Verb {
     ServeStatic {
         /// The folder
         dir: PathBuf,
-        /// Where to listen: a port of 127.0.0.1, or IP:PORT
-        #[arg(value_name = "PORT|IP:PORT", value_parser = socket)]
-        address: std::net::SocketAddr,
+        /// The port of 127.0.0.1 to listen on
+        port: u16,
     },
 }
 
@@ -347,13 +348,6 @@ fn answer(text: &str) -> Result<(String, String), String> {
         return Err("the key before = is empty".into());
     }
     Ok((key.into(), value.into()))
-}
-
-fn socket(text: &str) -> Result<std::net::SocketAddr, String> {
-    match text.parse::<u16>() {
-        Ok(port) => Ok(std::net::SocketAddr::from(([127, 0, 0, 1], port))),
-        Err(_) => text.parse().map_err(|_| "expected a port or IP:PORT".into()),
-    }
 }
 
 /// Bytes a second: a number with an optional unit.

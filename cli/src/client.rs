@@ -38,7 +38,8 @@ impl Client {
         let stream = softservice_node::api::connect(&self.home)
             .await
             .map_err(|e| CliError::new(Kind::NoNode, format!("no node answers in {}: {e}", self.home.display())))?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(gone)?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(gone)?;
         let driver = tokio::spawn(connection);
         let request = Request::post(format!("/v1/{verb}"))
             .header("host", "softservice")
@@ -66,8 +67,9 @@ async fn read(
         }
         while let Some(end) = waiting.iter().position(|b| *b == b'\n') {
             let line: Vec<u8> = waiting.drain(..=end).collect();
-            let mut line: Value = serde_json::from_slice(&line)
-                .map_err(|e| CliError::new(Kind::Bug, format!("the node answers with something else than JSON: {e}")))?;
+            let mut line: Value = serde_json::from_slice(&line).map_err(|e| {
+                CliError::new(Kind::Bug, format!("the node answers with something else than JSON: {e}"))
+            })?;
             if line.get("error").is_some() {
                 return Err(CliError::from_line(&line));
             }

@@ -31,10 +31,7 @@ impl CliError {
     /// As `--json` prints it.
     pub(crate) fn document(&self) -> Value {
         let mut document = self.details.clone();
-        document.insert(
-            "error".into(),
-            json!({ "kind": self.kind, "message": self.message, "hint": self.hint }),
-        );
+        document.insert("error".into(), json!({ "kind": self.kind, "message": self.message, "hint": self.hint }));
         Value::Object(document)
     }
     /// An `error` line of the API, back to what the node meant; anything else there is a bug of the node's.

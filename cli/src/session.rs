@@ -3,7 +3,8 @@
 
 use crate::{client::Client, error::CliError};
 use softservice_node::{
-    Config, HomeError, StartError, api::{self, ServeError, Served},
+    Config, HomeError, StartError,
+    api::{self, ServeError, Served},
     verbs::failure::Kind,
 };
 use softservice_store::StoreError;
@@ -61,7 +62,9 @@ fn starting(home: &Path, error: &ServeError) -> CliError {
     match error {
         ServeError::Start(StartError::Home(HomeError::InUse(_))) => CliError::new(Kind::NoNode, text)
             .hint("another process holds this home and does not answer: is it starting or stopping?"),
-        ServeError::Start(StartError::SwarmKey(_) | StartError::PeerAddress { .. }) => CliError::new(Kind::Usage, error.to_string()),
+        ServeError::Start(StartError::SwarmKey(_) | StartError::PeerAddress { .. }) => {
+            CliError::new(Kind::Usage, error.to_string())
+        }
         ServeError::Start(StartError::Store(StoreError::Damaged { .. })) => CliError::new(Kind::Damaged, text),
         _ => CliError::new(Kind::NoNode, text),
     }

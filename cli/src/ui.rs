@@ -101,7 +101,8 @@ impl Ui {
         let what = progress["what"].as_str().unwrap_or("work");
         let number = |key: &str| progress[key].as_u64().unwrap_or(0);
         let (bytes, of, peers) = (number("bytes"), number("of"), number("peers"));
-        let from = if peers > 0 { format!(" from {peers} peer{}", if peers == 1 { "" } else { "s" }) } else { String::new() };
+        let from =
+            if peers > 0 { format!(" from {peers} peer{}", if peers == 1 { "" } else { "s" }) } else { String::new() };
         if io::stderr().is_terminal() {
             let bar = self.bar_for(what, of);
             bar.set_length(of);
@@ -109,14 +110,12 @@ impl Ui {
             bar.set_message(from);
             return;
         }
-        let due = self.plain_at.is_none_or(|at| at.elapsed() >= PLAIN_EVERY);
-        if self.bar_of != what || due {
-            what.clone_into(&mut self.bar_of);
-            // The first line of a stage comes after a while only: what is quick needs no line.
-            if self.plain_at.replace(Instant::now()).is_some() {
-                let percent = if of > 0 { format!(" ({} %)", bytes.min(of) * 100 / of) } else { String::new() };
-                let _ = writeln!(io::stderr(), "{what}: {} of {}{percent}{from}", size(bytes), size(of));
-            }
+        // What is quick needs no line, so the first one waits as well.
+        if self.plain_at.get_or_insert_with(Instant::now).elapsed() >= PLAIN_EVERY {
+            self.plain_at = Some(Instant::now());
+            let percent =
+                if of > 0 { format!(" of {} ({} %)", size(of), bytes.min(of) * 100 / of) } else { String::new() };
+            let _ = writeln!(io::stderr(), "{what}: {}{percent}{from}", size(bytes));
         }
     }
 
@@ -127,7 +126,8 @@ impl Ui {
         }
         self.bar.get_or_insert_with(|| {
             let bar = ProgressBar::with_draw_target(Some(of), ProgressDrawTarget::stderr());
-            let template = "{prefix:>10} [{bar:30}] {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}{msg}";
+            let template =
+                "{prefix:>10} [{bar:30}] {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}{msg}";
             if let Ok(style) = ProgressStyle::with_template(template) {
                 bar.set_style(style.progress_chars("=> "));
             }
@@ -196,8 +196,7 @@ pub(crate) fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
     };
     let widths: Vec<usize> = (0..headings.len()).map(width).collect();
     let line = |cells: Vec<&str>| {
-        let padded: Vec<String> =
-            cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        let padded: Vec<String> = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
         padded.join("  ").trim_end().to_owned()
     };
     let mut lines = vec![line(headings.to_vec())];

@@ -221,7 +221,8 @@ fn the_runner_can_fail() {
     assert!(!fits(&["a".into()], &["a", "b"]));
     assert!(!fits(&["a [..] d".into()], &["a b c"]));
     let mut stage = Stage::new();
-    let act = |output: &str, exit| Act { line: 1, command: "echo hi; exit 3".into(), output: vec![output.into()], exit };
+    let act =
+        |output: &str, exit| Act { line: 1, command: "echo hi; exit 3".into(), output: vec![output.into()], exit };
     assert!(stage.play(&act("hi", 3)).is_none());
     assert!(stage.play(&act("ho", 3)).is_some());
     assert!(stage.play(&act("hi", 0)).is_some());

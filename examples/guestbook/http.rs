@@ -42,7 +42,10 @@ impl Response {
 }
 
 /// Serves until the process ends.
-pub(crate) fn serve(address: &str, answer: impl Fn(Request) -> Response + Send + Sync + 'static) -> std::io::Result<()> {
+pub(crate) fn serve(
+    address: &str,
+    answer: impl Fn(Request) -> Response + Send + Sync + 'static,
+) -> std::io::Result<()> {
     let listener = TcpListener::bind(address)?;
     println!("listening on {}", listener.local_addr()?);
     let answer = Arc::new(answer);
@@ -137,7 +140,13 @@ fn read_request(reader: &mut impl BufRead) -> std::io::Result<Option<Request>> {
 
 /// One request to another server: status and body.
 #[allow(dead_code, reason = "only the web part asks others")]
-pub(crate) fn ask(address: &str, method: &str, path: &str, token: &str, body: &[u8]) -> std::io::Result<(u16, Vec<u8>)> {
+pub(crate) fn ask(
+    address: &str,
+    method: &str,
+    path: &str,
+    token: &str,
+    body: &[u8],
+) -> std::io::Result<(u16, Vec<u8>)> {
     use std::net::ToSocketAddrs;
     let resolved = address.to_socket_addrs()?.next().ok_or_else(|| invalid("address does not resolve"))?;
     let mut stream = TcpStream::connect_timeout(&resolved, Duration::from_secs(5))?;

@@ -10,6 +10,6 @@ fuzz_target!(|bytes: &[u8]| {
         if root.check().is_ok() {
             assert!(root.roles.root.threshold >= 1 && root.version >= 1);
         }
-        let _ = freshness(None, &root, Time(u64::MAX));
+        let _ = freshness(None, root.issued_at, &root, Time(u64::MAX));
     }
 });

@@ -82,10 +82,8 @@ impl Disk {
     pub(crate) fn start(store: Arc<dyn Store>, answers: mpsc::Sender<Input>) -> Self {
         let (keep, kept) = mpsc::channel(QUEUE);
         let (tasks, todo) = mpsc::channel(QUEUE);
-        let workers = [
-            tokio::spawn(keeper(store.clone(), kept, answers.clone())),
-            tokio::spawn(worker(store, todo, answers)),
-        ];
+        let workers =
+            [tokio::spawn(keeper(store.clone(), kept, answers.clone())), tokio::spawn(worker(store, todo, answers))];
         Self { keep: Lane::new(keep), tasks: Lane::new(tasks), workers }
     }
     /// Finishes what was begun: records that wait are kept.
@@ -106,7 +104,10 @@ async fn keeper(store: Arc<dyn Store>, mut kept: mpsc::Receiver<(Token, Record)>
         let (store, records) = (store.clone(), std::mem::take(&mut batch));
         let tokens: Vec<Token> = records.iter().map(|(t, _)| *t).collect();
         let written = tokio::task::spawn_blocking(move || {
-            records.iter().map(|(token, record)| (*token, store.keep(record).map_err(|e| e.to_string()))).collect::<Vec<_>>()
+            records
+                .iter()
+                .map(|(token, record)| (*token, store.keep(record).map_err(|e| e.to_string())))
+                .collect::<Vec<_>>()
         });
         let results = written.await.unwrap_or_else(|e| tokens.iter().map(|t| (*t, Err(e.to_string()))).collect());
         for (token, result) in results {

@@ -10,7 +10,11 @@ use crate::{
     device::Device,
     disk::{Disk, Lane, Task},
     handle::{Catalogue, Command, CommandError, Known, Status, Transfer},
-    net::{Order, content::Content, neighbours::{Neighbours, NotSent}},
+    net::{
+        Order,
+        content::Content,
+        neighbours::{Neighbours, NotSent},
+    },
     publisher::Keys,
     shutdown::Stop,
 };

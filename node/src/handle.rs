@@ -202,7 +202,11 @@ impl Handle {
     ///
     /// # Errors
     /// Only when the node stops; a life that failed is an event like the others.
-    pub async fn provision(&self, generation: Generation, previous: Option<u32>) -> Result<ProvisionEvent, CommandError> {
+    pub async fn provision(
+        &self,
+        generation: Generation,
+        previous: Option<u32>,
+    ) -> Result<ProvisionEvent, CommandError> {
         self.ask(|reply| Command::Provision { generation, previous, reply }).await
     }
     /// Connects to an address; returns when it is being tried.

@@ -71,7 +71,11 @@ pub(crate) fn read_key(path: &Path) -> Result<Option<SigningKey>, KeyError> {
 /// Writes a key file, private and durable.
 pub(crate) fn write_key(path: &Path, key: &SigningKey) -> Result<(), KeyError> {
     let text = format!("{}\n{}\n", Peer(key.to_bytes()), Peer(key.verifying_key().to_bytes()));
-    write_private(path, text.as_bytes()).map_err(|source| KeyError::Io { action: "write", path: path.to_owned(), source })
+    write_private(path, text.as_bytes()).map_err(|source| KeyError::Io {
+        action: "write",
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// The node's key: read, or made on the first start.

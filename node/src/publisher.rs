@@ -191,8 +191,7 @@ mod tests {
         assert_eq!(again.roots(), keys.roots());
         let feed = FeedId::main(alice);
         let signatures = again.sign(Kind::Entry, alice, feed, b"payload");
-        let envelope =
-            Envelope { kind: Kind::Entry, publisher: alice, feed, payload: b"payload".to_vec(), signatures };
+        let envelope = Envelope { kind: Kind::Entry, publisher: alice, feed, payload: b"payload".to_vec(), signatures };
         let root = again.newest_root().unwrap();
         let role = root.role(Kind::Entry);
         envelope.verify(Kind::Entry, alice, "release", &role.keys, role.threshold.into()).unwrap();

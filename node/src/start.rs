@@ -72,7 +72,9 @@ pub enum StartError {
     #[error("private networks by swarm key ({file}) are not supported yet; leave --swarm-key out to join the open network", file = .0.display())]
     SwarmKey(PathBuf),
     /// The TLS library would write session secrets to a file.
-    #[error("SSLKEYLOGFILE is set: the secrets of every TLS session would be written to that file; unset it and start again")]
+    #[error(
+        "SSLKEYLOGFILE is set: the secrets of every TLS session would be written to that file; unset it and start again"
+    )]
     KeyLog,
     /// A peer's address makes no sense.
     #[error("peer address {address:?} is not a multiaddress: {why}; write it like /ip4/192.0.2.1/tcp/4001")]
@@ -158,8 +160,7 @@ async fn run(config: Config, home: Home, store: Arc<dyn Store>) -> Result<Node, 
 
     let parts = behaviour::Parts { mdns: config.mdns, dht: config.dht };
     let listen = config.listen_addresses();
-    let (net, streams) =
-        swarm::start(key.to_bytes(), &listen, parts, facts_in, clock.clone(), stop.clone()).await?;
+    let (net, streams) = swarm::start(key.to_bytes(), &listen, parts, facts_in, clock.clone(), stop.clone()).await?;
     let rates = Limits { up: config.limit_up, down: config.limit_down };
     let content =
         Content::start(streams.control, streams.content, store.clone(), net.desk.clone(), delivered_in, rates);
@@ -202,14 +203,7 @@ async fn run(config: Config, home: Home, store: Arc<dyn Store>) -> Result<Node, 
         started,
         stop,
     };
-    let node = Node {
-        context,
-        addresses: net.addresses,
-        me,
-        driver: Some(driver),
-        swarm: Some(net.task),
-        _home: home,
-    };
+    let node = Node { context, addresses: net.addresses, me, driver: Some(driver), swarm: Some(net.task), _home: home };
     tracing::info!(device = %node.me, "node started");
     Ok(node)
 }

@@ -11,9 +11,7 @@ use softservice_protocol::{
     io::Record,
     tree::Manifest,
 };
-use softservice_store::{
-    Findings, Ingested, Layout, Materialised, MemoryStore, Progress, Store, StoreError, Swept,
-};
+use softservice_store::{Findings, Ingested, Layout, Materialised, MemoryStore, Progress, Store, StoreError, Swept};
 use std::{collections::BTreeSet, path::Path, sync::Arc};
 use village::{equal_to, folder, quiet, settle, settle_on, soon};
 

@@ -2,8 +2,8 @@
 
 mod village;
 
-use softservice_protocol::io::Depth;
 use softservice_node::start;
+use softservice_protocol::io::Depth;
 use softservice_store::MemoryStore;
 use std::sync::Arc;
 use village::{compile, equal_to, folder, quiet, settle, settle_on, soon};

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 mod equivocation;
 mod listing;
 
-pub use equivocation::{Conflict, Equivocation, NoProof};
+pub use equivocation::{Conflict, Equivocation, NoProof, claim};
 
 /// A place in a feed. Ordered: epochs before numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -350,22 +350,26 @@ pub fn verify_fresh(root: &TrustedRoot, envelope: &Envelope) -> Result<Fresh, Fe
     Ok(fresh)
 }
 
-/// How far the newest statement may be believed at `now`. Without any, a feed is stale: loud, never bricked. Expired
-/// is what lies [`STALE_AT_MOST`] past its statement, or under a root past its own end.
-pub fn freshness(fresh: Option<&Fresh>, root: &Root, now: Time) -> Freshness {
-    if now >= root.expires_at {
-        return Freshness::Expired;
-    }
-    let Some(fresh) = fresh else { return Freshness::Stale };
-    let end = fresh.issued_at + fresh.valid_for;
-    if now < end {
-        Freshness::Fresh
-    } else if now < end + STALE_AT_MOST {
-        Freshness::Stale
+/// How far a feed may be believed at `now`, and until when that holds; none = for good.
+///
+/// `spoken` is when the newest entry was made, or the root of an empty feed: an entry says that its feed ended there
+/// then, so it counts like a statement of [`VALID_FOR`]. A clock that runs behind what was verified is wrong; the
+/// later of both counts. Stale is loud, never bricked; expired is [`STALE_AT_MOST`] later, or under a root past its end.
+pub fn freshness(fresh: Option<&Fresh>, spoken: Time, root: &Root, now: Time) -> (Freshness, Option<Time>) {
+    let stated = fresh.map_or(Time(0), |f| f.issued_at + f.valid_for);
+    let until = (spoken + VALID_FOR).max(stated);
+    let end = (until + STALE_AT_MOST).min(root.expires_at);
+    let now = now.max(spoken).max(fresh.map_or(Time(0), |f| f.issued_at));
+    if now >= end {
+        (Freshness::Expired, None)
+    } else if now >= until {
+        (Freshness::Stale, Some(end))
     } else {
-        Freshness::Expired
+        (Freshness::Fresh, Some(until.min(end)))
     }
 }
 
-/// After so long without a newer statement, new installs ask the owner.
+/// How long an entry speaks for its feed, and what a statement says unless told otherwise.
+pub const VALID_FOR: Span = Span::days(7);
+/// After so long without a newer word, new installs ask the owner.
 pub const STALE_AT_MOST: Span = Span::days(30);

@@ -95,7 +95,9 @@ pub struct Facts<'a> {
 /// ports that are not assigned yet: no number of it gets into the plan.
 pub fn plan(release: ReleaseId, needs: &Needs, instance: &Instance, facts: &Facts<'_>) -> Plan {
     let current = facts.current.map(|(_, i)| i);
-    let rehearsed = current.filter(|_| facts.running).map_or_else(Vec::new, |i| crate::instance::rehearsable(&needs.roles, &i.roles));
+    let rehearsed = current
+        .filter(|_| facts.running)
+        .map_or_else(Vec::new, |i| crate::instance::rehearsable(&needs.roles, &i.roles));
     let had: &[String] = current.map_or(&[], |i| &i.permissions);
     let missing = |list: &[String], other: &[String]| list.iter().filter(|p| !other.contains(p)).cloned().collect();
     let mut plan = Plan {
@@ -157,24 +159,36 @@ fn steps(needs: &Needs, instance: &Instance, facts: &Facts<'_>, rehearsed: &[&st
     }
     for port in &needs.ports {
         let held = facts.ports.iter().find(|(key, _)| *key == port.key).map(|(_, n)| *n);
-        add("port", &port.key, match (held, port.wish) {
-            (Some(n), _) => format!("tcp {n}, as before unless somebody else has taken it"),
-            (None, Some(n)) => format!("tcp {n} if it is free, else another"),
-            (None, None) => "a free tcp port".into(),
-        });
+        add(
+            "port",
+            &port.key,
+            match (held, port.wish) {
+                (Some(n), _) => format!("tcp {n}, as before unless somebody else has taken it"),
+                (None, Some(n)) => format!("tcp {n} if it is free, else another"),
+                (None, None) => "a free tcp port".into(),
+            },
+        );
     }
     for service in instance.services.iter().filter(|s| rehearsed.contains(&s.role.as_str())) {
-        add("rehearse", &service.name, "started on spare ports and asked for its health, the old one still serving".into());
+        add(
+            "rehearse",
+            &service.name,
+            "started on spare ports and asked for its health, the old one still serving".into(),
+        );
     }
     if let Some((number, current)) = facts.current.filter(|_| facts.running) {
         for service in current.services.iter().rev() {
             add("stop", &service.name, format!("of generation {number}, within {} s", service.grace.0.div_ceil(1000)));
         }
     }
-    add("point", "current", match facts.current {
-        Some((number, _)) => format!("from generation {number} to {}", facts.generation),
-        None => format!("to generation {}", facts.generation),
-    });
+    add(
+        "point",
+        "current",
+        match facts.current {
+            Some((number, _)) => format!("from generation {number} to {}", facts.generation),
+            None => format!("to generation {}", facts.generation),
+        },
+    );
     for service in &instance.services {
         let health = if service.health.is_some() { "then its health is asked" } else { "no healthcheck is declared" };
         add("start", &service.name, format!("{}; {health}", service.command.first().map_or("", String::as_str)));
@@ -182,7 +196,11 @@ fn steps(needs: &Needs, instance: &Instance, facts: &Facts<'_>, rehearsed: &[&st
     for test in &instance.tests {
         add("test", &test.name, format!("on {}, within {} s", test.role, test.within.0.div_ceil(1000)));
     }
-    add("keep", "confirmation", format!("healthy for {} s, else everything goes back", instance.settle.0.div_ceil(1000)));
+    add(
+        "keep",
+        "confirmation",
+        format!("healthy for {} s, else everything goes back", instance.settle.0.div_ceil(1000)),
+    );
     for number in facts.expired {
         add("expire", &format!("generation {number}"), "removed after success; data stays".into());
     }

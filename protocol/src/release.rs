@@ -2,7 +2,13 @@
 //! Invariant: it says everything that a device needs and nothing that it has to look up: no version range, no floating
 //! include, no text of a definition's syntax. `${…}` in its strings is substitution, done on the device.
 
-use crate::{codec::Wire, id::{PublisherId, ReleaseId}, limits, time::Span, tree::TreeRef};
+use crate::{
+    codec::Wire,
+    id::{PublisherId, ReleaseId},
+    limits,
+    time::Span,
+    tree::TreeRef,
+};
 use serde::{Deserialize, Serialize};
 
 /// A pointer to release bytes: enough to fetch and verify them.

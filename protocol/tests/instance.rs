@@ -307,7 +307,8 @@ fn a_plan_says_everything_and_its_hash_covers_it() {
     assert_eq!(first.secrets_made, ["pg.admin"]);
     assert!(first.isolation.starts_with("none"));
     let kinds: Vec<&str> = first.steps.iter().map(|s| s.kind.as_str()).collect();
-    let wanted = ["tree", "tree", "file", "secret", "volume", "port", "port", "point", "start", "start", "test", "keep"];
+    let wanted =
+        ["tree", "tree", "file", "secret", "volume", "port", "port", "point", "start", "start", "test", "keep"];
     assert_eq!(kinds, wanted);
     let fetched = plan::plan(SHELF, &needs, &instance, &Facts { fetch_bytes: 0, ..facts.clone() });
     assert_eq!(fetched.hash, first.hash, "content that arrives does not void an agreed plan");

@@ -130,7 +130,8 @@ impl DiskStore {
     pub(crate) fn assemble_layouts(&self, layouts: &[Layout]) -> Result<(), StoreError> {
         self.expect_layouts(layouts)?;
         let open: Vec<&Layout> = layouts.par_iter().with_min_len(64).filter(|l| !self.objects.has(l.object)).collect();
-        let open: Vec<&Layout> = open.into_iter().map(|l| (l.object, l)).collect::<BTreeMap<_, _>>().into_values().collect();
+        let open: Vec<&Layout> =
+            open.into_iter().map(|l| (l.object, l)).collect::<BTreeMap<_, _>>().into_values().collect();
         self.all_here(&open)?;
         let arrivals: Result<Vec<Arrival>, StoreError> = open.par_iter().map(|l| self.complete(l)).collect();
         self.objects.admit(&arrivals?)?;

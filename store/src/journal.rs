@@ -112,7 +112,8 @@ impl Log {
         }
         let file = File::options().read(true).write(true).open(path).map_err(|e| StoreError::io("open", path, e))?;
         let bytes = read_from(&file, path, 0)?;
-        let copies = [bytes.get(..BLOCK as usize), bytes.get(BLOCK as usize..START as usize)].map(|b| b.and_then(key_of));
+        let copies =
+            [bytes.get(..BLOCK as usize), bytes.get(BLOCK as usize..START as usize)].map(|b| b.and_then(key_of));
         let Some(key) = copies[0].or(copies[1]) else {
             let kept = set_aside(path, aside)?;
             let what = format!("both of its headers are damaged; set aside as {}", kept.display());
@@ -120,7 +121,11 @@ impl Log {
             return Ok((Self::create(path)?, notes));
         };
         if copies[0] != copies[1] {
-            notes.push(Damage { file: path.to_owned(), object: None, what: "one of its two headers was damaged".into() });
+            notes.push(Damage {
+                file: path.to_owned(),
+                object: None,
+                what: "one of its two headers was damaged".into(),
+            });
             for at in [0, BLOCK] {
                 file.write_all_at(&header(&key), at).map_err(|e| StoreError::io("write", path, e))?;
             }
@@ -249,7 +254,8 @@ impl Log {
 
 /// What is said about a hole.
 pub(crate) fn hole_note(path: &Path, hole: &Range<u64>) -> Damage {
-    let what = format!("{} bytes at {} hold no whole record; those around them are good", hole.end - hole.start, hole.start);
+    let what =
+        format!("{} bytes at {} hold no whole record; those around them are good", hole.end - hole.start, hole.start);
     Damage { file: path.to_owned(), object: None, what }
 }
 

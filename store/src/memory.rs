@@ -318,8 +318,8 @@ impl Place for MemoryStore {
         if bytes.len() as u64 != file.size {
             return Err(StoreError::Unsound { object: file.object, rule: "its size is not what the manifest says" });
         }
-        let mut out = tree::create(dir, name, tree::mode(file.executable))
-            .map_err(|e| StoreError::io("materialise", path, e))?;
+        let mut out =
+            tree::create(dir, name, tree::mode(file.executable)).map_err(|e| StoreError::io("materialise", path, e))?;
         out.write_all(&bytes).map_err(|e| StoreError::io("write", path, e))?;
         Ok(Placed::Copied)
     }

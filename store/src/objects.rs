@@ -129,7 +129,9 @@ impl Objects {
                 let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
                 let (hex, executable) = name.strip_suffix(".x").map_or((name, false), |hex| (hex, true));
                 match hex.parse() {
-                    Ok(object) if self.path(object, executable) == path => variants.push(Variant { object, executable }),
+                    Ok(object) if self.path(object, executable) == path => {
+                        variants.push(Variant { object, executable })
+                    }
                     _ => strays.push(path),
                 }
             }
@@ -222,7 +224,9 @@ impl Objects {
     pub(crate) fn check_mode(&self, variant: &Variant) -> Result<(), StoreError> {
         let path = self.path(variant.object, variant.executable);
         match std::fs::symlink_metadata(&path) {
-            Ok(meta) if tree::bits(&meta) != tree::mode(variant.executable) => self.mend_mode(&path, variant.executable),
+            Ok(meta) if tree::bits(&meta) != tree::mode(variant.executable) => {
+                self.mend_mode(&path, variant.executable)
+            }
             _ => Ok(()),
         }
     }
@@ -308,7 +312,11 @@ impl Place for Placer<'_> {
 }
 
 /// Hashes what an open file holds. Large files keep all cores busy.
-pub(crate) fn hash(file: &mut File, mut progress: impl FnMut(u64) -> Result<(), StoreError>, path: &Path) -> Result<ObjectId, StoreError> {
+pub(crate) fn hash(
+    file: &mut File,
+    mut progress: impl FnMut(u64) -> Result<(), StoreError>,
+    path: &Path,
+) -> Result<ObjectId, StoreError> {
     let read = |e| StoreError::io("read", path, e);
     let len = file.metadata().map_err(read)?.len();
     let mut hasher = blake3::Hasher::new();
@@ -320,7 +328,11 @@ pub(crate) fn hash(file: &mut File, mut progress: impl FnMut(u64) -> Result<(), 
         }
         progress(got as u64)?;
         let part = buffer.get(..got).unwrap_or_default();
-        if got > 256 << 10 { hasher.update_rayon(part) } else { hasher.update(part) };
+        if got > 256 << 10 {
+            hasher.update_rayon(part)
+        } else {
+            hasher.update(part)
+        };
     }
 }
 

@@ -116,7 +116,8 @@ impl Partials {
             }
         }
         let log = dir.join("logs").join("have");
-        let bytes = if log.exists() { std::fs::read(&log).map_err(|e| StoreError::io("read", &log, e))? } else { Vec::new() };
+        let bytes =
+            if log.exists() { std::fs::read(&log).map_err(|e| StoreError::io("read", &log, e))? } else { Vec::new() };
         let entries = bytes.chunks_exact(ENTRY);
         let torn = entries.remainder().len() as u64;
         let mut damaged = 0;
@@ -233,13 +234,21 @@ impl Partials {
         }
         Ok(true)
     }
-    fn write(&self, object: ObjectId, offset: u64, single: bool, bytes: &[u8], objects: &Objects) -> Result<(), StoreError> {
+    fn write(
+        &self,
+        object: ObjectId,
+        offset: u64,
+        single: bool,
+        bytes: &[u8],
+        objects: &Objects,
+    ) -> Result<(), StoreError> {
         let path = self.path(object);
         if single {
             let temp = objects.temp();
             let mut file = objects::create_file(&temp, tree::mode(false))?;
             let written = file.write_all(bytes).map_err(|e| StoreError::io("write", &temp, e));
-            let named = written.and_then(|()| std::fs::rename(&temp, &path).map_err(|e| StoreError::io("rename", &temp, e)));
+            let named =
+                written.and_then(|()| std::fs::rename(&temp, &path).map_err(|e| StoreError::io("rename", &temp, e)));
             return named.inspect_err(|_| drop(std::fs::remove_file(&temp)));
         }
         let file = File::options().write(true).create(true).truncate(false).open(&path);

@@ -5,10 +5,11 @@ mod cast;
 use cast::{Folder, release_of, transfer, tree_of};
 use softservice_protocol::{
     chunk::{ChunkRef, Verified},
+    codec,
     feed::{Head, Position},
     id::{Digest, FeedId, ObjectId, PublisherId, ReleaseId},
     io::{Depth, Record, Stage},
-    release::ReleaseRef,
+    release::{Release, ReleaseRef},
     tree::{Manifest, Node},
 };
 use softservice_store::{Layout, MemoryStore, Store, StoreError, closure};
@@ -184,14 +185,8 @@ fn what_a_tree_cannot_say_is_refused(make: fn() -> Made) {
     let (ann, _dir) = make();
     let folder = Folder::sample();
     let pipe = folder.path().join("pipe");
-    rustix::fs::mknodat(
-        rustix::fs::CWD,
-        &pipe,
-        rustix::fs::FileType::Fifo,
-        rustix::fs::Mode::from_raw_mode(0o600),
-        0,
-    )
-    .unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::from_raw_mode(0o600), 0)
+        .unwrap();
     match ann.ingest(folder.path(), &[], &go_on) {
         Err(StoreError::Unfit { path, .. }) => assert_eq!(path, pipe),
         other => panic!("a pipe was taken: {other:?}"),
@@ -257,16 +252,24 @@ fn a_closure_that_is_not_what_was_pinned_is_refused(make: fn() -> Made) {
     let (ann, _dir) = make();
     let (root, _) = release_of(&*ann, &Folder::sample());
     let wrong = ReleaseRef { size: root.size + 1, ..root };
-    assert!(matches!(
-        closure::expand(&*ann, wrong, Depth::Content, "linux/x86_64"),
-        Err(StoreError::Closure { .. })
-    ));
+    assert!(matches!(closure::expand(&*ann, wrong, Depth::Content, "linux/x86_64"), Err(StoreError::Closure { .. })));
     let huge = ReleaseRef { id: ReleaseId([1; 32]), size: u32::MAX };
     assert!(matches!(closure::expand(&*ann, huge, Depth::Content, "x"), Err(StoreError::Closure { .. })));
     let garbage = ann.add(b"not a release at all").unwrap();
     let garbage = ReleaseRef { id: ReleaseId(garbage.0), size: 20 };
     assert!(matches!(closure::expand(&*ann, garbage, Depth::Content, "x"), Err(StoreError::Codec(_))));
     assert!(closure::closure(&*ann, garbage.id).is_err());
+    let (_, tree) = tree_of(&*ann, &Folder::sample());
+    let evil = cast::document("evil\u{1b}[2J", vec![("any".into(), tree.clone())], tree.clone(), vec![]);
+    let evil = cast::publish(&*ann, &evil);
+    let Err(StoreError::Closure { rule, .. }) = closure::closure(&*ann, evil.id) else { panic!("it was believed") };
+    assert!(rule.contains("is not a name") && !rule.contains('\u{1b}'), "{rule}");
+    let (sound, _) = release_of(&*ann, &Folder::sample());
+    let mut liar: Release = codec::decode(&ann.object(sound.id.object(), 1 << 20).unwrap()).unwrap();
+    liar.includes[0].version = "9.9.9".into();
+    let liar = cast::publish(&*ann, &liar);
+    let Err(StoreError::Closure { rule, .. }) = closure::closure(&*ann, liar.id) else { panic!("it was believed") };
+    assert!(rule.contains("part0 9.9.9 is pinned, but its release is part0 1.0.0"), "{rule}");
     assert_eq!(closure::held(&*ann, ReleaseId([2; 32])).unwrap(), None);
     assert!(matches!(closure::closure(&*ann, ReleaseId([2; 32])), Err(StoreError::Missing(_))));
 }

@@ -34,7 +34,8 @@ fn every_flipped_object_is_found_and_healed_from_a_peer() {
     let source = world.path("files");
     plain(&source, "files", "1.0.0");
     for number in 0..8_u32 {
-        let bytes: String = (0..4000 * (number + 1)).map(|i| char::from(b'a' + (i.wrapping_mul(7 + number) % 23) as u8)).collect();
+        let bytes: String =
+            (0..4000 * (number + 1)).map(|i| char::from(b'a' + (i.wrapping_mul(7 + number) % 23) as u8)).collect();
         put(&source.join(format!("root/part-{number}")), &bytes);
     }
     let ticket = ann.ok(&["publish", text(&source)])["ticket"].as_str().expect("a ticket").to_owned();

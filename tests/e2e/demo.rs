@@ -7,7 +7,8 @@ use std::process::Command;
 #[test]
 fn the_demo_tells_its_whole_story_and_leaves_nothing() {
     let temporary = tempfile::tempdir().expect("a temporary folder");
-    let output = Command::new(binary()).env("TMPDIR", temporary.path()).args(["--json", "demo"]).output().expect("runs");
+    let output =
+        Command::new(binary()).env("TMPDIR", temporary.path()).args(["--json", "demo"]).output().expect("runs");
     let text = String::from_utf8_lossy(&output.stdout);
     let said = String::from_utf8_lossy(&output.stderr);
     let report: Value = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}\n{said}"));

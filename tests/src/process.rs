@@ -200,7 +200,8 @@ impl Node {
         let value = if text.trim().is_empty() {
             Value::Null
         } else {
-            serde_json::from_str(&text).unwrap_or_else(|e| panic!("{arguments:?} prints one JSON document: {e}\n{text}"))
+            serde_json::from_str(&text)
+                .unwrap_or_else(|e| panic!("{arguments:?} prints one JSON document: {e}\n{text}"))
         };
         (output.status.code().unwrap_or(-1), value)
     }

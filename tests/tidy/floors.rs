@@ -8,7 +8,11 @@ use std::fs;
 /// Library, lowest version, why.
 const FLOORS: &[(&str, &str, &str)] = &[
     ("libp2p", "0.57.1", "0.56 still brings a yamux that one packet kills"),
-    ("libp2p-gossipsub", "0.50.1", "remote crash or growth: GHSA-xqmp-fxgv-xvq5, -gc42-3jg7-rxr2, -g3g5-x568-qvqx, -vrx6-jcp8-vm7m"),
+    (
+        "libp2p-gossipsub",
+        "0.50.1",
+        "remote crash or growth: GHSA-xqmp-fxgv-xvq5, -gc42-3jg7-rxr2, -g3g5-x568-qvqx, -vrx6-jcp8-vm7m",
+    ),
     ("libp2p-rendezvous", "0.17.1", "GHSA-cqfx-gf56-8x59, GHSA-v5hw-cv9c-rpg7"),
     ("yamux", "0.13.10", "GHSA-3999-5ffv-wp2r, GHSA-vxx9-2994-q338"),
     ("quinn-proto", "0.11.15", "RUSTSEC-2026-0037, RUSTSEC-2026-0185"),

@@ -1,7 +1,12 @@
 //! `check`, `test`, `publish`, `ticket`, `publisher`: what an author does.
 
 use super::{count, instances::test_line, list, number, short, text};
-use crate::{client::Client, error::CliError, home, ui::{self, Ui}};
+use crate::{
+    client::Client,
+    error::CliError,
+    home,
+    ui::{self, Ui},
+};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -56,7 +61,11 @@ pub(super) async fn publish(client: &Client, ui: &mut Ui, dir: &Path, channel: &
         short(text(&done, "release")),
         number(&done, "sequence")
     ));
-    ui.data(format!("  {}, of which {} are new here", ui::size(count(&done, "bytes")), ui::size(count(&done, "new_bytes"))));
+    ui.data(format!(
+        "  {}, of which {} are new here",
+        ui::size(count(&done, "bytes")),
+        ui::size(count(&done, "new_bytes"))
+    ));
     ui.data(format!("  {}", text(&done, "ticket")));
     Ok(())
 }

@@ -1,7 +1,12 @@
 //! `subscribe`, `unsubscribe`, `subscriptions`, `search`, `show`, `improve`, `lineage`: what others publish.
 
 use super::{count, list, number, short, text};
-use crate::{client::Client, error::CliError, home, ui::{self, Ui}};
+use crate::{
+    client::Client,
+    error::CliError,
+    home,
+    ui::{self, Ui},
+};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -38,8 +43,15 @@ pub(super) async fn subscriptions(client: &Client, ui: &mut Ui) -> Result<(), Cl
     let all = client.call(ui, "subscriptions", json!({})).await?;
     ui.document(&all);
     let rows = rows(&all, |s| {
-        let frozen = if s["frozen"].as_bool() == Some(true) { "FROZEN: it signed two histories" } else { text(s, "freshness") };
-        vec![text(s, "petname").into(), short(text(s, "publisher")), number(s, "sequence"), frozen.into(), text(s, "policy").into()]
+        let frozen =
+            if s["frozen"].as_bool() == Some(true) { "FROZEN: it signed two histories" } else { text(s, "freshness") };
+        vec![
+            text(s, "petname").into(),
+            short(text(s, "publisher")),
+            number(s, "sequence"),
+            frozen.into(),
+            text(s, "policy").into(),
+        ]
     });
     if rows.is_empty() {
         ui.note("no subscriptions; `softservice subscribe TICKET` makes one");
@@ -81,11 +93,21 @@ pub(super) async fn show(client: &Client, ui: &mut Ui, reference: &str) -> Resul
     let versions: Vec<String> = list(&d, "versions").iter().map(|v| text(v, "version").to_owned()).collect();
     ui.data(format!("versions   {}", versions.join(", ")));
     for include in list(&d, "includes") {
-        ui.data(format!("includes   {} = {} {}", text(include, "name"), text(include, "distro"), text(include, "version")));
+        ui.data(format!(
+            "includes   {} = {} {}",
+            text(include, "name"),
+            text(include, "distro"),
+            text(include, "version")
+        ));
     }
     for parameter in list(&d, "params") {
         let default = parameter["default"].as_str().map_or("must be answered".into(), |d| format!("default {d}"));
-        ui.data(format!("asks       {} ({}, {default}) {}", text(parameter, "name"), text(parameter, "type"), text(parameter, "ask")));
+        ui.data(format!(
+            "asks       {} ({}, {default}) {}",
+            text(parameter, "name"),
+            text(parameter, "type"),
+            text(parameter, "ask")
+        ));
     }
     for permission in list(&d, "permissions").iter().filter_map(Value::as_str) {
         ui.data(format!("may        {permission}"));
@@ -94,7 +116,13 @@ pub(super) async fn show(client: &Client, ui: &mut Ui, reference: &str) -> Resul
         ui.data(format!("improves   {} {}", text(parent, "label"), short(text(parent, "release"))));
     }
     for child in list(&d, "children") {
-        ui.data(format!("improved   {}/{} {} {}", text(child, "petname"), text(child, "distro"), text(child, "version"), short(text(child, "release"))));
+        ui.data(format!(
+            "improved   {}/{} {} {}",
+            text(child, "petname"),
+            text(child, "distro"),
+            text(child, "version"),
+            short(text(child, "release"))
+        ));
     }
     Ok(())
 }
@@ -105,7 +133,10 @@ pub(super) async fn improve(client: &Client, ui: &mut Ui, reference: &str, dir: 
     let done = client.call(ui, "improve", json!({ "reference": reference, "dir": dir })).await?;
     ui.document(&done);
     ui.data(format!("{}  a working copy of {}", dir.display(), text(&done, "label")));
-    ui.note(format!("edit it, raise its version, then: softservice test {0} && softservice publish {0}", dir.display()));
+    ui.note(format!(
+        "edit it, raise its version, then: softservice test {0} && softservice publish {0}",
+        dir.display()
+    ));
     Ok(())
 }
 
@@ -114,7 +145,13 @@ pub(super) async fn lineage(client: &Client, ui: &mut Ui, reference: &str) -> Re
     let tree = client.call(ui, "lineage", json!({ "reference": reference })).await?;
     ui.document(&tree);
     let line = |mark: &str, r: &Value| {
-        format!("{mark} {}/{} {}  {}", text(r, "petname"), text(r, "distro"), text(r, "version"), short(text(r, "release")))
+        format!(
+            "{mark} {}/{} {}  {}",
+            text(r, "petname"),
+            text(r, "distro"),
+            text(r, "version"),
+            short(text(r, "release"))
+        )
     };
     for parent in list(&tree, "parents") {
         ui.data(line("parent ", parent));

@@ -1,7 +1,11 @@
 //! `fetch`, `pin`, `unpin`, `gc`, `fsck`: the care of content.
 
 use super::{count, list, short, text};
-use crate::{client::Client, error::CliError, ui::{self, Ui}};
+use crate::{
+    client::Client,
+    error::CliError,
+    ui::{self, Ui},
+};
 use serde_json::{Value, json};
 
 /// Brings a release here.
@@ -29,9 +33,8 @@ pub(super) fn fetched(figures: &Value) -> String {
 /// Who gave how much.
 pub(super) fn by_peer(figures: &Value) -> Vec<String> {
     let peers = figures["by_peer"].as_object();
-    let line = |(peer, bytes): (&String, &Value)| {
-        format!("  from {}  {}", short(peer), ui::size(bytes.as_u64().unwrap_or(0)))
-    };
+    let line =
+        |(peer, bytes): (&String, &Value)| format!("  from {}  {}", short(peer), ui::size(bytes.as_u64().unwrap_or(0)));
     peers.map(|p| p.iter().map(line).collect()).unwrap_or_default()
 }
 
@@ -71,6 +74,10 @@ pub(super) async fn fsck(client: &Client, ui: &mut Ui, repair: bool) -> Result<(
     }
     let found = result?;
     ui.document(&found);
-    ui.data(format!("{} objects, {} read, all are what they say", count(&found, "objects"), ui::size(count(&found, "bytes"))));
+    ui.data(format!(
+        "{} objects, {} read, all are what they say",
+        count(&found, "objects"),
+        ui::size(count(&found, "bytes"))
+    ));
     Ok(())
 }

@@ -2,7 +2,12 @@
 //! seen is agreed to: consent names the hash of the plan that was shown.
 
 use super::{content, count, list, number, short, text};
-use crate::{args::Target, client::Client, error::CliError, ui::{self, Ui}};
+use crate::{
+    args::Target,
+    client::Client,
+    error::CliError,
+    ui::{self, Ui},
+};
 use serde_json::{Map, Value, json};
 use softservice_node::verbs::failure::Kind;
 
@@ -217,10 +222,22 @@ pub(super) async fn remove(client: &Client, ui: &mut Ui, name: &str, data: bool)
 pub(super) async fn generations(client: &Client, ui: &mut Ui, name: &str) -> Result<(), CliError> {
     let all = client.call(ui, "generations", json!({ "name": name })).await?;
     ui.document(&all);
-    let rows: Vec<_> = all.as_array().map_or(&[][..], Vec::as_slice).iter().map(|g| {
-        let current = if g["current"].as_bool() == Some(true) { "*" } else { "" };
-        vec![current.into(), number(g, "generation"), text(g, "version").into(), short(text(g, "release")), text(g, "state").into(), text(g, "why").into()]
-    }).collect();
+    let rows: Vec<_> = all
+        .as_array()
+        .map_or(&[][..], Vec::as_slice)
+        .iter()
+        .map(|g| {
+            let current = if g["current"].as_bool() == Some(true) { "*" } else { "" };
+            vec![
+                current.into(),
+                number(g, "generation"),
+                text(g, "version").into(),
+                short(text(g, "release")),
+                text(g, "state").into(),
+                text(g, "why").into(),
+            ]
+        })
+        .collect();
     ui.data(ui::table(&["", "GENERATION", "VERSION", "RELEASE", "STATE", "WHY"], &rows));
     Ok(())
 }
@@ -237,9 +254,23 @@ pub(super) async fn ps(client: &Client, ui: &mut Ui, name: Option<String>) -> Re
     let mut rows = Vec::new();
     for one in all {
         let held = if one["held"].as_bool() == Some(true) { " held" } else { "" };
-        rows.push(vec![text(one, "name").into(), format!("{} {}", text(one, "distro"), text(one, "version")), number(one, "generation"), format!("{}{held}", text(one, "state")), String::new(), String::new()]);
+        rows.push(vec![
+            text(one, "name").into(),
+            format!("{} {}", text(one, "distro"), text(one, "version")),
+            number(one, "generation"),
+            format!("{}{held}", text(one, "state")),
+            String::new(),
+            String::new(),
+        ]);
         for service in list(one, "services") {
-            rows.push(vec![format!("  {}", text(service, "name")), String::new(), String::new(), text(service, "state").into(), number(service, "pid"), number(service, "restarts")]);
+            rows.push(vec![
+                format!("  {}", text(service, "name")),
+                String::new(),
+                String::new(),
+                text(service, "state").into(),
+                number(service, "pid"),
+                number(service, "restarts"),
+            ]);
         }
         for endpoint in list(one, "endpoints") {
             rows.push(vec![format!("  {} {}", text(endpoint, "name"), text(endpoint, "url"))]);
@@ -258,7 +289,7 @@ pub(super) async fn logs(client: &Client, ui: &mut Ui, name: &str, follow: bool)
     let wanted = json!({ "name": name, "service": service, "follow": follow });
     let mut print = |ui: &mut Ui, line: &Value| {
         ui.document(line);
-        ui.data(format!("{} | {}", text(line, "service"), text(line, "text")));
+        ui.data(format!("{} | {}", text(line, "service"), text(line, "line")));
     };
     client.stream(ui, "logs", wanted, &mut print).await?;
     Ok(())

@@ -1,7 +1,11 @@
 //! `status` and `peers`.
 
 use super::{count, list, number, short, text};
-use crate::{client::Client, error::CliError, ui::{self, Ui}};
+use crate::{
+    client::Client,
+    error::CliError,
+    ui::{self, Ui},
+};
 use serde_json::{Value, json};
 
 /// The node at a glance.
@@ -19,11 +23,23 @@ pub(super) async fn status(client: &Client, ui: &mut Ui) -> Result<(), CliError>
         ui.data(format!("publisher  {publisher}"));
     }
     section(ui, &status, "subscriptions", &["PUBLISHER", "ID", "HEAD", "FRESHNESS", "POLICY"], |s| {
-        vec![text(s, "petname").into(), short(text(s, "publisher")), number(s, "sequence"), text(s, "freshness").into(), text(s, "policy").into()]
+        vec![
+            text(s, "petname").into(),
+            short(text(s, "publisher")),
+            number(s, "sequence"),
+            text(s, "freshness").into(),
+            text(s, "policy").into(),
+        ]
     });
     section(ui, &status, "softservices", &["NAME", "DISTRO", "VERSION", "STATE", "AVAILABLE"], |s| {
         let available = text(&s["available"], "version");
-        vec![text(s, "name").into(), text(s, "distro").into(), text(s, "version").into(), text(s, "state").into(), available.into()]
+        vec![
+            text(s, "name").into(),
+            text(s, "distro").into(),
+            text(s, "version").into(),
+            text(s, "state").into(),
+            available.into(),
+        ]
     });
     section(ui, &status, "transfers", &["RELEASE", "DONE", "OF", "PEERS"], |t| {
         vec![short(text(t, "release")), ui::size(count(t, "bytes")), ui::size(count(t, "of")), number(t, "peers")]
@@ -42,10 +58,22 @@ fn section(ui: &mut Ui, of: &Value, key: &str, headings: &[&str], row: impl Fn(&
 pub(super) async fn peers(client: &Client, ui: &mut Ui) -> Result<(), CliError> {
     let peers = client.call(ui, "peers", json!({})).await?;
     ui.document(&peers);
-    let rows: Vec<_> = peers.as_array().map_or(&[][..], Vec::as_slice).iter().map(|p| {
-        let rtt = p["rtt"].as_f64().map_or("-".into(), |s| format!("{:.1} ms", s * 1000.0));
-        vec![short(text(p, "device")), text(p, "direction").into(), rtt, ui::size(count(p, "sent")), ui::size(count(p, "received")), text(p, "address").into()]
-    }).collect();
+    let rows: Vec<_> = peers
+        .as_array()
+        .map_or(&[][..], Vec::as_slice)
+        .iter()
+        .map(|p| {
+            let rtt = p["rtt"].as_f64().map_or("-".into(), |s| format!("{:.1} ms", s * 1000.0));
+            vec![
+                short(text(p, "device")),
+                text(p, "direction").into(),
+                rtt,
+                ui::size(count(p, "sent")),
+                ui::size(count(p, "received")),
+                text(p, "address").into(),
+            ]
+        })
+        .collect();
     if rows.is_empty() {
         ui.note("no peer is connected");
     } else {

@@ -53,7 +53,8 @@ impl Stage {
     pub(super) async fn enter(&mut self, name: &str) -> Result<(Who, String), DemoError> {
         let home = self.folder.join(name);
         let log = self.folder.join(format!("{name}.log"));
-        let file = std::fs::File::create(&log).map_err(|source| DemoError::Io { action: "write", path: log, source })?;
+        let file =
+            std::fs::File::create(&log).map_err(|source| DemoError::Io { action: "write", path: log, source })?;
         let failed = |why: String| DemoError::Verb { who: name.into(), command: "node".into(), why };
         let mut process = self
             .command(&home)

@@ -41,9 +41,9 @@ impl Report {
 
     /// Notes what an `up` or `update` fetched.
     pub(super) fn fetch(&mut self, device: &str, answer: &Value) {
-        let by = answer["fetched"]["by_peer"].as_object().map(|map| {
-            map.iter().map(|(peer, bytes)| (self.name(peer), bytes.as_u64().unwrap_or(0))).collect()
-        });
+        let by = answer["fetched"]["by_peer"]
+            .as_object()
+            .map(|map| map.iter().map(|(peer, bytes)| (self.name(peer), bytes.as_u64().unwrap_or(0))).collect());
         self.fetched.push(Fetched {
             device: device.into(),
             version: answer["version"].as_str().unwrap_or("?").into(),

@@ -13,7 +13,10 @@ pub use socket::{connect, is_alive};
 
 use crate::{
     context::Context,
-    verbs::{self, failure::{Failure, Kind}},
+    verbs::{
+        self,
+        failure::{Failure, Kind},
+    },
 };
 use axum::{
     Router,
@@ -82,7 +85,6 @@ impl Drop for Server {
     }
 }
 
-
 /// One call. The verb runs in a task of its own, which ends when the answer's body is dropped.
 async fn answer(State(context): State<Context>, Path(verb): Path<String>, body: Bytes) -> Response {
     let arguments = match parse(&body) {
@@ -116,9 +118,7 @@ async fn answer(State(context): State<Context>, Path(verb): Path<String>, body: 
 fn reply(status: StatusCode, body: Body) -> Response {
     let mut response = Response::new(body);
     *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/x-ndjson"));
+    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/x-ndjson"));
     response
 }
 
@@ -126,7 +126,8 @@ fn parse(body: &[u8]) -> Result<Value, Failure> {
     if body.is_empty() {
         return Ok(json!({}));
     }
-    let value: Value = serde_json::from_slice(body).map_err(|e| Failure::usage(format!("arguments are not JSON: {e}")))?;
+    let value: Value =
+        serde_json::from_slice(body).map_err(|e| Failure::usage(format!("arguments are not JSON: {e}")))?;
     if !value.is_object() {
         return Err(Failure::usage("arguments must be one JSON object"));
     }

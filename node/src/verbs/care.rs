@@ -78,7 +78,12 @@ pub(super) async fn fsck(context: &Context, args: &Fsck, talk: &Talk) -> Result<
         let store = store.clone();
         closure::blocking(move || Ok(store.totals()?.1)).await?
     };
-    let check = move || Ok(store.fsck(&|bytes| { tell.progress("check", bytes, of, 0); true })?);
+    let check = move || {
+        Ok(store.fsck(&|bytes| {
+            tell.progress("check", bytes, of, 0);
+            true
+        })?)
+    };
     let found: Findings = closure::blocking(check).await?;
     let mut repaired = BTreeSet::new();
     if args.repair {
@@ -102,7 +107,9 @@ pub(super) async fn fsck(context: &Context, args: &Fsck, talk: &Talk) -> Result<
     } else {
         "`softservice fsck --repair` fetches it again from peers"
     };
-    Err(Failure::new(Kind::Damaged, format!("{} of {} stored things are damaged", left.len(), found.objects)).hint(hint).with(answer))
+    Err(Failure::new(Kind::Damaged, format!("{} of {} stored things are damaged", left.len(), found.objects))
+        .hint(hint)
+        .with(answer))
 }
 
 /// Fetches again every known release that holds a damaged object; says which objects are whole afterwards.

@@ -140,7 +140,9 @@ impl From<StoreError> for Failure {
             }
             StoreError::Locked { .. } => Self::new(Kind::NoNode, message)
                 .hint("another process holds this home; stop it, or choose another with --home"),
-            StoreError::Unfit { .. } => Self::failed(message).hint("trees hold regular files, folders and relative links"),
+            StoreError::Unfit { .. } => {
+                Self::failed(message).hint("trees hold regular files, folders and relative links")
+            }
             StoreError::Full { .. } => Self::failed(message).hint("`softservice gc` removes what nothing needs"),
             _ => Self::failed(message),
         }

@@ -2,9 +2,9 @@
 //! or not at all, nothing in it is linked to the store, and what is published from it names its parent.
 
 use super::{
-    closure, fetch,
+    closure,
     failure::{Failure, Kind},
-    reference,
+    fetch, reference,
 };
 use crate::{api::talk::Talk, context::Context};
 use serde::{Deserialize, Serialize};
@@ -18,7 +18,8 @@ use softservice_protocol::{
 };
 use softservice_store::Store;
 use std::{
-    fs, io::Write as _,
+    fs,
+    io::Write as _,
     os::unix::fs::{OpenOptionsExt as _, symlink},
     path::{Path, PathBuf},
 };
@@ -58,7 +59,8 @@ pub(super) async fn improve(context: &Context, args: Improve, talk: &Talk) -> Re
         Err(error) => error.kind() == std::io::ErrorKind::NotFound,
     };
     if !free {
-        return Err(Failure::refused(format!("{} exists and is not an empty folder", args.dir.display())).hint("choose another folder"));
+        return Err(Failure::refused(format!("{} exists and is not an empty folder", args.dir.display()))
+            .hint("choose another folder"));
     }
     let found = reference::find(context, &args.reference)?;
     fetch::bring(context, found.release(), Depth::Content, talk).await?;
@@ -148,11 +150,13 @@ pub(super) fn parents(dir: &Path) -> Result<Vec<Parent>, Failure> {
         Err(error) => return Err(failed("read", &path, &error)),
     };
     let bad = |why: String| {
-        Failure::failed(format!("{}: {why}", path.display())).hint("`softservice improve` writes this file; remove it to publish without lineage")
+        Failure::failed(format!("{}: {why}", path.display()))
+            .hint("`softservice improve` writes this file; remove it to publish without lineage")
     };
     let lineage: Lineage = toml::from_str(&text).map_err(|e| bad(e.message().to_owned()))?;
     let parent = |row: Row| {
-        let publisher: PublisherId = row.publisher.parse().map_err(|_| bad(format!("{:?} is no publisher", row.publisher)))?;
+        let publisher: PublisherId =
+            row.publisher.parse().map_err(|_| bad(format!("{:?} is no publisher", row.publisher)))?;
         let release: ReleaseId = row.release.parse().map_err(|_| bad(format!("{:?} is no release", row.release)))?;
         Ok(Parent { publisher, release, label: row.label })
     };

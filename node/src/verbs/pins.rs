@@ -70,8 +70,11 @@ pub(super) async fn pin(context: &Context, args: &Pin) -> Result<Value, Failure>
 pub(super) async fn unpin(context: &Context, args: &Pin) -> Result<Value, Failure> {
     // A pin may outlive the subscription that the reference needs: whole ids and prefixes of pins work without.
     let pinned = read(&context.home)?;
-    let by_id: Vec<ReleaseId> =
-        pinned.iter().filter(|id| args.reference.len() >= 8 && id.to_string().starts_with(&args.reference)).copied().collect();
+    let by_id: Vec<ReleaseId> = pinned
+        .iter()
+        .filter(|id| args.reference.len() >= 8 && id.to_string().starts_with(&args.reference))
+        .copied()
+        .collect();
     let release = match by_id.as_slice() {
         [one] => *one,
         _ => reference::find(context, &args.reference)?.listing.release,

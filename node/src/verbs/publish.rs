@@ -113,11 +113,15 @@ fn refuse_twice(context: &Context, publisher: PublisherId, compiled: &Compiled) 
     let listings = catalogue.get(&publisher).map(|k| k.feed.snapshot.listings.as_slice()).unwrap_or_default();
     let release = &compiled.release;
     if listings.iter().any(|l| l.release == compiled.reference.id) {
-        return Err(Failure::refused(format!("{} {} is published already, exactly as it is", release.distro, release.version))
-            .hint("nothing has changed since; `softservice ticket` prints a ticket")
-            .with(json!({ "release": compiled.reference.id.to_string() })));
+        return Err(Failure::refused(format!(
+            "{} {} is published already, exactly as it is",
+            release.distro, release.version
+        ))
+        .hint("nothing has changed since; `softservice ticket` prints a ticket")
+        .with(json!({ "release": compiled.reference.id.to_string() })));
     }
-    let same = |l: &&Listing| (&l.distro, &l.version, l.revision) == (&release.distro, &release.version, release.revision);
+    let same =
+        |l: &&Listing| (&l.distro, &l.version, l.revision) == (&release.distro, &release.version, release.revision);
     if listings.iter().any(|l| same(&l)) {
         return Err(Failure::refused(format!(
             "{} {} revision {} is published already, with other content",
@@ -176,7 +180,8 @@ fn compile_blocking(
         templates: &folder,
         parents: improve::parents(&project.dir)?,
     };
-    let release = definition::compile(&project.definition, &materials).map_err(|problems| source::unsound(&problems))?;
+    let release =
+        definition::compile(&project.definition, &materials).map_err(|problems| source::unsound(&problems))?;
     let document = codec::encode(&release).map_err(|e| Failure::failed(e.to_string()))?;
     let size = u32::try_from(document.len()).map_err(|_| Failure::failed("the release is too long"))?;
     let id = ReleaseId::of(&document);

@@ -166,7 +166,14 @@ mod tests {
     fn world() -> (Catalogue, Names) {
         let (alice, bob) = (PublisherId([1; 32]), PublisherId([2; 32]));
         let mut catalogue = Catalogue::new();
-        catalogue.insert(alice, known(vec![listing("shelf", "1.9.0", 0xa1), listing("shelf", "1.10.0", 0xa2), listing("book", "1.0.0", 0xa3)]));
+        catalogue.insert(
+            alice,
+            known(vec![
+                listing("shelf", "1.9.0", 0xa1),
+                listing("shelf", "1.10.0", 0xa2),
+                listing("book", "1.0.0", 0xa3),
+            ]),
+        );
         catalogue.insert(bob, known(vec![listing("shelf", "3.0.0", 0xb1)]));
         (catalogue, Names { own: Some(bob), petnames: vec![(alice, "alice".into())] })
     }

@@ -50,7 +50,8 @@ pub(super) fn read(dir: &Path) -> Result<Project, Failure> {
         return Err(Failure::not_found(format!("{} is not a folder", dir.display())));
     }
     if !path.is_file() {
-        return Err(Failure::not_found(format!("{} has no {FILE}", dir.display())).hint("`softservice new DIR` writes one to start from"));
+        return Err(Failure::not_found(format!("{} has no {FILE}", dir.display()))
+            .hint("`softservice new DIR` writes one to start from"));
     }
     let Some(text) = folder.text(FILE) else {
         return Err(Failure::failed(format!("{} is not readable UTF-8 text, or too long", path.display())));

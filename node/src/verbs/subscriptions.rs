@@ -80,7 +80,8 @@ pub(super) fn read(home: &Path) -> Result<Vec<Subscription>, Failure> {
 }
 
 fn write(home: &Path, all: &[Subscription]) -> Result<(), Failure> {
-    let row = |s: &Subscription| Row { publisher: s.publisher.to_string(), petname: s.petname.clone(), policy: s.policy };
+    let row =
+        |s: &Subscription| Row { publisher: s.publisher.to_string(), petname: s.petname.clone(), policy: s.policy };
     let document = Document { subscription: all.iter().map(row).collect() };
     let text = toml::to_string(&document).map_err(|e| Failure::new(Kind::Bug, e.to_string()))?;
     let path = file(home);
@@ -96,7 +97,9 @@ fn check_petname(name: &str) -> Result<(), Failure> {
         return Err(Failure::usage(format!("{name:?} cannot be a petname")).hint(hint));
     }
     if name == SELF {
-        return Err(Failure::usage(format!("{SELF:?} is this home's own publisher")).hint("choose another name with --as"));
+        return Err(
+            Failure::usage(format!("{SELF:?} is this home's own publisher")).hint("choose another name with --as")
+        );
     }
     Ok(())
 }
@@ -123,7 +126,8 @@ pub(super) struct Subscribe {
 
 pub(super) async fn subscribe(context: &Context, args: Subscribe, talk: &Talk) -> Result<Value, Failure> {
     let ticket: Ticket = args.ticket.trim().parse().map_err(|e| {
-        Failure::usage(format!("not a ticket: {e}")).hint("a ticket is one line, printed by `softservice ticket` on another device")
+        Failure::usage(format!("not a ticket: {e}"))
+            .hint("a ticket is one line, printed by `softservice ticket` on another device")
     })?;
     let publisher = ticket.publisher;
     if context.keys.publisher() == Some(publisher) {

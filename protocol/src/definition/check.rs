@@ -105,7 +105,8 @@ fn permissions(d: &Definition) -> Vec<Fault> {
 fn secretive(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
     let path = ["_file", "_path", "_dir", "-file", "-path"].iter().any(|end| key.ends_with(end));
-    let words = ["password", "passwd", "secret", "token", "api_key", "apikey", "private_key", "passphrase", "credential"];
+    let words =
+        ["password", "passwd", "secret", "token", "api_key", "apikey", "private_key", "passphrase", "credential"];
     !path && words.iter().any(|w| key.contains(w))
 }
 
@@ -128,9 +129,12 @@ fn literal_secrets(d: &Definition) -> Vec<Fault> {
     for p in &d.draft.params {
         pairs.extend(p.default.iter().map(|t| (format!("param.{}.default", p.name), p.name.as_str(), t.as_str())));
     }
-    let literal = |(_, key, text): &(String, &str, &str)| secretive(key) && !text.is_empty() && substitution::is_literal(text);
+    let literal =
+        |(_, key, text): &(String, &str, &str)| secretive(key) && !text.is_empty() && substitution::is_literal(text);
     let fault = |(at, key, _): (String, &str, &str)| {
-        let hint = Some("let each device make its own: [secret] NAME = { generate = \"bytes:32\" }, read as a file".to_owned());
+        let hint = Some(
+            "let each device make its own: [secret] NAME = { generate = \"bytes:32\" }, read as a file".to_owned(),
+        );
         Fault::new(at, format!("{key:?} looks like a secret, and everybody would get the same one")).hint(hint)
     };
     pairs.into_iter().filter(literal).map(fault).collect()
@@ -145,7 +149,11 @@ fn fixed_ports(d: &Definition) -> Vec<Fault> {
             let after = text.split_once(&format!(":{wish}")).map(|(_, rest)| rest);
             if text == wish || after.is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_digit())) {
                 let hint = Some(format!("write ${{port.{}}}", port.name));
-                f.push(Fault::new(&at, format!("{wish} is only a wish: the node may assign another port")).token(wish).hint(hint));
+                f.push(
+                    Fault::new(&at, format!("{wish} is only a wish: the node may assign another port"))
+                        .token(wish)
+                        .hint(hint),
+                );
             }
         }
     };

@@ -3,100 +3,19 @@
 //! question, no distro contains itself, and no release was taken on trust: each passed [`Release::check`].
 
 use super::{
-    Fault, answer, names,
+    Fault, ReleaseFault, answer, names,
     references::{self, FIELDS},
-    roles, rules,
     substitution::{self, Part, Reference},
 };
 use crate::{
     id::{PublisherId, ReleaseId},
     limits,
     release::{Export, Include, Param, ParamKind, Release, Role},
-    tree::TreeRef,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Releases by id: what a closure is checked against.
 pub type Releases = BTreeMap<ReleaseId, Release>;
-
-/// The first rule that a release or its closure breaks.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the release {} breaks a rule at {}: {}", shown(.release), shown(.at), shown(.message))]
-pub struct ReleaseFault {
-    /// Distro and version.
-    pub release: String,
-    /// The place, as a dotted path of a definition.
-    pub at: String,
-    /// The rule.
-    pub message: String,
-}
-
-/// A stranger's text on our screen: no control characters, not too long.
-fn shown(text: &str) -> String {
-    text.chars().take(200).flat_map(char::escape_debug).collect::<String>().replace("\\\"", "\"").replace("\\'", "'")
-}
-
-impl Release {
-    /// Checks every rule that needs nothing but this release. Nothing that a peer sent may be used before it passes.
-    ///
-    /// # Errors
-    /// The first rule that it breaks.
-    pub fn check(&self) -> Result<(), ReleaseFault> {
-        match rules::faults(self).into_iter().chain(complete(self)).next() {
-            Some(fault) => Err(self.fault(fault)),
-            None => Ok(()),
-        }
-    }
-
-    /// Distro, version and revision, for people.
-    pub fn label(&self) -> String {
-        format!("{} {}-{}", self.distro, self.version, self.revision)
-    }
-
-    fn fault(&self, fault: Fault) -> ReleaseFault {
-        ReleaseFault { release: self.label(), at: fault.at, message: fault.message }
-    }
-}
-
-/// What a draft may leave open and a release may not.
-fn complete(r: &Release) -> Vec<Fault> {
-    let mut f = Vec::new();
-    let mut sorted = r.clone();
-    roles::canonical(&mut sorted);
-    if sorted != *r {
-        f.push(Fault::new("", "its lists are not in canonical order"));
-    }
-    for i in &r.includes {
-        let at = format!("include.{}", i.name);
-        if i.role.is_empty() {
-            f.push(Fault::new(&at, "it does not say beside which role it runs"));
-        }
-        if i.release.size == 0 || i.release.size as usize > limits::RELEASE_BYTES {
-            f.push(Fault::new(&at, format!("a release of {} bytes cannot be", i.release.size)));
-        }
-        if i.publisher == r.publisher && i.distro == r.distro {
-            f.push(Fault::new(format!("{at}.distro"), format!("the distro includes itself: {0} -> {0}", r.distro)));
-        }
-    }
-    for t in r.tests.iter().filter(|t| t.role.is_empty()) {
-        f.push(Fault::new(format!("test.{}", t.name), "it does not say on which role it runs"));
-    }
-    for (role, a) in r.roles.iter().flat_map(|role| role.artifacts.iter().map(move |a| (role, a))) {
-        let at = format!("role.{}.artifact.{}", role.name, a.name);
-        if a.trees.is_empty() {
-            f.push(Fault::new(&at, "it has no tree"));
-        }
-        f.extend(a.trees.iter().filter_map(|(_, t)| tree(&at, t)));
-    }
-    f.extend(tree("source", &r.source));
-    f
-}
-
-fn tree(at: &str, t: &TreeRef) -> Option<Fault> {
-    let chunks = !t.chunks.is_empty() && t.chunks.iter().all(|c| (1..=limits::CHUNK_MAX).contains(&(c.len as usize)));
-    let sizes = t.manifest_bytes() <= limits::MANIFEST_BYTES as u64 && t.bytes <= limits::TREE_BYTES;
-    (!chunks || !sizes || t.files as usize > limits::TREE_ENTRIES).then(|| Fault::new(at, "its tree has impossible sizes"))
-}
 
 /// Checks a release together with everything that it includes.
 ///
@@ -164,18 +83,29 @@ impl Walk<'_> {
             return Ok(known.clone());
         }
         let label = format!("{} {}", i.distro, i.version);
-        let release = self.releases.get(&i.release.id).ok_or_else(|| format!("{label} ({}) is not here", i.release.id.short()))?;
-        if depth > limits::CLOSURE || self.contents.len() >= limits::CLOSURE {
+        let release = self
+            .releases
+            .get(&i.release.id)
+            .ok_or_else(|| format!("{label} ({}) is not here", i.release.id.short()))?;
+        // Those that are done, those that this one is inside of, itself, and the root.
+        if self.contents.len() + depth + 2 > limits::CLOSURE {
             return Err(format!("more than {} releases in one closure", limits::CLOSURE));
         }
         if (release.publisher, &release.distro, &release.version) != (i.publisher, &i.distro, &i.version) {
-            return Err(format!("{label} is pinned, but its release is {} of {}", release.label(), release.publisher.short()));
+            return Err(format!(
+                "{label} is pinned, but its release is {} of {}",
+                release.label(),
+                release.publisher.short()
+            ));
         }
         release.check().map_err(|e| e.to_string())?;
         let own = (release.publisher, release.distro.clone());
         let mut contents = Contents::new();
         for inner in &release.includes {
-            contents.extend(self.descend(inner, depth + 1).map_err(|why| format!("{label}: {why}"))?);
+            contents.extend(
+                self.descend(inner, depth + 1)
+                    .map_err(|why| if depth == 0 { format!("{label}: {why}") } else { why })?,
+            );
         }
         if contents.contains(&own) {
             return Err(format!("{label} includes itself: {}", circle(release, self.releases)));
@@ -220,9 +150,15 @@ pub fn resolve<'a>(release: &'a Release, releases: &'a Releases, from: &str) -> 
     for _ in 0..=limits::CLOSURE {
         let (of, name) = from.split_once('.').ok_or_else(|| format!("{from:?} names no export"))?;
         let (role, export) = match at.roles.iter().find(|r| r.name == of) {
-            Some(role) => (role, role.exports.iter().find(|e| e.name == name).ok_or_else(|| format!("{of} exports no {name:?}"))?),
+            Some(role) => {
+                (role, role.exports.iter().find(|e| e.name == name).ok_or_else(|| format!("{of} exports no {name:?}"))?)
+            }
             None => {
-                let include = at.includes.iter().find(|i| i.name == of).ok_or_else(|| format!("there is no role or include {of:?}"))?;
+                let include = at
+                    .includes
+                    .iter()
+                    .find(|i| i.name == of)
+                    .ok_or_else(|| format!("there is no role or include {of:?}"))?;
                 at = releases.get(&include.release.id).ok_or_else(|| format!("{} is not here", include.distro))?;
                 path.push(include.name.clone());
                 exported(at, name)?
@@ -244,7 +180,8 @@ fn exported<'a>(release: &'a Release, name: &str) -> Result<(&'a Role, &'a Expor
         (Some(one), None) => Ok(one),
         (Some(_), Some(_)) => Err(format!("{} exports {name:?} from several roles", release.label())),
         (None, _) => {
-            let meant = names::meant(name, all().map(|(_, e)| e.name.as_str())).map(|m| format!("; {m}")).unwrap_or_default();
+            let meant =
+                names::meant(name, all().map(|(_, e)| e.name.as_str())).map(|m| format!("; {m}")).unwrap_or_default();
             Err(format!("{} exports no {name:?}{meant}", release.label()))
         }
     }
@@ -281,7 +218,10 @@ fn offer(r: &Release, all: &Releases, at: &str, from: &str, kind: &str, used: &[
     match resolve(r, all, from) {
         Err(why) => f.push(Fault::new(format!("{at}.from"), why).token(from)),
         Ok(offer) if offer.export.kind != kind => {
-            f.push(Fault::new(format!("{at}.from"), format!("{from} is {}, wanted is {kind}", offer.export.kind)).token(from));
+            f.push(
+                Fault::new(format!("{at}.from"), format!("{from} is {}, wanted is {kind}", offer.export.kind))
+                    .token(from),
+            );
         }
         Ok(offer) => {
             for field in used.iter().filter(|u| !offer.fields().any(|f| f == *u)) {
@@ -318,7 +258,9 @@ fn answers(r: &Release, i: &Include, child: &Release, f: &mut Vec<Fault>) {
     }
     for p in child.params.iter().filter(|p| p.default.is_none() && !i.with.iter().any(|(n, _)| *n == p.name)) {
         let hint = Some(format!("add `with = {{ {} = … }}`, perhaps with a `${{param.…}}` of your own", p.name));
-        f.push(Fault::new(&at, format!("{} asks {:?} ({}) and gets no answer", child.label(), p.name, p.ask)).hint(hint));
+        f.push(
+            Fault::new(&at, format!("{} asks {:?} ({}) and gets no answer", child.label(), p.name, p.ask)).hint(hint),
+        );
     }
 }
 
@@ -333,15 +275,25 @@ fn answerable(own: &Param, theirs: &Param) -> bool {
 
 fn binds(r: &Release, i: &Include, child: &Release, releases: &Releases, f: &mut Vec<Fault>) {
     let at = format!("include.{}", i.name);
-    let open = || child.roles.iter().flat_map(|role| role.imports.iter().map(move |m| (role, m))).filter(|(_, m)| m.from.is_none());
+    let open = || {
+        child
+            .roles
+            .iter()
+            .flat_map(|role| role.imports.iter().map(move |m| (role, m)))
+            .filter(|(_, m)| m.from.is_none())
+    };
     for (name, _) in i.bind.iter().filter(|(n, _)| !open().any(|(_, m)| m.name == *n)) {
         let hint = names::meant(name, open().map(|(_, m)| m.name.as_str()));
-        f.push(Fault::new(format!("{at}.bind.{name}"), format!("{} has no open import {name:?}", child.label())).hint(hint));
+        f.push(
+            Fault::new(format!("{at}.bind.{name}"), format!("{} has no open import {name:?}", child.label()))
+                .hint(hint),
+        );
     }
     for (role, import) in open() {
         let Some((_, from)) = i.bind.iter().find(|(n, _)| *n == import.name) else {
             let hint = Some(format!("add `bind = {{ {} = \"role.export\" }}`", import.name));
-            let message = format!("{} imports {:?} ({}) and nothing is bound to it", child.label(), import.name, import.kind);
+            let message =
+                format!("{} imports {:?} ({}) and nothing is bound to it", child.label(), import.name, import.kind);
             f.push(Fault::new(&at, message).hint(hint));
             continue;
         };
@@ -361,7 +313,8 @@ fn used_fields(r: &Release, role: &Role, import: &str) -> Vec<String> {
             };
         }
     }
-    let listed = role.services.iter().flat_map(|s| &s.secrets).filter_map(|s| s.strip_prefix("import.")?.split_once('.'));
+    let listed =
+        role.services.iter().flat_map(|s| &s.secrets).filter_map(|s| s.strip_prefix("import.")?.split_once('.'));
     used.extend(listed.filter(|(of, _)| *of == import).map(|(_, field)| field.to_owned()));
     used.into_iter().collect()
 }
@@ -396,7 +349,9 @@ fn secret_fields(r: &Release, releases: &Releases) -> Vec<Fault> {
         for s in &role.services {
             let at = format!("role.{}.service.{}", role.name, s.name);
             for listed in &s.secrets {
-                let Some((import, field)) = listed.strip_prefix("import.").and_then(|l| l.split_once('.')) else { continue };
+                let Some((import, field)) = listed.strip_prefix("import.").and_then(|l| l.split_once('.')) else {
+                    continue;
+                };
                 if secret(import, field) == Some(false) {
                     let message = format!("the field {field:?} of the import {import:?} is no secret");
                     let hint = Some(format!("write `${{import.{import}.{field}}}` where it is needed"));
@@ -409,7 +364,11 @@ fn secret_fields(r: &Release, releases: &Releases) -> Vec<Fault> {
                 let name = format!("import.{import}.{field}");
                 if secret(import, field) == Some(true) && !s.secrets.contains(&name) {
                     let message = format!("`{reference}` is a secret that the service does not list");
-                    f.push(Fault::new(&at, message).token(reference.to_string()).hint(Some(format!("add {name:?} to its `secrets`"))));
+                    f.push(
+                        Fault::new(&at, message)
+                            .token(reference.to_string())
+                            .hint(Some(format!("add {name:?} to its `secrets`"))),
+                    );
                 }
             }
         }

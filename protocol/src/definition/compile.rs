@@ -109,7 +109,8 @@ fn plant(definition: &Definition, materials: &Materials<'_>, release: &mut Relea
             continue;
         };
         let role = release.roles.iter_mut().find(|r| r.name == source.role);
-        let artifact: Option<&mut Artifact> = role.and_then(|r| r.artifacts.iter_mut().find(|a| a.name == source.artifact));
+        let artifact: Option<&mut Artifact> =
+            role.and_then(|r| r.artifacts.iter_mut().find(|a| a.name == source.artifact));
         if let Some(artifact) = artifact {
             artifact.trees.push((source.platform, tree.clone()));
         }
@@ -121,7 +122,11 @@ fn plant(definition: &Definition, materials: &Materials<'_>, release: &mut Relea
 }
 
 fn too_big(release: &Release, why: &str) -> Fault {
-    let biggest = release.roles.iter().flat_map(|r| r.files.iter().map(move |f| (f.template.len(), r, f))).max_by_key(|(n, ..)| *n);
+    let biggest = release
+        .roles
+        .iter()
+        .flat_map(|r| r.files.iter().map(move |f| (f.template.len(), r, f)))
+        .max_by_key(|(n, ..)| *n);
     let hint = match biggest {
         Some((n, ..)) if n > limits::RELEASE_BYTES / 4 => "put long texts into an artifact instead of a template",
         _ => "make fewer or shorter entries",

@@ -46,7 +46,9 @@ fn circles(mut edges: Edges) -> Vec<Vec<String>> {
         let mut path: Vec<String> = Vec::new();
         while !path.contains(&at) {
             path.push(at.clone());
-            let Some(next) = edges.get(&at).and_then(|n| n.iter().find(|n| edges.contains_key(*n))) else { return found };
+            let Some(next) = edges.get(&at).and_then(|n| n.iter().find(|n| edges.contains_key(*n))) else {
+                return found;
+            };
             at = next.clone();
         }
         let mut circle: Vec<String> = path.iter().skip_while(|n| **n != at).cloned().collect();
@@ -69,7 +71,8 @@ pub(crate) fn order_services(services: &mut [Service]) {
 /// Names every role in the order of an update: first those that the author ordered, then who is imported before who
 /// imports.
 pub(crate) fn complete_order(release: &mut Release) {
-    let edges: Edges = release.roles.iter().map(|r| (r.name.clone(), imported_roles(r).map(str::to_owned).collect())).collect();
+    let edges: Edges =
+        release.roles.iter().map(|r| (r.name.clone(), imported_roles(r).map(str::to_owned).collect())).collect();
     let rest = topological(&edges).into_iter().chain(edges.keys().cloned());
     for name in rest {
         if !release.update.order.contains(&name) {
@@ -79,7 +82,11 @@ pub(crate) fn complete_order(release: &mut Release) {
 }
 
 fn imported_roles(role: &Role) -> impl Iterator<Item = &str> {
-    role.imports.iter().filter_map(|i| i.from.as_deref()?.split_once('.')).map(|(of, _)| of).filter(|of| *of != role.name)
+    role.imports
+        .iter()
+        .filter_map(|i| i.from.as_deref()?.split_once('.'))
+        .map(|(of, _)| of)
+        .filter(|of| *of != role.name)
 }
 
 /// Services that wait for each other for ever: `web.app -> data.db -> web.app`.
@@ -93,9 +100,12 @@ pub(crate) fn waiting_circles(release: &Release) -> Vec<Vec<String>> {
                     needs.insert(format!("{}.{need}", role.name));
                     continue;
                 };
-                let from = role.imports.iter().find(|i| i.name == import).and_then(|i| i.from.as_deref()?.split_once('.'));
+                let from =
+                    role.imports.iter().find(|i| i.name == import).and_then(|i| i.from.as_deref()?.split_once('.'));
                 let other = from.and_then(|(of, _)| release.roles.iter().find(|r| r.name == of));
-                needs.extend(other.into_iter().flat_map(|r| r.services.iter().map(move |s| format!("{}.{}", r.name, s.name))));
+                needs.extend(
+                    other.into_iter().flat_map(|r| r.services.iter().map(move |s| format!("{}.{}", r.name, s.name))),
+                );
             }
         }
     }

@@ -2,7 +2,7 @@
 //! text is the same for the same pins, so that a change of the lock shows as a small difference.
 
 use super::{
-    Definition, Fault, FORMAT, LOCK_FILE, Problem, names,
+    Definition, FORMAT, Fault, LOCK_FILE, Problem, names,
     source::{Item, Reader, Section},
 };
 use crate::{
@@ -53,7 +53,9 @@ impl Lock {
         if broken.is_empty() {
             let root = Section::root(&reader, table.get_ref());
             match root.need("format", "1").and_then(|i| i.int()) {
-                Some(n) if n > FORMAT => reader.complain("format", format!("needs softservice that reads format {n}"), None),
+                Some(n) if n > FORMAT => {
+                    reader.complain("format", format!("needs softservice that reads format {n}"), None)
+                }
                 _ => {
                     let items = root.get("include").map(|i| i.items()).unwrap_or_default();
                     lock.includes = items.iter().filter_map(locked).collect();
@@ -74,7 +76,9 @@ impl Lock {
     pub fn write(&self) -> String {
         let mut all: Vec<&Locked> = self.includes.iter().collect();
         all.sort_by(|a, b| a.name.cmp(&b.name));
-        let mut text = "# Written by softservice: it pins every include by hash. Delete an entry to have it chosen again.\n".to_owned();
+        let mut text =
+            "# Written by softservice: it pins every include by hash. Delete an entry to have it chosen again.\n"
+                .to_owned();
         text.push_str(&format!("format = {FORMAT}\n"));
         let quoted = |s: &str| toml::Value::from(s).to_string();
         for l in all {
@@ -106,7 +110,8 @@ fn locked(item: &Item<'_>) -> Option<Locked> {
     let name = s.need("name", "\"…\"").and_then(|i| i.parsed(|t| names::strict(t).map(|()| t.to_owned())));
     let publisher = s.need("publisher", "\"…\"").and_then(|i| i.parsed(id::<PublisherId>));
     let distro = s.need("distro", "\"…\"").and_then(|i| i.parsed(|t| names::strict(t).map(|()| t.to_owned())));
-    let semantic = |t: &str| Version::parse(t).map(|_| t.to_owned()).map_err(|e| format!("{t:?} is not a version: {e}"));
+    let semantic =
+        |t: &str| Version::parse(t).map(|_| t.to_owned()).map_err(|e| format!("{t:?} is not a version: {e}"));
     let version = s.need("version", "\"1.0.0\"").and_then(|i| i.parsed(semantic));
     let revision = s.need("revision", "1").and_then(|i| i.within(0, i64::from(u32::MAX)));
     let release = s.need("release", "\"…\"").and_then(|i| i.parsed(id::<ReleaseId>));
@@ -146,10 +151,13 @@ pub(crate) fn fit(definition: &Definition, lock: &Lock) -> (Vec<Fault>, Vec<Faul
             continue;
         };
         if l.distro != i.distro {
-            let message = format!("{LOCK_FILE} pins {:?} for [include.{}], which wants {:?}", l.distro, i.name, i.distro);
+            let message =
+                format!("{LOCK_FILE} pins {:?} for [include.{}], which wants {:?}", l.distro, i.name, i.distro);
             wrong.push(Fault::new(format!("{at}.distro"), message).hint(again()));
         }
-        if let Some(id) = i.publisher.as_deref().and_then(|p| p.parse::<PublisherId>().ok()).filter(|id| *id != l.publisher) {
+        if let Some(id) =
+            i.publisher.as_deref().and_then(|p| p.parse::<PublisherId>().ok()).filter(|id| *id != l.publisher)
+        {
             let message = format!("{LOCK_FILE} pins a distro of {}, wanted is {}", l.publisher.short(), id.short());
             wrong.push(Fault::new(format!("{at}.distro"), message).hint(again()));
         }
@@ -159,7 +167,8 @@ pub(crate) fn fit(definition: &Definition, lock: &Lock) -> (Vec<Fault>, Vec<Faul
         }
     }
     for l in lock.includes.iter().filter(|l| !definition.includes.iter().any(|i| i.name == l.name)) {
-        floating.push(Fault::new("include", format!("{LOCK_FILE} pins {:?}, which is not included", l.name)).hint(again()));
+        floating
+            .push(Fault::new("include", format!("{LOCK_FILE} pins {:?}, which is not included", l.name)).hint(again()));
     }
     (wrong, floating)
 }

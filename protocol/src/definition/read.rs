@@ -15,8 +15,6 @@ use toml::de::DeTable;
 
 /// Longest text that is a definition: more than any person writes, little enough to refuse quickly.
 const LONGEST: usize = 1 << 20;
-/// Deepest nesting of tables and lists, so that no text can exhaust the stack.
-const DEEPEST: usize = 64;
 
 /// Reads a definition.
 ///
@@ -24,8 +22,8 @@ const DEEPEST: usize = 64;
 /// All that is wrong with it.
 pub fn read(text: &str) -> Result<Definition, Vec<Problem>> {
     let reader = Reader::new(FILE, text);
-    if text.len() > LONGEST || nested_deeper(text, DEEPEST) {
-        reader.complain("", format!("longer than {LONGEST} bytes, or nested deeper than {DEEPEST}"), None);
+    if text.len() > LONGEST {
+        reader.complain("", format!("longer than {LONGEST} bytes"), None);
         return Err(reader.finish().1);
     }
     let (table, broken) = DeTable::parse_recoverable(text);
@@ -56,26 +54,22 @@ pub fn read(text: &str) -> Result<Definition, Vec<Problem>> {
     if problems.is_empty() { Ok(definition) } else { Err(problems) }
 }
 
-/// Counts brackets: an upper bound of the depth that the parser would reach.
-fn nested_deeper(text: &str, limit: usize) -> bool {
-    text.lines().any(|l| l.split(['=', '"']).next().unwrap_or(l).matches('.').count() > limit)
-        || text.bytes().try_fold(0usize, |depth, b| match b {
-            b'[' | b'{' if depth >= limit => Err(()),
-            b'[' | b'{' => Ok(depth + 1),
-            b']' | b'}' => Ok(depth.saturating_sub(1)),
-            _ => Ok(depth),
-        }).is_err()
-}
-
 /// Whether the rest can be read.
 fn format(root: &Section<'_>) -> bool {
     let Some(item) = root.get("format") else {
-        root.reader.complain_at(0, "the definition does not say its format".into(), Some(format!("begin with `format = {FORMAT}`")));
+        root.reader.complain_at(
+            0,
+            "the definition does not say its format".into(),
+            Some(format!("begin with `format = {FORMAT}`")),
+        );
         return true;
     };
     match item.int() {
         Some(n) if n > FORMAT => {
-            item.complain(format!("needs softservice that reads format {n}"), Some(format!("this one reads format {FORMAT}")));
+            item.complain(
+                format!("needs softservice that reads format {n}"),
+                Some(format!("this one reads format {FORMAT}")),
+            );
             false
         }
         Some(n) if n < 1 => {
@@ -170,20 +164,28 @@ fn include(name: String, item: &Item<'_>, only: Option<&str>) -> Option<IncludeS
         None => (None, written),
     };
     let parse = |t: &str| {
-        semver::VersionReq::parse(t).map_err(|e| format!("{t:?} is not a range of versions: {e}; write \"^1.4\" or \"~2.8\""))
+        semver::VersionReq::parse(t)
+            .map_err(|e| format!("{t:?} is not a range of versions: {e}; write \"^1.4\" or \"~2.8\""))
     };
     let range = s.need("version", "\"^1.0\"").and_then(|i| i.parsed(parse)).unwrap_or_default();
     let role = match s.get("role") {
         Some(role) => role.text().unwrap_or_default(),
         None => only.map(str::to_owned).unwrap_or_else(|| {
-            item.complain(format!("[include.{name}] does not say beside which role it runs"), Some("add `role = \"…\"`".into()));
+            item.complain(
+                format!("[include.{name}] does not say beside which role it runs"),
+                Some("add `role = \"…\"`".into()),
+            );
             String::new()
         }),
     };
-    let found = IncludeSource { publisher, distro, range, role, with: pairs(&s, "with"), bind: pairs(&s, "bind"), name };
-    if let Some(Err(why)) = found.publisher.as_deref().map(names::local).filter(|_| {
-        found.publisher.as_deref().is_none_or(|p| p.parse::<PublisherId>().is_err())
-    }) {
+    let found =
+        IncludeSource { publisher, distro, range, role, with: pairs(&s, "with"), bind: pairs(&s, "bind"), name };
+    if let Some(Err(why)) = found
+        .publisher
+        .as_deref()
+        .map(names::local)
+        .filter(|_| found.publisher.as_deref().is_none_or(|p| p.parse::<PublisherId>().is_err()))
+    {
         item.complain(why, Some("write \"publisher/name\": the publisher's petname or id, a slash, the distro".into()));
     }
     s.finish();
@@ -216,13 +218,16 @@ fn param((name, item): (String, Item<'_>)) -> Param {
     let canonical = |i: Item<'_>| {
         let text = i.scalar()?;
         // A wrong type was told at `type`; guessing at the value would tell it again.
-        word.map_or(Some(text.clone()), |_| answer::canonical(&p.kind, &text).map_err(|why| i.complain(why, None)).ok())
+        word.map_or(Some(text.clone()), |_| answer::unbounded(&p.kind, &text).map_err(|why| i.complain(why, None)).ok())
     };
     let (default, min, max) =
         (s.get("default").and_then(canonical), s.get("min").and_then(canonical), s.get("max").and_then(canonical));
     let bounded = matches!(p.kind, ParamKind::Int | ParamKind::Size | ParamKind::Duration);
     if !bounded && let Some(item) = s.get("min").or_else(|| s.get("max")) {
-        item.complain(format!("only int, size and duration have bounds, this one is {:?}", answer::kind_word(&p.kind)), None);
+        item.complain(
+            format!("only int, size and duration have bounds, this one is {:?}", answer::kind_word(&p.kind)),
+            None,
+        );
     }
     p.default = default;
     if bounded {
@@ -292,7 +297,9 @@ fn test(name: String, item: &Item<'_>, only: Option<&str>) -> Test {
     let Some(s) = item.section() else { return t };
     match s.get("on") {
         Some(on) => t.role = on.text().unwrap_or_default(),
-        None if only.is_none() => item.complain("the test does not say on which role it runs", Some("add `on = \"…\"`".into())),
+        None if only.is_none() => {
+            item.complain("the test does not say on which role it runs", Some("add `on = \"…\"`".into()))
+        }
         None => {}
     }
     t.probe = probe(&s);
@@ -331,12 +338,15 @@ fn sources(d: &Definition) -> Vec<super::Fault> {
     for a in &d.artifacts {
         let at = format!("role.{}.artifact.{}", a.role, a.name);
         let (at_tree, plain) = (format!("{at}.tree"), a.tree.replace("${platform}", "os/arch"));
-        faults.extend(super::substitution::scan(&plain).into_iter().filter_map(|p| match p {
-            Err(bad) => Some(fault(&at_tree, bad.to_string()).token(bad.token).hint(bad.hint)),
-            Ok(super::substitution::Part::Reference(r)) => {
-                Some(fault(&at_tree, format!("`{r}` is not known in a folder's path")).hint(Some("only `${platform}` is".into())))
+        faults.extend(super::substitution::scan(&plain).into_iter().filter_map(|p| {
+            match p {
+                Err(bad) => Some(fault(&at_tree, bad.to_string()).token(bad.token).hint(bad.hint)),
+                Ok(super::substitution::Part::Reference(r)) => Some(
+                    fault(&at_tree, format!("`{r}` is not known in a folder's path"))
+                        .hint(Some("only `${platform}` is".into())),
+                ),
+                Ok(super::substitution::Part::Text(_)) => None,
             }
-            Ok(super::substitution::Part::Text(_)) => None,
         }));
         if super::substitution::is_literal(&plain) {
             faults.extend(names::relative(&plain).err().map(|why| fault(&at_tree, why)));

@@ -65,7 +65,9 @@ fn judge(release: &Release, reference: &Reference, scope: Scope<'_>) -> Verdict 
                 "cannot answer an include's question: secrets stay where they are made".into(),
                 Some("the included distro makes its own secrets and exports them".into()),
             )),
-            _ => Some(("means nothing here: only parameters and exports may answer an include's question".into(), None)),
+            _ => {
+                Some(("means nothing here: only parameters and exports may answer an include's question".into(), None))
+            }
         };
     };
     let below = |part: &str| format!("role.{}.{part}", role.name);
@@ -83,7 +85,9 @@ fn judge(release: &Release, reference: &Reference, scope: Scope<'_>) -> Verdict 
         {
             Some(("is a path of one device and means nothing on another".into(), None))
         }
-        Reference::Artifact(n) => known(n, "artifact", role.artifacts.iter().map(|a| a.name.as_str()), &below("artifact")),
+        Reference::Artifact(n) => {
+            known(n, "artifact", role.artifacts.iter().map(|a| a.name.as_str()), &below("artifact"))
+        }
         Reference::Volume(n) => known(n, "volume", role.volumes.iter().map(|v| v.name.as_str()), &below("volume")),
         Reference::Files | Reference::Softservice => None,
         Reference::Export { of, export, field } => {
@@ -103,9 +107,10 @@ fn secret(release: &Release, name: &str, role: &Role, scope: Scope<'_>) -> Verdi
         return unknown;
     }
     match scope {
-        Scope::Export(_) => {
-            Some(("cannot be a plain field".into(), Some(format!("write `secrets = {{ FIELD = {name:?} }}` beside `fields`"))))
-        }
+        Scope::Export(_) => Some((
+            "cannot be a plain field".into(),
+            Some(format!("write `secrets = {{ FIELD = {name:?} }}` beside `fields`")),
+        )),
         Scope::Service(_, listed) if !listed.iter().any(|s| s == name) => {
             Some(("is not among the service's secrets".into(), Some(format!("add {name:?} to its `secrets`"))))
         }
@@ -138,7 +143,9 @@ fn exported(release: &Release, of: &str, export: &str, field: &str) -> Verdict {
     if found.from.is_some() {
         return None;
     }
-    let own = || found.fields.iter().map(|(f, _)| f.as_str()).chain(found.secrets.iter().map(|(f, _)| f.as_str())).chain(FIELDS);
+    let own = || {
+        found.fields.iter().map(|(f, _)| f.as_str()).chain(found.secrets.iter().map(|(f, _)| f.as_str())).chain(FIELDS)
+    };
     if own().any(|f| f == field) {
         return None;
     }
@@ -157,7 +164,11 @@ pub(crate) struct Text<'a> {
 pub(crate) fn texts_of(release: &Release) -> Vec<Text<'_>> {
     let mut all = Vec::new();
     for i in &release.includes {
-        all.extend(i.with.iter().map(|(n, text)| Text { at: format!("include.{}.with.{n}", i.name), text, role: None }));
+        all.extend(i.with.iter().map(|(n, text)| Text {
+            at: format!("include.{}.with.{n}", i.name),
+            text,
+            role: None,
+        }));
     }
     for r in &release.roles {
         let (at, role) = (format!("role.{}", r.name), Some(r.name.as_str()));
@@ -168,7 +179,11 @@ pub(crate) fn texts_of(release: &Release) -> Vec<Text<'_>> {
         all.extend(r.files.iter().map(|f| Text { at: format!("{at}.file.{}", f.path), text: &f.template, role }));
         for s in &r.services {
             let at = format!("{at}.service.{}", s.name);
-            all.extend(s.command.iter().enumerate().map(|(n, text)| Text { at: format!("{at}.command[{n}]"), text, role }));
+            all.extend(s.command.iter().enumerate().map(|(n, text)| Text {
+                at: format!("{at}.command[{n}]"),
+                text,
+                role,
+            }));
             all.extend(s.environment.iter().map(|(n, text)| Text { at: format!("{at}.environment.{n}"), text, role }));
             if let Some(h) = &s.healthcheck {
                 probe(&h.probe, &format!("{at}.healthcheck"), role, &mut all);

@@ -168,9 +168,10 @@ fn file(path: String, item: &Item<'_>) -> (File, String) {
     let Some(s) = item.section() else { return (file, "unknown".into()) };
     let template = s.need("template", "\"templates/…\"").and_then(|i| i.text()).unwrap_or_else(|| "unknown".into());
     let octal = |t: &str| {
-        u32::from_str_radix(t, 8).ok().filter(|m| *m <= 0o777 && t.len() <= 4 && !t.starts_with('+')).ok_or_else(|| {
-            format!("{t:?} is not a mode; write permission bits in octal, such as \"0640\"")
-        })
+        u32::from_str_radix(t, 8)
+            .ok()
+            .filter(|m| *m <= 0o777 && t.len() <= 4 && !t.starts_with('+'))
+            .ok_or_else(|| format!("{t:?} is not a mode; write permission bits in octal, such as \"0640\""))
     };
     if let Some(item) = s.get("mode") {
         if item.is_int() {
@@ -223,7 +224,9 @@ fn root(item: &Item<'_>) -> Option<String> {
     let name = item.parsed(|text| match text.strip_prefix("artifact.") {
         Some(name) => Ok(Some(name.to_owned())),
         None if text == "host" => Ok(None),
-        None => Err(format!("{text:?} is no root; write \"host\", or \"artifact.NAME\" for a tree that holds everything")),
+        None => {
+            Err(format!("{text:?} is no root; write \"host\", or \"artifact.NAME\" for a tree that holds everything"))
+        }
     });
     name.flatten()
 }
@@ -313,7 +316,7 @@ pub(crate) fn canonical(release: &mut Release) {
         secret.roles.sort();
     }
     release.platforms.sort();
-    release.parents.sort_by(|a, b| (a.publisher, a.release).cmp(&(b.publisher, b.release)));
+    release.parents.sort_by_key(|p| (p.publisher, p.release));
     release.includes.sort_by(|a, b| a.name.cmp(&b.name));
     for include in &mut release.includes {
         include.with.sort();

@@ -136,7 +136,11 @@ impl<'r> Section<'r> {
         let found = self.get(key);
         if found.is_none() {
             let place = if self.path.is_empty() { "the definition".into() } else { format!("[{}]", self.path) };
-            self.reader.complain(&self.path, format!("{place} lacks `{key}`"), Some(format!("add `{key} = {example}`")));
+            self.reader.complain(
+                &self.path,
+                format!("{place} lacks `{key}`"),
+                Some(format!("add `{key} = {example}`")),
+            );
         }
         found
     }
@@ -163,9 +167,9 @@ impl<'r> Section<'r> {
                 continue;
             }
             let known = || asked.iter().copied();
-            let hint = names::meant(name, known()).or_else(|| synonym(name, &asked)).unwrap_or_else(|| {
-                format!("known here: {}", known().collect::<Vec<_>>().join(", "))
-            });
+            let hint = names::meant(name, known())
+                .or_else(|| synonym(name, &asked))
+                .unwrap_or_else(|| format!("known here: {}", known().collect::<Vec<_>>().join(", ")));
             let place = if self.path.is_empty() { "here".to_owned() } else { format!("in [{}]", self.path) };
             self.reader.complain_at(key.span().start, format!("unknown key {name:?} {place}"), Some(hint));
         }

@@ -182,7 +182,9 @@ fn reference(inside: &str) -> Result<Reference, (String, Option<String>)> {
         ["volume", n] => Ok(Reference::Volume(own(n))),
         ["port", n] => Ok(Reference::Port(own(n))),
         ["import", n, field] => Ok(Reference::Import { import: own(n), field: own(field) }),
-        ["import", n] => Err(("names no field".into(), Some(format!("write `${{import.{n}.address}}`, or host, port, url")))),
+        ["import", n] => {
+            Err(("names no field".into(), Some(format!("write `${{import.{n}.address}}`, or host, port, url"))))
+        }
         [first, ..] if names::RESERVED.contains(first) => Err((format!("does not fit `{first}`"), Some(shape(first)))),
         [of, export, field] => Ok(Reference::Export { of: own(of), export: own(export), field: own(field) }),
         [of, export] if names::nearest(of, names::RESERVED).is_none() => {

@@ -34,7 +34,9 @@ pub fn size(text: &str) -> Result<u64, String> {
 
 /// Compose's one-letter units.
 fn near(unit: &str, name: &str) -> bool {
-    unit.len() == 1 && name.len() == 3 && name.as_bytes().first().zip(unit.as_bytes().first()).is_some_and(|(a, b)| a.eq_ignore_ascii_case(b))
+    unit.len() == 1
+        && name.len() == 3
+        && name.as_bytes().first().zip(unit.as_bytes().first()).is_some_and(|(a, b)| a.eq_ignore_ascii_case(b))
 }
 
 /// A duration such as `30s`, `500ms`, `2h30m`.

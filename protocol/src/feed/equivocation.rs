@@ -65,7 +65,10 @@ impl From<CodecError> for NoProof {
 }
 
 /// The place that an envelope speaks of, and the digest that it puts there.
-fn claim(root: &TrustedRoot, envelope: &Envelope) -> Result<(Conflict, Digest), NoProof> {
+///
+/// # Errors
+/// [`NoProof::Unsigned`] when the publisher's keys did not sign it.
+pub fn claim(root: &TrustedRoot, envelope: &Envelope) -> Result<(Conflict, Digest), NoProof> {
     match envelope.kind {
         Kind::Entry => {
             let entry = verify_signed(root, envelope)?;

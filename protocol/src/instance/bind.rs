@@ -75,7 +75,11 @@ fn known<'n>(names: impl Iterator<Item = &'n str>) -> String {
 }
 
 impl<'s, 'a> Binder<'s, 'a> {
-    pub(super) fn new(components: &'s Components<'a>, answers: &'s Answers, assignment: Option<&'s Assignment>) -> Self {
+    pub(super) fn new(
+        components: &'s Components<'a>,
+        answers: &'s Answers,
+        assignment: Option<&'s Assignment>,
+    ) -> Self {
         Self { components, answers, assignment, followed: Cell::new(0) }
     }
 
@@ -197,11 +201,20 @@ impl<'s, 'a> Binder<'s, 'a> {
 
     fn beside(&self, parent: &str, role: &str, place: &str) -> Result<(&'s Component<'a>, &'s Role), InstanceError> {
         let found = self.components.by_path.get(parent).and_then(|c| Some((c, c.role(role)?)));
-        found.ok_or_else(|| InstanceError::Unsupported { place: place.into(), what: format!("there is no role {role:?}") })
+        found.ok_or_else(|| InstanceError::Unsupported {
+            place: place.into(),
+            what: format!("there is no role {role:?}"),
+        })
     }
 
     /// What an import of a role leads to.
-    pub(super) fn import(&self, component: &Component<'a>, role: &Role, name: &str, depth: usize) -> Found<Target<'s, 'a>> {
+    pub(super) fn import(
+        &self,
+        component: &Component<'a>,
+        role: &Role,
+        name: &str,
+        depth: usize,
+    ) -> Found<Target<'s, 'a>> {
         let import = role.imports.iter().find(|i| i.name == name);
         let import = import.ok_or_else(|| lost("import", role, role.imports.iter().map(|i| i.name.as_str())))?;
         let target = match (&import.from, &component.parent) {
@@ -214,7 +227,9 @@ impl<'s, 'a> Binder<'s, 'a> {
                 };
                 self.pointed(parent, from, depth + 1)?
             }
-            (None, None) => return Err(Lost::Why(format!("import {name} has no \"from\", and nobody includes this distro"))),
+            (None, None) => {
+                return Err(Lost::Why(format!("import {name} has no \"from\", and nobody includes this distro")));
+            }
         };
         matching(import, target)
     }
@@ -268,7 +283,8 @@ impl<'s, 'a> Binder<'s, 'a> {
             return self.secret(component, role, secret).map(|(_, path)| path);
         }
         let number = || {
-            let port = export.port.as_deref().ok_or_else(|| Lost::Why(format!("export {} has no port", export.name)))?;
+            let port =
+                export.port.as_deref().ok_or_else(|| Lost::Why(format!("export {} has no port", export.name)))?;
             self.port(component, role, port)
         };
         match field {
@@ -314,6 +330,10 @@ fn matching<'s, 'a>(import: &Import, target: Target<'s, 'a>) -> Found<Target<'s,
     }
     Err(Lost::Why(format!(
         "import {} wants {}, but {} of {} is {}",
-        import.name, import.kind, target.export.name, target.component.label(), target.export.kind
+        import.name,
+        import.kind,
+        target.export.name,
+        target.component.label(),
+        target.export.kind
     )))
 }

@@ -63,8 +63,18 @@ fn scaled(text: &str, units: &[(&str, i64)]) -> Option<i64> {
 /// Bytes of a text like `200MiB`, `5MB`, `17`. `5M` is refused: people disagree about what it means.
 pub fn size(text: &str) -> Option<i64> {
     const UNITS: [(&str, i64); 12] = [
-        ("", 1), ("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40), ("PiB", 1 << 50),
-        ("kB", 1_000), ("KB", 1_000), ("MB", 1_000_000), ("GB", 1_000_000_000), ("TB", 1_000_000_000_000),
+        ("", 1),
+        ("B", 1),
+        ("KiB", 1 << 10),
+        ("MiB", 1 << 20),
+        ("GiB", 1 << 30),
+        ("TiB", 1 << 40),
+        ("PiB", 1 << 50),
+        ("kB", 1_000),
+        ("KB", 1_000),
+        ("MB", 1_000_000),
+        ("GB", 1_000_000_000),
+        ("TB", 1_000_000_000_000),
     ];
     scaled(text, &UNITS)
 }

@@ -17,7 +17,12 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Bytes of a key: it names a folder.
 const KEY_BYTES: usize = 240;
 
-pub(super) fn needs(closure: &Closure, top: ReleaseId, answers: &Answers, platform: &str) -> Result<Needs, InstanceError> {
+pub(super) fn needs(
+    closure: &Closure,
+    top: ReleaseId,
+    answers: &Answers,
+    platform: &str,
+) -> Result<Needs, InstanceError> {
     let components = component::walk(closure, top)?;
     let binder = Binder::new(&components, answers, None);
     let mut needs = Needs::default();
@@ -200,7 +205,8 @@ impl Made {
         let key = component.key(&[&role.name]);
         for file in &role.files {
             let place = format!("file {} of {}", file.path, component.label());
-            let stays = file.path.split('/').all(|p| !matches!(p, "" | "." | "..")) && !file.path.contains(['\0', '\\']);
+            let stays =
+                file.path.split('/').all(|p| !matches!(p, "" | "." | "..")) && !file.path.contains(['\0', '\\']);
             if !stays {
                 return Err(InstanceError::Path { place, path: file.path.clone() });
             }
@@ -259,7 +265,9 @@ impl Made {
             } else if role.services.iter().any(|s| s.name == *wanted) {
                 services.push(wanted.clone());
             } else {
-                let what = format!("depends_on {wanted:?}: there is no such service in its role, and imports are written import.NAME");
+                let what = format!(
+                    "depends_on {wanted:?}: there is no such service in its role, and imports are written import.NAME"
+                );
                 return Err(InstanceError::Unsupported { place, what });
             }
         }

@@ -62,9 +62,8 @@ pub fn parse(text: &str) -> Result<Vec<Piece>, TemplateError> {
 }
 
 fn reference(inner: &str) -> Result<Vec<String>, TemplateError> {
-    let name = |part: &str| {
-        !part.is_empty() && part.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_'))
-    };
+    let name =
+        |part: &str| !part.is_empty() && part.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_'));
     let parts: Vec<String> = inner.split('.').map(str::to_owned).collect();
     if parts.iter().all(|p| name(p)) {
         return Ok(parts);

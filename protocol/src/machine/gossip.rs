@@ -150,7 +150,15 @@ impl Gossip {
         desk.send(peer, &Message::Pull { publisher, root, head });
     }
 
-    pub(crate) fn pulled(&mut self, desk: &mut Desk, feeds: &Feeds, peer: Peer, publisher: PublisherId, root: u64, head: Head) {
+    pub(crate) fn pulled(
+        &mut self,
+        desk: &mut Desk,
+        feeds: &Feeds,
+        peer: Peer,
+        publisher: PublisherId,
+        root: u64,
+        head: Head,
+    ) {
         let Some(talk) = self.talks.get_mut(&peer) else { return };
         talk.count(desk.now);
         talk.pulls += 1;
@@ -298,9 +306,11 @@ impl Gossip {
 
     /// Signs a new statement of freshness for an own feed.
     pub(crate) fn restate(&mut self, desk: &mut Desk, feeds: &mut Feeds, publisher: PublisherId) {
-        let Some(feed) = feeds.get(publisher).filter(|f| f.own && !f.is_frozen() && f.state.head.at.seq > 0) else { return };
+        let Some(feed) = feeds.get(publisher).filter(|f| f.own && !f.is_frozen() && f.state.head.at.seq > 0) else {
+            return;
+        };
         let Some(root) = &feed.root else { return };
-        let valid_for = super::feeds::VALID_FOR;
+        let valid_for = crate::feed::VALID_FOR;
         // Twice in one millisecond would look like a repetition.
         let last = feed.fresh.as_ref().map_or(Time(0), |(f, _)| Time(f.issued_at.0 + 1));
         let issued_at = desk.now.max(last);

@@ -73,10 +73,7 @@ fn way_back(effect: Effect) -> Effect {
 
 /// Steps whose failure is tried again before anything else: the way back, and the commit of what is already confirmed.
 fn is_repeated(effect: Effect) -> bool {
-    matches!(
-        effect,
-        Effect::Commit | Effect::StopNew | Effect::PointBack | Effect::StartPrevious | Effect::MarkFailed
-    )
+    matches!(effect, Effect::Commit | Effect::StopNew | Effect::PointBack | Effect::StartPrevious | Effect::MarkFailed)
 }
 
 fn is_way_back(effect: Effect) -> bool {

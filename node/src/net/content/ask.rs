@@ -2,26 +2,36 @@
 //! anything else sees them; a peer that sends something else than what was asked has lied, one that is late is broken
 //! off, and in both cases every other open request is given back as broken, so that another peer may serve it.
 
-use super::{Ask, Shared, super::{CONTENT, frame, names::id_of, neighbours::Figures}};
-use futures::{AsyncReadExt as _, AsyncWriteExt as _, io::{ReadHalf, WriteHalf}};
+use super::{
+    super::{CONTENT, frame, names::id_of, neighbours::Figures},
+    Ask, Shared,
+};
+use futures::{
+    AsyncReadExt as _, AsyncWriteExt as _,
+    io::{ReadHalf, WriteHalf},
+};
 use libp2p::Stream;
 use libp2p_stream::Control;
 use softservice_protocol::{
     bitmap::Bitmap,
     chunk::{ChunkRef, Verified},
     codec,
+    codec::Wire as _,
     id::Peer,
     io::{Delivery, Input, Request},
     limits,
     message::{SpanAnswer, SpanRequest},
-    codec::Wire as _,
 };
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, atomic::Ordering},
     time::Duration,
 };
-use tokio::{sync::{OwnedSemaphorePermit, mpsc}, task::JoinSet, time::Instant};
+use tokio::{
+    sync::{OwnedSemaphorePermit, mpsc},
+    task::JoinSet,
+    time::Instant,
+};
 
 /// Opening a stream takes round trips, not seconds.
 const OPENING: Duration = Duration::from_secs(10);
@@ -66,13 +76,8 @@ fn lock(map: &OnWire) -> MutexGuard<'_, BTreeMap<u64, Open>> {
 
 /// Serves the driver's asks toward one peer until the driver forgets it.
 pub(super) async fn run(peer: Peer, mut inbox: mpsc::Receiver<Ask>, mut control: Control, shared: Shared) {
-    let mut session = Session {
-        peer,
-        waiting: VecDeque::new(),
-        on_wire: OnWire::default(),
-        verifying: JoinSet::new(),
-        shared,
-    };
+    let mut session =
+        Session { peer, waiting: VecDeque::new(), on_wire: OnWire::default(), verifying: JoinSet::new(), shared };
     loop {
         while session.waiting.is_empty() {
             match inbox.recv().await {
@@ -162,7 +167,8 @@ impl Session {
         // One whole answer may wait for the verifiers while the next is read.
         let (answers, mut answered) = mpsc::channel(1);
         let figures = self.shared.desk.neighbours.figures(self.peer).unwrap_or_default();
-        let reading = Reader { stream: reader, on_wire: self.on_wire.clone(), answers, shared: self.shared.clone(), figures };
+        let reading =
+            Reader { stream: reader, on_wire: self.on_wire.clone(), answers, shared: self.shared.clone(), figures };
         let mut tasks = JoinSet::new();
         tasks.spawn(reading.run());
         tasks.spawn(write(writer, to_write));

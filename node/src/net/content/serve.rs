@@ -1,8 +1,14 @@
 //! The side that has: answers span requests out of the store. Invariant: a peer can make us hold only so many requests,
 //! spans and streams; what it does not take in time ends its stream, and nothing is sent that was not hashed just now.
 
-use super::{SLICE, Shared, super::{frame, names::peer_of, neighbours::Figures}};
-use futures::{AsyncReadExt as _, AsyncWriteExt as _, StreamExt as _, io::{ReadHalf, WriteHalf}};
+use super::{
+    super::{frame, names::peer_of, neighbours::Figures},
+    SLICE, Shared,
+};
+use futures::{
+    AsyncReadExt as _, AsyncWriteExt as _, StreamExt as _,
+    io::{ReadHalf, WriteHalf},
+};
 use libp2p::Stream;
 use libp2p_stream::IncomingStreams;
 use softservice_protocol::{
@@ -70,10 +76,9 @@ async fn serve(peer: Peer, stream: Stream, shared: &Shared, figures: &Figures) {
     let (spans, ready) = mpsc::channel(1);
     let withdrawn = Withdrawn::default();
     tokio::select! {
-        fault = read(reader, requests, withdrawn.clone()) => match fault {
-            Some(why) => shared.desk.dismiss(peer, format!("broke the content protocol: {why}")).await,
-            // It wants nothing more; nothing that it asked for is worth sending to a closed stream.
-            None => {}
+        // Without a fault it wants nothing more, and what it asked for is not worth sending to a closed stream.
+        fault = read(reader, requests, withdrawn.clone()) => if let Some(why) = fault {
+            shared.desk.dismiss(peer, format!("broke the content protocol: {why}")).await;
         },
         () = fetch(asked, spans, withdrawn, shared) => {}
         result = write(writer, ready, shared, figures) => if let Err(e) = result {
@@ -83,7 +88,11 @@ async fn serve(peer: Peer, stream: Stream, shared: &Shared, figures: &Figures) {
 }
 
 /// Reads requests; gives the fault of a peer that breaks the protocol.
-async fn read(mut stream: ReadHalf<Stream>, requests: mpsc::Sender<SpanRequest>, withdrawn: Withdrawn) -> Option<String> {
+async fn read(
+    mut stream: ReadHalf<Stream>,
+    requests: mpsc::Sender<SpanRequest>,
+    withdrawn: Withdrawn,
+) -> Option<String> {
     loop {
         let bytes = match frame::read(&mut stream, SpanRequest::LIMIT).await {
             Ok(Some(bytes)) => bytes,
@@ -116,7 +125,12 @@ async fn read(mut stream: ReadHalf<Stream>, requests: mpsc::Sender<SpanRequest>,
 }
 
 /// Reads spans from the store, one after the other, each once the writer has taken the one before.
-async fn fetch(mut asked: mpsc::Receiver<SpanRequest>, spans: mpsc::Sender<Span>, withdrawn: Withdrawn, shared: &Shared) {
+async fn fetch(
+    mut asked: mpsc::Receiver<SpanRequest>,
+    spans: mpsc::Sender<Span>,
+    withdrawn: Withdrawn,
+    shared: &Shared,
+) {
     while let Some(request) = asked.recv().await {
         let Ok(slot) = spans.reserve().await else { return };
         let dropped = {

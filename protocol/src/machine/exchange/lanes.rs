@@ -10,6 +10,10 @@ use crate::{
 const WINDOW_START: u64 = 2 << 20;
 /// Enough for a gigabit at 60 ms; more only queues at the peer.
 const WINDOW_MAX: u64 = 16 << 20;
+/// A slow peer gets no more than it sends in [`QUEUE`], down to this: what waits at it could come from others.
+const WINDOW_MIN: u64 = 512 << 10;
+/// See [`WINDOW_MIN`].
+const QUEUE: Span = Span::seconds(2);
 /// The rate is measured over at least this time of activity: shorter looks see bursts.
 const LOOK: Span = Span::millis(200);
 /// Deadlines: no sooner, no later, and what a peer of unknown rate gets.
@@ -29,6 +33,8 @@ pub(super) struct Lane {
     rate: Option<u64>,
     /// Shortest time from question to answer.
     fastest: Option<Span>,
+    /// When the last answer came: what is oldest now is worked on since then at the earliest.
+    pub(super) last: Time,
     look_since: Time,
     look_bytes: u64,
     /// Useful bytes in all.
@@ -40,7 +46,9 @@ impl Lane {
         let (Some(rate), Some(fastest)) = (self.rate, self.fastest) else { return WINDOW_START };
         // Twice what is on its way at this rate, so that a window that limits the rate is noticed and grows.
         let flight = rate.saturating_mul(fastest.0.max(20)) / 1000;
-        flight.saturating_mul(2).saturating_add(limits::SPAN_BYTES as u64).clamp(WINDOW_START, WINDOW_MAX)
+        let wished = flight.saturating_mul(2).saturating_add(limits::SPAN_BYTES as u64);
+        let queue = rate.saturating_mul(QUEUE.0) / 1000;
+        wished.min(queue).clamp(WINDOW_MIN, WINDOW_MAX)
     }
     /// Bytes that may be asked for now; none when the peer has enough to do.
     pub(super) fn room(&self) -> u64 {
@@ -64,6 +72,7 @@ impl Lane {
         self.open = self.open.saturating_sub(1);
         self.open_bytes = self.open_bytes.saturating_sub(asked);
         self.look_bytes += came;
+        self.last = now;
         if came > 0 {
             let took = now.since(asked_at);
             self.fastest = Some(self.fastest.map_or(took, |f| f.min(took)));

@@ -5,20 +5,19 @@
 use super::verify::Fault;
 use crate::{
     codec,
-    feed::{Equivocation, FeedState, Fresh, Freshness, Head, Listing},
+    feed::{Equivocation, FeedState, Fresh, Freshness, Head, Listing, freshness},
     id::{Digest, PublisherId},
     io::{Event, Record, Token},
     machine::desk::Desk,
     root::{RootError, TrustedRoot},
     sign::Envelope,
-    time::{Span, Time},
+    time::Time,
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-/// For how long a statement holds, as we make them; a head entry counts as one.
-pub(crate) const VALID_FOR: Span = Span::days(7);
-/// Stale for longer than this is expired.
-const EXPIRES_AFTER: Span = Span::days(30);
 /// Entries kept in memory to be passed on, in bytes: thousands of usual ones; older ones are served by snapshot.
 const LOG_BYTES: usize = 2 << 20;
 
@@ -38,7 +37,8 @@ pub(crate) struct Feed {
     /// Envelopes of the root chain, version 1 first.
     pub(crate) roots: Vec<Vec<u8>>,
     root_digests: BTreeSet<Digest>,
-    pub(crate) state: FeedState,
+    /// Shared with a batch, so that beginning one costs nothing however long the catalogue is.
+    pub(crate) state: Arc<FeedState>,
     /// When the head entry was made.
     pub(crate) issued_at: Time,
     /// Newest entries by number, as received.
@@ -61,7 +61,7 @@ pub(crate) struct Feed {
 pub(crate) struct Batch {
     pub(crate) root: Option<TrustedRoot>,
     pub(crate) roots: Vec<Vec<u8>>,
-    pub(crate) state: FeedState,
+    pub(crate) state: Arc<FeedState>,
     pub(crate) issued_at: Time,
     /// The feed begins anew here: entries before are not in memory.
     pub(crate) onboarded: bool,
@@ -100,7 +100,7 @@ impl Feed {
         self.batch.as_ref().map_or(self.state.head, |b| b.state.head)
     }
     pub(crate) fn newest_state(&self) -> &FeedState {
-        self.batch.as_ref().map_or(&self.state, |b| &b.state)
+        self.batch.as_ref().map_or(self.state.as_ref(), |b| b.state.as_ref())
     }
     pub(crate) fn newest_root(&self) -> Option<&TrustedRoot> {
         self.batch.as_ref().map_or(self.root.as_ref(), |b| b.root.as_ref())
@@ -232,20 +232,8 @@ impl Feed {
     /// How far the feed may be believed, and until when this answer holds.
     pub(crate) fn freshness(&self, now: Time) -> (Freshness, Option<Time>) {
         let Some(root) = self.root.as_ref().filter(|_| self.is_visible()) else { return (Freshness::Stale, None) };
-        // An entry says that its feed ended there when it was made; so does the root of an empty feed.
         let spoken = if self.state.head.at.seq == 0 { root.root.issued_at } else { self.issued_at };
-        let stated = self.fresh.as_ref().map_or(Time(0), |(f, _)| f.issued_at + f.valid_for);
-        let until = (spoken + VALID_FOR).max(stated);
-        let end = (until + EXPIRES_AFTER).min(root.root.expires_at);
-        // A clock that runs behind what was verified is wrong: take the later of both.
-        let now = now.max(spoken).max(self.fresh.as_ref().map_or(Time(0), |(f, _)| f.issued_at));
-        if now >= end {
-            (Freshness::Expired, None)
-        } else if now >= until {
-            (Freshness::Stale, Some(end))
-        } else {
-            (Freshness::Fresh, Some(until.min(end)))
-        }
+        freshness(self.fresh.as_ref().map(|(f, _)| f), spoken, &root.root, now)
     }
 
     pub(crate) fn tell_freshness(&mut self, desk: &mut Desk, publisher: PublisherId) {

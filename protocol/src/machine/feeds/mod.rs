@@ -22,7 +22,7 @@ use crate::{
 };
 use std::{collections::BTreeMap, sync::LazyLock};
 
-pub(crate) use feed::{Feed, VALID_FOR};
+pub(crate) use feed::Feed;
 pub(crate) use page::Page;
 pub(crate) use verify::{Judged, Taken};
 
@@ -73,7 +73,9 @@ impl Feeds {
     }
     /// The newest release of each distro of a followed publisher, at most [`NEWEST`].
     pub(crate) fn newest(&self, publisher: PublisherId) -> Vec<ReleaseRef> {
-        let Some(feed) = self.get(publisher).filter(|f| f.followed && !f.own && f.is_visible()) else { return Vec::new() };
+        let Some(feed) = self.get(publisher).filter(|f| f.followed && !f.own && f.is_visible()) else {
+            return Vec::new();
+        };
         let mut seen = std::collections::BTreeSet::new();
         let listings = feed.state.snapshot.listings.iter().rev();
         let newest = listings.filter(|l| l.revoked.is_none() && seen.insert(&l.distro));
@@ -227,6 +229,9 @@ impl Feeds {
         let added = feed.adopt(batch);
         feed.answer_follow(desk, publisher);
         let head = feed.visible_head();
+        if feed.own && feed.reserved.is_some_and(|r| r.at == head.at && r.hash != head.hash) {
+            tracing::error!(%publisher, seq = head.at.seq, "another device signs with the keys of this publisher");
+        }
         if head != before {
             desk.tell(Event::Head { publisher, head, added });
             desk.note(Note::Moved { publisher });

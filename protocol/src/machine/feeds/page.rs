@@ -6,7 +6,13 @@
 //! refused for this version: they would need a digest of their own to be verifiable one by one.
 
 use super::Feed;
-use crate::{codec, feed::Head, id::PublisherId, limits, message::{Bytes, Message}};
+use crate::{
+    codec,
+    feed::Head,
+    id::PublisherId,
+    limits,
+    message::{Bytes, Message},
+};
 
 /// What one message may carry beside its headers.
 const ROOM: usize = limits::MESSAGE_BYTES - (4 << 10);

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     codec::{self, CodecError},
-    feed::{Action, Entry, Equivocation, FeedError, FeedState, Freshness, Head, Position, verify_fresh},
+    feed::{Action, Conflict, Entry, Equivocation, FeedError, FeedState, Freshness, Head, Position, verify_fresh},
     id::{Digest, PublisherId},
     io::Record,
     machine::desk::Desk,
@@ -17,6 +17,7 @@ use crate::{
     sign::{Envelope, Kind, SignatureError},
     time::Span,
 };
+use std::sync::Arc;
 
 /// A statement from the future beyond this is of a wrong clock, ours or theirs, and waits.
 const CLOCKS_DIFFER: Span = Span::seconds(3600);
@@ -105,7 +106,7 @@ impl Batch {
         self.issued_at = entry.issued_at;
         self.entries = vec![(state.head.at.seq, bytes.to_vec())];
         self.onboarded = true;
-        self.state = state;
+        self.state = Arc::new(state);
         Ok(())
     }
 
@@ -117,7 +118,7 @@ impl Batch {
         }
         self.entries.push((entry.at.seq, bytes.to_vec()));
         self.issued_at = entry.issued_at;
-        self.state = state;
+        self.state = Arc::new(state);
         Ok(())
     }
 
@@ -125,7 +126,7 @@ impl Batch {
         let root = self.root.as_ref().ok_or(Fault::Refused("no root is known"))?;
         let fresh = verify_fresh(root, envelope)?;
         if fresh.head.at > self.state.head.at {
-            let (wanted, found) = (self.state.head.at.seq + 1, fresh.head.at.seq);
+            let (wanted, found) = (self.state.head.at.seq.saturating_add(1), fresh.head.at.seq);
             return Err(FeedError::Gap { wanted, found }.into());
         }
         if fresh.head.at == self.state.head.at && fresh.head.hash != self.state.head.hash {
@@ -183,15 +184,9 @@ fn signature_error(fault: &Fault) -> Option<&SignatureError> {
 
 /// What a verified envelope says about a place of the feed.
 fn claim(root: &TrustedRoot, envelope: &Envelope) -> Option<(Position, Digest)> {
-    match envelope.kind {
-        Kind::Entry => {
-            let role = root.role(Kind::Entry);
-            envelope.verify(Kind::Entry, root.publisher, "release", &role.keys, role.threshold.into()).ok()?;
-            let entry: Entry = envelope.open().ok()?;
-            Some((entry.at, envelope.digest()))
-        }
-        Kind::Fresh => verify_fresh(root, envelope).ok().map(|f| (f.head.at, f.head.hash)),
-        Kind::Root => None,
+    match crate::feed::claim(root, envelope).ok()? {
+        (Conflict::Feed(at), digest) => Some((at, digest)),
+        (Conflict::Root(_), _) => None,
     }
 }
 
@@ -300,7 +295,13 @@ fn one_back(head: Head) -> Head {
 type Clash = Option<(Envelope, Envelope)>;
 
 impl Feed {
-    fn take_roots(&mut self, desk: &mut Desk, batch: &mut Batch, publisher: PublisherId, page: &Page) -> Result<(), Fault> {
+    fn take_roots(
+        &mut self,
+        desk: &mut Desk,
+        batch: &mut Batch,
+        publisher: PublisherId,
+        page: &Page,
+    ) -> Result<(), Fault> {
         page.roots.iter().try_for_each(|bytes| self.take_root(desk, batch, publisher, &bytes.0))
     }
 
@@ -418,7 +419,8 @@ impl Feed {
     fn clashes(&self, batch: &Batch, envelope: &Envelope, clash: &mut Clash) {
         let Some(root) = &batch.root else { return };
         let Some((at, _)) = claim(root, envelope) else { return };
-        let ours = batch.entries.iter().find(|(seq, _)| *seq == at.seq).map(|(_, b)| b).or_else(|| self.log.get(&at.seq));
+        let ours =
+            batch.entries.iter().find(|(seq, _)| *seq == at.seq).map(|(_, b)| b).or_else(|| self.log.get(&at.seq));
         let Some(ours) = ours.and_then(|bytes| codec::decode::<Envelope>(bytes).ok()) else { return };
         if proves(root, &ours, envelope) {
             *clash = Some((ours, envelope.clone()));
@@ -428,7 +430,7 @@ impl Feed {
     /// Whether a newer statement would be welcome: none yet, or the newest is past half of its validity.
     pub(crate) fn wants_fresh(&self, now: crate::time::Time) -> bool {
         let (freshness, until) = self.freshness(now);
-        freshness != Freshness::Fresh || until.is_none_or(|u| u.since(now).0 < super::feed::VALID_FOR.0 / 2)
+        freshness != Freshness::Fresh || until.is_none_or(|u| u.since(now).0 < crate::feed::VALID_FOR.0 / 2)
     }
 }
 

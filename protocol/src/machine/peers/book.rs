@@ -115,7 +115,8 @@ impl Book {
     /// What to dial now: named addresses always, others while there is room; best source first, chance among equals.
     pub(super) fn choose(&mut self, desk: &mut Desk, room: usize, free: impl Fn(Peer) -> bool) -> Vec<String> {
         let now = desk.now;
-        let lost: Vec<String> = self.known.iter().filter(|(_, k)| k.dialling.is_some_and(|u| u <= now)).map(|(a, _)| a.clone()).collect();
+        let lost: Vec<String> =
+            self.known.iter().filter(|(_, k)| k.dialling.is_some_and(|u| u <= now)).map(|(a, _)| a.clone()).collect();
         for address in lost {
             self.failed(desk, &address);
         }

@@ -5,9 +5,10 @@
 mod book;
 
 use super::{
+    PeerView,
     desk::{Desk, Note},
     exchange::Exchange,
-    jitter, PeerView,
+    jitter,
 };
 use crate::{
     id::{Peer, PublisherId},
@@ -213,6 +214,9 @@ impl Peers {
 
     /// A liar: sent away at once, and told to the owner.
     pub(crate) fn ban(&mut self, desk: &mut Desk, peer: Peer, why: String) {
+        if self.bans.get(&peer).is_some_and(|until| *until > desk.now) {
+            return; // what was on its way when it was sent away
+        }
         self.send_away(desk, peer, BAN_LIE, why.clone());
         desk.tell(Event::Liar { peer, why });
     }
@@ -242,8 +246,11 @@ impl Peers {
         }
         if self.tell.is_some_and(|at| at <= now) {
             self.tell = Some(now + jitter(desk, TELL_EVERY));
-            let pairs: Vec<_> =
-                self.links.iter().flat_map(|(&p, l)| l.interests.iter().map(move |&publisher| (p, publisher))).collect();
+            let pairs: Vec<_> = self
+                .links
+                .iter()
+                .flat_map(|(&p, l)| l.interests.iter().map(move |&publisher| (p, publisher)))
+                .collect();
             for (peer, publisher) in pairs {
                 self.tell(desk, peer, publisher);
             }

@@ -63,12 +63,9 @@ fn answer(book: &Mutex<Book>, token: &str, request: &Request) -> Response {
     // A panic while holding the lock would have ended the process' usefulness: say so instead of serving half a book.
     let Ok(mut book) = book.lock() else { return Response::text(500, "the book is damaged\n") };
     match (request.method.as_str(), request.path.as_str()) {
-        ("GET", "/entries") => Response {
-            status: 200,
-            kind: "text/plain; charset=utf-8",
-            location: None,
-            body: book.lines.clone(),
-        },
+        ("GET", "/entries") => {
+            Response { status: 200, kind: "text/plain; charset=utf-8", location: None, body: book.lines.clone() }
+        }
         ("POST", "/entries") => {
             let line = &request.body;
             if line.is_empty() || line.contains(&b'\n') || std::str::from_utf8(line).is_err() {

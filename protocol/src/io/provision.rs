@@ -1,0 +1,105 @@
+//! The life of a generation as inputs, steps and events. Invariant: an effect is safe to repeat, and is journaled before it
+//! is done.
+
+use serde::{Deserialize, Serialize};
+
+/// A generation: the softservice's name and its number.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Generation {
+    /// The softservice.
+    pub name: String,
+    /// Its number, from 1.
+    pub number: u32,
+}
+
+/// One step of a generation's life: an effect on the device, safe to repeat, journaled before it is done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProvisionStep {
+    /// Whose life.
+    pub generation: Generation,
+    /// The generation that was current before, if any.
+    pub previous: Option<u32>,
+    /// What to do.
+    pub effect: Effect,
+}
+
+/// The effects, in the order of a good life; then the way back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Effect {
+    /// Materialise trees, render files, make secrets, check ports: nothing that runs is touched.
+    Stage,
+    /// Start the services of roles without volumes on spare ports and ask their health, the old ones still serving.
+    Rehearse,
+    /// Stop the services of the previous generation, newest dependency first.
+    StopPrevious,
+    /// Make it current: rename the pointer, sync the folder.
+    Point,
+    /// Start its services, dependencies first.
+    Start,
+    /// Health, tests, and `settle`.
+    Confirm,
+    /// Write it down as good; older generations may go.
+    Commit,
+    /// Way back: stop the new services.
+    StopNew,
+    /// Way back: point to the previous generation, or to none.
+    PointBack,
+    /// Way back: start the previous services.
+    StartPrevious,
+    /// Way back: write it down as failed; its logs stay.
+    MarkFailed,
+}
+
+/// What happens to generations.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ProvisionInput {
+    /// The owner said yes to a plan: begin this generation.
+    Begin {
+        /// The new generation.
+        generation: Generation,
+        /// The current one.
+        previous: Option<u32>,
+    },
+    /// An earlier life ended in the middle: the last step that was journaled.
+    Interrupted {
+        /// The step.
+        step: ProvisionStep,
+    },
+    /// A step is done.
+    Done {
+        /// Which.
+        step: ProvisionStep,
+    },
+    /// A step failed.
+    Failed {
+        /// Which.
+        step: ProvisionStep,
+        /// Why, for people.
+        why: String,
+    },
+}
+
+/// Told about generations.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ProvisionEvent {
+    /// It is current and confirmed.
+    Committed {
+        /// Which.
+        generation: Generation,
+    },
+    /// It failed; the previous one runs again.
+    Reverted {
+        /// Which.
+        generation: Generation,
+        /// Why, for people.
+        why: String,
+    },
+    /// It failed, and so did the way back: the owner is needed.
+    Stuck {
+        /// Which.
+        generation: Generation,
+        /// Why, for people.
+        why: String,
+    },
+}
