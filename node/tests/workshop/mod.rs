@@ -78,9 +78,6 @@ impl Workshop {
         let device = Device::open(home.clone(), store.clone(), keeper()).expect("a device");
         Self { device, store, home, _scratch: scratch }
     }
-    pub(crate) fn home(&self) -> &Path {
-        &self.home
-    }
     pub(crate) fn softservice(&self, name: &str) -> PathBuf {
         self.home.join("softservices").join(name)
     }

@@ -167,20 +167,23 @@ impl Keeping<'_> {
     /// How the child ended by itself; none when it was stopped.
     async fn run(&mut self, mut child: Child, mut launched: pipe::Receiver) -> Option<Outcome> {
         let pid = child.id().map(|p| p as i32);
-        let (mut why_not, mut launching) = (String::new(), true);
+        let (mut why_not, mut launching, mut buffer) = (Vec::new(), true, [0; 512]);
         loop {
             tokio::select! {
-                told = launched.read_to_string(&mut why_not), if launching => {
-                    launching = false;
-                    if told.is_ok() && why_not.is_empty() {
-                        self.change(|s| s.phase = Phase::Running);
+                told = launched.read(&mut buffer), if launching => match told {
+                    Ok(n @ 1..) => why_not.extend(buffer.iter().take(n)),
+                    _ => {
+                        launching = false;
+                        if why_not.is_empty() {
+                            self.change(|s| s.phase = Phase::Running);
+                        }
                     }
-                }
+                },
                 ended = child.wait() => {
                     self.end_rest(None).await;
                     let mut outcome = outcome(ended);
                     if !why_not.is_empty() {
-                        outcome.words = format!("could not be started: {why_not}");
+                        outcome.words = format!("could not be started: {}", String::from_utf8_lossy(&why_not));
                     }
                     return Some(outcome);
                 }
