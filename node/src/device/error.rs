@@ -143,7 +143,9 @@ pub enum DeviceError {
         why: String,
     },
     /// A service is not healthy.
-    #[error("{name} generation {number}, service {service} is not healthy: {why}; `softservice logs {name}/{service}` shows more")]
+    #[error(
+        "{name} generation {number}, service {service} is not healthy: {why}; `softservice logs {name}/{service}` shows more"
+    )]
     Unhealthy {
         /// The softservice.
         name: String,

@@ -143,7 +143,11 @@ impl Staging<'_> {
         };
         let found: Vec<&PathBuf> = candidates.iter().filter(|p| p.is_file()).collect();
         let Some(first) = found.first() else {
-            return Err(wrong(if program.starts_with('/') { "there is no such file" } else { "no such program in /usr/local/bin, /usr/bin, /bin" }));
+            return Err(wrong(if program.starts_with('/') {
+                "there is no such file"
+            } else {
+                "no such program in /usr/local/bin, /usr/bin, /bin"
+            }));
         };
         let bits = first.metadata().map_err(io("look at", first))?.permissions().mode();
         if bits & 0o111 == 0 {
