@@ -12,6 +12,8 @@ pub(crate) mod names;
 pub(crate) mod neighbours;
 pub(crate) mod rate;
 pub(crate) mod swarm;
+#[cfg(test)]
+mod tests;
 
 use softservice_protocol::{
     id::{Peer, PublisherId},

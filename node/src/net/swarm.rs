@@ -37,6 +37,8 @@ const ORDERS: usize = 1024;
 const LISTENING: Duration = Duration::from_secs(10);
 /// How long connections get to say goodbye at the end; a QUIC peer that hears nothing waits 10 s for us in vain.
 const GOODBYE: Duration = Duration::from_secs(3);
+/// The hash table is asked again so often who follows what we follow: peers come and go within minutes.
+const LOOK_AGAIN: Duration = Duration::from_secs(300);
 /// Dials whose address is remembered for the answer; the connection limits allow fewer.
 const DIALS: usize = 1024;
 /// Bans that are remembered; the oldest is forgotten first.
@@ -94,6 +96,7 @@ pub(crate) async fn start(
     let neighbours = Arc::new(Neighbours::default());
     let desk = Desk { facts, orders: orders.downgrade(), neighbours: neighbours.clone() };
     tokio::spawn(control::accept(control_streams, desk.clone()));
+    let discovery = Discovery::new(*swarm.local_peer_id());
     let worker = Worker {
         swarm,
         orders: receiver,
@@ -102,7 +105,7 @@ pub(crate) async fn start(
         clock,
         addresses,
         unjudged: Default::default(),
-        discovery: Default::default(),
+        discovery,
         dials: HashMap::new(),
         connections: BTreeMap::new(),
         bans: BTreeMap::new(),
@@ -149,6 +152,7 @@ async fn listen(swarm: &mut Swarm<Behaviour>, listen: &[String]) -> Result<(), N
 
 impl Worker {
     async fn run(mut self, stop: Stop) {
+        let mut looks = tokio::time::interval(LOOK_AGAIN);
         loop {
             let next_pardon = self.bans.values().min().copied();
             let pardon = async {
@@ -166,6 +170,9 @@ impl Worker {
                 },
                 event = self.swarm.select_next_some() => self.event(event).await,
                 () = pardon => self.pardon(),
+                _ = looks.tick() => if let Some(table) = self.swarm.behaviour_mut().kad.as_mut() {
+                    self.discovery.look_again(table);
+                },
             }
         }
         self.goodbye().await;
