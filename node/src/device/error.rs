@@ -86,7 +86,7 @@ pub enum DeviceError {
         /// The softservice.
         name: String,
         /// Why.
-        source: InstanceError,
+        source: Box<InstanceError>,
     },
     /// Content is missing or damaged.
     #[error("{name}: {source}")]
@@ -94,7 +94,7 @@ pub enum DeviceError {
         /// The softservice.
         name: String,
         /// Why.
-        source: StoreError,
+        source: Box<StoreError>,
     },
     /// One of our own files is not what it was.
     #[error("{path} is damaged: {why}", path = path.display())]
