@@ -50,14 +50,7 @@ pub(crate) struct Desk {
 
 impl Desk {
     pub(crate) fn new(me: Peer, seed: u64) -> Self {
-        Self {
-            me,
-            now: Time(0),
-            rng: ChaCha8Rng::seed_from_u64(seed),
-            last: 0,
-            out: Vec::new(),
-            notes: Vec::new(),
-        }
+        Self { me, now: Time(0), rng: ChaCha8Rng::seed_from_u64(seed), last: 0, out: Vec::new(), notes: Vec::new() }
     }
     pub(crate) fn take(&mut self) -> Vec<Output> {
         std::mem::take(&mut self.out)

@@ -14,8 +14,8 @@ use softservice_protocol::{
     feed::{Head, Listing},
     id::{ChunkId, Peer, PublicKey, PublisherId, ReleaseId},
     io::{
-        Delivery, Depth, Event, FetchFigures, Input, Job, Output, ProvisionInput, ProvisionStep, Record, Request, Stage,
-        Token, Verdict, WantList,
+        Delivery, Depth, Event, FetchFigures, Input, Job, Output, ProvisionInput, ProvisionStep, Record, Request,
+        Stage, Token, Verdict, WantList,
     },
     machine::{Core, Settings},
     release::ReleaseRef,
@@ -112,12 +112,18 @@ pub(crate) fn chunk(name: &str, n: usize, len: u32) -> ChunkRef {
 /// A release of `chunks` pieces of content, 64 KiB each; those below `shared` are version 1's.
 pub(crate) fn release(version: u32, chunks: usize, shared: usize) -> (ReleaseRef, Closure) {
     let body = chunk(&format!("release {version}"), 0, 900);
-    let content = (0..chunks)
-        .map(|n| if n < shared { chunk("content 1", n, 65_536) } else { chunk(&format!("content {version}"), n, 65_536) })
-        .collect();
+    let content =
+        (0..chunks)
+            .map(|n| {
+                if n < shared { chunk("content 1", n, 65_536) } else { chunk(&format!("content {version}"), n, 65_536) }
+            })
+            .collect();
     let closure = Closure {
         releases: vec![body],
-        manifests: vec![chunk(&format!("manifest {version}"), 0, 20_000), chunk(&format!("manifest {version}"), 1, 7_000)],
+        manifests: vec![
+            chunk(&format!("manifest {version}"), 0, 20_000),
+            chunk(&format!("manifest {version}"), 1, 7_000),
+        ],
         content,
     };
     (ReleaseRef { id: ReleaseId(body.id.0), size: body.len }, closure)
@@ -183,10 +189,25 @@ enum Happening {
     Free,
     Input(Input),
     /// A peer is asked for chunks.
-    Serve { asker: &'static str, life: u32, request: Request, chunks: Vec<ChunkRef>, deadline: Time },
+    Serve {
+        asker: &'static str,
+        life: u32,
+        request: Request,
+        chunks: Vec<ChunkRef>,
+        deadline: Time,
+    },
     /// Its answer arrives.
-    Answer { from: Peer, request: Request, chunks: Vec<ChunkRef>, outcome: Delivery },
-    Gossip { from: Peer, bytes: Vec<u8>, publisher: PublisherId },
+    Answer {
+        from: Peer,
+        request: Request,
+        chunks: Vec<ChunkRef>,
+        outcome: Delivery,
+    },
+    Gossip {
+        from: Peer,
+        bytes: Vec<u8>,
+        publisher: PublisherId,
+    },
 }
 
 pub(crate) struct World {
@@ -391,7 +412,11 @@ impl World {
             }
             Output::Topic { publisher, join } => {
                 let topics = &mut self.node(name).topics;
-                if join { topics.insert(publisher) } else { topics.remove(&publisher) };
+                if join {
+                    topics.insert(publisher)
+                } else {
+                    topics.remove(&publisher)
+                };
             }
             Output::Gossip { publisher, bytes } => {
                 self.node(name).gossiped.push(bytes.clone());
@@ -511,14 +536,24 @@ impl World {
             Happening::Answer { from, request, chunks, outcome } => {
                 let node = self.node(name);
                 let (Delivery::Came { held, .. } | Delivery::Lied { held, .. } | Delivery::Broke { held }) = &outcome
-                else { unreachable!("this world's disks never fill") };
+                else {
+                    unreachable!("this world's disks never fill")
+                };
                 node.chunks.extend(held.ones().map(|i| chunks[i].id));
                 self.input(name, Input::Delivered { peer: from, request, outcome });
             }
         }
     }
 
-    fn serve(&mut self, name: &'static str, asker: &'static str, life: u32, request: Request, chunks: Vec<ChunkRef>, deadline: Time) {
+    fn serve(
+        &mut self,
+        name: &'static str,
+        asker: &'static str,
+        life: u32,
+        request: Request,
+        chunks: Vec<ChunkRef>,
+        deadline: Time,
+    ) {
         if self.nodes[asker].life != life {
             return;
         }
