@@ -148,6 +148,36 @@ fn good_definitions_compile_to_releases_that_every_device_accepts() {
 }
 
 #[test]
+fn the_examples_of_this_repository_are_good() {
+    let example = |path: &str| {
+        let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../examples").join(path).join(definition::FILE);
+        fs::read_to_string(file).unwrap()
+    };
+    let mut shelf = Shelf::default();
+    for path in ["guestbook/data", "guestbook/web", "guestbook"] {
+        let text = example(path);
+        let d = definition::read(&text).unwrap_or_else(|p| panic!("{path}:\n{}", shown(&p)));
+        let advice = definition::check(&d, None, &Folder::for_all_of(&d));
+        assert!(advice.iter().all(|p| p.message.contains("is not pinned")), "{path}:\n{}", shown(&advice));
+        shelf.publish("me", &text);
+    }
+}
+
+#[test]
+fn a_pin_that_no_longer_fits_is_told_and_never_compiled() {
+    let mut shelf = Shelf::default();
+    shelf.publish("bob", LIBRARY);
+    let d = definition::read(&changed(BINDER, "\"^1\"", "\"^2\"")).unwrap();
+    let lock = Lock { includes: vec![Locked { name: "reader".into(), ..shelf.pins["log-reader"].clone() }] };
+    let folder = Folder::for_all_of(&d);
+    let told = definition::check(&d, Some(&lock), &folder);
+    assert!(told.iter().all(|p| !p.is_error()), "{}", shown(&told));
+    assert!(shown(&told).contains("distro.lock pins log-reader 1.0.0, which is not within ^2 (publishing chooses it again)"));
+    let refused = shown(&shelf.compile_in("alice", &d, &folder).unwrap_err());
+    assert!(refused.contains("distro.toml:6:11: error: distro.lock pins log-reader 1.0.0"), "{refused}");
+}
+
+#[test]
 fn bad_definitions_are_explained_at_their_line() {
     let bless = std::env::var_os("SOFTSERVICE_BLESS").is_some();
     for (name, text) in files("bad") {
