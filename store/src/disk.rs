@@ -45,7 +45,7 @@ pub struct DiskStore {
     /// Damage found while opening or reading, for the next check to report.
     notes: Mutex<Vec<Damage>>,
     healing: Mutex<()>,
-    /// Held while objects are made whole: two fetches of one release may come to the end at once, and share files.
+    /// Held by whoever makes wholes: two fetches may share objects, and one file has one name at a time.
     pub(crate) assembling: Mutex<()>,
 }
 
