@@ -271,7 +271,7 @@ mod tests {
         // Killed means dying: the kernel tells when it is over, and no such process means that it was.
         if let Ok(process) = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::NONBLOCK) {
             let process = crate::device::readable::readable(process).expect("a descriptor");
-            timeout(PATIENT, process.readable()).await.expect("its child lives on").expect("a wait");
+            drop(timeout(PATIENT, process.readable()).await.expect("its child lives on").expect("a wait"));
         }
     }
 }
