@@ -48,6 +48,8 @@ pub struct DiskStore {
     /// Damage found while opening or reading, for the next check to report.
     notes: Mutex<Vec<Damage>>,
     healing: Mutex<()>,
+    /// Two fetches that share an object must not both move it into place.
+    pub(crate) assembling: Mutex<()>,
 }
 
 /// Objects that a sweep spares although nothing keeps them.
@@ -118,6 +120,7 @@ pub fn open(dir: &Path) -> Result<DiskStore, StoreError> {
         flight: Mutex::default(),
         notes: Mutex::new(notes),
         healing: Mutex::new(()),
+        assembling: Mutex::default(),
     };
     store.catch_up(opened.mark)?;
     if !opened.clean || !whole {
