@@ -40,6 +40,7 @@ pub(crate) enum Note {
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Desk {
+    pub(crate) me: Peer,
     pub(crate) now: Time,
     rng: ChaCha8Rng,
     last: u64,
@@ -48,8 +49,8 @@ pub(crate) struct Desk {
 }
 
 impl Desk {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self { now: Time(0), rng: ChaCha8Rng::seed_from_u64(seed), last: 0, out: Vec::new(), notes: Vec::new() }
+    pub(crate) fn new(me: Peer, seed: u64) -> Self {
+        Self { me, now: Time(0), rng: ChaCha8Rng::seed_from_u64(seed), last: 0, out: Vec::new(), notes: Vec::new() }
     }
     pub(crate) fn take(&mut self) -> Vec<Output> {
         std::mem::take(&mut self.out)

@@ -106,7 +106,7 @@ impl Core {
     /// A core that knows nothing yet.
     pub fn new(settings: Settings) -> Self {
         Self {
-            desk: Desk::new(settings.seed),
+            desk: Desk::new(settings.me, settings.seed),
             peers: peers::Peers::new(settings.me, settings.outbound),
             feeds: feeds::Feeds::default(),
             gossip: gossip::Gossip::default(),

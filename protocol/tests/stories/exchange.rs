@@ -22,7 +22,10 @@ fn world(names: &[&'static str], have: &[&'static str], chunks: usize) -> (World
 }
 fn complete(world: &World, name: &str, r: ReleaseRef) -> bool {
     let closure = &world.library[&r.id];
-    [&closure.releases, &closure.manifests, &closure.content].into_iter().flatten().all(|c| world.nodes[name].chunks.contains(&c.id))
+    [&closure.releases, &closure.manifests, &closure.content]
+        .into_iter()
+        .flatten()
+        .all(|c| world.nodes[name].chunks.contains(&c.id))
 }
 
 #[test]
@@ -270,7 +273,11 @@ fn eight_devices_share_what_one_seeder_sends() {
     }
     let (took, seeded) = (world.now.since(begun).0, world.nodes["alice"].sent);
     let fair = total * 1000 / (2 << 20); // one copy out of the seeder: the bound of this swarm
-    println!("last {took} ms, bound {fair} ms; seeder {}.{:02} copies; {duplicates} twice", seeded / total, seeded * 100 / total % 100);
+    println!(
+        "last {took} ms, bound {fair} ms; seeder {}.{:02} copies; {duplicates} twice",
+        seeded / total,
+        seeded * 100 / total % 100
+    );
     assert!(took < fair * 2, "the last was complete after {took} ms, the bound is {fair} ms");
     assert!(seeded < total * 2, "the seeder sent {seeded} for {total}");
     assert!(duplicates * 50 <= total * 8);
@@ -291,7 +298,8 @@ fn a_hundred_thousand_chunks_are_planned_and_fetched() {
 #[test]
 fn questions_do_not_reach_the_disk_more_often_than_answers_age() {
     let (mut world, r) = world(&["alice", "bob"], &["alice"], 64);
-    let bytes = softservice_protocol::codec::encode(&softservice_protocol::message::Message::Have { release: r.id }).unwrap();
+    let bytes =
+        softservice_protocol::codec::encode(&softservice_protocol::message::Message::Have { release: r.id }).unwrap();
     let bob = world.peer("bob");
     for _ in 0..40 {
         world.input("alice", Input::Received { peer: bob, bytes: bytes.clone() });

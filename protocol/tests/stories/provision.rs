@@ -151,7 +151,13 @@ fn a_crash_at_any_step_leaves_old_or_new_never_a_mix() {
 }
 
 /// Lives until step number `cut` is journaled; gives it, and the device as the crash leaves it.
-fn cut_off(previous: Option<u32>, bad: Option<Effect>, cut: usize, done: bool, device: &mut Device) -> Option<ProvisionStep> {
+fn cut_off(
+    previous: Option<u32>,
+    bad: Option<Effect>,
+    cut: usize,
+    done: bool,
+    device: &mut Device,
+) -> Option<ProvisionStep> {
     let mut world = begin(previous);
     for at in 0.. {
         let step = world.nodes["bob"].steps.get(at)?.clone();
@@ -183,7 +189,8 @@ fn echoes_and_second_beginnings_change_nothing() {
     assert_eq!(world.nodes["bob"].steps.len(), 2);
     let other = Generation { number: 3, ..generation() };
     world.provision("bob", ProvisionInput::Begin { generation: other.clone(), previous: Some(1) });
-    let refused = |e: &Event| matches!(e, Event::Provision(ProvisionEvent::Reverted { generation, .. }) if *generation == other);
+    let refused =
+        |e: &Event| matches!(e, Event::Provision(ProvisionEvent::Reverted { generation, .. }) if *generation == other);
     assert!(world.nodes["bob"].events.iter().any(refused), "one life at a time for a name");
     let mail = Generation { name: "mail".into(), number: 1 };
     world.provision("bob", ProvisionInput::Begin { generation: mail, previous: None });

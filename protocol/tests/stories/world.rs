@@ -14,8 +14,8 @@ use softservice_protocol::{
     feed::{Head, Listing},
     id::{ChunkId, Peer, PublicKey, PublisherId, ReleaseId},
     io::{
-        Delivery, Depth, Event, FetchFigures, Input, Job, Output, ProvisionInput, ProvisionStep, Record, Request, Stage,
-        Token, Verdict, WantList,
+        Delivery, Depth, Event, FetchFigures, Input, Job, Output, ProvisionInput, ProvisionStep, Record, Request,
+        Stage, Token, Verdict, WantList,
     },
     machine::{Core, Settings},
     release::ReleaseRef,
@@ -48,6 +48,17 @@ impl Publisher {
         let envelope = Envelope::seal(Kind::Root, id, feed, payload, &[&keys[0]]);
         let root_digest = envelope.digest();
         Self { id, roots: vec![codec::encode(&envelope).unwrap()], root_digest, keys }
+    }
+    /// Adds a root document that opens `epoch` after `last`.
+    pub(crate) fn reopen(&mut self, epoch: u32, last: Head) {
+        let newest: Envelope = codec::decode(self.roots.last().unwrap()).unwrap();
+        let mut root: Root = newest.open().unwrap();
+        root.version += 1;
+        root.prev = newest.digest();
+        root.publisher = self.id;
+        root.feed = softservice_protocol::root::FeedStart { epoch, from_seq: last.at.seq, from_hash: last.hash };
+        let envelope = self.seal(Kind::Root, codec::encode(&root).unwrap());
+        self.roots.push(codec::encode(&envelope).unwrap());
     }
     pub(crate) fn key(&self, kind: Kind) -> &SigningKey {
         match kind {
@@ -112,12 +123,18 @@ pub(crate) fn chunk(name: &str, n: usize, len: u32) -> ChunkRef {
 /// A release of `chunks` pieces of content, 64 KiB each; those below `shared` are version 1's.
 pub(crate) fn release(version: u32, chunks: usize, shared: usize) -> (ReleaseRef, Closure) {
     let body = chunk(&format!("release {version}"), 0, 900);
-    let content = (0..chunks)
-        .map(|n| if n < shared { chunk("content 1", n, 65_536) } else { chunk(&format!("content {version}"), n, 65_536) })
-        .collect();
+    let content =
+        (0..chunks)
+            .map(|n| {
+                if n < shared { chunk("content 1", n, 65_536) } else { chunk(&format!("content {version}"), n, 65_536) }
+            })
+            .collect();
     let closure = Closure {
         releases: vec![body],
-        manifests: vec![chunk(&format!("manifest {version}"), 0, 20_000), chunk(&format!("manifest {version}"), 1, 7_000)],
+        manifests: vec![
+            chunk(&format!("manifest {version}"), 0, 20_000),
+            chunk(&format!("manifest {version}"), 1, 7_000),
+        ],
         content,
     };
     (ReleaseRef { id: ReleaseId(body.id.0), size: body.len }, closure)
@@ -183,10 +200,25 @@ enum Happening {
     Free,
     Input(Input),
     /// A peer is asked for chunks.
-    Serve { asker: &'static str, life: u32, request: Request, chunks: Vec<ChunkRef>, deadline: Time },
+    Serve {
+        asker: &'static str,
+        life: u32,
+        request: Request,
+        chunks: Vec<ChunkRef>,
+        deadline: Time,
+    },
     /// Its answer arrives.
-    Answer { from: Peer, request: Request, chunks: Vec<ChunkRef>, outcome: Delivery },
-    Gossip { from: Peer, bytes: Vec<u8>, publisher: PublisherId },
+    Answer {
+        from: Peer,
+        request: Request,
+        chunks: Vec<ChunkRef>,
+        outcome: Delivery,
+    },
+    Gossip {
+        from: Peer,
+        bytes: Vec<u8>,
+        publisher: PublisherId,
+    },
 }
 
 pub(crate) struct World {
@@ -391,7 +423,11 @@ impl World {
             }
             Output::Topic { publisher, join } => {
                 let topics = &mut self.node(name).topics;
-                if join { topics.insert(publisher) } else { topics.remove(&publisher) };
+                if join {
+                    topics.insert(publisher)
+                } else {
+                    topics.remove(&publisher)
+                };
             }
             Output::Gossip { publisher, bytes } => {
                 self.node(name).gossiped.push(bytes.clone());
@@ -511,14 +547,24 @@ impl World {
             Happening::Answer { from, request, chunks, outcome } => {
                 let node = self.node(name);
                 let (Delivery::Came { held, .. } | Delivery::Lied { held, .. } | Delivery::Broke { held }) = &outcome
-                else { unreachable!("this world's disks never fill") };
+                else {
+                    unreachable!("this world's disks never fill")
+                };
                 node.chunks.extend(held.ones().map(|i| chunks[i].id));
                 self.input(name, Input::Delivered { peer: from, request, outcome });
             }
         }
     }
 
-    fn serve(&mut self, name: &'static str, asker: &'static str, life: u32, request: Request, chunks: Vec<ChunkRef>, deadline: Time) {
+    fn serve(
+        &mut self,
+        name: &'static str,
+        asker: &'static str,
+        life: u32,
+        request: Request,
+        chunks: Vec<ChunkRef>,
+        deadline: Time,
+    ) {
         if self.nodes[asker].life != life {
             return;
         }
@@ -594,7 +640,7 @@ impl World {
                 (Some(at), Some((wake, _))) => at.min(wake),
                 (Some(at), None) => at,
                 (None, Some((wake, _))) => wake,
-                (None, None) => return false,
+                (None, None) => end + Span::millis(1),
             };
             if now > end {
                 self.now = end;

@@ -66,6 +66,9 @@ impl Answers {
     }
 
     pub(super) fn learn(&mut self, now: Time, release: ReleaseId, held: Option<Bitmap>) {
+        if self.known.len() >= REMEMBERED && held.is_none() {
+            return; // questions about releases that nobody has must not push out real answers
+        }
         if self.known.len() >= REMEMBERED
             && let Some(oldest) = self.known.iter().min_by_key(|(_, (at, _))| *at).map(|(r, _)| *r)
         {

@@ -26,6 +26,11 @@ const CHUNKS_A_MILLI: u64 = 4000;
 /// Queues are made again after this in any case, as rarity changes.
 const QUEUE_LASTS: Span = Span::seconds(2);
 
+/// Queues are made again at most so often because somebody began or ended the same fetch.
+const SHARE_AGAIN: Span = Span::millis(20);
+/// In the first stages, what a peer lacked is asked for again after this.
+const LACKED: Span = Span::seconds(2);
+
 /// One peer, seen from one stage.
 #[derive(Debug)]
 pub(super) struct Holder {
@@ -33,6 +38,10 @@ pub(super) struct Holder {
     /// It has answered, or need not be asked.
     known: bool,
     pub(super) complete: bool,
+    /// It fetches the same release: pieces are shared out among such peers.
+    fetching: bool,
+    /// When it last turned out to lack something that it was assumed to have.
+    lacked_at: Time,
     pub(super) asked_at: Time,
     /// Pieces to ask for, the best last.
     queue: Vec<u32>,
@@ -45,15 +54,16 @@ pub(super) struct Holder {
 }
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Holders {
+    me: Peer,
     pub(super) map: BTreeMap<Peer, Holder>,
     rarity: Vec<u16>,
 }
 
 impl Holders {
-    pub(super) fn new(len: usize) -> Self {
-        Self { map: BTreeMap::new(), rarity: vec![0; len] }
+    pub(super) fn new(me: Peer, len: usize) -> Self {
+        Self { me, map: BTreeMap::new(), rarity: vec![0; len] }
     }
 
     /// Adds a peer. In the first stages nobody is asked what it has: whoever is here may have it.
@@ -66,6 +76,8 @@ impl Holders {
             has: if assume_all { Bitmap::full(len) } else { Bitmap::empty(len) },
             known: assume_all,
             complete: false,
+            fetching: false,
+            lacked_at: Time(0),
             asked_at: now,
             queue: Vec::new(),
             built_at: Time(0),
@@ -93,8 +105,9 @@ impl Holders {
     }
 
     /// A peer said what it has. False when it cannot be about this list.
-    pub(super) fn told(&mut self, peer: Peer, chunks: Option<Bitmap>) -> bool {
+    pub(super) fn told(&mut self, now: Time, peer: Peer, chunks: Option<Bitmap>) -> bool {
         let len = self.rarity.len();
+        let speaks = chunks.is_some();
         let chunks = chunks.unwrap_or_else(|| Bitmap::empty(len));
         if chunks.len() != len || !chunks.is_valid() {
             return false;
@@ -113,14 +126,22 @@ impl Holders {
         }
         holder.complete = len > 0 && holder.has.is_full();
         holder.known = true;
+        let fetching = speaks && !holder.complete;
+        if std::mem::replace(&mut holder.fetching, fetching) != fetching {
+            // Shares change with the number of those who share.
+            for holder in self.map.values_mut().filter(|h| now.since(h.built_at) >= SHARE_AGAIN) {
+                holder.built_version = None;
+            }
+        }
         true
     }
 
     /// A peer turned out not to have a chunk.
-    pub(super) fn lacks(&mut self, peer: Peer, i: u32) {
+    pub(super) fn lacks(&mut self, now: Time, peer: Peer, i: u32) {
         let Some(holder) = self.map.get_mut(&peer).filter(|h| h.has.get(i as usize)) else { return };
         holder.has.set(i as usize, false);
         holder.complete = false;
+        holder.lacked_at = now;
         self.rarer(i as usize);
     }
 
@@ -142,7 +163,8 @@ impl Holders {
     pub(super) fn assume_all_again(&mut self, now: Time) {
         let len = self.rarity.len();
         for holder in self.map.values_mut() {
-            if holder.pause_until <= now && !holder.has.is_full() && holder.open == 0 {
+            let waited = holder.pause_until <= now && now.since(holder.lacked_at) >= LACKED;
+            if waited && !holder.has.is_full() && holder.open == 0 {
                 holder.has = Bitmap::full(len);
                 holder.built_version = None;
             }
@@ -164,15 +186,15 @@ impl Holders {
     /// Chunks to ask this peer for next, at most `room` bytes unless it is a single one; empty when it has nothing free.
     pub(super) fn pick(&mut self, desk: &mut Desk, wants: &Wants, peer: Peer, room: u64) -> Vec<u32> {
         let now = desk.now;
+        let sharers = || self.map.iter().filter(|(_, h)| h.fetching).map(|(p, _)| half(*p)).take(SHARERS).collect();
+        let due = self.map.get(&peer).is_some_and(|h| h.is_due(wants, now));
+        let sharers: Vec<u64> = if due { sharers() } else { Vec::new() };
         let Some(holder) = self.map.get_mut(&peer) else { return Vec::new() };
         if !holder.known || holder.pause_until > now || wants.left == 0 {
             return Vec::new();
         }
-        let age = now.since(holder.built_at);
-        let changed = holder.built_version != Some(wants.version);
-        let may = age.0 >= wants.len() as u64 / CHUNKS_A_MILLI || holder.built_version.is_none();
-        if (holder.queue.is_empty() && changed && may) || (age >= QUEUE_LASTS && !holder.queue.is_empty()) {
-            holder.build(desk, wants, &self.rarity);
+        if due {
+            holder.build(desk, wants, &self.rarity, half(self.me), &sharers);
         }
         let room = room.min(crate::limits::SPAN_BYTES as u64);
         let (mut span, mut size) = (Vec::new(), 0);
@@ -200,18 +222,46 @@ impl Holders {
 }
 
 impl Holder {
-    /// Lists the pieces of which this peer has something free: rarest last, so that it is popped first.
-    fn build(&mut self, desk: &mut Desk, wants: &Wants, rarity: &[u16]) {
-        let mut list: Vec<(u16, u32, u32)> = Vec::new();
+    /// Whether its queue should be made again.
+    fn is_due(&self, wants: &Wants, now: Time) -> bool {
+        let age = now.since(self.built_at);
+        let may = age.0 >= wants.len() as u64 / CHUNKS_A_MILLI;
+        match self.built_version {
+            None => self.known && self.pause_until <= now,
+            Some(version) if self.queue.is_empty() => version != wants.version && may,
+            Some(_) => age >= QUEUE_LASTS,
+        }
+    }
+
+    /// Lists the pieces of which this peer has something free, so that the best is popped first: the rarest; among
+    /// equals those that fall to us when all who fetch the same share them out; then chance.
+    fn build(&mut self, desk: &mut Desk, wants: &Wants, rarity: &[u16], me: u64, sharers: &[u64]) {
+        let mut list: Vec<(u16, u32, u32, u32)> = Vec::new();
         for piece in wants.open_pieces() {
             let rare = wants.free_of(piece).filter(|&i| self.has.get(i as usize));
             if let Some(rare) = rare.filter_map(|i| rarity.get(i as usize)).min() {
-                list.push((*rare, desk.chance(), piece));
+                let place = wants.place_of(piece);
+                let mine = mix(me ^ place);
+                let rank = sharers.iter().filter(|s| mix(**s ^ place) > mine).count() as u32;
+                list.push((*rare, rank, desk.chance(), piece));
             }
         }
         list.sort_unstable_by(|a, b| b.cmp(a));
-        self.queue = list.into_iter().map(|(_, _, piece)| piece).collect();
+        self.queue = list.into_iter().map(|(_, _, _, piece)| piece).collect();
         self.built_at = desk.now;
         self.built_version = Some(wants.version);
     }
+}
+
+/// Peers among whom pieces are shared out; more change the shares little.
+const SHARERS: usize = 32;
+
+fn half(peer: Peer) -> u64 {
+    u64::from_le_bytes(*peer.0.first_chunk().unwrap_or(&[0; 8]))
+}
+/// Spreads bits (the finaliser of splitmix64): equal on all devices, so that they agree without talking.
+fn mix(mut x: u64) -> u64 {
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
 }

@@ -33,6 +33,8 @@ pub(super) struct Lane {
     rate: Option<u64>,
     /// Shortest time from question to answer.
     fastest: Option<Span>,
+    /// When the last answer came: what is oldest now is worked on since then at the earliest.
+    pub(super) last: Time,
     look_since: Time,
     look_bytes: u64,
     /// Useful bytes in all.
@@ -70,6 +72,7 @@ impl Lane {
         self.open = self.open.saturating_sub(1);
         self.open_bytes = self.open_bytes.saturating_sub(asked);
         self.look_bytes += came;
+        self.last = now;
         if came > 0 {
             let took = now.since(asked_at);
             self.fastest = Some(self.fastest.map_or(took, |f| f.min(took)));

@@ -184,7 +184,7 @@ impl Exchange {
         fetch.figures.bytes += wants.of;
         fetch.moved = desk.now;
         let done = wants.left == 0;
-        let mut run = Box::new(Run { stage, serial, wants, holders: Holders::new(len), open: 0 });
+        let mut run = Box::new(Run { stage, serial, wants, holders: Holders::new(desk.me, len), open: 0 });
         if !done {
             let mut peers: Vec<Peer> = self.lanes.keys().copied().collect();
             desk.shuffle(&mut peers);
@@ -296,7 +296,7 @@ impl Exchange {
     pub(crate) fn has(&mut self, desk: &mut Desk, peer: Peer, release: ReleaseId, chunks: Option<Bitmap>) {
         for fetch in self.fetches.values_mut().filter(|f| f.release.id == release) {
             if let Some(run) = fetch.run().filter(|r| r.stage == Stage::Content)
-                && !run.holders.told(peer, chunks.clone())
+                && !run.holders.told(desk.now, peer, chunks.clone())
             {
                 return desk.punish(peer, peers::NOISE, "it says what it has of another list than ours".into());
             }
@@ -320,6 +320,7 @@ impl Exchange {
             self.hand_over(desk);
             self.ask_again(desk);
             self.pump(desk);
+            self.relieve(desk);
             self.give_up(desk);
         }
         self.begin_wish(desk);

@@ -57,9 +57,20 @@ impl Exchange {
         while !peers.is_empty() {
             peers.retain(|&peer| jobs.iter().any(|&job| self.ask(desk, job, peer)));
         }
+    }
+
+    /// Lets idle peers take over from slow ones; not more often than each tick, as it looks at every open request.
+    pub(super) fn relieve(&mut self, desk: &mut Desk) {
         let idle: Vec<Peer> = self.lanes.iter().filter(|(_, l)| l.open == 0).map(|(p, _)| *p).collect();
         for peer in idle {
-            let _ = jobs.iter().any(|&job| self.steal(desk, job, peer));
+            self.relieve_with(desk, peer);
+        }
+    }
+
+    fn relieve_with(&mut self, desk: &mut Desk, peer: Peer) {
+        if self.lanes.get(&peer).is_some_and(|l| l.open == 0) {
+            let jobs: Vec<Job> = self.fetches.iter().filter(|(_, f)| !f.superseded).map(|(j, _)| *j).collect();
+            let _ = jobs.into_iter().any(|job| self.steal(desk, job, peer));
         }
     }
 
@@ -113,8 +124,12 @@ impl Exchange {
             }
             let mine = lane.expected(asked.bytes).unwrap_or(UNKNOWN);
             let bar = Span((mine.0 * SLOWER).max(PATIENCE.0));
-            let theirs = self.lanes.get(&asked.peer).and_then(|l| l.expected(0)).unwrap_or_default();
-            let waits = now.since(asked.at).max(if oldest { Span(0) } else { theirs });
+            let Some(victim) = self.lanes.get(&asked.peer) else { continue };
+            let waits = if oldest {
+                now.since(asked.at.max(victim.last))
+            } else {
+                now.since(asked.at).max(victim.expected(0).unwrap_or_default())
+            };
             let wanted = |i: &u32| !run.wants.is_here(*i) && run.wants.asked(*i) == 1 && run.holders.has(thief, *i);
             if waits > bar && best.is_none_or(|(w, _, _)| waits > w) && asked.chunks.iter().any(wanted) {
                 best = Some((waits, number, oldest));
@@ -167,6 +182,7 @@ impl Exchange {
             (_, None) => {}
         }
         self.pump(desk);
+        self.relieve_with(desk, peer);
     }
 
     /// Books what came; gives the useful bytes.
@@ -227,7 +243,7 @@ impl Exchange {
             Delivery::Came { .. } => {
                 for (n, &i) in asked.chunks.iter().enumerate() {
                     if !held.get(n) {
-                        run.holders.lacks(asked.peer, i);
+                        run.holders.lacks(desk.now, asked.peer, i);
                     }
                 }
                 if held.count() == 0 && !asked.cancelled {

@@ -134,6 +134,13 @@ impl Wants {
         range.iter().copied().filter(|&i| self.is_free(i))
     }
 
+    /// A number for the place of a piece, equal on all devices that miss the same.
+    pub(super) fn place_of(&self, piece: u32) -> u64 {
+        let first = self.pieces.get(piece as usize).and_then(|p| self.order.get(p.start as usize));
+        let id = first.and_then(|i| self.chunk(*i)).map(|c| c.id.0);
+        id.map_or(0, |id| u64::from_le_bytes(*id.first_chunk().unwrap_or(&[0; 8])))
+    }
+
     /// A request for it was opened.
     pub(super) fn ask(&mut self, i: u32) {
         let was_free = self.is_free(i);

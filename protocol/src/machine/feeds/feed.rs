@@ -13,7 +13,10 @@ use crate::{
     sign::Envelope,
     time::Time,
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 /// Entries kept in memory to be passed on, in bytes: thousands of usual ones; older ones are served by snapshot.
 const LOG_BYTES: usize = 2 << 20;
@@ -34,7 +37,8 @@ pub(crate) struct Feed {
     /// Envelopes of the root chain, version 1 first.
     pub(crate) roots: Vec<Vec<u8>>,
     root_digests: BTreeSet<Digest>,
-    pub(crate) state: FeedState,
+    /// Shared with a batch, so that beginning one costs nothing however long the catalogue is.
+    pub(crate) state: Arc<FeedState>,
     /// When the head entry was made.
     pub(crate) issued_at: Time,
     /// Newest entries by number, as received.
@@ -57,7 +61,7 @@ pub(crate) struct Feed {
 pub(crate) struct Batch {
     pub(crate) root: Option<TrustedRoot>,
     pub(crate) roots: Vec<Vec<u8>>,
-    pub(crate) state: FeedState,
+    pub(crate) state: Arc<FeedState>,
     pub(crate) issued_at: Time,
     /// The feed begins anew here: entries before are not in memory.
     pub(crate) onboarded: bool,
@@ -96,7 +100,7 @@ impl Feed {
         self.batch.as_ref().map_or(self.state.head, |b| b.state.head)
     }
     pub(crate) fn newest_state(&self) -> &FeedState {
-        self.batch.as_ref().map_or(&self.state, |b| &b.state)
+        self.batch.as_ref().map_or(self.state.as_ref(), |b| b.state.as_ref())
     }
     pub(crate) fn newest_root(&self) -> Option<&TrustedRoot> {
         self.batch.as_ref().map_or(self.root.as_ref(), |b| b.root.as_ref())

@@ -229,6 +229,9 @@ impl Feeds {
         let added = feed.adopt(batch);
         feed.answer_follow(desk, publisher);
         let head = feed.visible_head();
+        if feed.own && feed.reserved.is_some_and(|r| r.at == head.at && r.hash != head.hash) {
+            tracing::error!(%publisher, seq = head.at.seq, "another device signs with the keys of this publisher");
+        }
         if head != before {
             desk.tell(Event::Head { publisher, head, added });
             desk.note(Note::Moved { publisher });

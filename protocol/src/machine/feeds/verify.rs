@@ -17,6 +17,7 @@ use crate::{
     sign::{Envelope, Kind, SignatureError},
     time::Span,
 };
+use std::sync::Arc;
 
 /// A statement from the future beyond this is of a wrong clock, ours or theirs, and waits.
 const CLOCKS_DIFFER: Span = Span::seconds(3600);
@@ -105,7 +106,7 @@ impl Batch {
         self.issued_at = entry.issued_at;
         self.entries = vec![(state.head.at.seq, bytes.to_vec())];
         self.onboarded = true;
-        self.state = state;
+        self.state = Arc::new(state);
         Ok(())
     }
 
@@ -117,7 +118,7 @@ impl Batch {
         }
         self.entries.push((entry.at.seq, bytes.to_vec()));
         self.issued_at = entry.issued_at;
-        self.state = state;
+        self.state = Arc::new(state);
         Ok(())
     }
 
