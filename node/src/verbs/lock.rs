@@ -62,7 +62,8 @@ pub(super) async fn resolve(
 fn fits(locked: &Locked, include: &IncludeSource, names: &Names) -> bool {
     let meant = include.publisher.as_deref().and_then(|name| names.publisher(name).ok());
     meant.is_none_or(|id| id == locked.publisher)
-        && locked.distro == include.distro && Version::parse(&locked.version).is_ok_and(|v| include.range.matches(&v))
+        && locked.distro == include.distro
+        && Version::parse(&locked.version).is_ok_and(|v| include.range.matches(&v))
 }
 
 fn pin(context: &Context, names: &Names, project: &Project, include: &IncludeSource) -> Result<Locked, Failure> {
