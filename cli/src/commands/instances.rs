@@ -123,7 +123,7 @@ fn finish(ui: &mut Ui, result: Result<Value, CliError>) -> Result<(), CliError> 
             Ok(())
         }
         Err(error) => {
-            let details = Value::Object(error.details.clone());
+            let details = Value::Object((*error.details).clone());
             if details.get("state").is_some() {
                 story(ui, &details);
             }

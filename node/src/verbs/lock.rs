@@ -42,8 +42,9 @@ pub(super) async fn resolve(
     }
     let text = lock.write();
     let path = project.dir.join(LOCK_FILE);
-    let (same, none) = (Lock::read(&text).ok() == project.lock, lock.includes.is_empty());
-    if !same && !(none && project.lock.is_none()) {
+    // A distro without includes gets no lock, an unchanged lock is not touched.
+    let empty = lock.includes.is_empty() && project.lock.is_none();
+    if !empty && Lock::read(&text).ok() != project.lock {
         std::fs::write(&path, text).map_err(|e| Failure::failed(format!("write {}: {e}", path.display())))?;
     }
     let mut releases = Releases::new();

@@ -141,7 +141,7 @@ pub(super) async fn try_out(
     let outcome = live(context, Prepared { request, release, plan }, None, began, talk).await;
     match outcome {
         Err(failure) if failure.details.contains_key("state") => {
-            let mut answer = Value::Object(failure.details);
+            let mut answer = Value::Object(*failure.details);
             answer["why"] = failure.message.into();
             Ok(answer)
         }
