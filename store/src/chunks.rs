@@ -128,8 +128,7 @@ impl DiskStore {
     }
 
     pub(crate) fn assemble_layouts(&self, layouts: &[Layout]) -> Result<(), StoreError> {
-        // Whoever waits finds the objects whole. Never called from a worker of rayon, where waiting could deadlock.
-        let _assembling = lock(&self.assembling);
+        let _turn = lock(&self.assembling);
         self.expect_layouts(layouts)?;
         let open: Vec<&Layout> = layouts.par_iter().with_min_len(64).filter(|l| !self.objects.has(l.object)).collect();
         let open: Vec<&Layout> =

@@ -45,7 +45,7 @@ pub struct DiskStore {
     /// Damage found while opening or reading, for the next check to report.
     notes: Mutex<Vec<Damage>>,
     healing: Mutex<()>,
-    /// Two fetches that share an object must not both move it into place.
+    /// Held by whoever makes wholes: two fetches may share objects, and one file has one name at a time.
     pub(crate) assembling: Mutex<()>,
 }
 
@@ -117,7 +117,7 @@ pub fn open(dir: &Path) -> Result<DiskStore, StoreError> {
         flight: Mutex::default(),
         notes: Mutex::new(notes),
         healing: Mutex::new(()),
-        assembling: Mutex::default(),
+        assembling: Mutex::new(()),
     };
     store.catch_up(opened.mark)?;
     if !opened.clean || !whole {
