@@ -41,24 +41,6 @@ fn layout(bytes: &[u8], step: usize) -> Layout {
     Layout { object: ObjectId::of(bytes), size: bytes.len() as u64, chunks: chunks.collect() }
 }
 
-fn two_fetches_that_share_objects_assemble_them_at_once(make: fn() -> Made) {
-    let (ann, _dir) = make();
-    // Small ones are whole before they are assembled, which makes the race the narrowest.
-    let texts: Vec<Vec<u8>> = (0..64_u32).map(|n| format!("a document, number {n}").into_bytes()).collect();
-    let layouts: Vec<Layout> = texts.iter().map(|t| layout(t, 1 << 20)).collect();
-    ann.expect(&layouts).unwrap();
-    for text in &texts {
-        ann.put(&Verified::own(text.clone())).unwrap();
-    }
-    std::thread::scope(|scope| {
-        let fetches: Vec<_> = (0..4).map(|_| scope.spawn(|| ann.assemble(&layouts))).collect();
-        for fetch in fetches {
-            fetch.join().unwrap().unwrap();
-        }
-    });
-    assert!(layouts.iter().all(|l| ann.has_object(l.object)));
-}
-
 fn ann_keeps_records_in_order_and_marks_only_rise(make: fn() -> Made) {
     let (ann, _dir) = make();
     let publisher = PublisherId([7; 32]);
@@ -382,7 +364,6 @@ macro_rules! suite {
 suite!(
     ann_keeps_records_in_order_and_marks_only_rise,
     bob_puts_an_object_together_from_chunks,
-    two_fetches_that_share_objects_assemble_them_at_once,
     bob_fills_a_new_object_from_an_old_one,
     repeated_and_shared_chunks_land_everywhere,
     absurd_layouts_are_refused,
