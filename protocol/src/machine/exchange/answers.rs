@@ -29,6 +29,8 @@ pub(super) struct Answers {
     known: BTreeMap<ReleaseId, (Time, Option<Bitmap>)>,
     pending: BTreeMap<ReleaseId, BTreeSet<Peer>>,
     asked: BTreeMap<Peer, (Time, u32)>,
+    /// Who asked about a release since they are connected: told of what comes, without asking again.
+    watchers: BTreeMap<ReleaseId, BTreeSet<Peer>>,
 }
 
 impl Answers {
@@ -58,6 +60,19 @@ impl Answers {
         }
     }
 
+    /// Notes that a peer wants to know what we have of a release. Bounded by the peers connected and by the releases
+    /// remembered; who is forgotten asks again.
+    pub(super) fn watch(&mut self, peer: Peer, release: ReleaseId) {
+        if self.watchers.len() >= REMEMBERED && !self.watchers.contains_key(&release) {
+            self.watchers.pop_first();
+        }
+        self.watchers.entry(release).or_default().insert(peer);
+    }
+    /// Who wants to know what we have of a release.
+    pub(super) fn watchers(&self, release: ReleaseId) -> impl Iterator<Item = Peer> + '_ {
+        self.watchers.get(&release).into_iter().flatten().copied()
+    }
+
     pub(super) fn surveyed(&mut self, desk: &mut Desk, release: ReleaseId, held: Option<Bitmap>) {
         for peer in self.pending.remove(&release).unwrap_or_default() {
             desk.send(peer, &Message::Has { release, chunks: held.clone() });
@@ -83,5 +98,9 @@ impl Answers {
         for peers in self.pending.values_mut() {
             peers.remove(&peer);
         }
+        self.watchers.retain(|_, peers| {
+            peers.remove(&peer);
+            !peers.is_empty()
+        });
     }
 }
