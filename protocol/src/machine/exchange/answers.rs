@@ -2,6 +2,7 @@
 //! Invariant: the disk is asked for a peer at most once at a time for a release, and an answer is reused while it is
 //! young, so that questions are cheap for us however often they come. An old answer only costs its reader a miss.
 
+use super::seeding::Seeding;
 use crate::{
     bitmap::Bitmap,
     id::{Peer, ReleaseId},
@@ -31,6 +32,7 @@ pub(super) struct Answers {
     asked: BTreeMap<Peer, (Time, u32)>,
     /// Who asked about a release since they are connected: told of what comes, without asking again.
     watchers: BTreeMap<ReleaseId, BTreeSet<Peer>>,
+    pub(super) seeding: Seeding,
 }
 
 impl Answers {
@@ -46,7 +48,8 @@ impl Answers {
         if let Some((at, held)) = self.known.get(&release) {
             let lasts = if held.as_ref().is_some_and(Bitmap::is_full) { YOUNG_FULL } else { YOUNG };
             if desk.now.since(*at) < lasts {
-                return desk.send(peer, &Message::Has { release, chunks: held.clone() });
+                let held = held.clone();
+                return self.answer(desk, peer, release, held);
             }
         }
         if self.pending.values().filter(|peers| peers.contains(&peer)).count() >= PENDING {
@@ -75,9 +78,15 @@ impl Answers {
 
     pub(super) fn surveyed(&mut self, desk: &mut Desk, release: ReleaseId, held: Option<Bitmap>) {
         for peer in self.pending.remove(&release).unwrap_or_default() {
-            desk.send(peer, &Message::Has { release, chunks: held.clone() });
+            self.answer(desk, peer, release, held.clone());
         }
         self.learn(desk.now, release, held);
+    }
+
+    fn answer(&mut self, desk: &mut Desk, peer: Peer, release: ReleaseId, held: Option<Bitmap>) {
+        let full = held.as_ref().filter(|h| h.is_full()).map(Bitmap::len);
+        let shown = full.and_then(|len| self.seeding.show(desk, peer, release, len));
+        desk.send(peer, &Message::Has { release, chunks: shown.or(held) });
     }
 
     pub(super) fn learn(&mut self, now: Time, release: ReleaseId, held: Option<Bitmap>) {
@@ -92,7 +101,8 @@ impl Answers {
         self.known.insert(release, (now, held));
     }
 
-    pub(super) fn disconnected(&mut self, peer: Peer) {
+    pub(super) fn disconnected(&mut self, desk: &mut Desk, peer: Peer) {
+        self.seeding.disconnected(desk, peer);
         self.asked.remove(&peer);
         // A release whose last asker left stays until the disk answers: the question is on its way.
         for peers in self.pending.values_mut() {

@@ -2,7 +2,8 @@
 //! much as it can carry; what is slow is asked elsewhere; what lies is sent away.
 //!
 //! `fetch` is one fetch's life, `wants` its missing chunks, `holders` who has them and the order of asking, `lanes` how
-//! much a peer can be asked at once, `requests` asking and what comes back, `answers` what we tell others.
+//! much a peer can be asked at once, `requests` asking and what comes back, `answers` what we tell others, `seeding`
+//! what of it while we are the first to have something.
 //! Invariant: a chunk counts as here only when the driver said that it is verified and stored; every count is bounded
 //! by what one peer may cause.
 
@@ -11,6 +12,7 @@ mod fetch;
 mod holders;
 mod lanes;
 mod requests;
+mod seeding;
 mod wants;
 
 use super::{TransferView, desk::Desk, peers};
@@ -99,7 +101,7 @@ impl Exchange {
         if self.lanes.remove(&peer).is_none() {
             return;
         }
-        self.answers.disconnected(peer);
+        self.answers.disconnected(desk, peer);
         self.orphan(peer);
         for fetch in self.fetches.values_mut() {
             if let Some(run) = fetch.run() {
@@ -215,6 +217,7 @@ impl Exchange {
                 }
             }
             self.answers.learn(desk.now, release, Some(all));
+            self.answers.seeding.brought(release);
         }
         fetch.phase = Phase::Assembling(stage);
         desk.out(Output::Assemble { job, stage });
@@ -298,7 +301,12 @@ impl Exchange {
         });
         match running {
             Some(here) => desk.send(peer, &Message::Has { release, chunks: Some(here) }),
-            None => self.answers.asked(desk, peer, release),
+            None => {
+                self.answers.asked(desk, peer, release);
+                if self.answers.seeding.is_busy() && self.due.is_none() {
+                    self.due = Some(desk.now + TICK);
+                }
+            }
         }
     }
 
@@ -307,6 +315,7 @@ impl Exchange {
     }
 
     pub(crate) fn has(&mut self, desk: &mut Desk, peer: Peer, release: ReleaseId, chunks: Option<Bitmap>) {
+        self.answers.seeding.heard(desk, peer, release, chunks.as_ref());
         for fetch in self.fetches.values_mut().filter(|f| f.release.id == release) {
             if let Some(run) = fetch.run().filter(|r| r.stage == Stage::Content)
                 && !run.holders.told(desk.now, peer, chunks.clone())
@@ -329,7 +338,7 @@ impl Exchange {
 
     pub(crate) fn tick(&mut self, desk: &mut Desk) {
         let active = self.fetches.values().any(|f| !matches!(f.phase, Phase::Expanding | Phase::Assembling(_)));
-        if !active && self.requests.is_empty() {
+        if !active && self.requests.is_empty() && !self.answers.seeding.is_busy() {
             self.due = None;
         } else if self.due.is_none_or(|at| at <= desk.now) {
             self.due = Some(desk.now + TICK);
@@ -337,6 +346,7 @@ impl Exchange {
             self.hand_over(desk);
             self.ask_again(desk);
             self.tell_watchers(desk);
+            self.answers.seeding.tick(desk);
             self.pump(desk);
             self.relieve(desk);
             self.give_up(desk);
