@@ -257,9 +257,8 @@ pub(crate) enum Verb {
     ServeStatic {
         /// The folder
         dir: PathBuf,
-        /// Where to listen: a port of 127.0.0.1, or IP:PORT
-        #[arg(value_name = "PORT|IP:PORT", value_parser = socket)]
-        address: std::net::SocketAddr,
+        /// The port of 127.0.0.1 to listen on
+        port: u16,
     },
 }
 
@@ -349,13 +348,6 @@ fn answer(text: &str) -> Result<(String, String), String> {
         return Err("the key before = is empty".into());
     }
     Ok((key.into(), value.into()))
-}
-
-fn socket(text: &str) -> Result<std::net::SocketAddr, String> {
-    match text.parse::<u16>() {
-        Ok(port) => Ok(std::net::SocketAddr::from(([127, 0, 0, 1], port))),
-        Err(_) => text.parse().map_err(|_| "expected a port or IP:PORT".into()),
-    }
 }
 
 /// Bytes a second: a number with an optional unit.

@@ -22,10 +22,12 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
-    // A keeper is a process of its own kind: no runtime, no logger, nothing that it would have to carry for years.
-    if let Verb::Keeper { arguments } = cli.verb {
-        return commands::keeper(arguments);
-    }
+    // Processes of their own kind: no runtime, no logger, nothing that they would have to carry for years.
+    let cli = match cli.verb {
+        Verb::Keeper { arguments } => return softservice_node::device::keeper_main(arguments),
+        Verb::ServeStatic { dir, port } => return softservice_node::device::serve_static(&dir, port),
+        verb => Cli { verb, ..cli },
+    };
     listen_to_logs(cli.global.verbose);
     let mut ui = Ui::new(&cli.global);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {

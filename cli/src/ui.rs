@@ -110,14 +110,12 @@ impl Ui {
             bar.set_message(from);
             return;
         }
-        let due = self.plain_at.is_none_or(|at| at.elapsed() >= PLAIN_EVERY);
-        if self.bar_of != what || due {
-            what.clone_into(&mut self.bar_of);
-            // The first line of a stage comes after a while only: what is quick needs no line.
-            if self.plain_at.replace(Instant::now()).is_some() {
-                let percent = if of > 0 { format!(" ({} %)", bytes.min(of) * 100 / of) } else { String::new() };
-                let _ = writeln!(io::stderr(), "{what}: {} of {}{percent}{from}", size(bytes), size(of));
-            }
+        // What is quick needs no line, so the first one waits as well.
+        if self.plain_at.get_or_insert_with(Instant::now).elapsed() >= PLAIN_EVERY {
+            self.plain_at = Some(Instant::now());
+            let percent =
+                if of > 0 { format!(" of {} ({} %)", size(of), bytes.min(of) * 100 / of) } else { String::new() };
+            let _ = writeln!(io::stderr(), "{what}: {}{percent}{from}", size(bytes));
         }
     }
 

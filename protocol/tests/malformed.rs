@@ -13,6 +13,12 @@ use softservice_protocol::{
     sign::Envelope,
 };
 use specimens::{Specimen, taken_by};
+use std::sync::LazyLock;
+
+// Made once: each signs and verifies a dozen times.
+static ALL: LazyLock<Vec<Specimen>> = LazyLock::new(specimens::all);
+static ANNA: LazyLock<Publisher> = LazyLock::new(specimens::anna);
+static PROOF: LazyLock<Vec<u8>> = LazyLock::new(|| codec::encode(&specimens::equivocation()).unwrap());
 
 /// Whatever is taken has one spelling, its own.
 fn harmless(specimen: &Specimen, bytes: &[u8]) {
@@ -23,7 +29,7 @@ fn harmless(specimen: &Specimen, bytes: &[u8]) {
 
 #[test]
 fn every_truncation_and_every_tail_is_refused() {
-    for specimen in specimens::all() {
+    for specimen in &*ALL {
         let bytes = &specimen.bytes;
         for end in 0..bytes.len() {
             assert!((specimen.again)(&bytes[..end]).is_err(), "{} cut at {end}", specimen.name);
@@ -40,11 +46,11 @@ fn every_truncation_and_every_tail_is_refused() {
 
 #[test]
 fn every_flipped_bit_is_refused_or_says_something_else() {
-    for specimen in specimens::all() {
+    for specimen in &*ALL {
         let mut bytes = specimen.bytes.clone();
         for bit in 0..bytes.len() * 8 {
             bytes[bit / 8] ^= 1 << (bit % 8);
-            harmless(&specimen, &bytes);
+            harmless(specimen, &bytes);
             bytes[bit / 8] ^= 1 << (bit % 8);
         }
     }
@@ -55,12 +61,12 @@ fn a_length_of_a_terabyte_costs_nothing() {
     let mut nine = vec![1];
     nine.extend((1u64 << 40).to_le_bytes());
     assert_eq!(taken_by(&nine), 0);
-    for specimen in specimens::all() {
+    for specimen in &*ALL {
         for length in [1u64 << 40, u64::MAX, 1 << 32, (128 << 20) + 1] {
             for at in 1..specimen.bytes.len().saturating_sub(8) {
                 let mut bytes = specimen.bytes.clone();
                 bytes[at..at + 8].copy_from_slice(&length.to_le_bytes());
-                harmless(&specimen, &bytes);
+                harmless(specimen, &bytes);
             }
         }
     }
@@ -69,9 +75,7 @@ fn a_length_of_a_terabyte_costs_nothing() {
 #[test]
 fn more_bytes_than_a_kind_may_have_are_not_even_looked_at() {
     let long = vec![1; 4 << 20];
-    for specimen in
-        specimens::all().iter().filter(|s| !["snapshot", "manifest", "record"].iter().any(|n| s.name.starts_with(n)))
-    {
+    for specimen in ALL.iter().filter(|s| !["snapshot", "manifest", "record"].iter().any(|n| s.name.starts_with(n))) {
         let refusal = (specimen.again)(&long).unwrap_err();
         assert!(matches!(refusal, codec::CodecError::TooLong { .. }), "{}: {refusal}", specimen.name);
     }
@@ -100,14 +104,14 @@ fn keeps_its_meaning<T: PartialEq + std::fmt::Debug>(good: &[u8], bad: &[u8], me
     }
 }
 fn all_keep_their_meaning(mutate: impl Fn(&[u8]) -> Vec<u8>) {
-    let anna = specimens::anna();
+    let anna = &*ANNA;
     let encoded = |envelope: &Envelope| codec::encode(envelope).unwrap();
     let (root, entry) = (encoded(&anna.first), encoded(&anna.entries[0]));
-    let (fresh, proof) = (encoded(&anna.fresh(&anna.statement())), codec::encode(&specimens::equivocation()).unwrap());
-    keeps_its_meaning(&root, &mutate(&root), |b| root_meaning(&anna, b));
-    keeps_its_meaning(&entry, &mutate(&entry), |b| entry_meaning(&anna, b));
-    keeps_its_meaning(&fresh, &mutate(&fresh), |b| fresh_meaning(&anna, b));
-    keeps_its_meaning(&proof, &mutate(&proof), |b| proof_meaning(&anna, b));
+    let (fresh, proof) = (encoded(&anna.fresh(&anna.statement())), PROOF.clone());
+    keeps_its_meaning(&root, &mutate(&root), |b| root_meaning(anna, b));
+    keeps_its_meaning(&entry, &mutate(&entry), |b| entry_meaning(anna, b));
+    keeps_its_meaning(&fresh, &mutate(&fresh), |b| fresh_meaning(anna, b));
+    keeps_its_meaning(&proof, &mutate(&proof), |b| proof_meaning(anna, b));
     let snapshot = codec::encode(&anna.feed.snapshot).unwrap();
     let head = &anna.entries[1];
     keeps_its_meaning(&snapshot, &mutate(&snapshot), |b| FeedState::onboard(&anna.trusted, head, b).ok());
@@ -115,13 +119,13 @@ fn all_keep_their_meaning(mutate: impl Fn(&[u8]) -> Vec<u8>) {
 
 #[test]
 fn no_flipped_bit_of_a_signed_entry_is_accepted() {
-    let anna = specimens::anna();
+    let anna = &*ANNA;
     let good = codec::encode(&anna.entries[0]).unwrap();
-    assert!(entry_meaning(&anna, &good).is_some());
+    assert!(entry_meaning(anna, &good).is_some());
     for bit in 0..good.len() * 8 {
         let mut bad = good.clone();
         bad[bit / 8] ^= 1 << (bit % 8);
-        assert_eq!(entry_meaning(&anna, &bad), None, "bit {bit}");
+        assert_eq!(entry_meaning(anna, &bad), None, "bit {bit}");
     }
 }
 
@@ -137,8 +141,8 @@ proptest! {
 
     #[test]
     fn spliced_values_are_no_value_or_their_own(which in any::<(prop::sample::Index, prop::sample::Index)>(), from in any::<prop::sample::Index>(), to in any::<prop::sample::Index>()) {
-        let all = specimens::all();
-        let (one, other) = (which.0.get(&all), which.1.get(&all));
+        let all = &*ALL;
+        let (one, other) = (which.0.get(all), which.1.get(all));
         let spliced = [&one.bytes[..from.index(one.bytes.len())], &other.bytes[to.index(other.bytes.len())..]].concat();
         taken_by(&spliced);
     }
@@ -174,7 +178,7 @@ proptest! {
 
     #[test]
     fn signed_values_come_back(seq in 1u64.., millis: u64, name in "[a-z0-9]{1,63}", summary in "\\PC{0,60}") {
-        let anna = specimens::anna();
+        let anna = &*ANNA;
         let mut entry: softservice_protocol::feed::Entry = anna.entries[0].open().unwrap();
         (entry.at.seq, entry.issued_at) = (seq, softservice_protocol::time::Time(millis));
         if let softservice_protocol::feed::Action::Release(listing) = &mut entry.action {

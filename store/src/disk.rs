@@ -4,7 +4,6 @@
 
 use crate::{
     contract::{Damage, Findings, Ingested, Layout, Materialised, Progress, Store, StoreError, Swept},
-    cutter::{Cutter, SEGMENT},
     index::{self, Index},
     journal::{self, Log},
     marks::Marks,
@@ -12,15 +11,13 @@ use crate::{
     partial::Partials,
     record, tree,
 };
-use rayon::prelude::*;
 use softservice_protocol::{
     bitmap::Bitmap,
     chunk::{ChunkRef, Verified},
     codec,
     feed::Head,
-    id::{ChunkId, FeedId, ObjectId},
+    id::{FeedId, ObjectId},
     io::Record,
-    limits,
     tree::Manifest,
 };
 use std::{
@@ -41,7 +38,7 @@ pub struct DiskStore {
     pub(crate) partials: Partials,
     records: Mutex<Log>,
     /// Held while a layout goes into log *and* index, so that a checkpoint never runs ahead of the index.
-    layouts: Mutex<Log>,
+    pub(crate) layout_log: Mutex<Log>,
     marks: Mutex<Marks>,
     pub(crate) index: Index,
     pub(crate) flight: Mutex<Flight>,
@@ -112,7 +109,7 @@ pub fn open(dir: &Path) -> Result<DiskStore, StoreError> {
         objects,
         partials,
         records: Mutex::new(records),
-        layouts: Mutex::new(layouts),
+        layout_log: Mutex::new(layouts),
         marks: Mutex::new(marks),
         index: opened.index,
         flight: Mutex::default(),
@@ -138,31 +135,6 @@ fn decode_records(log: &Log) -> Result<(Vec<Record>, Vec<u64>), StoreError> {
     Ok((good, bad))
 }
 
-fn encode_layout(layout: &Layout) -> Vec<u8> {
-    let mut out = layout.object.0.to_vec();
-    for chunk in &layout.chunks {
-        out.extend_from_slice(&chunk.id.0);
-        out.extend_from_slice(&chunk.len.to_le_bytes());
-    }
-    out
-}
-
-fn decode_layout(payload: &[u8]) -> Option<Layout> {
-    let (object, rest) = payload.split_first_chunk::<32>()?;
-    let parts = rest.chunks_exact(36);
-    if !parts.remainder().is_empty() {
-        return None;
-    }
-    let mut chunks = Vec::with_capacity(parts.len());
-    for part in parts {
-        let (id, len) = part.split_first_chunk::<32>()?;
-        chunks.push(ChunkRef { id: ChunkId(*id), len: u32::from_le_bytes(len.try_into().ok()?) });
-    }
-    let size = chunks.iter().map(|c| u64::from(c.len)).sum();
-    let layout = Layout { object: ObjectId(*object), size, chunks };
-    layout.check().is_ok().then_some(layout)
-}
-
 impl DiskStore {
     /// Where it lives.
     pub fn dir(&self) -> &Path {
@@ -177,107 +149,6 @@ impl DiskStore {
     }
     pub(crate) fn take_notes(&self) -> Vec<Damage> {
         std::mem::take(&mut lock(&self.notes))
-    }
-
-    /// Every layout in the log, the newest of an object last.
-    pub(crate) fn layouts(&self) -> Result<Vec<Layout>, StoreError> {
-        let found = lock(&self.layouts).read(Log::start())?;
-        Ok(found.records.iter().filter_map(|(_, payload)| decode_layout(payload)).collect())
-    }
-    /// Logs and indexes layouts of whole objects. Those of small ones are not needed: each is a chunk of its own.
-    pub(crate) fn record_layouts<'a>(&self, layouts: impl Iterator<Item = &'a Layout>) -> Result<(), StoreError> {
-        let layouts: Vec<&Layout> = layouts.filter(|l| l.size > limits::CHUNK_MIN as u64).collect();
-        if layouts.is_empty() {
-            return Ok(());
-        }
-        let mut log = lock(&self.layouts);
-        let payloads: Vec<Vec<u8>> = layouts.iter().map(|l| encode_layout(l)).collect();
-        log.append(payloads.iter().map(Vec::as_slice))?;
-        self.index.insert(layouts.iter().flat_map(|l| index::places(l)));
-        if layouts.len() > 1 {
-            // A single one is replayed from the log after a crash; a flush for each would cost more than that.
-            self.index.checkpoint((log.tag(), log.end()));
-        }
-        Ok(())
-    }
-    /// Brings the index up to the end of the log.
-    fn catch_up(&self, mark: Option<index::Mark>) -> Result<(), StoreError> {
-        let log = lock(&self.layouts);
-        let from = match mark {
-            Some((tag, at)) if tag == log.tag() && (Log::start()..=log.end()).contains(&at) => at,
-            Some(_) => {
-                self.index.renew()?;
-                Log::start()
-            }
-            None => Log::start(),
-        };
-        let whole = from == Log::start() && mark.is_none();
-        if from == log.end() && !whole {
-            return Ok(());
-        }
-        self.replay(&log, from)?;
-        if self.index.is_broken() {
-            self.index.renew()?;
-            self.replay(&log, Log::start())?;
-        }
-        Ok(())
-    }
-    fn replay(&self, log: &Log, from: u64) -> Result<(), StoreError> {
-        let found = log.read(from)?;
-        let layouts: Vec<Layout> = found.records.iter().filter_map(|(_, payload)| decode_layout(payload)).collect();
-        let here: Vec<&Layout> = layouts.par_iter().filter(|l| self.objects.has(l.object)).collect();
-        self.index.insert(here.into_iter().flat_map(index::places));
-        self.index.checkpoint((log.tag(), log.end()));
-        Ok(())
-    }
-    /// Rebuilds the index when it broke.
-    pub(crate) fn mend(&self) -> Result<(), StoreError> {
-        if self.index.is_broken() {
-            let log = lock(&self.layouts);
-            if self.index.is_broken() {
-                self.index.renew()?;
-                self.replay(&log, Log::start())?;
-                let what = "it broke while in use; rebuilt".to_owned();
-                lock(&self.notes).push(Damage { file: self.dir.join("index"), object: None, what });
-            }
-        }
-        Ok(())
-    }
-    /// Begins the index anew from the log.
-    pub(crate) fn reindex(&self) -> Result<(), StoreError> {
-        let log = lock(&self.layouts);
-        self.index.renew()?;
-        self.replay(&log, Log::start())
-    }
-    /// Cuts objects again that the log does not know: a crash came between their name and their record, or the record
-    /// is damaged. An object that was cut otherwise by its publisher is found under our own cuts from then on.
-    pub(crate) fn adopt(&self) -> Result<(), StoreError> {
-        let known: BTreeSet<ObjectId> = self.layouts()?.into_iter().map(|l| l.object).collect();
-        let mut unknown: Vec<ObjectId> = self.objects.list()?.0.into_iter().map(|v| v.object).collect();
-        unknown.dedup();
-        unknown.retain(|o| !known.contains(o));
-        let cut: Result<Vec<Option<Layout>>, StoreError> = unknown.par_iter().map(|o| self.recut(*o)).collect();
-        let cut: Vec<Layout> = cut?.into_iter().flatten().collect();
-        self.record_layouts(cut.iter())
-    }
-    /// The standard layout of a whole object; None when it is small, gone or damaged.
-    fn recut(&self, object: ObjectId) -> Result<Option<Layout>, StoreError> {
-        if self.objects.size(object).is_none_or(|size| size <= limits::CHUNK_MIN as u64) {
-            return Ok(None);
-        }
-        let Some(mut file) = self.objects.open_object(object)? else { return Ok(None) };
-        let mut cutter = Cutter::new();
-        let mut bytes = Vec::with_capacity(SEGMENT);
-        loop {
-            bytes.clear();
-            let got = (&mut file).take(SEGMENT as u64).read_to_end(&mut bytes);
-            if got.map_err(|e| StoreError::io("read", &self.objects.path(object, false), e))? == 0 {
-                break;
-            }
-            cutter.push(&bytes);
-        }
-        let (id, size, chunks) = cutter.finish();
-        Ok((id == object).then_some(Layout { object, size, chunks }))
     }
 
     /// Reads an object that gave wrong bytes as a whole; sets its damaged variants aside. Says whether a good one is left.
@@ -311,18 +182,10 @@ impl DiskStore {
         }
         Ok(good)
     }
-    /// Writes the layouts log anew with these only, and says so to the index.
-    pub(crate) fn rewrite_layouts<'a>(&self, layouts: impl Iterator<Item = &'a Layout>) -> Result<(), StoreError> {
-        let payloads: Vec<Vec<u8>> = layouts.map(encode_layout).collect();
-        let mut log = lock(&self.layouts);
-        log.rewrite(payloads.iter().map(Vec::as_slice))?;
-        self.index.checkpoint((log.tag(), log.end()));
-        Ok(())
-    }
     /// Checks both logs and the marks on the disk; what is damaged is written anew without what is lost.
     pub(crate) fn check_logs(&self) -> Result<Vec<Damage>, StoreError> {
         let mut damaged = lock(&self.marks).check()?;
-        for (log, kind) in [(&self.records, "records"), (&self.layouts, "layouts")] {
+        for (log, kind) in [(&self.records, "records"), (&self.layout_log, "layouts")] {
             let mut log = lock(log);
             let found = log.read(Log::start())?;
             let headers = log.headers_good()?;
@@ -347,7 +210,7 @@ impl Drop for DiskStore {
         if let Err(e) = self.partials.commit(&self.objects) {
             tracing::warn!("chunks put last will be fetched again: {e}");
         }
-        let log = lock(&self.layouts);
+        let log = lock(&self.layout_log);
         self.index.checkpoint((log.tag(), log.end()));
         self.index.close();
     }

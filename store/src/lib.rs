@@ -12,6 +12,7 @@ mod glob;
 mod index;
 mod intake;
 mod journal;
+mod layouts;
 mod marks;
 mod memory;
 mod objects;

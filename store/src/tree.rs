@@ -202,3 +202,81 @@ pub(crate) fn sync_dir(dir: &Path) -> Result<(), StoreError> {
 pub(crate) fn bits(meta: &std::fs::Metadata) -> u32 {
     meta.permissions().mode() & 0o7777
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use softservice_protocol::chunk::Cutting;
+
+    struct Nothing;
+    impl Place for Nothing {
+        fn place(&self, dir: BorrowedFd<'_>, name: &str, _: &Wanted) -> Result<Placed, StoreError> {
+            create(dir, name, 0o444).map(|_| Placed::Copied).map_err(|e| StoreError::io("create", Path::new(name), e))
+        }
+    }
+    fn file(path: &str) -> TreeEntry {
+        let node = Node::File { executable: false, object: ObjectId::of(b""), size: 0, chunks: vec![] };
+        TreeEntry { path: path.into(), node }
+    }
+    fn link(path: &str, target: &str) -> TreeEntry {
+        TreeEntry { path: path.into(), node: Node::Symlink { target: target.into() } }
+    }
+
+    #[test]
+    fn hostile_manifests_write_nothing_anywhere() {
+        let table = [
+            vec![file("../evil")],
+            vec![file("/etc/evil")],
+            vec![file("a/../../evil")],
+            vec![file("..")],
+            vec![file(".")],
+            vec![file("")],
+            vec![file("a//b")],
+            vec![file("nothing/above")],
+            vec![link("way", ".."), file("way/evil")],
+            vec![link("way", "/tmp")],
+            vec![link("way", "../../evil")],
+            vec![file("twice"), file("twice")],
+            vec![file("Case"), file("case")],
+            vec![file("nul\0")],
+            vec![file("line\nfeed")],
+            vec![file("x/y"), TreeEntry { path: "x".into(), node: Node::Dir }],
+        ];
+        for entries in table {
+            let above = tempfile::tempdir().unwrap();
+            let parent = above.path().join("parent");
+            std::fs::create_dir(&parent).unwrap();
+            let manifest = Manifest { cutting: Cutting::STANDARD, entries };
+            let built = build(&manifest, &parent.join("tree"), &Nothing);
+            assert!(built.is_err(), "{:?} was built", manifest.entries);
+            assert_eq!(std::fs::read_dir(&parent).unwrap().count(), 0, "{:?} left something", manifest.entries);
+            assert_eq!(std::fs::read_dir(above.path()).unwrap().count(), 1);
+        }
+    }
+
+    /// The second wall, should the first ever let something pass.
+    #[test]
+    fn a_walk_never_follows_a_link_nor_leaves() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("root/real/deep")).unwrap();
+        for (name, target) in [("up", ".."), ("abs", "/tmp"), ("side", "real")] {
+            std::os::unix::fs::symlink(target, dir.path().join("root").join(name)).unwrap();
+        }
+        let root = rustix::fs::open(dir.path().join("root"), OFlags::DIRECTORY | OFlags::RDONLY, Mode::empty()).unwrap();
+        assert!(beneath(root.as_fd(), "real/deep").is_ok());
+        for path in ["up", "abs", "side", "side/deep", "..", "real/../..", "/", "/tmp", "real/deep/../../.."] {
+            assert!(beneath(root.as_fd(), path).is_err(), "{path} was opened");
+        }
+    }
+
+    #[test]
+    fn a_target_that_is_no_name_is_refused() {
+        let manifest = Manifest { cutting: Cutting::STANDARD, entries: vec![] };
+        for target in ["/", "..", ""] {
+            assert!(build(&manifest, Path::new(target), &Nothing).is_err());
+        }
+        let dir = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("/nowhere", dir.path().join("dangling")).unwrap();
+        assert!(build(&manifest, &dir.path().join("dangling"), &Nothing).is_err());
+    }
+}

@@ -5,10 +5,11 @@ mod cast;
 use cast::{Folder, release_of, transfer, tree_of};
 use softservice_protocol::{
     chunk::{ChunkRef, Verified},
+    codec,
     feed::{Head, Position},
     id::{Digest, FeedId, ObjectId, PublisherId, ReleaseId},
     io::{Depth, Record, Stage},
-    release::ReleaseRef,
+    release::{Release, ReleaseRef},
     tree::{Manifest, Node},
 };
 use softservice_store::{Layout, MemoryStore, Store, StoreError, closure};
@@ -258,6 +259,17 @@ fn a_closure_that_is_not_what_was_pinned_is_refused(make: fn() -> Made) {
     let garbage = ReleaseRef { id: ReleaseId(garbage.0), size: 20 };
     assert!(matches!(closure::expand(&*ann, garbage, Depth::Content, "x"), Err(StoreError::Codec(_))));
     assert!(closure::closure(&*ann, garbage.id).is_err());
+    let (_, tree) = tree_of(&*ann, &Folder::sample());
+    let evil = cast::document("evil\u{1b}[2J", vec![("any".into(), tree.clone())], tree.clone(), vec![]);
+    let evil = cast::publish(&*ann, &evil);
+    let Err(StoreError::Closure { rule, .. }) = closure::closure(&*ann, evil.id) else { panic!("it was believed") };
+    assert!(rule.contains("is not a name") && !rule.contains('\u{1b}'), "{rule}");
+    let (sound, _) = release_of(&*ann, &Folder::sample());
+    let mut liar: Release = codec::decode(&ann.object(sound.id.object(), 1 << 20).unwrap()).unwrap();
+    liar.includes[0].version = "9.9.9".into();
+    let liar = cast::publish(&*ann, &liar);
+    let Err(StoreError::Closure { rule, .. }) = closure::closure(&*ann, liar.id) else { panic!("it was believed") };
+    assert!(rule.contains("part0 9.9.9 is pinned, but its release is part0 1.0.0"), "{rule}");
     assert_eq!(closure::held(&*ann, ReleaseId([2; 32])).unwrap(), None);
     assert!(matches!(closure::closure(&*ann, ReleaseId([2; 32])), Err(StoreError::Missing(_))));
 }

@@ -289,7 +289,7 @@ pub(super) async fn logs(client: &Client, ui: &mut Ui, name: &str, follow: bool)
     let wanted = json!({ "name": name, "service": service, "follow": follow });
     let mut print = |ui: &mut Ui, line: &Value| {
         ui.document(line);
-        ui.data(format!("{} | {}", text(line, "service"), text(line, "text")));
+        ui.data(format!("{} | {}", text(line, "service"), text(line, "line")));
     };
     client.stream(ui, "logs", wanted, &mut print).await?;
     Ok(())

@@ -7,7 +7,6 @@ mod content;
 mod instances;
 mod new;
 mod node;
-mod serve_static;
 mod status;
 
 use crate::{
@@ -22,8 +21,6 @@ use clap::CommandFactory as _;
 use serde_json::Value;
 use softservice_node::verbs::failure::Kind;
 
-pub(crate) use node::keeper;
-
 /// Runs the verb.
 pub(crate) async fn run(cli: Cli, ui: &mut Ui) -> Result<(), CliError> {
     match cli.verb {
@@ -33,7 +30,6 @@ pub(crate) async fn run(cli: Cli, ui: &mut Ui) -> Result<(), CliError> {
         }
         Verb::New { dir, template } => new::run(ui, &dir, &template),
         Verb::Check { dir } => author::check(ui, &dir),
-        Verb::ServeStatic { dir, address } => serve_static::run(&dir, address).await,
         Verb::Demo(args) => {
             // A shared closure tells the story, so the printer is told afterwards.
             let quiet = ui.is_quiet();
@@ -46,7 +42,9 @@ pub(crate) async fn run(cli: Cli, ui: &mut Ui) -> Result<(), CliError> {
             ui.document(&report);
             Ok(())
         }
-        Verb::Keeper { .. } => Err(CliError::new(Kind::Bug, "a keeper starts before everything else")),
+        Verb::Keeper { .. } | Verb::ServeStatic { .. } => {
+            Err(CliError::new(Kind::Bug, "a keeper starts before everything else"))
+        }
         Verb::Node(args) => node::run(ui, home::of(&cli.global)?, args).await,
         Verb::Stop => node::stop(ui, home::of(&cli.global)?).await,
         verb => {

@@ -1,10 +1,10 @@
-//! `node`, `stop` and the hidden `keeper`. Invariant: the first line on stdout is the ready event, and it is printed
+//! `node` and `stop`. Invariant: the first line on stdout is the ready event, and it is printed
 //! only when the node listens and its API answers.
 
 use crate::{args::NodeArgs, client::Client, error::CliError, session, ui::Ui};
 use serde_json::json;
 use softservice_node::{api, config::Config, verbs::failure::Kind};
-use std::{ffi::OsString, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 /// Runs the node until a signal or `stop`.
 pub(super) async fn run(ui: &mut Ui, home: PathBuf, args: NodeArgs) -> Result<(), CliError> {
@@ -100,14 +100,6 @@ async fn gone(pid: rustix::process::Pid) -> Result<(), CliError> {
             format!("the node (process {}) still runs after 60 s", pid.as_raw_nonzero()),
         )
         .hint("what it is doing stands in its log; `kill` ends it, nothing acknowledged is lost")),
-    }
-}
-
-/// Runs one service; see the device.
-pub(crate) fn keeper(arguments: Vec<OsString>) -> ExitCode {
-    {
-        drop(arguments);
-        ExitCode::FAILURE
     }
 }
 

@@ -61,6 +61,9 @@ impl Served {
         let Self { node, server, policies } = self;
         server.stop(PATIENCE).await;
         policies.abort();
+        // Trials hear of the stop by themselves.
+        node.context().stop.ask();
+        verbs::trials_ended().await;
         node.stop().await;
     }
 }

@@ -26,8 +26,9 @@ const ADDRESSES: usize = 8;
 const PROVIDERS: usize = 20;
 
 /// What is counted about the table.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Discovery {
+    me: PeerId,
     strangers: BTreeMap<PeerId, BTreeSet<Vec<u8>>>,
     counted_since: Option<Instant>,
     followed: BTreeSet<PublisherId>,
@@ -38,6 +39,17 @@ fn key(publisher: PublisherId) -> kad::RecordKey {
 }
 
 impl Discovery {
+    pub(crate) fn new(me: PeerId) -> Self {
+        Self { me, strangers: BTreeMap::new(), counted_since: None, followed: BTreeSet::new() }
+    }
+
+    /// Looks again for others who follow what we follow.
+    pub(crate) fn look_again(&self, table: &mut Table) {
+        for publisher in &self.followed {
+            table.get_providers(key(*publisher));
+        }
+    }
+
     /// Announces that we follow a publisher and looks for others who do, or stops announcing it.
     pub(crate) fn topic(&mut self, table: &mut Table, publisher: PublisherId, join: bool) {
         if join {
@@ -80,7 +92,7 @@ impl Discovery {
                 result: kad::QueryResult::GetProviders(Ok(kad::GetProvidersOk::FoundProviders { providers, .. })),
                 ..
             } => {
-                let known = providers.into_iter().filter(|id| peer_of(id).is_some());
+                let known = providers.into_iter().filter(|id| *id != self.me && peer_of(id).is_some());
                 known.take(PROVIDERS).map(|id| format!("/p2p/{id}")).collect()
             }
             kad::Event::InboundRequest { request: kad::InboundRequest::AddProvider { record: Some(record) } } => {

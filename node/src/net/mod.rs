@@ -8,10 +8,13 @@ pub(crate) mod control;
 pub(crate) mod discovery;
 pub(crate) mod frame;
 pub(crate) mod gossip;
+mod listen;
 pub(crate) mod names;
 pub(crate) mod neighbours;
 pub(crate) mod rate;
 pub(crate) mod swarm;
+#[cfg(test)]
+mod tests;
 
 use softservice_protocol::{
     id::{Peer, PublisherId},

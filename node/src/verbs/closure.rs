@@ -39,6 +39,15 @@ impl Closure {
         let mut seen = BTreeSet::new();
         all.filter(|tree| seen.insert(tree.manifest)).collect()
     }
+    /// The trees that a device of this platform fetches: its artifacts and every source.
+    pub(super) fn trees_for(&self, platform: &str) -> Vec<&TreeRef> {
+        let fits = |of: &str| of == platform || of == softservice_protocol::definition::ANY;
+        let artifacts = self.releases.values().flat_map(|r| &r.roles).flat_map(|r| &r.artifacts).flat_map(|a| &a.trees);
+        let mine = artifacts.filter(|(of, _)| fits(of)).map(|(_, tree)| tree);
+        let all = mine.chain(self.releases.values().map(|r| &r.source));
+        let mut seen = BTreeSet::new();
+        all.filter(|tree| seen.insert(tree.manifest)).collect()
+    }
     /// Bytes and files of all trees and documents.
     pub(super) fn totals(&self) -> (u64, u64) {
         self.trees()

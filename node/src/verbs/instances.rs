@@ -1,11 +1,240 @@
-//! TEMP
-use super::failure::Failure;
-use crate::context::Context;
-use serde_json::Value;
-use softservice_protocol::id::ReleaseId;
-pub(super) async fn summary(_c: &Context) -> Result<Value, Failure> {
-    Ok(Value::Array(Vec::new()))
+//! `ps`, `logs`, `generations`, `hold`, `unhold`, `down`, `start`, `remove`: softservices that are here. Invariant: a
+//! softservice is only changed by the device; this file asks and describes.
+
+use super::{
+    closure,
+    failure::{Failure, Kind},
+    reference::{self, Found},
+};
+use crate::{
+    api::talk::Talk,
+    context::Context,
+    device::{DeviceError, SoftserviceInfo},
+    handle::Catalogue,
+};
+use semver::Version;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use softservice_protocol::{
+    feed::Listing,
+    id::{PublisherId, ReleaseId},
+    instance::InstanceError,
+    release::ReleaseRef,
+};
+
+impl From<DeviceError> for Failure {
+    fn from(error: DeviceError) -> Self {
+        let message = error.to_string();
+        let kind = match &error {
+            DeviceError::Unknown { .. } | DeviceError::NoGeneration { .. } | DeviceError::NoService { .. } => {
+                Kind::NotFound
+            }
+            DeviceError::Busy { .. }
+            | DeviceError::Held { .. }
+            | DeviceError::PlanChanged { .. }
+            | DeviceError::Epoch { .. } => Kind::Refused,
+            DeviceError::Name(_) => Kind::Usage,
+            DeviceError::Damaged { .. } => Kind::Damaged,
+            DeviceError::Instance { source, .. } => match source {
+                InstanceError::Unanswered { .. } | InstanceError::Unasked { .. } | InstanceError::Answer { .. } => {
+                    Kind::Usage
+                }
+                _ => Kind::Failed,
+            },
+            _ => Kind::Failed,
+        };
+        match error {
+            DeviceError::Store { source, .. } => {
+                let mut failure = Self::from(source);
+                failure.message = message;
+                failure
+            }
+            _ => Self::new(kind, message),
+        }
+    }
 }
-pub(super) async fn releases(_c: &Context) -> Result<Vec<ReleaseId>, Failure> {
-    Ok(Vec::new())
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Named {
+    pub(super) name: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct MaybeNamed {
+    name: Option<String>,
+}
+
+pub(super) async fn ps(context: &Context, args: MaybeNamed) -> Result<Value, Failure> {
+    let all = match args.name {
+        Some(name) => vec![context.device.info(&name).await?],
+        None => context.device.list().await?,
+    };
+    Ok(json!(all))
+}
+
+pub(super) async fn generations(context: &Context, args: Named) -> Result<Value, Failure> {
+    Ok(json!(context.device.generations(&args.name).await?))
+}
+
+pub(super) async fn hold(context: &Context, args: Named, held: bool) -> Result<Value, Failure> {
+    context.device.hold(&args.name, held).await?;
+    Ok(json!({ "name": args.name, "held": held }))
+}
+
+pub(super) async fn down(context: &Context, args: Named) -> Result<Value, Failure> {
+    context.device.down(&args.name).await?;
+    described(context, &args.name).await
+}
+
+pub(super) async fn start(context: &Context, args: Named) -> Result<Value, Failure> {
+    context.device.start(&args.name).await?;
+    described(context, &args.name).await
+}
+
+async fn described(context: &Context, name: &str) -> Result<Value, Failure> {
+    Ok(json!(context.device.info(name).await?))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Remove {
+    name: String,
+    #[serde(default)]
+    data: bool,
+}
+
+pub(super) async fn remove(context: &Context, args: Remove) -> Result<Value, Failure> {
+    context.device.remove(&args.name, args.data).await?;
+    let volumes = context.home.join("softservices").join(&args.name).join("volumes");
+    let has = |dir: &std::path::Path| std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some());
+    let kept: Vec<_> = std::iter::once(volumes).filter(|dir| has(dir)).collect();
+    Ok(json!({ "name": args.name, "data": args.data, "kept": kept }))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Logs {
+    name: String,
+    service: Option<String>,
+    #[serde(default)]
+    follow: bool,
+}
+
+pub(super) async fn logs(context: &Context, args: Logs, talk: &Talk) -> Result<Value, Failure> {
+    let mut logs = context.device.logs(&args.name, args.service.as_deref(), args.follow).await?;
+    let mut lines = 0_u64;
+    loop {
+        let next = tokio::select! {
+            next = logs.next() => next?,
+            // A stream must not keep a node from stopping.
+            () = context.stop.wait() => None,
+        };
+        let Some(line) = next else { break };
+        lines += 1;
+        if !talk.line(json!({ "service": line.service, "line": line.line })).await {
+            break;
+        }
+    }
+    Ok(json!({ "lines": lines }))
+}
+
+/// A softservice for which something newer was published.
+#[derive(Debug, Clone)]
+pub(super) struct Candidate {
+    /// Its name.
+    pub(super) name: String,
+    /// Its owner wants it to stay.
+    pub(super) held: bool,
+    /// One of its generations had this release.
+    pub(super) had: bool,
+    /// What there is.
+    pub(super) found: Found,
+}
+
+/// Who published what a softservice runs, and as what.
+#[derive(Debug, Clone)]
+pub(super) struct Origin {
+    /// Whose it is.
+    pub(super) publisher: PublisherId,
+    /// The distro.
+    pub(super) distro: String,
+    /// Its version.
+    pub(super) version: String,
+    /// Its packaging revision.
+    pub(super) revision: u32,
+}
+
+/// Reads it from the release that runs.
+pub(super) async fn origin(context: &Context, release: ReleaseId) -> Result<Origin, Failure> {
+    // The size matters to a fetch only; what runs is here.
+    let closure = closure::load(context, ReleaseRef { id: release, size: 0 }).await?;
+    let root = closure.root()?;
+    Ok(Origin {
+        publisher: root.publisher,
+        distro: root.distro.clone(),
+        version: root.version.clone(),
+        revision: root.revision,
+    })
+}
+
+/// The newest listing above what runs.
+pub(super) fn newer(catalogue: &Catalogue, origin: &Origin) -> Option<Found> {
+    let listing = reference::newest(catalogue, origin.publisher, &origin.distro)?;
+    let order = |version: &str, revision| Version::parse(version).ok().map(|v| (v, revision));
+    let above = order(&listing.version, listing.revision) > order(&origin.version, origin.revision);
+    above.then(|| Found { publisher: origin.publisher, listing })
+}
+
+/// All softservices for which there is something newer.
+pub(super) async fn updatable(context: &Context) -> Result<Vec<Candidate>, Failure> {
+    let catalogue = context.handle.catalogue();
+    let mut all = Vec::new();
+    for info in context.device.list().await? {
+        let Ok(Some((_, release))) = context.device.current(&info.name).await else { continue };
+        // One that cannot be read must not hide the others.
+        let Ok(origin) = origin(context, release).await else { continue };
+        let Some(found) = newer(&catalogue, &origin) else { continue };
+        let hex = found.listing.release.to_string();
+        let had =
+            context.device.generations(&info.name).await.is_ok_and(|all| all.iter().any(|g| g.record.release == hex));
+        all.push(Candidate { name: info.name, held: info.held, had, found });
+    }
+    Ok(all)
+}
+
+/// What `status` says of softservices.
+pub(super) async fn summary(context: &Context) -> Result<Value, Failure> {
+    let newer = updatable(context).await?;
+    let available =
+        |l: &Listing| json!({ "version": l.version, "revision": l.revision, "release": l.release.to_string() });
+    let one = |info: SoftserviceInfo| {
+        let newest = newer.iter().find(|c| c.name == info.name).map(|c| available(&c.found.listing));
+        let mut one = json!(info);
+        one["available"] = json!(newest);
+        one
+    };
+    Ok(context.device.list().await?.into_iter().map(one).collect())
+}
+
+/// Releases that generations here need.
+pub(super) async fn releases(context: &Context) -> Result<Vec<ReleaseId>, Failure> {
+    Ok(context.device.pinned().await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_owner_can_mend_is_told_apart_from_what_failed() {
+        let unknown = DeviceError::Unknown { name: "shelf".into() };
+        assert_eq!(Failure::from(unknown).kind, Kind::NotFound);
+        let held = DeviceError::Held { name: "shelf".into() };
+        assert_eq!(Failure::from(held).kind, Kind::Refused);
+        let unanswered = InstanceError::Unanswered { names: "domain".into() };
+        let open = DeviceError::Instance { name: "shelf".into(), source: unanswered };
+        assert_eq!(Failure::from(open).kind, Kind::Usage);
+    }
 }

@@ -2,6 +2,7 @@
 //! the command line end here. Invariant: a verb answers with one document or one typed failure; dropping its future
 //! abandons what only it waits for, and nothing that was acknowledged.
 
+mod auto;
 mod care;
 mod catalogue;
 pub mod check;
@@ -13,14 +14,16 @@ mod instances;
 mod lock;
 mod permissions;
 mod pins;
+mod provision;
 mod publish;
 mod reference;
 mod source;
 mod status;
 mod subscriptions;
+mod trial;
 
-/// x
-pub async fn follow_policies(_c: Context) {}
+pub use auto::follow as follow_policies;
+pub(crate) use trial::ended as trials_ended;
 
 use crate::{api::talk::Talk, context::Context};
 use failure::Failure;
@@ -40,6 +43,7 @@ pub async fn run(context: &Context, verb: &str, arguments: Value, talk: &Talk) -
         "ticket" => status::ticket(context, parse(arguments)?).await,
         "check" => check::verb(parse(arguments)?).await,
         "publish" => publish::publish(context, parse(arguments)?, talk).await,
+        "test" => trial::test(context, parse(arguments)?, talk).await,
         "subscribe" => subscriptions::subscribe(context, parse(arguments)?, talk).await,
         "unsubscribe" => subscriptions::unsubscribe(context, parse(arguments)?).await,
         "subscriptions" => subscriptions::list(context),
@@ -52,6 +56,19 @@ pub async fn run(context: &Context, verb: &str, arguments: Value, talk: &Talk) -
         "unpin" => pins::unpin(context, &parse(arguments)?).await,
         "gc" => care::gc(context).await,
         "fsck" => care::fsck(context, &parse(arguments)?, talk).await,
+        "plan" => provision::plan(context, parse(arguments)?, talk).await,
+        "plan_update" => provision::plan_update(context, parse(arguments)?, talk).await,
+        "up" => provision::up(context, parse(arguments)?, talk).await,
+        "update" => provision::update(context, parse(arguments)?, talk).await,
+        "rollback" => provision::rollback(context, parse(arguments)?, talk).await,
+        "hold" => instances::hold(context, parse(arguments)?, true).await,
+        "unhold" => instances::hold(context, parse(arguments)?, false).await,
+        "down" => instances::down(context, parse(arguments)?).await,
+        "start" => instances::start(context, parse(arguments)?).await,
+        "remove" => instances::remove(context, parse(arguments)?).await,
+        "generations" => instances::generations(context, parse(arguments)?).await,
+        "ps" => instances::ps(context, parse(arguments)?).await,
+        "logs" => instances::logs(context, parse(arguments)?, talk).await,
         other => Err(Failure::usage(format!("no verb {other:?}")).hint("docs/api.md lists them")),
     }
 }

@@ -10,6 +10,7 @@ pub mod answer;
 mod check;
 pub mod closure;
 mod compile;
+mod foreign;
 mod graph;
 pub mod lock;
 mod names;
@@ -23,8 +24,8 @@ pub mod substitution;
 pub mod units;
 
 pub use check::check;
-pub use closure::ReleaseFault;
 pub use compile::{Materials, compile};
+pub use foreign::ReleaseFault;
 pub use lock::{Lock, Locked};
 pub use read::read;
 

@@ -316,7 +316,7 @@ pub(crate) fn canonical(release: &mut Release) {
         secret.roles.sort();
     }
     release.platforms.sort();
-    release.parents.sort_by(|a, b| (a.publisher, a.release).cmp(&(b.publisher, b.release)));
+    release.parents.sort_by_key(|p| (p.publisher, p.release));
     release.includes.sort_by(|a, b| a.name.cmp(&b.name));
     for include in &mut release.includes {
         include.with.sort();

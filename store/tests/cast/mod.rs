@@ -2,15 +2,15 @@
 #![allow(dead_code, reason = "each test program uses its part")]
 
 use softservice_protocol::{
-    chunk::Verified,
+    chunk::{ChunkRef, Verified},
     codec,
-    id::{PublisherId, ReleaseId},
+    id::{ChunkId, ObjectId, PublisherId, ReleaseId},
     io::WantList,
     release::{Allow, Artifact, Include, Release, ReleaseRef, Role, Update},
     time::Span,
     tree::{Manifest, TreeRef},
 };
-use softservice_store::{Store, closure};
+use softservice_store::{Layout, Store, closure};
 use std::{
     os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
@@ -21,6 +21,12 @@ pub(crate) fn noise(len: usize, seed: u64) -> Vec<u8> {
     let mut out = vec![0; len];
     blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut out);
     out
+}
+
+/// A directory in memory where there is one: what these stories say does not depend on a disk, and hundreds of stores
+/// would wait for its syncs.
+pub(crate) fn scratch() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 
 /// A directory with everything that a tree can say.
@@ -170,4 +176,16 @@ pub(crate) fn transfer(from: &dyn Store, to: &dyn Store, list: &WantList) {
         let bytes = from.read(&[promised]).unwrap().remove(0).expect("the seeder has every chunk");
         to.put(&Verified::check(promised, bytes).expect("what a store reads is what was asked")).unwrap();
     }
+}
+
+/// The layout that an ingest gives these bytes.
+pub(crate) fn layout_of(bytes: &[u8]) -> Layout {
+    let mut rest = bytes;
+    let mut chunks = Vec::new();
+    for len in softservice_protocol::chunk::cut(bytes) {
+        let (part, after) = rest.split_at(len as usize);
+        chunks.push(ChunkRef { id: ChunkId::of(part), len });
+        rest = after;
+    }
+    Layout { object: ObjectId::of(bytes), size: bytes.len() as u64, chunks }
 }

@@ -83,7 +83,9 @@ pub(super) struct Status {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Phase {
-    /// Its process is there.
+    /// Its process is about to run its program.
+    Starting,
+    /// Its program runs.
     Running,
     /// It ended and will be started again.
     Waiting,
@@ -99,6 +101,7 @@ impl Phase {
     /// For people and scripts.
     pub(super) fn name(self) -> &'static str {
         match self {
+            Self::Starting => "starting",
             Self::Running => "running",
             Self::Waiting => "waiting",
             Self::Exited => "exited",

@@ -76,10 +76,9 @@ async fn serve(peer: Peer, stream: Stream, shared: &Shared, figures: &Figures) {
     let (spans, ready) = mpsc::channel(1);
     let withdrawn = Withdrawn::default();
     tokio::select! {
-        fault = read(reader, requests, withdrawn.clone()) => match fault {
-            Some(why) => shared.desk.dismiss(peer, format!("broke the content protocol: {why}")).await,
-            // It wants nothing more; nothing that it asked for is worth sending to a closed stream.
-            None => {}
+        // Without a fault it wants nothing more, and what it asked for is not worth sending to a closed stream.
+        fault = read(reader, requests, withdrawn.clone()) => if let Some(why) = fault {
+            shared.desk.dismiss(peer, format!("broke the content protocol: {why}")).await;
         },
         () = fetch(asked, spans, withdrawn, shared) => {}
         result = write(writer, ready, shared, figures) => if let Err(e) = result {

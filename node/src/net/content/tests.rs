@@ -1,16 +1,9 @@
 //! Bulk content between real swarms over loopback: honest peers, and hand-made ones that are not.
 
 use super::{Content, Limits};
-use crate::{
-    clock::Clock,
-    net::{
-        CONTENT, Order,
-        behaviour::Parts,
-        frame,
-        names::peer_of,
-        swarm::{self, Net},
-    },
-    shutdown::Stop,
+use crate::net::{
+    CONTENT, frame,
+    tests::{PATIENCE, Station},
 };
 use futures::{AsyncReadExt as _, AsyncWriteExt as _, StreamExt as _};
 use libp2p_stream::IncomingStreams;
@@ -25,41 +18,6 @@ use softservice_protocol::{
 use softservice_store::{Layout, MemoryStore, Store};
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::mpsc, time::Instant};
-
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// A node without a core: a swarm, and a store.
-struct Station {
-    me: Peer,
-    net: Net,
-    facts: mpsc::Receiver<Input>,
-    stop: Stop,
-}
-
-impl Station {
-    async fn start(name: u8, listen: &str) -> (Self, swarm::Streams) {
-        let (facts_in, facts) = mpsc::channel(64);
-        let stop = Stop::default();
-        let parts = Parts { mdns: false, dht: false };
-        let (net, streams) =
-            swarm::start([name; 32], &[listen.into()], parts, facts_in, Arc::new(Clock::default()), stop.clone())
-                .await
-                .unwrap();
-        let address: libp2p::Multiaddr = net.addresses.borrow().first().unwrap().parse().unwrap();
-        let me = peer_of(&crate::net::names::peer_in(&address).unwrap()).unwrap();
-        (Self { me, net, facts, stop }, streams)
-    }
-    fn address(&self) -> String {
-        self.net.addresses.borrow().first().unwrap().clone()
-    }
-    async fn fact(&mut self) -> Input {
-        tokio::time::timeout(PATIENCE, self.facts.recv()).await.expect("a fact in time").unwrap()
-    }
-    async fn dial(&mut self, other: &str) {
-        self.net.orders.send(Order::Dial { address: other.into() }).await.unwrap();
-        assert!(matches!(self.fact().await, Input::Connected { outbound: true, .. }));
-    }
-}
 
 /// The side that wants, with a store that expects `file`.
 struct Bob {
@@ -285,26 +243,4 @@ async fn alice_sends_away_who_asks_for_too_much() {
     let mut rest = Vec::new();
     let read = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut rest)).await.unwrap();
     assert!(read.is_err() || rest.is_empty());
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn control_messages_arrive_in_order_and_absurd_frames_end_the_connection() {
-    let (mut alice, _alice_streams) = Station::start(1, "/ip4/127.0.0.1/udp/0/quic-v1").await;
-    let (mut bob, mut streams) = Station::start(2, "/ip4/127.0.0.1/tcp/0").await;
-    bob.dial(&alice.address()).await;
-    for number in 0..20u8 {
-        bob.net.neighbours.send(alice.me, vec![number; 1 + usize::from(number) * 1000]).unwrap();
-    }
-    assert!(matches!(alice.fact().await, Input::Connected { outbound: false, .. }));
-    for number in 0..20u8 {
-        match alice.fact().await {
-            Input::Received { bytes, .. } => assert_eq!(bytes, vec![number; 1 + usize::from(number) * 1000]),
-            other => panic!("{other:?}"),
-        }
-    }
-    let id = crate::net::names::id_of(alice.me).unwrap();
-    let mut stream = streams.control.open_stream(id, crate::net::CONTROL).await.unwrap();
-    stream.write_all(&u32::MAX.to_le_bytes()).await.unwrap();
-    stream.flush().await.unwrap();
-    assert!(matches!(alice.fact().await, Input::Disconnected { peer } if peer == bob.me));
 }

@@ -126,7 +126,7 @@ impl Batch {
         let root = self.root.as_ref().ok_or(Fault::Refused("no root is known"))?;
         let fresh = verify_fresh(root, envelope)?;
         if fresh.head.at > self.state.head.at {
-            let (wanted, found) = (self.state.head.at.seq + 1, fresh.head.at.seq);
+            let (wanted, found) = (self.state.head.at.seq.saturating_add(1), fresh.head.at.seq);
             return Err(FeedError::Gap { wanted, found }.into());
         }
         if fresh.head.at == self.state.head.at && fresh.head.hash != self.state.head.hash {

@@ -1,0 +1,48 @@
+//! The policy `auto`: followed publishers' newer releases are taken by themselves. Invariant: never one that asks for
+//! more permissions, never a held softservice, never a release that this softservice had before - it failed then, or its
+//! owner went back from it.
+
+use super::{
+    failure::Failure,
+    instances, provision,
+    subscriptions::{self, Policy},
+};
+use crate::{Context, api::talk::Talk};
+
+/// Follows the policies until the node stops.
+pub async fn follow(context: Context) {
+    let mut handle = context.handle.clone();
+    loop {
+        if let Err(failure) = look(&context).await {
+            tracing::warn!(%failure, "automatic updates were not looked for");
+        }
+        if handle.catalogue_changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn look(context: &Context) -> Result<(), Failure> {
+    let automatic: Vec<_> = subscriptions::read(&context.home)?
+        .into_iter()
+        .filter(|s| s.policy == Policy::Auto)
+        .map(|s| s.publisher)
+        .collect();
+    if automatic.is_empty() {
+        return Ok(());
+    }
+    for candidate in instances::updatable(context).await? {
+        if candidate.held || candidate.had || !automatic.contains(&candidate.found.publisher) {
+            continue;
+        }
+        let name = candidate.name;
+        match provision::update_unless_wider(context, &name, &Talk::alone()).await {
+            Ok(Some(outcome)) => tracing::info!(softservice = name, version = %outcome["version"], "updated by policy"),
+            Ok(None) => {
+                tracing::info!(softservice = name, "a newer release asks for more permissions; the owner decides")
+            }
+            Err(failure) => tracing::warn!(softservice = name, %failure, "the update by policy did not hold"),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,365 @@
+//! `plan`, `up`, `update`, `rollback`: from a wish to a confirmed generation, or back. Invariant: nothing changes without
+//! a plan that was agreed to, by its hash or by `yes`; what is agreed to is done whole or taken back whole.
+
+use super::{
+    closure::{self, blocking},
+    failure::{Failure, Kind},
+    fetch,
+    instances::{self, Named},
+    reference::{self, Found, Names},
+};
+use crate::{
+    api::talk::Talk,
+    context::Context,
+    device::{self, DeviceError, PlanRequest},
+};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use softservice_protocol::{
+    id::ReleaseId,
+    io::{Depth, FetchFigures, ProvisionEvent},
+    plan::Plan,
+    release::ReleaseRef,
+};
+use softservice_store::Store;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Instant,
+};
+
+/// Lines of log that a failed generation's answer carries.
+const LAST_WORDS: usize = 20;
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Up {
+    reference: String,
+    name: Option<String>,
+    #[serde(default)]
+    set: BTreeMap<String, String>,
+    #[serde(default)]
+    roles: Vec<String>,
+    plan: Option<String>,
+    #[serde(default)]
+    yes: bool,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Update {
+    name: String,
+    plan: Option<String>,
+    #[serde(default)]
+    yes: bool,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Rollback {
+    name: String,
+    to: Option<u32>,
+}
+
+/// What was planned, and what carrying it out needs.
+struct Prepared {
+    request: PlanRequest,
+    release: ReleaseRef,
+    plan: Plan,
+}
+
+pub(super) async fn plan(context: &Context, args: Up, talk: &Talk) -> Result<Value, Failure> {
+    Ok(json!(prepare_up(context, &args, talk).await?.plan))
+}
+
+pub(super) async fn up(context: &Context, args: Up, talk: &Talk) -> Result<Value, Failure> {
+    let began = Instant::now();
+    let prepared = prepare_up(context, &args, talk).await?;
+    if args.plan.is_none() && args.set.is_empty() && runs_already(context, &prepared).await? {
+        talk.note(format!("{} runs this release already", prepared.request.name)).await;
+        let mut answer = present(context, &prepared.request.name).await?;
+        answer["seconds"] = json!(began.elapsed().as_secs_f64());
+        return Ok(answer);
+    }
+    let agreed = consent(&prepared.plan, args.plan.as_deref(), args.yes)?;
+    live(context, prepared, agreed.as_deref(), began, talk).await
+}
+
+pub(super) async fn plan_update(context: &Context, args: Named, talk: &Talk) -> Result<Value, Failure> {
+    match prepare_update(context, &args.name, talk).await? {
+        Some(prepared) => {
+            let mut answer = json!(prepared.plan);
+            answer["newer"] = json!(true);
+            Ok(answer)
+        }
+        None => Ok(json!({ "newer": false, "softservice": args.name })),
+    }
+}
+
+pub(super) async fn update(context: &Context, args: Update, talk: &Talk) -> Result<Value, Failure> {
+    let began = Instant::now();
+    let Some(prepared) = prepare_update(context, &args.name, talk).await? else {
+        let mut answer = present(context, &args.name).await?;
+        answer["newer"] = json!(false);
+        answer["seconds"] = json!(began.elapsed().as_secs_f64());
+        return Ok(answer);
+    };
+    let agreed = consent(&prepared.plan, args.plan.as_deref(), args.yes)?;
+    live(context, prepared, agreed.as_deref(), began, talk).await
+}
+
+/// The policy `auto`: None when the newer release asks for more.
+pub(super) async fn update_unless_wider(context: &Context, name: &str, talk: &Talk) -> Result<Option<Value>, Failure> {
+    let began = Instant::now();
+    let Some(prepared) = prepare_update(context, name, talk).await? else { return Ok(None) };
+    if !prepared.plan.permissions.added.is_empty() {
+        return Ok(None);
+    }
+    let hash = prepared.plan.hash.clone();
+    live(context, prepared, Some(&hash), began, talk).await.map(Some)
+}
+
+pub(super) async fn rollback(context: &Context, args: Rollback, talk: &Talk) -> Result<Value, Failure> {
+    let began = Instant::now();
+    let request = context.device.rollback_request(&args.name, args.to).await?;
+    let release = ReleaseRef { id: request.release, size: size_of(context, request.release).await? };
+    let plan = context.device.plan(&request).await?;
+    live(context, Prepared { request, release, plan }, None, began, talk).await
+}
+
+/// A softservice of a throwaway device. Whatever the outcome, it is an answer.
+pub(super) async fn try_out(
+    context: &Context,
+    name: &str,
+    release: ReleaseRef,
+    answers: BTreeMap<String, String>,
+    talk: &Talk,
+) -> Result<Value, Failure> {
+    let began = Instant::now();
+    let request = PlanRequest { answers, ..PlanRequest::new(name, release.id) };
+    let plan = context.device.plan(&request).await?;
+    let outcome = live(context, Prepared { request, release, plan }, None, began, talk).await;
+    match outcome {
+        Err(failure) if failure.details.contains_key("state") => {
+            let mut answer = Value::Object(failure.details);
+            answer["why"] = failure.message.into();
+            Ok(answer)
+        }
+        other => other,
+    }
+}
+
+async fn size_of(context: &Context, release: ReleaseId) -> Result<u32, Failure> {
+    let store = closure::store(context);
+    blocking(move || {
+        let bytes = store.object(release.object(), softservice_protocol::limits::RELEASE_BYTES)?;
+        u32::try_from(bytes.len()).map_err(|_| Failure::new(Kind::Bug, "a release longer than releases can be"))
+    })
+    .await
+}
+
+async fn prepare_up(context: &Context, args: &Up, talk: &Talk) -> Result<Prepared, Failure> {
+    let found = reference::find(context, &args.reference)?;
+    let name = args.name.clone().unwrap_or_else(|| found.listing.distro.clone());
+    refuse_another(context, &name, &found).await?;
+    refuse_revoked(&found)?;
+    let mut request = PlanRequest::new(name, found.listing.release);
+    request.answers = args.set.clone();
+    let release = found.release();
+    fetch::bring(context, release, Depth::Manifests, talk).await?;
+    refuse_parts(context, release, &args.roles).await?;
+    finish_plan(context, request, release).await
+}
+
+async fn prepare_update(context: &Context, name: &str, talk: &Talk) -> Result<Option<Prepared>, Failure> {
+    let Some((_, current)) = context.device.current(name).await? else {
+        return Err(Failure::refused(format!("{name} never was confirmed")).hint("`softservice up` provisions it"));
+    };
+    if context.device.info(name).await?.held {
+        return Err(DeviceError::Held { name: name.into() }.into());
+    }
+    let origin = instances::origin(context, current).await?;
+    let Some(found) = instances::newer(&context.handle.catalogue(), &origin) else { return Ok(None) };
+    refuse_revoked(&found)?;
+    let release = found.release();
+    fetch::bring(context, release, Depth::Manifests, talk).await?;
+    finish_plan(context, PlanRequest::new(name, release.id), release).await.map(Some)
+}
+
+async fn finish_plan(context: &Context, mut request: PlanRequest, release: ReleaseRef) -> Result<Prepared, Failure> {
+    let closure = closure::load(context, release).await?;
+    let store = closure::store(context);
+    request.fetch_bytes = blocking(move || missing_bytes(store.as_ref(), &closure)).await?;
+    let plan = context.device.plan(&request).await?;
+    Ok(Prepared { request, release, plan })
+}
+
+/// A name stands for one distro of one publisher: the data behind it must not end up with another's code unasked.
+async fn refuse_another(context: &Context, name: &str, found: &Found) -> Result<(), Failure> {
+    let Ok(Some((_, current))) = context.device.current(name).await else { return Ok(()) };
+    let origin = instances::origin(context, current).await?;
+    if (origin.publisher, origin.distro.as_str()) == (found.publisher, found.listing.distro.as_str()) {
+        return Ok(());
+    }
+    let names = Names::read(context)?;
+    Err(Failure::refused(format!(
+        "{name} is {}/{} here, not {}/{}",
+        names.of(origin.publisher),
+        origin.distro,
+        names.of(found.publisher),
+        found.listing.distro
+    ))
+    .hint("--as NAME provisions it beside"))
+}
+
+fn refuse_revoked(found: &Found) -> Result<(), Failure> {
+    match found.listing.revoked {
+        None => Ok(()),
+        Some(_) => Err(Failure::refused(format!(
+            "{} {} was revoked by its publisher",
+            found.listing.distro, found.listing.version
+        ))
+        .hint("`softservice show` lists the versions that stand")),
+    }
+}
+
+/// One device plays all roles in this version; a part would silently be a whole.
+async fn refuse_parts(context: &Context, release: ReleaseRef, roles: &[String]) -> Result<(), Failure> {
+    if roles.is_empty() {
+        return Ok(());
+    }
+    let closure = closure::load(context, release).await?;
+    let all: BTreeSet<&str> = closure.root()?.roles.iter().map(|r| r.name.as_str()).collect();
+    if let Some(unknown) = roles.iter().find(|r| !all.contains(r.as_str())) {
+        let known: Vec<&str> = all.into_iter().collect();
+        return Err(
+            Failure::usage(format!("there is no role {unknown:?}")).hint(format!("roles: {}", known.join(", ")))
+        );
+    }
+    let wanted: BTreeSet<&str> = roles.iter().map(String::as_str).collect();
+    if wanted == all {
+        return Ok(());
+    }
+    Err(Failure::refused("roles on several devices are not supported yet")
+        .hint("without --role all roles run on this device"))
+}
+
+/// Bytes of content that this device needs and does not have.
+fn missing_bytes(store: &dyn Store, closure: &closure::Closure) -> Result<u64, Failure> {
+    let platform = device::platform();
+    let mut seen = BTreeSet::new();
+    let mut missing = 0_u64;
+    for tree in closure.trees_for(&platform) {
+        let chunks: Vec<_> = softservice_store::closure::manifest(store, tree)?
+            .chunk_order()
+            .into_iter()
+            .filter(|c| seen.insert(c.id))
+            .collect();
+        let have = store.survey(&chunks)?;
+        missing += chunks.iter().enumerate().filter(|(i, _)| !have.get(*i)).map(|(_, c)| u64::from(c.len)).sum::<u64>();
+    }
+    Ok(missing)
+}
+
+/// The hash that was agreed to, if one was named.
+fn consent(plan: &Plan, hash: Option<&str>, yes: bool) -> Result<Option<String>, Failure> {
+    match hash {
+        Some(hash) if hash == plan.hash => Ok(Some(hash.to_owned())),
+        Some(_) => Err(Failure::refused(format!(
+            "the plan for {} is not, or no longer, the one that was agreed to",
+            plan.softservice
+        ))
+        .hint(format!("it is {} now; `softservice plan` shows it", plan.hash))),
+        None if yes => Ok(None),
+        None => Err(Failure::refused("the plan was not agreed to")
+            .hint(format!("agree with `plan`: {:?}, or with `yes`", plan.hash))),
+    }
+}
+
+async fn runs_already(context: &Context, prepared: &Prepared) -> Result<bool, Failure> {
+    let name = &prepared.request.name;
+    let Ok(Some((_, current))) = context.device.current(name).await else { return Ok(false) };
+    Ok(current == prepared.release.id && context.device.info(name).await?.state == "running")
+}
+
+/// Fetches, prepares and lives a generation to its end.
+async fn live(
+    context: &Context,
+    prepared: Prepared,
+    agreed: Option<&str>,
+    began: Instant,
+    talk: &Talk,
+) -> Result<Value, Failure> {
+    let name = prepared.request.name.clone();
+    let fetching = Instant::now();
+    let figures = fetch::bring(context, prepared.release, Depth::Content, talk).await?;
+    let fetched_in = fetching.elapsed().as_secs_f64();
+    // The plan's hash does not cover what a fetch changes, so it still stands.
+    let (generation, previous) = context.device.prepare(&prepared.request, agreed).await?;
+    let number = generation.number;
+    talk.note(format!("provisioning {name} generation {number}: {} {}", prepared.plan.distro, prepared.plan.version))
+        .await;
+    let event = context.handle.provision(generation, previous).await?;
+    let mut answer = described(context, &name, number, &figures).await?;
+    answer["seconds"] = json!(began.elapsed().as_secs_f64());
+    if let Some(phases) = answer["phases"].as_object_mut() {
+        phases.insert("fetch".into(), json!(fetched_in));
+    }
+    let (state, why) = match event {
+        ProvisionEvent::Committed { .. } => {
+            answer["state"] = context.device.info(&name).await?.state.into();
+            answer["secrets"] = shown_once(context, &name, number).await?;
+            return Ok(answer);
+        }
+        ProvisionEvent::Reverted { why, .. } => ("reverted", why),
+        ProvisionEvent::Stuck { why, .. } => ("stuck", why),
+    };
+    answer["state"] = state.into();
+    answer["current"] = json!(previous);
+    answer["logs"] = json!(context.device.last_words(&name, number, LAST_WORDS).await.unwrap_or_default());
+    let hint = match (state, previous) {
+        ("stuck", _) => {
+            format!("neither it nor the way back worked; `softservice logs {name}` and `softservice start {name}`")
+        }
+        (_, Some(previous)) => {
+            format!("generation {previous} runs as before; `softservice generations {name}` tells of both")
+        }
+        (_, None) => format!("nothing of it runs; its logs are kept: `softservice logs {name}`"),
+    };
+    Err(Failure::failed(format!("{name} generation {number} did not hold: {why}")).hint(hint).with(answer))
+}
+
+async fn described(context: &Context, name: &str, number: u32, figures: &FetchFigures) -> Result<Value, Failure> {
+    let generations = context.device.generations(name).await?;
+    let Some(generation) = generations.into_iter().find(|g| g.record.generation == number) else {
+        return Err(Failure::new(Kind::Bug, format!("{name} has lost generation {number}")));
+    };
+    let record = generation.record;
+    let info = context.device.info(name).await?;
+    Ok(json!({
+        "softservice": name,
+        "distro": record.distro,
+        "version": record.version,
+        "release": record.release,
+        "generation": number,
+        "state": info.state,
+        "endpoints": if generation.current { info.endpoints } else { Vec::new() },
+        "fetched": fetch::describe(figures),
+        "tests": record.tests,
+        "phases": record.phases,
+    }))
+}
+
+/// As `up` answers when there was nothing to do.
+async fn present(context: &Context, name: &str) -> Result<Value, Failure> {
+    let info = context.device.info(name).await?;
+    let mut answer = described(context, name, info.generation, &FetchFigures::default()).await?;
+    // Of another day.
+    answer["phases"] = json!({});
+    Ok(answer)
+}
+
+/// Secrets that the owner is to see once: by name.
+async fn shown_once(context: &Context, name: &str, number: u32) -> Result<Value, Failure> {
+    let secrets = context.device.take_shown_once(name, number).await?;
+    Ok(Value::Object(secrets.into_iter().map(|(key, text)| (key, text.into())).collect::<Map<_, _>>()))
+}
