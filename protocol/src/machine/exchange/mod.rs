@@ -190,7 +190,8 @@ impl Exchange {
         fetch.moved = desk.now;
         let done = wants.left == 0;
         let (told_at, told_bytes) = (Time(0), None);
-        let mut run = Box::new(Run { stage, serial, wants, holders: Holders::new(desk.me, len), open: 0, told_at, told_bytes });
+        let mut run =
+            Box::new(Run { stage, serial, wants, holders: Holders::new(desk.me, len), open: 0, told_at, told_bytes });
         if !done {
             let mut peers: Vec<Peer> = self.lanes.keys().copied().collect();
             desk.shuffle(&mut peers);

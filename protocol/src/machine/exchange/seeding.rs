@@ -211,7 +211,8 @@ impl Spread {
     fn deal(&mut self, desk: &mut Desk, release: ReleaseId, asker: Option<Peer>) {
         let mut open: usize = self.pupils.values().map(|p| p.open).sum();
         let grant = (self.budget / self.pupils.len().max(1)).max(GRANT);
-        let mut ready: Vec<Peer> = self.pupils.iter().filter(|(_, p)| !p.slow && p.open <= grant / 2).map(|(p, _)| *p).collect();
+        let mut ready: Vec<Peer> =
+            self.pupils.iter().filter(|(_, p)| !p.slow && p.open <= grant / 2).map(|(p, _)| *p).collect();
         desk.shuffle(&mut ready);
         for peer in ready {
             if open >= self.budget {
@@ -262,5 +263,117 @@ impl Spread {
         if let Some(pupil) = self.pupils.get_mut(&peer) {
             (pupil.open, pupil.slow) = (0, true);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{codec, io::Output};
+
+    const RELEASE: ReleaseId = ReleaseId([9; 32]);
+    const LEN: usize = 1000;
+
+    fn peer(n: u8) -> Peer {
+        Peer([n; 32])
+    }
+    fn desk() -> Desk {
+        Desk::new(peer(0), 1)
+    }
+    fn bits(range: std::ops::Range<usize>) -> Bitmap {
+        let mut map = Bitmap::empty(LEN);
+        range.for_each(|i| map.set(i, true));
+        map
+    }
+    /// What each was told last.
+    fn told(desk: &mut Desk) -> BTreeMap<Peer, Bitmap> {
+        let mut last = BTreeMap::new();
+        for output in desk.take() {
+            let Output::Send { peer, bytes } = output else { continue };
+            if let Ok(Message::Has { chunks: Some(chunks), .. }) = codec::decode(&bytes) {
+                last.insert(peer, chunks);
+            }
+        }
+        last
+    }
+    fn crowd(seeding: &mut Seeding, desk: &mut Desk) -> BTreeMap<Peer, Bitmap> {
+        let mut shown = BTreeMap::new();
+        for n in 1..=6 {
+            let answer = seeding.show(desk, peer(n), RELEASE, LEN).unwrap_or_else(|| Bitmap::full(LEN));
+            shown.insert(peer(n), answer);
+        }
+        shown.extend(told(desk));
+        shown
+    }
+
+    #[test]
+    fn few_are_shown_all() {
+        let (mut seeding, mut desk) = (Seeding::default(), desk());
+        assert!((1..4).all(|n| seeding.show(&mut desk, peer(n), RELEASE, LEN).is_none()));
+        assert!(!seeding.is_busy());
+    }
+
+    #[test]
+    fn each_of_a_crowd_is_shown_other_chunks_until_all_are_out() {
+        let (mut seeding, mut desk) = (Seeding::default(), desk());
+        let mut shown = crowd(&mut seeding, &mut desk);
+        let mut rounds = 0;
+        while !shown.values().all(Bitmap::is_full) {
+            let mut owners = BTreeMap::new();
+            for (peer, chunks) in &shown {
+                for i in chunks.ones() {
+                    assert_eq!(owners.insert(i, *peer), None, "chunk {i} was shown to two before it was out");
+                }
+            }
+            for (peer, chunks) in shown.clone() {
+                seeding.heard(&mut desk, peer, RELEASE, Some(&chunks));
+            }
+            shown.extend(told(&mut desk));
+            rounds += 1;
+            assert!(rounds < 50, "it does not spread");
+        }
+        assert_eq!(seeding.show(&mut desk, peer(7), RELEASE, LEN), None, "everything, from now on");
+    }
+
+    #[test]
+    fn who_reports_nothing_gives_back_what_it_was_shown() {
+        let (mut seeding, mut desk) = (Seeding::default(), desk());
+        let mut shown = crowd(&mut seeding, &mut desk);
+        for _ in 0..100 {
+            desk.now = desk.now + Span::seconds(1);
+            // Peer 1 takes and never tells.
+            for (peer, chunks) in shown.clone().into_iter().filter(|(p, _)| *p != peer(1)) {
+                seeding.heard(&mut desk, peer, RELEASE, Some(&chunks));
+            }
+            seeding.tick(&mut desk);
+            shown.extend(told(&mut desk));
+            if shown.values().all(Bitmap::is_full) {
+                return;
+            }
+        }
+        panic!("a silent peer keeps chunks from the others");
+    }
+
+    #[test]
+    fn when_the_crowd_leaves_the_rest_is_shown_all() {
+        let (mut seeding, mut desk) = (Seeding::default(), desk());
+        crowd(&mut seeding, &mut desk);
+        for n in 1..=3 {
+            seeding.disconnected(&mut desk, peer(n));
+        }
+        let last = told(&mut desk);
+        assert!((4..=6).all(|n| last.get(&peer(n)).is_some_and(Bitmap::is_full)), "{last:?}");
+    }
+
+    #[test]
+    fn reports_about_another_list_count_for_nothing() {
+        let (mut seeding, mut desk) = (Seeding::default(), desk());
+        crowd(&mut seeding, &mut desk);
+        seeding.heard(&mut desk, peer(1), RELEASE, Some(&Bitmap::full(LEN + 1)));
+        seeding.heard(&mut desk, peer(1), RELEASE, None);
+        assert!(seeding.is_busy());
+        // A liar who claims everything only ends the economy.
+        seeding.heard(&mut desk, peer(1), RELEASE, Some(&bits(0..LEN)));
+        assert!(!seeding.is_busy() && told(&mut desk).values().all(Bitmap::is_full));
     }
 }
