@@ -172,7 +172,10 @@ fn a_pin_that_no_longer_fits_is_told_and_never_compiled() {
     let folder = Folder::for_all_of(&d);
     let told = definition::check(&d, Some(&lock), &folder);
     assert!(told.iter().all(|p| !p.is_error()), "{}", shown(&told));
-    assert!(shown(&told).contains("distro.lock pins log-reader 1.0.0, which is not within ^2 (publishing chooses it again)"));
+    assert!(
+        shown(&told)
+            .contains("distro.lock pins log-reader 1.0.0, which is not within ^2 (publishing chooses it again)")
+    );
     let refused = shown(&shelf.compile_in("alice", &d, &folder).unwrap_err());
     assert!(refused.contains("distro.toml:6:11: error: distro.lock pins log-reader 1.0.0"), "{refused}");
 }

@@ -4,11 +4,14 @@
 
 use super::{holders::Holders, wants::Wants};
 use crate::{
+    id::Peer,
     io::{Depth, Event, FetchFigures, Job, Stage},
     machine::desk::Desk,
     release::ReleaseRef,
     time::{Span, Time},
 };
+
+use std::collections::BTreeMap;
 
 /// Stages of a fetch: the release documents of a closure come level by level, so this bounds its depth.
 pub(super) const STAGES: u32 = crate::limits::CLOSURE as u32 + 4;
@@ -16,6 +19,10 @@ pub(super) const STAGES: u32 = crate::limits::CLOSURE as u32 + 4;
 pub(super) const ALONE: Span = Span::seconds(30);
 /// The same while somebody claims to have it and does not deliver.
 pub(super) const STALLED: Span = Span::seconds(120);
+/// After so long without anything useful, seeders are asked for whatever is missing ...
+const STARVING: Span = Span::millis(1500);
+/// ... for so long.
+const UNSHARED: Span = Span::seconds(5);
 /// Between two reports of progress.
 const REPORT: Span = Span::millis(250);
 
@@ -29,6 +36,8 @@ pub(super) struct Run {
     pub(super) holders: Holders,
     /// Open requests.
     pub(super) open: usize,
+    /// Peers that asked what we have, what they were told last, and when.
+    pub(super) askers: BTreeMap<Peer, (usize, Time)>,
 }
 
 /// Where a fetch stands.
@@ -60,6 +69,8 @@ pub(super) struct Fetch {
     pub(super) moved: Time,
     told: Time,
     pub(super) stages: u32,
+    /// Sharing is off until then: who should have fetched a piece for us did not.
+    pub(super) starved: Time,
 }
 
 impl Fetch {
@@ -75,6 +86,7 @@ impl Fetch {
             moved: now,
             told: Time(0),
             stages: 0,
+            starved: now,
         }
     }
     pub(super) fn run(&mut self) -> Option<&mut Run> {
@@ -88,6 +100,13 @@ impl Fetch {
             Depth::Manifests => Stage::Manifests,
             Depth::Content => Stage::Content,
         }
+    }
+    /// Whether seeders are spared: what falls to others is left to them, as long as something comes.
+    pub(super) fn shares(&mut self, now: Time) -> bool {
+        if now.since(self.moved) >= STARVING {
+            self.starved = now + UNSHARED;
+        }
+        self.starved <= now
     }
     /// Reports progress, not more often than anybody can read unless `now_or_never`.
     pub(super) fn report(&mut self, desk: &mut Desk, job: Job, now_or_never: bool) {

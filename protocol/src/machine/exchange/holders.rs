@@ -47,6 +47,8 @@ pub(super) struct Holder {
     queue: Vec<u32>,
     built_at: Time,
     built_version: Option<u64>,
+    /// Its queue leaves out what falls to others.
+    built_shared: bool,
     pub(super) pause_until: Time,
     fails: u32,
     /// Requests open at it for this stage.
@@ -82,6 +84,7 @@ impl Holders {
             queue: Vec::new(),
             built_at: Time(0),
             built_version: None,
+            built_shared: false,
             pause_until: Time(0),
             fails: 0,
             open: 0,
@@ -184,17 +187,17 @@ impl Holders {
     }
 
     /// Chunks to ask this peer for next, at most `room` bytes unless it is a single one; empty when it has nothing free.
-    pub(super) fn pick(&mut self, desk: &mut Desk, wants: &Wants, peer: Peer, room: u64) -> Vec<u32> {
+    pub(super) fn pick(&mut self, desk: &mut Desk, wants: &Wants, peer: Peer, room: u64, shares: bool) -> Vec<u32> {
         let now = desk.now;
         let sharers = || self.map.iter().filter(|(_, h)| h.fetching).map(|(p, _)| half(*p)).take(SHARERS).collect();
-        let due = self.map.get(&peer).is_some_and(|h| h.is_due(wants, now));
+        let due = self.map.get(&peer).is_some_and(|h| h.is_due(wants, now, shares));
         let sharers: Vec<u64> = if due { sharers() } else { Vec::new() };
         let Some(holder) = self.map.get_mut(&peer) else { return Vec::new() };
         if !holder.known || holder.pause_until > now || wants.left == 0 {
             return Vec::new();
         }
         if due {
-            holder.build(desk, wants, &self.rarity, half(self.me), &sharers);
+            holder.build(desk, wants, &self.rarity, half(self.me), &sharers, shares);
         }
         let room = room.min(crate::limits::SPAN_BYTES as u64);
         let (mut span, mut size) = (Vec::new(), 0);
@@ -223,11 +226,12 @@ impl Holders {
 
 impl Holder {
     /// Whether its queue should be made again.
-    fn is_due(&self, wants: &Wants, now: Time) -> bool {
+    fn is_due(&self, wants: &Wants, now: Time, shares: bool) -> bool {
         let age = now.since(self.built_at);
         let may = age.0 >= wants.len() as u64 / CHUNKS_A_MILLI;
         match self.built_version {
             None => self.known && self.pause_until <= now,
+            Some(_) if self.built_shared && !shares => may,
             Some(version) if self.queue.is_empty() => version != wants.version && may,
             Some(_) => age >= QUEUE_LASTS,
         }
@@ -235,7 +239,7 @@ impl Holder {
 
     /// Lists the pieces of which this peer has something free, so that the best is popped first: the rarest; among
     /// equals those that fall to us when all who fetch the same share them out; then chance.
-    fn build(&mut self, desk: &mut Desk, wants: &Wants, rarity: &[u16], me: u64, sharers: &[u64]) {
+    fn build(&mut self, desk: &mut Desk, wants: &Wants, rarity: &[u16], me: u64, sharers: &[u64], shares: bool) {
         let mut list: Vec<(u16, u32, u32, u32)> = Vec::new();
         for piece in wants.open_pieces() {
             let rare = wants.free_of(piece).filter(|&i| self.has.get(i as usize));
@@ -243,12 +247,16 @@ impl Holder {
                 let place = wants.place_of(piece);
                 let mine = mix(me ^ place);
                 let rank = sharers.iter().filter(|s| mix(**s ^ place) > mine).count() as u32;
-                list.push((*rare, rank, desk.chance(), piece));
+                // A seeder's upload is what a swarm lacks: it is asked only for what falls to us, others bring the rest.
+                if !self.complete || !shares || rank == 0 {
+                    list.push((*rare, rank, desk.chance(), piece));
+                }
             }
         }
         list.sort_unstable_by(|a, b| b.cmp(a));
         self.queue = list.into_iter().map(|(_, _, _, piece)| piece).collect();
         self.built_at = desk.now;
+        self.built_shared = shares && self.complete && !sharers.is_empty();
         self.built_version = Some(wants.version);
     }
 }

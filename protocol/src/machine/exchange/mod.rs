@@ -46,6 +46,8 @@ const TICK: Span = Span::millis(250);
 const ASK_IDLE: Span = Span::seconds(1);
 /// See [`ASK_IDLE`].
 const ASK_BUSY: Span = Span::seconds(3);
+/// Bytes of bitmaps that one peer is sent in a millisecond.
+const BITMAP_RATE: u64 = 20;
 /// How long an owner's fetch waits for our own of the same release to come to rest.
 const HANDOVER: Span = Span::seconds(3);
 
@@ -101,6 +103,7 @@ impl Exchange {
         for fetch in self.fetches.values_mut() {
             if let Some(run) = fetch.run() {
                 run.holders.remove(peer);
+                run.askers.remove(&peer);
             }
         }
         self.pump(desk);
@@ -184,7 +187,15 @@ impl Exchange {
         fetch.figures.bytes += wants.of;
         fetch.moved = desk.now;
         let done = wants.left == 0;
-        let mut run = Box::new(Run { stage, serial, wants, holders: Holders::new(desk.me, len), open: 0 });
+        fetch.starved = desk.now;
+        let mut run = Box::new(Run {
+            stage,
+            serial,
+            wants,
+            holders: Holders::new(desk.me, len),
+            open: 0,
+            askers: BTreeMap::new(),
+        });
         if !done {
             let mut peers: Vec<Peer> = self.lanes.keys().copied().collect();
             desk.shuffle(&mut peers);
@@ -278,15 +289,16 @@ impl Exchange {
     }
 
     pub(crate) fn asked(&mut self, desk: &mut Desk, peer: Peer, release: ReleaseId) {
-        // A fetch under way knows best, and needs no disk.
-        let running = self.fetches.values().filter(|f| f.release.id == release).find_map(|f| match &f.phase {
-            Phase::Running(run) if run.stage == Stage::Content => Some(run.wants.here().clone()),
-            _ => None,
-        });
-        match running {
-            Some(here) => desk.send(peer, &Message::Has { release, chunks: Some(here) }),
-            None => self.answers.asked(desk, peer, release),
+        // A fetch under way knows best, and needs no disk. Whoever asks is told again when there is more.
+        let running = self.fetches.values_mut().filter(|f| f.release.id == release && !f.superseded);
+        for fetch in running {
+            let Some(run) = fetch.run().filter(|r| r.stage == Stage::Content) else { continue };
+            if run.askers.len() < holders::HOLDERS || run.askers.contains_key(&peer) {
+                run.askers.insert(peer, (run.wants.left, desk.now));
+            }
+            return desk.send(peer, &Message::Has { release, chunks: Some(run.wants.here().clone()) });
         }
+        self.answers.asked(desk, peer, release);
     }
 
     pub(crate) fn surveyed(&mut self, desk: &mut Desk, _peer: Peer, release: ReleaseId, held: Option<Bitmap>) {
@@ -319,6 +331,7 @@ impl Exchange {
             self.give_up_on_lost(desk);
             self.hand_over(desk);
             self.ask_again(desk);
+            self.tell_more(desk);
             self.pump(desk);
             self.relieve(desk);
             self.give_up(desk);
@@ -340,6 +353,24 @@ impl Exchange {
                 if desk.now.since(holder.asked_at) >= pause {
                     holder.asked_at = desk.now;
                     desk.send(peer, &Message::Have { release });
+                }
+            }
+        }
+    }
+
+    /// Tells those who fetch the same of what came since they were told last.
+    fn tell_more(&mut self, desk: &mut Desk) {
+        for fetch in self.fetches.values_mut() {
+            let release = fetch.release.id;
+            let Some(run) = fetch.run() else { continue };
+            let (left, now) = (run.wants.left, desk.now);
+            // Larger bitmaps are sent more rarely, so that they stay a small part of what they are about.
+            let pause = Span(TICK.0 - 50 + run.wants.len() as u64 / (8 * BITMAP_RATE));
+            for (&peer, (told, at)) in &mut run.askers {
+                let needs = run.holders.map.get(&peer).is_none_or(|h| !h.complete);
+                if needs && *told != left && now.since(*at) >= pause {
+                    (*told, *at) = (left, now);
+                    desk.send(peer, &Message::Has { release, chunks: Some(run.wants.here().clone()) });
                 }
             }
         }
