@@ -20,9 +20,11 @@ pub(super) const ALONE: Span = Span::seconds(30);
 /// The same while somebody claims to have it and does not deliver.
 pub(super) const STALLED: Span = Span::seconds(120);
 /// After so long without anything useful, seeders are asked for whatever is missing ...
-const STARVING: Span = Span::millis(1500);
+const STARVING: Span = Span::millis(2500);
 /// ... for so long.
 const UNSHARED: Span = Span::seconds(5);
+/// How long a stage waits for all to say what they have.
+pub(super) const GRACE: Span = Span::millis(100);
 /// Between two reports of progress.
 const REPORT: Span = Span::millis(250);
 
@@ -36,6 +38,8 @@ pub(super) struct Run {
     pub(super) holders: Holders,
     /// Open requests.
     pub(super) open: usize,
+    /// Nobody is asked before, unless all have said what they have: who begins blindly begins where everybody does.
+    pub(super) begins: Time,
     /// Peers that asked what we have, what they were told last, and when.
     pub(super) askers: BTreeMap<Peer, (usize, Time)>,
 }

@@ -47,6 +47,8 @@ pub(super) struct Holder {
     queue: Vec<u32>,
     built_at: Time,
     built_version: Option<u64>,
+    /// It has something that it had not when its queue was made.
+    changed: bool,
     /// Its queue leaves out what falls to others.
     built_shared: bool,
     pub(super) pause_until: Time,
@@ -84,6 +86,7 @@ impl Holders {
             queue: Vec::new(),
             built_at: Time(0),
             built_version: None,
+            changed: false,
             built_shared: false,
             pause_until: Time(0),
             fails: 0,
@@ -125,10 +128,12 @@ impl Holders {
                 }
             }
             holder.has = chunks;
-            holder.built_version = None;
+            holder.changed = true;
         }
         holder.complete = len > 0 && holder.has.is_full();
-        holder.known = true;
+        if !std::mem::replace(&mut holder.known, true) {
+            holder.built_version = None;
+        }
         let fetching = speaks && !holder.complete;
         if std::mem::replace(&mut holder.fetching, fetching) != fetching {
             // Shares change with the number of those who share.
@@ -181,6 +186,10 @@ impl Holders {
     pub(super) fn has(&self, peer: Peer, i: u32) -> bool {
         self.map.get(&peer).is_some_and(|h| h.has.get(i as usize))
     }
+    /// Whether somebody has not answered yet what it has.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.map.values().any(|h| !h.known)
+    }
     /// Peers that have something, as far as they said.
     pub(super) fn useful(&self) -> usize {
         self.map.values().filter(|h| h.known && h.has.count() > 0).count()
@@ -228,11 +237,11 @@ impl Holder {
     /// Whether its queue should be made again.
     fn is_due(&self, wants: &Wants, now: Time, shares: bool) -> bool {
         let age = now.since(self.built_at);
-        let may = age.0 >= wants.len() as u64 / CHUNKS_A_MILLI;
+        let may = age.0 >= wants.len() as u64 / CHUNKS_A_MILLI + u64::from(self.changed) * SHARE_AGAIN.0;
         match self.built_version {
             None => self.known && self.pause_until <= now,
             Some(_) if self.built_shared && !shares => may,
-            Some(version) if self.queue.is_empty() => version != wants.version && may,
+            Some(version) if self.queue.is_empty() => (version != wants.version || self.changed) && may,
             Some(_) => age >= QUEUE_LASTS,
         }
     }
@@ -256,6 +265,7 @@ impl Holder {
         list.sort_unstable_by(|a, b| b.cmp(a));
         self.queue = list.into_iter().map(|(_, _, _, piece)| piece).collect();
         self.built_at = desk.now;
+        self.changed = false;
         self.built_shared = shares && self.complete && !sharers.is_empty();
         self.built_version = Some(wants.version);
     }

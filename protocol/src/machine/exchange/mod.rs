@@ -188,14 +188,8 @@ impl Exchange {
         fetch.moved = desk.now;
         let done = wants.left == 0;
         fetch.starved = desk.now;
-        let mut run = Box::new(Run {
-            stage,
-            serial,
-            wants,
-            holders: Holders::new(desk.me, len),
-            open: 0,
-            askers: BTreeMap::new(),
-        });
+        let (holders, begins) = (Holders::new(desk.me, len), desk.now + fetch::GRACE);
+        let mut run = Box::new(Run { stage, serial, wants, holders, open: 0, begins, askers: BTreeMap::new() });
         if !done {
             let mut peers: Vec<Peer> = self.lanes.keys().copied().collect();
             desk.shuffle(&mut peers);
@@ -205,7 +199,11 @@ impl Exchange {
         }
         fetch.phase = Phase::Running(run);
         fetch.report(desk, job, true);
-        if done { self.assemble(desk, job) } else { self.pump(desk) }
+        if done {
+            return self.assemble(desk, job);
+        }
+        self.due = Some(self.due.map_or(begins, |at| at.min(begins)));
+        self.pump(desk);
     }
 
     fn assemble(&mut self, desk: &mut Desk, job: Job) {
@@ -306,14 +304,15 @@ impl Exchange {
     }
 
     pub(crate) fn has(&mut self, desk: &mut Desk, peer: Peer, release: ReleaseId, chunks: Option<Bitmap>) {
+        let mut waited = false;
         for fetch in self.fetches.values_mut().filter(|f| f.release.id == release) {
-            if let Some(run) = fetch.run().filter(|r| r.stage == Stage::Content)
-                && !run.holders.told(desk.now, peer, chunks.clone())
-            {
+            let Some(run) = fetch.run().filter(|r| r.stage == Stage::Content) else { continue };
+            waited |= run.holders.is_waiting();
+            if !run.holders.told(desk.now, peer, chunks.clone()) {
                 return desk.punish(peer, peers::NOISE, "it says what it has of another list than ours".into());
             }
         }
-        self.pump(desk);
+        if waited { self.pump(desk) } else { self.pump_with(desk, vec![peer]) }
     }
 
     pub(crate) fn wake(&self) -> Option<Time> {

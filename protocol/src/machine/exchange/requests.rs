@@ -19,7 +19,7 @@ const LOST: Span = Span::seconds(30);
 /// A second peer is asked when the first takes so many times longer than the second would.
 const SLOWER: u64 = 3;
 /// And never sooner than this.
-const PATIENCE: Span = Span::millis(300);
+const PATIENCE: Span = Span::millis(1000);
 /// What a peer of unknown rate is expected to take.
 const UNKNOWN: Span = Span::seconds(1);
 /// What the first spans of a peer may take before it counts as slow.
@@ -43,8 +43,15 @@ pub(super) struct Asked {
 }
 
 impl Exchange {
-    /// Asks every peer for as much as it can carry: one span each in turn, so that few chunks are shared by all.
+    /// Asks every peer for as much as it can carry.
     pub(super) fn pump(&mut self, desk: &mut Desk) {
+        let mut peers: Vec<Peer> = self.lanes.iter().filter(|(_, l)| l.room() > 0).map(|(p, _)| *p).collect();
+        desk.shuffle(&mut peers);
+        self.pump_with(desk, peers);
+    }
+
+    /// Asks these peers: one span each in turn, so that few chunks are shared by all.
+    pub(super) fn pump_with(&mut self, desk: &mut Desk, mut peers: Vec<Peer>) {
         let mut jobs: Vec<Job> = Vec::new();
         for internal in [false, true] {
             let running = self.fetches.iter().filter(|(_, f)| f.internal == internal && !f.superseded);
@@ -56,8 +63,6 @@ impl Exchange {
         if self.due.is_none() {
             self.due = Some(desk.now + super::TICK);
         }
-        let mut peers: Vec<Peer> = self.lanes.iter().filter(|(_, l)| l.room() > 0).map(|(p, _)| *p).collect();
-        desk.shuffle(&mut peers);
         while !peers.is_empty() {
             peers.retain(|&peer| jobs.iter().any(|&job| self.ask(desk, job, peer)));
         }
@@ -84,6 +89,9 @@ impl Exchange {
         let Some(fetch) = self.fetches.get_mut(&job).filter(|_| room > 0) else { return false };
         let shares = fetch.shares(desk.now);
         let Some(run) = fetch.run() else { return false };
+        if desk.now < run.begins && run.holders.is_waiting() {
+            return false;
+        }
         let span = run.holders.pick(desk, &run.wants, peer, room.max(run.wants.span), shares);
         !span.is_empty() && self.open(desk, job, peer, span)
     }
