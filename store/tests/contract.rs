@@ -327,6 +327,34 @@ fn an_empty_tree_is_a_tree(make: fn() -> Made) {
     assert_eq!(std::fs::read_dir(empty.path().join("out")).unwrap().count(), 0);
 }
 
+/// Two fetches of one node share what they are made of.
+fn two_who_assemble_the_same_both_succeed(make: fn() -> Made) {
+    let (ann, _dir) = make();
+    for round in 0..40_u8 {
+        let parts: Vec<Verified> = (0..3).map(|n| Verified::own(vec![round ^ n; 20_000 + usize::from(n)])).collect();
+        let whole: Vec<u8> = parts.iter().flat_map(|p| p.bytes().to_vec()).collect();
+        let one = |p: &Verified| ChunkRef { id: p.id(), len: p.bytes().len() as u32 };
+        let mut layouts = vec![Layout {
+            object: ObjectId::of(&whole),
+            size: whole.len() as u64,
+            chunks: parts.iter().map(one).collect(),
+        }];
+        let single = Verified::own(vec![round, 1, 2, 3]);
+        layouts.push(Layout { object: ObjectId::of(single.bytes()), size: 4, chunks: vec![one(&single)] });
+        ann.expect(&layouts).unwrap();
+        for part in parts.iter().chain([&single]) {
+            ann.put(part).unwrap();
+        }
+        std::thread::scope(|scope| {
+            let both = [scope.spawn(|| ann.assemble(&layouts)), scope.spawn(|| ann.assemble(&layouts))];
+            for one in both {
+                one.join().unwrap().unwrap();
+            }
+        });
+        assert!(layouts.iter().all(|l| ann.has_object(l.object)));
+    }
+}
+
 macro_rules! suite {
     ($($story:ident),+ $(,)?) => {
         mod memory_store { $(#[test] fn $story() { super::$story(super::memory) })+ }
@@ -348,4 +376,5 @@ suite!(
     a_sweep_spares_what_is_kept_and_what_is_under_way,
     a_healthy_store_has_nothing_to_report,
     an_empty_tree_is_a_tree,
+    two_who_assemble_the_same_both_succeed,
 );

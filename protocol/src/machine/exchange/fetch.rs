@@ -4,14 +4,11 @@
 
 use super::{holders::Holders, wants::Wants};
 use crate::{
-    id::Peer,
     io::{Depth, Event, FetchFigures, Job, Stage},
     machine::desk::Desk,
     release::ReleaseRef,
     time::{Span, Time},
 };
-
-use std::collections::BTreeMap;
 
 /// Stages of a fetch: the release documents of a closure come level by level, so this bounds its depth.
 pub(super) const STAGES: u32 = crate::limits::CLOSURE as u32 + 4;
@@ -40,8 +37,10 @@ pub(super) struct Run {
     pub(super) open: usize,
     /// Nobody is asked before, unless all have said what they have: who begins blindly begins where everybody does.
     pub(super) begins: Time,
-    /// Peers that asked what we have, what they were told last, and when.
-    pub(super) askers: BTreeMap<Peer, (usize, Time)>,
+    /// When those who asked were told what is here, and how many bytes it was.
+    pub(super) told_at: Time,
+    /// See `told_at`.
+    pub(super) told_bytes: Option<u64>,
 }
 
 /// Where a fetch stands.

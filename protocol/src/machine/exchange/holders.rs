@@ -40,6 +40,8 @@ pub(super) struct Holder {
     pub(super) complete: bool,
     /// It fetches the same release: pieces are shared out among such peers.
     fetching: bool,
+    /// It has asked what we have of it.
+    asks: bool,
     /// When it last turned out to lack something that it was assumed to have.
     lacked_at: Time,
     pub(super) asked_at: Time,
@@ -81,6 +83,7 @@ impl Holders {
             known: assume_all,
             complete: false,
             fetching: false,
+            asks: false,
             lacked_at: Time(0),
             asked_at: now,
             queue: Vec::new(),
@@ -134,14 +137,26 @@ impl Holders {
         if !std::mem::replace(&mut holder.known, true) {
             holder.built_version = None;
         }
-        let fetching = speaks && !holder.complete;
+        let fetching = !holder.complete && (speaks || holder.asks);
         if std::mem::replace(&mut holder.fetching, fetching) != fetching {
-            // Shares change with the number of those who share.
-            for holder in self.map.values_mut().filter(|h| now.since(h.built_at) >= SHARE_AGAIN) {
-                holder.built_version = None;
-            }
+            self.share_again(now);
         }
         true
+    }
+
+    /// A peer asks what we have: it fetches the same, also when it cannot say yet what it has.
+    pub(super) fn asks(&mut self, now: Time, peer: Peer) {
+        let Some(holder) = self.map.get_mut(&peer) else { return };
+        holder.asks = true;
+        if !holder.complete && !std::mem::replace(&mut holder.fetching, true) {
+            self.share_again(now);
+        }
+    }
+    /// Shares change with the number of those who share.
+    fn share_again(&mut self, now: Time) {
+        for holder in self.map.values_mut().filter(|h| now.since(h.built_at) >= SHARE_AGAIN) {
+            holder.built_version = None;
+        }
     }
 
     /// A peer turned out not to have a chunk.
