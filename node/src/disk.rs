@@ -175,3 +175,39 @@ pub(crate) fn platform() -> String {
     };
     format!("{}/{arch}", std::env::consts::OS)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_lane_never_waits_keeps_order_and_loses_nothing() {
+        let (sender, mut receiver) = mpsc::channel(2);
+        let mut lane = Lane::new(sender);
+        for number in 0..10 {
+            lane.push(number);
+        }
+        assert_eq!(lane.waiting(), 8);
+        let mut came = Vec::new();
+        while came.len() < 11 {
+            tokio::select! {
+                biased;
+                () = lane.drain() => {}
+                Some(number) = receiver.recv() => came.push(number),
+            }
+            if came.len() == 1 {
+                // Others wait already, so this one must wait behind them.
+                lane.push(10);
+                came.push(receiver.recv().await.unwrap());
+            }
+        }
+        assert_eq!(came, (0..=10).collect::<Vec<_>>());
+        // The other end goes: nobody is left who would want an answer.
+        for number in 0..5 {
+            lane.push(number);
+        }
+        drop(receiver);
+        lane.drain().await;
+        assert_eq!(lane.waiting(), 0);
+    }
+}

@@ -4,12 +4,13 @@
 //! for the loop would have to empty; sources are served in a written order, each with a share of every turn.
 
 mod jobs;
+mod view;
 
 use crate::{
     clock::Clock,
     device::Device,
     disk::{Disk, Lane, Task},
-    handle::{Catalogue, Command, CommandError, Known, Status, Transfer},
+    handle::{Catalogue, Command, CommandError},
     net::{
         Order,
         content::Content,
@@ -375,40 +376,5 @@ impl Driver {
                 let _ = reply.send(Ok(self.status()));
             }
         }
-    }
-
-    fn status(&self) -> Status {
-        let transfer = |t: softservice_protocol::machine::TransferView| Transfer {
-            release: t.release.to_string(),
-            bytes: t.bytes,
-            of: t.of,
-            peers: t.peers,
-        };
-        Status {
-            me: self.parts.me,
-            addresses: self.parts.addresses.borrow().clone(),
-            peers: self.parts.neighbours.infos(),
-            transfers: self.parts.core.transfers().into_iter().map(transfer).collect(),
-        }
-    }
-
-    /// Shows the catalogue to whoever watches, when it changed.
-    fn tell_catalogue(&mut self) {
-        if !std::mem::take(&mut self.catalogue_changed) {
-            return;
-        }
-        let known = self.parts.core.publishers().map(|view| {
-            let known = Known {
-                root_version: view.root_version,
-                root_digest: view.root_digest,
-                feed: view.feed.clone(),
-                freshness: view.freshness,
-                frozen: view.frozen,
-                addresses: view.addresses.to_vec(),
-            };
-            (view.publisher, known)
-        });
-        let catalogue: Catalogue = known.collect();
-        self.parts.catalogue.send_replace(catalogue);
     }
 }

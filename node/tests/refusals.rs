@@ -9,11 +9,16 @@ use softservice_protocol::{
     feed::Head,
     id::{FeedId, ObjectId},
     io::Record,
+    release::ReleaseRef,
     tree::Manifest,
 };
 use softservice_store::{Findings, Ingested, Layout, Materialised, MemoryStore, Progress, Store, StoreError, Swept};
-use std::{collections::BTreeSet, path::Path, sync::Arc};
-use village::{equal_to, folder, quiet, settle, settle_on, soon};
+use std::{
+    collections::BTreeSet,
+    path::Path,
+    sync::{Arc, Condvar, Mutex},
+};
+use village::{Villager, equal_to, folder, quiet, settle, settle_on, soon};
 
 const LOOPBACK: &str = "/ip4/127.0.0.1/tcp/0";
 
@@ -49,17 +54,56 @@ async fn damaged_keys_swarm_keys_and_impossible_addresses_are_named() {
     assert!(matches!(refused, Err(StartError::Net(NetError::Listen { .. }))), "{refused:?}");
 }
 
-/// A store that gives others something else than what they asked for.
+/// How a store misbehaves.
 #[derive(Debug)]
-struct Liar(MemoryStore);
+enum Bent {
+    /// Gives others something else than what they asked for.
+    Lies,
+    /// Gives others nothing until the gate opens.
+    Stalls(Arc<Gate>),
+    /// Takes no chunk.
+    Full,
+}
 
-impl Store for Liar {
+/// Closed until opened, or dropped by a story that fails.
+#[derive(Debug, Default)]
+struct Gate(Mutex<bool>, Condvar);
+
+impl Gate {
+    fn open(&self) {
+        *self.0.lock().unwrap() = true;
+        self.1.notify_all();
+    }
+    fn pass(&self) {
+        drop(self.1.wait_while(self.0.lock().unwrap(), |open| !*open).unwrap());
+    }
+}
+struct Opener(Arc<Gate>);
+impl Drop for Opener {
+    fn drop(&mut self) {
+        self.0.open();
+    }
+}
+
+/// A store that is fine but for one thing.
+#[derive(Debug)]
+struct Odd(MemoryStore, Bent);
+
+impl Store for Odd {
     fn read(&self, chunks: &[ChunkRef]) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
         let mut found = self.0.read(chunks)?;
-        for bytes in found.iter_mut().flatten() {
-            bytes.iter_mut().for_each(|b| *b = !*b);
+        match &self.1 {
+            Bent::Lies => found.iter_mut().flatten().flatten().for_each(|b| *b = !*b),
+            Bent::Stalls(gate) => gate.pass(),
+            Bent::Full => {}
         }
         Ok(found)
+    }
+    fn put(&self, chunk: &Verified) -> Result<(), StoreError> {
+        match &self.1 {
+            Bent::Full => Err(StoreError::Full { needed: chunk.bytes().len() as u64, path: "store".into() }),
+            _ => self.0.put(chunk),
+        }
     }
     fn keep(&self, record: &Record) -> Result<(), StoreError> {
         self.0.keep(record)
@@ -78,9 +122,6 @@ impl Store for Liar {
     }
     fn expect(&self, layouts: &[Layout]) -> Result<(), StoreError> {
         self.0.expect(layouts)
-    }
-    fn put(&self, chunk: &Verified) -> Result<(), StoreError> {
-        self.0.put(chunk)
     }
     fn assemble(&self, layouts: &[Layout]) -> Result<(), StoreError> {
         self.0.assemble(layouts)
@@ -111,10 +152,10 @@ impl Store for Liar {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn carol_finishes_although_mallory_lies_and_mallory_is_sent_away() {
+/// Alice publishes, Mallory has it as well but his store is odd; Carol knows both.
+async fn alice_mallory_and_carol(odd: Bent) -> (Villager, Villager, Villager, ReleaseRef, tempfile::TempDir) {
     let (alice, carol) = (settle().await, settle().await);
-    let mallory = settle_on(Arc::new(Liar(MemoryStore::default())), LOOPBACK).await;
+    let mallory = settle_on(Arc::new(Odd(MemoryStore::default(), odd)), LOOPBACK).await;
     let publisher = alice.own().await;
     let shelf = folder("shelf", 20, 500_000);
     let (release, _) = alice.publish(publisher, "1.0.0", shelf.path()).await;
@@ -124,11 +165,38 @@ async fn carol_finishes_although_mallory_lies_and_mallory_is_sent_away() {
     mallory.fetch(release).await.unwrap();
     carol.handle().dial(mallory.node.addresses().remove(0)).await.unwrap();
     carol.meets("alice and mallory", |peers| peers == 2).await;
+    (alice, mallory, carol, release, shelf)
+}
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn carol_finishes_although_mallory_lies_and_mallory_is_sent_away() {
+    let (alice, _mallory, carol, release, shelf) = alice_mallory_and_carol(Bent::Lies).await;
     let figures = carol.fetch(release).await.unwrap();
     equal_to(&*carol.store, release, shelf.path());
     assert_eq!(figures.by_peer.keys().collect::<Vec<_>>(), [&alice.node.peer()]);
     carol.meets("alice alone", |peers| peers == 1).await;
     let left = carol.handle().status().await.unwrap().peers;
     assert_eq!(left.first().map(|p| p.device.clone()), Some(alice.node.peer().to_string()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn carol_finishes_although_mallory_never_answers() {
+    let gate = Arc::new(Gate::default());
+    let _opener = Opener(gate.clone());
+    let (alice, _mallory, carol, release, shelf) = alice_mallory_and_carol(Bent::Stalls(gate)).await;
+    let figures = carol.fetch(release).await.unwrap();
+    equal_to(&*carol.store, release, shelf.path());
+    assert_eq!(figures.by_peer.keys().collect::<Vec<_>>(), [&alice.node.peer()]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_is_named_and_nobody_is_blamed() {
+    let alice = settle().await;
+    let bob = settle_on(Arc::new(Odd(MemoryStore::default(), Bent::Full)), LOOPBACK).await;
+    let publisher = alice.own().await;
+    let (release, _) = alice.publish(publisher, "1.0.0", folder("shelf", 3, 1000).path()).await;
+    soon("the publisher", bob.handle().follow(alice.ticket(publisher))).await.unwrap();
+    let error = bob.fetch(release).await.unwrap_err();
+    assert!(error.to_string().contains("no space left"), "{error}");
+    bob.meets("alice still", |peers| peers == 1).await;
 }

@@ -50,7 +50,7 @@ fn every_flipped_bit_is_refused_or_says_something_else() {
         let mut bytes = specimen.bytes.clone();
         for bit in 0..bytes.len() * 8 {
             bytes[bit / 8] ^= 1 << (bit % 8);
-            harmless(&specimen, &bytes);
+            harmless(specimen, &bytes);
             bytes[bit / 8] ^= 1 << (bit % 8);
         }
     }
@@ -66,7 +66,7 @@ fn a_length_of_a_terabyte_costs_nothing() {
             for at in 1..specimen.bytes.len().saturating_sub(8) {
                 let mut bytes = specimen.bytes.clone();
                 bytes[at..at + 8].copy_from_slice(&length.to_le_bytes());
-                harmless(&specimen, &bytes);
+                harmless(specimen, &bytes);
             }
         }
     }

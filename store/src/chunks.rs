@@ -128,6 +128,7 @@ impl DiskStore {
     }
 
     pub(crate) fn assemble_layouts(&self, layouts: &[Layout]) -> Result<(), StoreError> {
+        let _turn = lock(&self.assembling);
         self.expect_layouts(layouts)?;
         let open: Vec<&Layout> = layouts.par_iter().with_min_len(64).filter(|l| !self.objects.has(l.object)).collect();
         let open: Vec<&Layout> =

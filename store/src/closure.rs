@@ -7,6 +7,7 @@ use softservice_protocol::{
     bitmap::Bitmap,
     chunk::ChunkRef,
     codec::{self, Wire},
+    definition,
     id::{ChunkId, ObjectId, ReleaseId},
     io::{Depth, Stage, WantList},
     limits,
@@ -67,6 +68,7 @@ fn walk(store: &dyn Store, id: ReleaseId, size: Option<u32>) -> Result<Walk, Sto
             return Err(broken(id, format!("its document has {} bytes, another size is pinned", bytes.len())));
         }
         let release: Release = codec::decode(&bytes)?;
+        release.check().map_err(|e| broken(id, e.to_string()))?;
         // Pushed in reverse, so that the first include comes off first.
         open.extend(release.includes.iter().rev().map(|i| (i.release.id, Some(i.release.size))));
         walk.documents.push(document_layout(ReleaseRef { id, size: bytes.len() as u32 }));
@@ -75,7 +77,8 @@ fn walk(store: &dyn Store, id: ReleaseId, size: Option<u32>) -> Result<Walk, Sto
     Ok(walk)
 }
 
-/// Every release of a closure, depth first, each once, the asked one first.
+/// Every release of a closure, depth first, each once, the asked one first. They fit each other: bindings, answers,
+/// names and limits were checked.
 ///
 /// # Errors
 /// [`StoreError::Missing`] when a document is not here, and every way in which one is not what was pinned.
@@ -83,7 +86,13 @@ pub fn closure(store: &dyn Store, id: ReleaseId) -> Result<Vec<(ReleaseId, Relea
     let walk = walk(store, id, None)?;
     match walk.missing.first() {
         Some(missing) => Err(StoreError::Missing(missing.id.object())),
-        None => Ok(walk.here.into_iter().map(|(id, r)| (id, Arc::unwrap_or_clone(r))).collect()),
+        None => {
+            let all: BTreeMap<ReleaseId, Release> = walk.here.iter().map(|(id, r)| (*id, (**r).clone())).collect();
+            if let Some(top) = all.get(&id) {
+                definition::closure::check(top, &all).map_err(|e| broken(id, e.to_string()))?;
+            }
+            Ok(walk.here.into_iter().map(|(id, r)| (id, Arc::unwrap_or_clone(r))).collect())
+        }
     }
 }
 

@@ -45,6 +45,8 @@ pub struct DiskStore {
     /// Damage found while opening or reading, for the next check to report.
     notes: Mutex<Vec<Damage>>,
     healing: Mutex<()>,
+    /// Held by whoever makes wholes: two fetches may share objects, and one file has one name at a time.
+    pub(crate) assembling: Mutex<()>,
 }
 
 /// Objects that a sweep spares although nothing keeps them.
@@ -115,6 +117,7 @@ pub fn open(dir: &Path) -> Result<DiskStore, StoreError> {
         flight: Mutex::default(),
         notes: Mutex::new(notes),
         healing: Mutex::new(()),
+        assembling: Mutex::new(()),
     };
     store.catch_up(opened.mark)?;
     if !opened.clean || !whole {

@@ -5,10 +5,11 @@ mod cast;
 use cast::{Folder, release_of, transfer, tree_of};
 use softservice_protocol::{
     chunk::{ChunkRef, Verified},
+    codec,
     feed::{Head, Position},
     id::{Digest, FeedId, ObjectId, PublisherId, ReleaseId},
     io::{Depth, Record, Stage},
-    release::ReleaseRef,
+    release::{Release, ReleaseRef},
     tree::{Manifest, Node},
 };
 use softservice_store::{Layout, MemoryStore, Store, StoreError, closure};
@@ -258,6 +259,17 @@ fn a_closure_that_is_not_what_was_pinned_is_refused(make: fn() -> Made) {
     let garbage = ReleaseRef { id: ReleaseId(garbage.0), size: 20 };
     assert!(matches!(closure::expand(&*ann, garbage, Depth::Content, "x"), Err(StoreError::Codec(_))));
     assert!(closure::closure(&*ann, garbage.id).is_err());
+    let (_, tree) = tree_of(&*ann, &Folder::sample());
+    let evil = cast::document("evil\u{1b}[2J", vec![("any".into(), tree.clone())], tree.clone(), vec![]);
+    let evil = cast::publish(&*ann, &evil);
+    let Err(StoreError::Closure { rule, .. }) = closure::closure(&*ann, evil.id) else { panic!("it was believed") };
+    assert!(rule.contains("is not a name") && !rule.contains('\u{1b}'), "{rule}");
+    let (sound, _) = release_of(&*ann, &Folder::sample());
+    let mut liar: Release = codec::decode(&ann.object(sound.id.object(), 1 << 20).unwrap()).unwrap();
+    liar.includes[0].version = "9.9.9".into();
+    let liar = cast::publish(&*ann, &liar);
+    let Err(StoreError::Closure { rule, .. }) = closure::closure(&*ann, liar.id) else { panic!("it was believed") };
+    assert!(rule.contains("part0 9.9.9 is pinned, but its release is part0 1.0.0"), "{rule}");
     assert_eq!(closure::held(&*ann, ReleaseId([2; 32])).unwrap(), None);
     assert!(matches!(closure::closure(&*ann, ReleaseId([2; 32])), Err(StoreError::Missing(_))));
 }
@@ -315,6 +327,34 @@ fn an_empty_tree_is_a_tree(make: fn() -> Made) {
     assert_eq!(std::fs::read_dir(empty.path().join("out")).unwrap().count(), 0);
 }
 
+/// Two fetches of one node share what they are made of.
+fn two_who_assemble_the_same_both_succeed(make: fn() -> Made) {
+    let (ann, _dir) = make();
+    for round in 0..40_u8 {
+        let parts: Vec<Verified> = (0..3).map(|n| Verified::own(vec![round ^ n; 20_000 + usize::from(n)])).collect();
+        let whole: Vec<u8> = parts.iter().flat_map(|p| p.bytes().to_vec()).collect();
+        let one = |p: &Verified| ChunkRef { id: p.id(), len: p.bytes().len() as u32 };
+        let mut layouts = vec![Layout {
+            object: ObjectId::of(&whole),
+            size: whole.len() as u64,
+            chunks: parts.iter().map(one).collect(),
+        }];
+        let single = Verified::own(vec![round, 1, 2, 3]);
+        layouts.push(Layout { object: ObjectId::of(single.bytes()), size: 4, chunks: vec![one(&single)] });
+        ann.expect(&layouts).unwrap();
+        for part in parts.iter().chain([&single]) {
+            ann.put(part).unwrap();
+        }
+        std::thread::scope(|scope| {
+            let both = [scope.spawn(|| ann.assemble(&layouts)), scope.spawn(|| ann.assemble(&layouts))];
+            for one in both {
+                one.join().unwrap().unwrap();
+            }
+        });
+        assert!(layouts.iter().all(|l| ann.has_object(l.object)));
+    }
+}
+
 macro_rules! suite {
     ($($story:ident),+ $(,)?) => {
         mod memory_store { $(#[test] fn $story() { super::$story(super::memory) })+ }
@@ -336,4 +376,5 @@ suite!(
     a_sweep_spares_what_is_kept_and_what_is_under_way,
     a_healthy_store_has_nothing_to_report,
     an_empty_tree_is_a_tree,
+    two_who_assemble_the_same_both_succeed,
 );

@@ -3,14 +3,8 @@
 use softservice_tests::{
     Node, World,
     sources::{Guestbook, text},
-    visit,
+    visit::{self, url},
 };
-
-fn url(answer: &serde_json::Value) -> String {
-    let endpoints = answer["endpoints"].as_array().expect("an answer lists endpoints");
-    let found = endpoints.iter().find_map(|e| e["url"].as_str());
-    found.unwrap_or_else(|| panic!("no endpoint has a url: {answer}")).to_owned()
-}
 
 fn publish(node: &Node, folder: &std::path::Path) -> String {
     let answer = node.ok(&["publish", text(folder)]);

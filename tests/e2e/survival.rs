@@ -19,7 +19,7 @@ fn a_service_outlives_its_node_and_is_found_again() {
         bob.ok(&["publish", text(folder)]);
     }
     let up = bob.ok(&["up", "guestbook", "--yes"]);
-    let url = up["endpoints"][0]["url"].as_str().expect("an endpoint has a url").to_owned();
+    let url = visit::url(&up);
     let before = bob.ok(&["ps", "guestbook"]);
 
     let stop = Arc::new(AtomicBool::new(false));

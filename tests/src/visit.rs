@@ -17,3 +17,10 @@ pub fn page(url: &str) -> String {
     assert_eq!(status, 200, "{url}: {body}");
     body
 }
+
+/// The web endpoint that an `up` or `ps` answer names.
+pub fn url(answer: &serde_json::Value) -> String {
+    let endpoints = answer["endpoints"].as_array().expect("an answer lists endpoints");
+    let found = endpoints.iter().filter_map(|e| e["url"].as_str()).find(|u| u.starts_with("http:"));
+    found.unwrap_or_else(|| panic!("no endpoint is a page: {answer}")).to_owned()
+}

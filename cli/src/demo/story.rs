@@ -30,7 +30,9 @@ fn text<'a>(value: &'a Value, field: &str) -> Result<&'a str, DemoError> {
 }
 
 fn page_url(answer: &Value) -> Result<String, DemoError> {
-    let endpoint = answer["endpoints"].as_array().and_then(|list| list.iter().find(|e| e["url"].is_string()));
+    let endpoint = answer["endpoints"]
+        .as_array()
+        .and_then(|list| list.iter().find(|e| e["url"].as_str().is_some_and(|u| u.starts_with("http:"))));
     let endpoint = endpoint.ok_or_else(|| broken(format!("an answer lacks endpoints: {answer}")))?;
     Ok(text(endpoint, "url")?.to_owned())
 }

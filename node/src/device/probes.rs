@@ -29,9 +29,9 @@ pub(super) struct Surroundings<'a> {
 pub(super) async fn ask(probe: &ProbeSpec, patience: Duration, around: Surroundings<'_>) -> Result<(), String> {
     let late = || format!("no answer within {:.1} s", patience.as_secs_f32());
     match probe {
-        ProbeSpec::Http { url, status, contains } => {
-            timeout(patience, http(url, *status, contains.as_deref())).await.map_err(|_| format!("{url}: {}", late()))?
-        }
+        ProbeSpec::Http { url, status, contains } => timeout(patience, http(url, *status, contains.as_deref()))
+            .await
+            .map_err(|_| format!("{url}: {}", late()))?,
         ProbeSpec::Tcp { address } => {
             let connected = timeout(patience, TcpStream::connect(address)).await;
             connected.map_err(|_| format!("{address}: {}", late()))?.map(drop).map_err(|e| format!("{address}: {e}"))
@@ -107,7 +107,12 @@ fn same_host(from: &Uri, to: &str) -> Option<Uri> {
             let path = to.path_and_query().map_or("/", |p| p.as_str());
             // A relative redirect is read against the root: services that need more are rare, and say so when it fails.
             let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
-            Uri::builder().scheme(from.scheme()?.clone()).authority(from.authority()?.clone()).path_and_query(path).build().ok()
+            Uri::builder()
+                .scheme(from.scheme()?.clone())
+                .authority(from.authority()?.clone())
+                .path_and_query(path)
+                .build()
+                .ok()
         }
     }
 }

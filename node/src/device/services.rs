@@ -15,7 +15,10 @@ use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
-use tokio::{task::AbortHandle, time::{Instant, sleep}};
+use tokio::{
+    task::AbortHandle,
+    time::{Instant, sleep},
+};
 
 /// The first wait between two questions to a starting service; it grows up to the healthcheck's interval.
 const FIRST_QUESTION: Duration = Duration::from_millis(25);
@@ -223,6 +226,9 @@ impl Services<'_> {
         let gone = || self.sick(&service.name, "its keeper does not answer".into());
         let mut watch = Watch::open(&self.folder(&service.name)).await.ok_or_else(gone)?;
         let first = watch.next().await.ok_or_else(gone)?;
+        if first.phase != Phase::Running {
+            return Err(self.sick(&service.name, first.last_exit.unwrap_or_else(|| "it does not run".into())));
+        }
         let (mut failures, mut next_question) = (0, Instant::now());
         loop {
             let interval = service.health.as_ref().map_or(settle, |c| span(c.interval)).max(FIRST_QUESTION);

@@ -196,8 +196,7 @@ impl Device {
     /// It is not here, is being provisioned, or a service could not be stopped.
     pub async fn down(&self, name: &str) -> Result<()> {
         let slot = self.existing(name)?;
-        let _work = slot.work.lock().await;
-        slot.idle()?;
+        let _work = slot.calm().await?;
         // Written first: after a crash in between nothing of it starts again.
         slot.place.change_state(|s| s.up = false)?;
         match slot.place.current_number()? {
@@ -212,8 +211,7 @@ impl Device {
     /// It is not here, never was confirmed, is being provisioned, or is not healthy.
     pub async fn start(&self, name: &str) -> Result<()> {
         let slot = self.existing(name)?;
-        let _work = slot.work.lock().await;
-        slot.idle()?;
+        let _work = slot.calm().await?;
         let number = slot.place.current_number()?;
         let number = number.ok_or_else(|| DeviceError::NoGeneration { name: name.into(), number: 0 })?;
         slot.place.change_state(|s| s.up = true)?;
@@ -227,8 +225,7 @@ impl Device {
     /// It is not here, is being provisioned, or something could not be stopped or removed.
     pub async fn remove(&self, name: &str, data: bool) -> Result<()> {
         let slot = self.existing(name)?;
-        let work = slot.work.lock().await;
-        slot.idle()?;
+        let work = slot.calm().await?;
         slot.place.change_state(|s| s.up = false)?;
         for number in slot.place.numbers()? {
             self.stop_generation(&slot, number).await?;

@@ -8,6 +8,7 @@ pub(crate) mod control;
 pub(crate) mod discovery;
 pub(crate) mod frame;
 pub(crate) mod gossip;
+mod listen;
 pub(crate) mod names;
 pub(crate) mod neighbours;
 pub(crate) mod rate;

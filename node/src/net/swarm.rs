@@ -6,7 +6,7 @@ use super::{
     behaviour::{self, Behaviour, BehaviourEvent, Parts},
     control::{self, Desk},
     discovery::Discovery,
-    gossip,
+    gossip, listen,
     names::{id_of, peer_in, peer_of, with_peer},
     neighbours::Neighbours,
 };
@@ -25,7 +25,7 @@ use softservice_protocol::{
     time::Time,
 };
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     sync::Arc,
     time::Duration,
 };
@@ -33,8 +33,6 @@ use tokio::sync::{mpsc, watch};
 
 /// Orders that wait for the swarm: a full turn of the core toward every peer.
 const ORDERS: usize = 1024;
-/// How long listening may take before a start fails.
-const LISTENING: Duration = Duration::from_secs(10);
 /// How long connections get to say goodbye at the end; a QUIC peer that hears nothing waits 10 s for us in vain.
 const GOODBYE: Duration = Duration::from_secs(3);
 /// The hash table is asked again so often who follows what we follow: peers come and go within minutes.
@@ -89,7 +87,7 @@ pub(crate) async fn start(
     let taken = |_| NetError::Stack("a stream protocol is registered twice".into());
     let control_streams = control.accept(CONTROL).map_err(taken)?;
     let content = control.accept(CONTENT).map_err(taken)?;
-    self::listen(&mut swarm, listen).await?;
+    listen::everywhere(&mut swarm, listen).await?;
 
     let (orders, receiver) = mpsc::channel(ORDERS);
     let (addresses, watching) = watch::channel(Vec::new());
@@ -113,41 +111,6 @@ pub(crate) async fn start(
     worker.tell_addresses();
     let task = tokio::spawn(worker.run(stop));
     Ok((Net { orders, neighbours, addresses: watching, task, desk }, Streams { control, content }))
-}
-
-/// Listens on every address and waits until each listener has told where it really is.
-async fn listen(swarm: &mut Swarm<Behaviour>, listen: &[String]) -> Result<(), NetError> {
-    let mut waiting = HashMap::new();
-    for text in listen {
-        let bad = |why: String| NetError::Address { address: text.clone(), why };
-        let address: Multiaddr = text.parse().map_err(|e: libp2p::multiaddr::Error| bad(e.to_string()))?;
-        let failed = |why: String| NetError::Listen { address: text.clone(), why };
-        let listener = swarm.listen_on(address).map_err(|e| failed(e.to_string()))?;
-        waiting.insert(listener, text.clone());
-    }
-    let all = async {
-        loop {
-            // Once every listener has an address, take the others that are known already, but wait for none.
-            let event = if waiting.is_empty() { swarm.next().now_or_never().flatten() } else { swarm.next().await };
-            match event {
-                None => return Ok(()),
-                Some(SwarmEvent::NewListenAddr { listener_id, .. }) => {
-                    waiting.remove(&listener_id);
-                }
-                Some(SwarmEvent::ListenerClosed { listener_id, reason, .. }) => {
-                    if let Some(address) = waiting.remove(&listener_id) {
-                        let why = reason.err().map_or_else(|| "the listener closed".into(), |e| e.to_string());
-                        return Err(NetError::Listen { address, why });
-                    }
-                }
-                Some(_) => {}
-            }
-        }
-    };
-    match tokio::time::timeout(LISTENING, all).await {
-        Ok(result) => result,
-        Err(_) => Err(NetError::Listen { address: listen.join(", "), why: "no address came up in time".into() }),
-    }
 }
 
 impl Worker {
@@ -203,13 +166,7 @@ impl Worker {
     }
 
     fn tell_addresses(&self) {
-        let me = *self.swarm.local_peer_id();
-        let mut all: Vec<&Multiaddr> = self.swarm.external_addresses().chain(self.swarm.listeners()).collect();
-        // What others can reach comes first; loopback is for tests and for two nodes on one machine.
-        all.sort_by_key(|a| is_loopback(a));
-        let mut seen = BTreeSet::new();
-        let texts = all.into_iter().map(|a| with_peer(a, me)).filter(|a| seen.insert(a.clone())).collect();
-        self.addresses.send_replace(texts);
+        self.addresses.send_replace(listen::reachable_first(&self.swarm));
     }
 
     async fn obey(&mut self, order: Order) {
@@ -408,12 +365,4 @@ impl Worker {
         }
         self.fact(Input::Gossiped { peer, gossip: number, bytes: message.data }).await;
     }
-}
-
-fn is_loopback(address: &Multiaddr) -> bool {
-    address.iter().any(|part| match part {
-        libp2p::multiaddr::Protocol::Ip4(ip) => ip.is_loopback(),
-        libp2p::multiaddr::Protocol::Ip6(ip) => ip.is_loopback(),
-        _ => false,
-    })
 }

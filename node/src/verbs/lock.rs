@@ -30,7 +30,7 @@ pub(super) async fn resolve(
     let names = Names::read(context)?;
     let mut lock = Lock::default();
     for include in &project.definition.includes {
-        let locked = match old.get(&include.name).filter(|l| fits(l, include)) {
+        let locked = match old.get(&include.name).filter(|l| fits(l, include, &names)) {
             Some(kept) => kept.clone(),
             None => {
                 let chosen = pin(context, &names, project, include)?;
@@ -57,8 +57,12 @@ pub(super) async fn resolve(
     Ok((lock, releases))
 }
 
-fn fits(locked: &Locked, include: &IncludeSource) -> bool {
-    locked.distro == include.distro && Version::parse(&locked.version).is_ok_and(|v| include.range.matches(&v))
+/// A pin of a publisher that goes by another name here, or by none, is kept: petnames are local, and a working copy of
+/// somebody else's distro brings its pins along. A name that means another publisher here is a change of mind.
+fn fits(locked: &Locked, include: &IncludeSource, names: &Names) -> bool {
+    let meant = include.publisher.as_deref().and_then(|name| names.publisher(name).ok());
+    meant.is_none_or(|id| id == locked.publisher)
+        && locked.distro == include.distro && Version::parse(&locked.version).is_ok_and(|v| include.range.matches(&v))
 }
 
 fn pin(context: &Context, names: &Names, project: &Project, include: &IncludeSource) -> Result<Locked, Failure> {

@@ -15,8 +15,10 @@ pub fn check(definition: &Definition, lock: Option<&Lock>, sources: &dyn Sources
     problems.extend(templates(definition, sources).1);
     let empty = Lock::default();
     let (wrong, floating) = lock::fit(definition, lock.unwrap_or(&empty));
-    problems.extend(wrong.into_iter().map(|f| definition.problem(f)));
-    let advice = floating.into_iter().chain(unverified(definition)).chain(permissions(definition));
+    // A pin that no longer fits is no mistake of the author's: it is chosen again before anything is compiled.
+    let again = || Some("publishing chooses it again".to_owned());
+    let outdated = wrong.into_iter().map(|f| f.hint(again()));
+    let advice = outdated.chain(floating).chain(unverified(definition)).chain(permissions(definition));
     let advice = advice.chain(literal_secrets(definition)).chain(fixed_ports(definition));
     problems.extend(advice.map(|f| definition.warning(f)));
     problems.sort_by(|a, b| (a.severity, &a.file, a.line, a.column).cmp(&(b.severity, &b.file, b.line, b.column)));
@@ -47,7 +49,9 @@ pub(crate) fn templates(d: &Definition, sources: &dyn Sources) -> (BTreeMap<(Str
         if let Some(role) = d.draft.roles.iter().find(|r| r.name == t.role) {
             let mut role = role.clone();
             roles::declare_used(&mut role.ports, &text);
-            for fault in references::template(&d.draft, "", &text, Scope::Role(&role)) {
+            let mut faults = Vec::new();
+            references::template(&mut faults, &d.draft, "", &text, Scope::Role(&role));
+            for fault in faults {
                 let offset = fault.token.as_deref().and_then(|token| text.find(token)).unwrap_or(0);
                 let (line, column) = source::position(&text, offset);
                 let (file, severity) = (t.template.clone(), Severity::Error);

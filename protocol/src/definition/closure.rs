@@ -3,101 +3,19 @@
 //! question, no distro contains itself, and no release was taken on trust: each passed [`Release::check`].
 
 use super::{
-    Fault, answer, names,
+    ENOUGH, Fault, ReleaseFault, answer, names,
     references::{self, FIELDS},
-    roles, rules,
     substitution::{self, Part, Reference},
 };
 use crate::{
     id::{PublisherId, ReleaseId},
     limits,
     release::{Export, Include, Param, ParamKind, Release, Role},
-    tree::TreeRef,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Releases by id: what a closure is checked against.
 pub type Releases = BTreeMap<ReleaseId, Release>;
-
-/// The first rule that a release or its closure breaks.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the release {} breaks a rule at {}: {}", shown(.release), shown(.at), shown(.message))]
-pub struct ReleaseFault {
-    /// Distro and version.
-    pub release: String,
-    /// The place, as a dotted path of a definition.
-    pub at: String,
-    /// The rule.
-    pub message: String,
-}
-
-/// A stranger's text on our screen: no control characters, not too long.
-fn shown(text: &str) -> String {
-    text.chars().take(200).flat_map(char::escape_debug).collect::<String>().replace("\\\"", "\"").replace("\\'", "'")
-}
-
-impl Release {
-    /// Checks every rule that needs nothing but this release. Nothing that a peer sent may be used before it passes.
-    ///
-    /// # Errors
-    /// The first rule that it breaks.
-    pub fn check(&self) -> Result<(), ReleaseFault> {
-        match rules::faults(self).into_iter().chain(complete(self)).next() {
-            Some(fault) => Err(self.fault(fault)),
-            None => Ok(()),
-        }
-    }
-
-    /// Distro, version and revision, for people.
-    pub fn label(&self) -> String {
-        format!("{} {}-{}", self.distro, self.version, self.revision)
-    }
-
-    fn fault(&self, fault: Fault) -> ReleaseFault {
-        ReleaseFault { release: self.label(), at: fault.at, message: fault.message }
-    }
-}
-
-/// What a draft may leave open and a release may not.
-fn complete(r: &Release) -> Vec<Fault> {
-    let mut f = Vec::new();
-    let mut sorted = r.clone();
-    roles::canonical(&mut sorted);
-    if sorted != *r {
-        f.push(Fault::new("", "its lists are not in canonical order"));
-    }
-    for i in &r.includes {
-        let at = format!("include.{}", i.name);
-        if i.role.is_empty() {
-            f.push(Fault::new(&at, "it does not say beside which role it runs"));
-        }
-        if i.release.size == 0 || i.release.size as usize > limits::RELEASE_BYTES {
-            f.push(Fault::new(&at, format!("a release of {} bytes cannot be", i.release.size)));
-        }
-        if i.publisher == r.publisher && i.distro == r.distro {
-            f.push(Fault::new(format!("{at}.distro"), format!("the distro includes itself: {0} -> {0}", r.distro)));
-        }
-    }
-    for t in r.tests.iter().filter(|t| t.role.is_empty()) {
-        f.push(Fault::new(format!("test.{}", t.name), "it does not say on which role it runs"));
-    }
-    for (role, a) in r.roles.iter().flat_map(|role| role.artifacts.iter().map(move |a| (role, a))) {
-        let at = format!("role.{}.artifact.{}", role.name, a.name);
-        if a.trees.is_empty() {
-            f.push(Fault::new(&at, "it has no tree"));
-        }
-        f.extend(a.trees.iter().filter_map(|(_, t)| tree(&at, t)));
-    }
-    f.extend(tree("source", &r.source));
-    f
-}
-
-fn tree(at: &str, t: &TreeRef) -> Option<Fault> {
-    let chunks = !t.chunks.is_empty() && t.chunks.iter().all(|c| (1..=limits::CHUNK_MAX).contains(&(c.len as usize)));
-    let sizes = t.manifest_bytes() <= limits::MANIFEST_BYTES as u64 && t.bytes <= limits::TREE_BYTES;
-    (!chunks || !sizes || t.files as usize > limits::TREE_ENTRIES)
-        .then(|| Fault::new(at, "its tree has impossible sizes"))
-}
 
 /// Checks a release together with everything that it includes.
 ///
@@ -169,7 +87,8 @@ impl Walk<'_> {
             .releases
             .get(&i.release.id)
             .ok_or_else(|| format!("{label} ({}) is not here", i.release.id.short()))?;
-        if depth > limits::CLOSURE || self.contents.len() >= limits::CLOSURE {
+        // Those that are done, those that this one is inside of, itself, and the root.
+        if self.contents.len() + depth + 2 > limits::CLOSURE {
             return Err(format!("more than {} releases in one closure", limits::CLOSURE));
         }
         if (release.publisher, &release.distro, &release.version) != (i.publisher, &i.distro, &i.version) {
@@ -183,7 +102,10 @@ impl Walk<'_> {
         let own = (release.publisher, release.distro.clone());
         let mut contents = Contents::new();
         for inner in &release.includes {
-            contents.extend(self.descend(inner, depth + 1).map_err(|why| format!("{label}: {why}"))?);
+            contents.extend(
+                self.descend(inner, depth + 1)
+                    .map_err(|why| if depth == 0 { format!("{label}: {why}") } else { why })?,
+            );
         }
         if contents.contains(&own) {
             return Err(format!("{label} includes itself: {}", circle(release, self.releases)));
@@ -274,25 +196,26 @@ fn bindings(r: &Release, releases: &Releases) -> Vec<Fault> {
             binds(r, i, child, releases, &mut f);
         }
     }
+    let used = Used::by(r);
     for role in &r.roles {
         let at = format!("role.{}", role.name);
         for i in &role.imports {
             let at = format!("{at}.import.{}", i.name);
             if let Some(from) = &i.from {
-                offer(r, releases, &at, from, &i.kind, &used_fields(r, role, &i.name), &mut f);
+                offer(r, releases, &at, from, &i.kind, used.of(role, &i.name), &mut f);
             }
         }
         for e in role.exports.iter().filter(|e| e.from.is_some()) {
             let at = format!("{at}.export.{}", e.name);
-            offer(r, releases, &at, e.from.as_deref().unwrap_or_default(), &e.kind, &[], &mut f);
+            offer(r, releases, &at, e.from.as_deref().unwrap_or_default(), &e.kind, &NOTHING, &mut f);
         }
     }
-    f.extend(references_down(r, releases));
+    references_down(r, releases, &mut f);
     f.extend(secret_fields(r, releases));
     f
 }
 
-fn offer(r: &Release, all: &Releases, at: &str, from: &str, kind: &str, used: &[String], f: &mut Vec<Fault>) {
+fn offer(r: &Release, all: &Releases, at: &str, from: &str, kind: &str, used: &BTreeSet<String>, f: &mut Vec<Fault>) {
     match resolve(r, all, from) {
         Err(why) => f.push(Fault::new(format!("{at}.from"), why).token(from)),
         Ok(offer) if offer.export.kind != kind => {
@@ -353,6 +276,7 @@ fn answerable(own: &Param, theirs: &Param) -> bool {
 
 fn binds(r: &Release, i: &Include, child: &Release, releases: &Releases, f: &mut Vec<Fault>) {
     let at = format!("include.{}", i.name);
+    let used = Used::by(child);
     let open = || {
         child
             .roles
@@ -376,33 +300,47 @@ fn binds(r: &Release, i: &Include, child: &Release, releases: &Releases, f: &mut
             continue;
         };
         let at = format!("{at}.bind.{}", import.name);
-        offer(r, releases, &at, from, &import.kind, &used_fields(child, role, &import.name), f);
+        offer(r, releases, &at, from, &import.kind, used.of(role, &import.name), f);
     }
 }
 
-/// Fields of an import that a role's texts, secrets and tests use.
-fn used_fields(r: &Release, role: &Role, import: &str) -> Vec<String> {
-    let mut used = BTreeSet::new();
-    for text in references::texts_of(r).iter().filter(|t| t.role == Some(role.name.as_str())) {
-        for reference in substitution::references(text.text) {
-            match reference {
-                Reference::Import { import: of, field } if of == import => used.insert(field),
-                _ => false,
-            };
+/// Fields of imports that the texts, secrets and tests of a release use, by role and import.
+struct Used(BTreeMap<(String, String), BTreeSet<String>>);
+
+static NOTHING: BTreeSet<String> = BTreeSet::new();
+
+impl Used {
+    fn by(r: &Release) -> Self {
+        let mut all = Self(BTreeMap::new());
+        for text in references::texts_of(r) {
+            for reference in substitution::references(text.text) {
+                if let (Reference::Import { import, field }, Some(role)) = (reference, text.role) {
+                    all.0.entry((role.to_owned(), import)).or_default().insert(field);
+                }
+            }
         }
+        for (role, listed) in
+            r.roles.iter().flat_map(|r| r.services.iter().flat_map(move |s| s.secrets.iter().map(move |l| (r, l))))
+        {
+            if let Some((import, field)) = listed.strip_prefix("import.").and_then(|rest| rest.split_once('.')) {
+                all.0.entry((role.name.clone(), import.to_owned())).or_default().insert(field.to_owned());
+            }
+        }
+        all
     }
-    let listed =
-        role.services.iter().flat_map(|s| &s.secrets).filter_map(|s| s.strip_prefix("import.")?.split_once('.'));
-    used.extend(listed.filter(|(of, _)| *of == import).map(|(_, field)| field.to_owned()));
-    used.into_iter().collect()
+    fn of(&self, role: &Role, import: &str) -> &BTreeSet<String> {
+        self.0.get(&(role.name.clone(), import.to_owned())).unwrap_or(&NOTHING)
+    }
 }
 
 /// `${include.export.field}` of includes, and of exports that pass one on.
-fn references_down(r: &Release, releases: &Releases) -> Vec<Fault> {
-    let mut f = Vec::new();
+fn references_down(r: &Release, releases: &Releases, f: &mut Vec<Fault>) {
     for text in references::texts_of(r) {
         for reference in substitution::references(text.text) {
             let Reference::Export { of, export, field } = &reference else { continue };
+            if f.len() >= ENOUGH {
+                return;
+            }
             let from = format!("{of}.{export}");
             let why = match resolve(r, releases, &from) {
                 Err(why) => Some(why),
@@ -412,7 +350,6 @@ fn references_down(r: &Release, releases: &Releases) -> Vec<Fault> {
             f.extend(why.map(|why| Fault::new(&text.at, format!("`{reference}`: {why}")).token(reference.to_string())));
         }
     }
-    f
 }
 
 /// A service that reads a secret field of an import must list it, and may list secret fields only.

@@ -10,6 +10,7 @@ pub mod answer;
 mod check;
 pub mod closure;
 mod compile;
+mod foreign;
 mod graph;
 pub mod lock;
 mod names;
@@ -23,8 +24,8 @@ pub mod substitution;
 pub mod units;
 
 pub use check::check;
-pub use closure::ReleaseFault;
 pub use compile::{Materials, compile};
+pub use foreign::ReleaseFault;
 pub use lock::{Lock, Locked};
 pub use read::read;
 
@@ -85,6 +86,10 @@ impl Problem {
         self.severity == Severity::Error
     }
 }
+
+/// Faults after which nothing more is looked for. A person has enough of them, and a stranger's megabyte of mistakes must
+/// not buy hours of guessing what was meant.
+pub(crate) const ENOUGH: usize = 100;
 
 /// A rule that a release, or a definition on its way to become one, breaks.
 #[derive(Debug, Clone, PartialEq, Eq)]

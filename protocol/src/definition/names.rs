@@ -1,7 +1,7 @@
 //! Which names, kinds, paths and lines a definition and a release may use. Invariant: what passes looks on every
 //! screen like what it is: no control character, no direction override, one spelling.
 
-use crate::limits;
+use crate::{limits, text::is_hidden};
 use unicode_normalization::UnicodeNormalization;
 
 /// Words that begin a `${…}`; no role and no include may be called so.
@@ -61,14 +61,9 @@ pub(crate) fn variable(text: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether a character hides or turns what stands around it.
-fn treacherous(c: char) -> bool {
-    matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
-}
-
 /// One line of text that a person reads.
 pub(crate) fn line(text: &str) -> Result<(), String> {
-    match text.chars().find(|c| c.is_control() || treacherous(*c)) {
+    match text.chars().find(|c| is_hidden(*c)) {
         Some(c) => Err(format!("the character U+{:04X} is not allowed here", u32::from(c))),
         None if text.len() > limits::LINE_BYTES => Err(format!("longer than {} bytes", limits::LINE_BYTES)),
         None => Ok(()),
@@ -88,7 +83,7 @@ fn components(text: &str, path: &str) -> Result<(), String> {
     if path.len() > limits::PATH_BYTES || text.split('/').count() > limits::TREE_DEPTH {
         return wrong("is too long or too deep");
     }
-    if path.chars().any(|c| c.is_control() || treacherous(c) || c == '\\') || path.nfc().ne(path.chars()) {
+    if path.chars().any(|c| is_hidden(c) || c == '\\') || path.nfc().ne(path.chars()) {
         return wrong("holds a control character, a backslash or a letter in an unusual form");
     }
     for part in text.split('/') {
@@ -123,18 +118,22 @@ pub(crate) fn absolute(path: &str) -> Result<(), String> {
 
 /// The candidate that was probably meant: few letters differ, or one begins with the other.
 pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let close = word.chars().count().min(64) / 3 + 1;
+    let close = word.len() / 3 + 1;
     candidates
         .into_iter()
+        .filter(|c| word.len() <= GUESSED && c.len() <= GUESSED && c.len().abs_diff(word.len()) <= word.len())
         .map(|c| (if c.len() > 2 && (word.starts_with(c) || c.starts_with(word)) { 1 } else { distance(word, c) }, c))
         .filter(|(d, c)| *d <= close && *d < c.chars().count())
         .min()
         .map(|(_, c)| c)
 }
 
-/// Letters to insert, remove, replace or swap. Cut to 64 letters: a suggestion is not worth quadratic work.
+/// Longest word that a suggestion is made for: guessing is quadratic work.
+const GUESSED: usize = 32;
+
+/// Letters to insert, remove, replace or swap.
 fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().take(64).collect(), b.chars().take(64).collect());
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
     let mut before: Vec<usize> = Vec::new();
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for i in 0..a.len() {

@@ -15,8 +15,6 @@ use toml::de::DeTable;
 
 /// Longest text that is a definition: more than any person writes, little enough to refuse quickly.
 const LONGEST: usize = 1 << 20;
-/// Deepest nesting of tables and lists, so that no text can exhaust the stack.
-const DEEPEST: usize = 64;
 
 /// Reads a definition.
 ///
@@ -24,8 +22,8 @@ const DEEPEST: usize = 64;
 /// All that is wrong with it.
 pub fn read(text: &str) -> Result<Definition, Vec<Problem>> {
     let reader = Reader::new(FILE, text);
-    if text.len() > LONGEST || nested_deeper(text, DEEPEST) {
-        reader.complain("", format!("longer than {LONGEST} bytes, or nested deeper than {DEEPEST}"), None);
+    if text.len() > LONGEST {
+        reader.complain("", format!("longer than {LONGEST} bytes"), None);
         return Err(reader.finish().1);
     }
     let (table, broken) = DeTable::parse_recoverable(text);
@@ -54,20 +52,6 @@ pub fn read(text: &str) -> Result<Definition, Vec<Problem>> {
     problems.sort_by(|a, b| (a.line, a.column, &a.message).cmp(&(b.line, b.column, &b.message)));
     problems.dedup();
     if problems.is_empty() { Ok(definition) } else { Err(problems) }
-}
-
-/// Counts brackets: an upper bound of the depth that the parser would reach.
-fn nested_deeper(text: &str, limit: usize) -> bool {
-    text.lines().any(|l| l.split(['=', '"']).next().unwrap_or(l).matches('.').count() > limit)
-        || text
-            .bytes()
-            .try_fold(0usize, |depth, b| match b {
-                b'[' | b'{' if depth >= limit => Err(()),
-                b'[' | b'{' => Ok(depth + 1),
-                b']' | b'}' => Ok(depth.saturating_sub(1)),
-                _ => Ok(depth),
-            })
-            .is_err()
 }
 
 /// Whether the rest can be read.
@@ -234,7 +218,7 @@ fn param((name, item): (String, Item<'_>)) -> Param {
     let canonical = |i: Item<'_>| {
         let text = i.scalar()?;
         // A wrong type was told at `type`; guessing at the value would tell it again.
-        word.map_or(Some(text.clone()), |_| answer::canonical(&p.kind, &text).map_err(|why| i.complain(why, None)).ok())
+        word.map_or(Some(text.clone()), |_| answer::unbounded(&p.kind, &text).map_err(|why| i.complain(why, None)).ok())
     };
     let (default, min, max) =
         (s.get("default").and_then(canonical), s.get("min").and_then(canonical), s.get("max").and_then(canonical));

@@ -441,3 +441,53 @@ fn many_pages_of_a_long_feed_arrive() {
         world.nodes["alice"].sends.iter().filter(|(_, m)| matches!(m, Message::Feed { more: true, .. })).count();
     assert!(pages >= 1, "300 entries are more than one page");
 }
+
+#[test]
+fn a_new_root_reopens_a_frozen_feed_from_its_last_good_entry() {
+    let (mut world, mut p) = world(&["alice", "bob", "carol", "eve"]);
+    world.connect("alice", "bob");
+    world.connect("carol", "bob");
+    world.connect("eve", "carol");
+    world.follow("bob", &p);
+    world.publish("alice", &p, listed(1));
+    world.until("bob has the first", |w| w.head("bob", &p) == 1);
+    let good = last_entry(&world);
+    // carol hears of the rival only: she is on the other branch.
+    world.part("carol", "bob");
+    world.follow("carol", &p);
+    let mut other: Entry = good.open().unwrap();
+    let snapshot = softservice_protocol::feed::Snapshot { listings: vec![listed(9)] };
+    (other.action, other.state_root) = (Action::Release(listed(9)), snapshot.state_root().unwrap());
+    let other = p.seal(Kind::Entry, codec::encode(&other).unwrap());
+    let page = Message::Feed {
+        publisher: p.id,
+        roots: vec![softservice_protocol::message::Bytes(p.roots[0].clone())],
+        snapshot: None,
+        entries: vec![softservice_protocol::message::Bytes(codec::encode(&other).unwrap())],
+        fresh: None,
+        more: false,
+    };
+    let eve = world.peer("eve");
+    world.input("carol", Input::Received { peer: eve, bytes: codec::encode(&page).unwrap() });
+    world.until("carol is on the other branch", |w| w.head("carol", &p) == 1);
+    world.connect("carol", "bob");
+    let frozen = |w: &World, name: &str| w.nodes[name].core.publisher(p.id).is_some_and(|v| v.frozen);
+    world.until("all see it", |w| ["alice", "bob", "carol"].iter().all(|n| frozen(w, n)));
+    let head = Head { at: Position { epoch: 1, seq: 1 }, hash: good.digest() };
+    let publisher = p.clone();
+    p.reopen(2, head);
+    world.own("alice", &p);
+    world.until("alice is open again", |w| !w.nodes["alice"].core.publisher(p.id).unwrap().frozen);
+    world.publish("alice", &p, listed(2));
+    world.until("all have the second", |w| ["alice", "bob", "carol"].iter().all(|n| w.head(n, &publisher) == 2));
+    for name in ["alice", "bob", "carol"] {
+        let view = world.nodes[name].core.publisher(p.id).unwrap();
+        assert_eq!(
+            (view.feed.snapshot.listings.clone(), view.frozen, view.root_version),
+            (vec![listed(1), listed(2)], false, 2)
+        );
+    }
+    world.restart("carol");
+    assert_eq!(world.head("carol", &publisher), 2);
+    assert!(!world.nodes["carol"].core.publisher(p.id).unwrap().frozen);
+}

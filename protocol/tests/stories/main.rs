@@ -3,5 +3,7 @@
 
 mod exchange;
 mod feeds;
+mod hostile;
+mod peers;
 mod provision;
 mod world;

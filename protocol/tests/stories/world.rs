@@ -49,6 +49,17 @@ impl Publisher {
         let root_digest = envelope.digest();
         Self { id, roots: vec![codec::encode(&envelope).unwrap()], root_digest, keys }
     }
+    /// Adds a root document that opens `epoch` after `last`.
+    pub(crate) fn reopen(&mut self, epoch: u32, last: Head) {
+        let newest: Envelope = codec::decode(self.roots.last().unwrap()).unwrap();
+        let mut root: Root = newest.open().unwrap();
+        root.version += 1;
+        root.prev = newest.digest();
+        root.publisher = self.id;
+        root.feed = softservice_protocol::root::FeedStart { epoch, from_seq: last.at.seq, from_hash: last.hash };
+        let envelope = self.seal(Kind::Root, codec::encode(&root).unwrap());
+        self.roots.push(codec::encode(&envelope).unwrap());
+    }
     pub(crate) fn key(&self, kind: Kind) -> &SigningKey {
         match kind {
             Kind::Root => &self.keys[0],
@@ -629,7 +640,7 @@ impl World {
                 (Some(at), Some((wake, _))) => at.min(wake),
                 (Some(at), None) => at,
                 (None, Some((wake, _))) => wake,
-                (None, None) => return false,
+                (None, None) => end + Span::millis(1),
             };
             if now > end {
                 self.now = end;

@@ -1,10 +1,20 @@
 //! The life of a kept service: start, restart with growing patience, stop. Invariant: before a start and after a stop,
 //! no process of an earlier start lives.
 
-use super::{Phase, READY, Spec, Status, Task, control, files, leftovers, log::{FILE_BYTES, Log}, publish};
+use super::{
+    Phase, READY, Spec, Status, Task, control, files, leftovers,
+    log::{FILE_BYTES, Log},
+    publish,
+};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, kill_process_group, waitpid};
 use softservice_protocol::release::Restart;
-use std::{io::Write, path::Path, process::ExitStatus, sync::{Arc, Mutex}, time::Duration};
+use std::{
+    io::Write,
+    path::Path,
+    process::ExitStatus,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 use tokio::{
     io::AsyncReadExt,
     net::unix::pipe,
@@ -109,7 +119,7 @@ impl Keeping<'_> {
         loop {
             let began = Instant::now();
             let outcome = match self.spawn() {
-                Ok(child) => match self.run(child).await {
+                Ok((child, launched)) => match self.run(child, launched).await {
                     Some(outcome) => outcome,
                     None => return,
                 },
@@ -140,10 +150,12 @@ impl Keeping<'_> {
         }
     }
 
-    fn spawn(&self) -> std::io::Result<Child> {
+    /// The child, and a pipe that ends when it runs its program, or says why it does not.
+    fn spawn(&self) -> std::io::Result<(Child, pipe::Receiver)> {
         let task = Task::Launch { command: self.spec.command.clone(), keeper: self.me };
         let path = self.folder.join(files::LAUNCH);
         std::fs::write(&path, serde_json::to_vec(&task)?)?;
+        let (launched, launching) = std::io::pipe()?;
         // Not the path of our program: an upgrade may have replaced or removed it while we ran.
         let child = Command::new("/proc/self/exe")
             .args(&self.spec.arguments)
@@ -151,25 +163,39 @@ impl Keeping<'_> {
             .env_clear()
             .envs(&self.spec.environment)
             .current_dir(&self.spec.folder)
-            .stdin(std::process::Stdio::null())
+            .stdin(launching)
             .stdout(self.output.try_clone()?)
             .stderr(self.output.try_clone()?)
             .process_group(0)
             .spawn()?;
         let pid = child.id().map(|p| p as i32);
         self.note(&format!("started as process {}", pid.unwrap_or(0)));
-        self.change(|s| (s.pid, s.phase) = (pid, Phase::Running));
-        Ok(child)
+        self.change(|s| (s.pid, s.phase) = (pid, Phase::Starting));
+        Ok((child, pipe::Receiver::from_owned_fd(launched.into())?))
     }
 
     /// How the child ended by itself; none when it was stopped.
-    async fn run(&mut self, mut child: Child) -> Option<Outcome> {
+    async fn run(&mut self, mut child: Child, mut launched: pipe::Receiver) -> Option<Outcome> {
         let pid = child.id().map(|p| p as i32);
+        let (mut why_not, mut launching, mut buffer) = (Vec::new(), true, [0; 512]);
         loop {
             tokio::select! {
+                told = launched.read(&mut buffer), if launching => match told {
+                    Ok(n @ 1..) => why_not.extend(buffer.iter().take(n)),
+                    _ => {
+                        launching = false;
+                        if why_not.is_empty() {
+                            self.change(|s| s.phase = Phase::Running);
+                        }
+                    }
+                },
                 ended = child.wait() => {
                     self.end_rest(None).await;
-                    return Some(outcome(ended));
+                    let mut outcome = outcome(ended);
+                    if !why_not.is_empty() {
+                        outcome.words = format!("could not be started: {}", String::from_utf8_lossy(&why_not));
+                    }
+                    return Some(outcome);
                 }
                 _ = self.ended.recv() => self.reap(pid),
                 _ = self.stop.recv() => {

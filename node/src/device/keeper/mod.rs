@@ -10,9 +10,9 @@
 
 mod child;
 mod control;
+mod launch;
 mod leftovers;
 mod log;
-mod launch;
 
 use serde::{Deserialize, Serialize};
 use softservice_protocol::{release::Restart, time::Span};
@@ -83,7 +83,9 @@ pub(super) struct Status {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Phase {
-    /// Its process is there.
+    /// Its process is about to run its program.
+    Starting,
+    /// Its program runs.
     Running,
     /// It ended and will be started again.
     Waiting,
@@ -99,6 +101,7 @@ impl Phase {
     /// For people and scripts.
     pub(super) fn name(self) -> &'static str {
         match self {
+            Self::Starting => "starting",
             Self::Running => "running",
             Self::Waiting => "waiting",
             Self::Exited => "exited",
@@ -133,7 +136,9 @@ pub fn keeper_main(arguments: Vec<OsString>) -> ExitCode {
         eprintln!("keeper: expected the path of a task");
         return ExitCode::from(2);
     };
-    let task = std::fs::read(&path).map_err(|e| e.to_string()).and_then(|b| serde_json::from_slice(&b).map_err(|e| e.to_string()));
+    let task = std::fs::read(&path)
+        .map_err(|e| e.to_string())
+        .and_then(|b| serde_json::from_slice(&b).map_err(|e| e.to_string()));
     let done = match task {
         Err(why) => Err(format!("read {}: {why}", path.display())),
         Ok(Task::Launch { command, keeper }) => Err(launch::launch(&command, keeper)),

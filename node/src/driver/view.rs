@@ -1,0 +1,43 @@
+//! What the driver shows of itself and of the core. Invariant: whoever watches the catalogue sees each change once, after
+//! it is durable.
+
+use super::Driver;
+use crate::handle::{Catalogue, Known, Status, Transfer};
+use softservice_protocol::machine::TransferView;
+
+impl Driver {
+    pub(super) fn status(&self) -> Status {
+        let transfer = |t: TransferView| Transfer {
+            release: t.release.to_string(),
+            bytes: t.bytes,
+            of: t.of,
+            peers: t.peers,
+        };
+        Status {
+            me: self.parts.me,
+            addresses: self.parts.addresses.borrow().clone(),
+            peers: self.parts.neighbours.infos(),
+            transfers: self.parts.core.transfers().into_iter().map(transfer).collect(),
+        }
+    }
+
+    /// Shows the catalogue to whoever watches, when it changed.
+    pub(super) fn tell_catalogue(&mut self) {
+        if !std::mem::take(&mut self.catalogue_changed) {
+            return;
+        }
+        let known = self.parts.core.publishers().map(|view| {
+            let known = Known {
+                root_version: view.root_version,
+                root_digest: view.root_digest,
+                feed: view.feed.clone(),
+                freshness: view.freshness,
+                frozen: view.frozen,
+                addresses: view.addresses.to_vec(),
+            };
+            (view.publisher, known)
+        });
+        let catalogue: Catalogue = known.collect();
+        self.parts.catalogue.send_replace(catalogue);
+    }
+}
