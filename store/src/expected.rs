@@ -175,10 +175,10 @@ mod tests {
                 if !enter {
                     model.remove(&object);
                     expected.leave(ObjectId([object; 32]));
-                } else if !model.contains_key(&object) {
+                } else if let std::collections::btree_map::Entry::Vacant(vacant) = model.entry(object) {
                     let layout = layout(object, &chunks);
                     expected.enter(Open::new(&layout));
-                    model.insert(object, layout);
+                    vacant.insert(layout);
                 }
                 for chunk in 0..5 {
                     let id = ChunkId([chunk; 32]);

@@ -9,6 +9,7 @@ use softservice_protocol::{
     codec,
     id::ObjectId,
     io::{Depth, Stage},
+    release::ReleaseRef,
     tree::{Manifest, Node},
 };
 use softservice_store::{Store, StoreError, closure, open};
@@ -16,6 +17,14 @@ use std::{
     collections::BTreeSet,
     sync::atomic::{AtomicBool, Ordering},
 };
+
+/// Ends the sweeper also when a story fails, so that it fails instead of hanging.
+struct Ends<'a>(&'a AtomicBool);
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
 
 #[test]
 fn four_fetches_an_ingest_and_a_sweeper_at_once() {
@@ -27,47 +36,57 @@ fn four_fetches_an_ingest_and_a_sweeper_at_once() {
             publish(&ann, &cast::document(&format!("d{n}"), vec![("any".into(), tree.clone())], tree, vec![]))
         })
         .collect();
+    let keep: BTreeSet<ObjectId> = releases.iter().flat_map(|r| closure::objects(&ann, r.id).unwrap()).collect();
     let bob = open(bob_dir.path()).unwrap();
     let busy = AtomicBool::new(true);
-    std::thread::scope(|scope| {
+    let (removed, strays) = std::thread::scope(|scope| {
+        let ends = Ends(&busy);
         let sweeper = scope.spawn(|| {
             let mut swept = 0;
             while busy.load(Ordering::Acquire) {
-                swept += bob.gc(&BTreeSet::new()).unwrap().removed;
+                swept += bob.gc(&keep).unwrap().removed;
             }
             swept
         });
-        let fetchers: Vec<_> = releases
-            .iter()
-            .map(|release| {
-                let (ann, bob) = (&ann, &bob);
-                scope.spawn(move || {
-                    // What a sweep takes once a fetch let go of it is fetched again by the next who wants it.
-                    for _ in 0..20 {
-                        let list = closure::expand(bob, *release, Depth::Content, "any").unwrap();
-                        for number in list.have.zeros() {
-                            let bytes = ann.read(&list.chunks[number..=number]).unwrap().remove(0).unwrap();
-                            bob.put(&Verified::check(list.chunks[number], bytes).unwrap()).unwrap();
-                        }
-                        match closure::assemble(bob, *release, list.stage, "any") {
-                            Ok(()) if list.stage == Stage::Content => return true,
-                            // Another fetch of the same chunks ended, and the sweeper took them.
-                            Ok(()) | Err(StoreError::Incomplete { .. }) => {}
-                            Err(e) => panic!("{e}"),
-                        }
-                    }
-                    false
-                })
-            })
-            .collect();
-        let ingested = scope.spawn(|| bob.ingest(Folder::with(9).path(), &[], &|_| true).unwrap());
-        assert!(fetchers.into_iter().all(|f| f.join().unwrap()), "a fetch never came to its end");
-        ingested.join().unwrap();
-        busy.store(false, Ordering::Release);
-        sweeper.join().unwrap();
+        let litterer = scope.spawn(|| {
+            let mut strays = 0;
+            while busy.load(Ordering::Acquire) && strays < 500 {
+                bob.add(format!("stray {strays}").as_bytes()).unwrap();
+                strays += 1;
+            }
+            strays
+        });
+        let fetchers: Vec<_> = releases.iter().map(|release| scope.spawn(|| fetch(&ann, &bob, *release))).collect();
+        let tree = bob.ingest(Folder::with(9).path(), &[], &|_| true).unwrap().tree;
+        fetchers.into_iter().for_each(|f| f.join().unwrap());
+        drop(ends);
+        // Nobody but the sweeper may know the ingested tree: it is gone or whole, never a part of it.
+        assert!(!bob.has_object(tree.manifest) || closure::manifest(&bob, &tree).is_ok());
+        (sweeper.join().unwrap(), litterer.join().unwrap())
     });
+    for release in &releases {
+        assert!(closure::held(&bob, release.id).unwrap().unwrap().is_full());
+    }
     let findings = bob.fsck(&|_| true).unwrap();
     assert!(findings.damaged.is_empty(), "{findings:?}");
+    bob.gc(&keep).unwrap();
+    let last = bob.gc(&keep).unwrap();
+    assert_eq!(last.kept, keep.len() as u64);
+    assert!(strays > 0 && removed <= strays + 20);
+}
+
+fn fetch(ann: &dyn Store, bob: &dyn Store, release: ReleaseRef) {
+    loop {
+        let list = closure::expand(bob, release, Depth::Content, "any").unwrap();
+        for number in list.have.zeros() {
+            let bytes = ann.read(&list.chunks[number..=number]).unwrap().remove(0).unwrap();
+            bob.put(&Verified::check(list.chunks[number], bytes).unwrap()).unwrap();
+        }
+        closure::assemble(bob, release, list.stage, "any").unwrap();
+        if list.stage == Stage::Content {
+            return;
+        }
+    }
 }
 
 #[test]
