@@ -3,7 +3,10 @@
 mod workshop;
 
 use softservice_node::device::{Device, DeviceError, PlanRequest, Standing};
-use softservice_protocol::{id::ReleaseId, io::{Effect, ProvisionInput}};
+use softservice_protocol::{
+    id::ReleaseId,
+    io::{Effect, ProvisionInput},
+};
 use std::{io::BufRead, path::Path, process::Stdio};
 use workshop::{SERVER, Workshop, forward, get, kill, lives, part, release, until};
 
@@ -93,7 +96,14 @@ async fn a_page_is_installed_updated_and_rolled_back() {
     assert_eq!((generation.number, previous), (3, Some(2)));
     workshop.live(&generation, previous).await.expect("rolled back");
     assert_eq!(get(&url).expect("an answer").1, "hello one");
-    let states: Vec<_> = workshop.device.generations("page").await.expect("generations").into_iter().map(|g| (g.record.state, g.current)).collect();
+    let states: Vec<_> = workshop
+        .device
+        .generations("page")
+        .await
+        .expect("generations")
+        .into_iter()
+        .map(|g| (g.record.state, g.current))
+        .collect();
     assert_eq!(states, [(Standing::Superseded, false), (Standing::Superseded, false), (Standing::Committed, true)]);
 }
 
@@ -127,7 +137,10 @@ async fn a_failed_test_brings_the_old_page_back() {
     assert_eq!(get(&url).expect("an answer").1, "hello one");
     assert_eq!(workshop.device.info("page").await.expect("listed").state, "running");
     assert!(!workshop.device.tests("page", 2).await.expect("tests")[0].ok, "what was seen is kept");
-    workshop.up("page", page(&workshop, "2.0.1", "hello again")).await.expect("a new one may always replace a failed one");
+    workshop
+        .up("page", page(&workshop, "2.0.1", "hello again"))
+        .await
+        .expect("a new one may always replace a failed one");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -135,7 +148,8 @@ async fn what_cannot_start_is_refused_before_anything_stops() {
     let workshop = Workshop::new();
     workshop.up("job", script(&workshop, "1.0.0", "#!/bin/sh\nexec sleep 1000\n", "")).await.expect("installed");
     let pid = workshop.pid("job").await;
-    let (effect, why) = workshop.up("job", script(&workshop, "2.0.0", "exec sleep 1000\n", "")).await.expect_err("refused");
+    let (effect, why) =
+        workshop.up("job", script(&workshop, "2.0.0", "exec sleep 1000\n", "")).await.expect_err("refused");
     assert_eq!(effect, Effect::Stage);
     assert!(why.contains("it is not executable"), "{why}");
     assert_eq!(workshop.pid("job").await, pid);
@@ -287,7 +301,8 @@ async fn a_killed_keeper_takes_its_service_with_it_and_both_come_back() {
     workshop.up("page", page(&workshop, "1.0.0", "hello")).await.expect("installed");
     let (url, pid) = (workshop.url("page").await, workshop.pid("page").await);
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("proc");
-    let keeper: i32 = stat.rsplit_once(") ").expect("stat").1.split(' ').nth(1).expect("a parent").parse().expect("a number");
+    let keeper: i32 =
+        stat.rsplit_once(") ").expect("stat").1.split(' ').nth(1).expect("a parent").parse().expect("a number");
     kill(keeper);
     let next = until("another process", async || {
         let service = workshop.device.info("page").await.ok()?.services.remove(0);

@@ -123,6 +123,28 @@ async fn erin_keeps_what_she_fetched_on_her_disk() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_fetches_of_one_release_at_once_all_end_well_on_one_disk() {
+    let alice = settle().await;
+    let publisher = alice.own().await;
+    let shelf = folder("shelf", 6, 50_000);
+    let (release, _) = alice.publish(publisher, "1.0.0", shelf.path()).await;
+    for _ in 0..4 {
+        let home = tempfile::tempdir().unwrap();
+        let erin = start(quiet(home.path(), "/ip4/127.0.0.1/tcp/0")).await.unwrap();
+        // The core begins to look at the release by itself as soon as it hears of it.
+        soon("the publisher", erin.handle().follow(alice.ticket(publisher))).await.unwrap();
+        let handle = erin.handle();
+        let fetch = || handle.fetch(release, Depth::Content, None);
+        let all = soon("four fetches", async { tokio::join!(fetch(), fetch(), fetch(), fetch()) }).await;
+        for figures in [all.0, all.1, all.2, all.3] {
+            assert!(figures.unwrap().bytes > 300_000);
+        }
+        equal_to(&*erin.store(), release, shelf.path());
+        soon("erin's end", erin.stop()).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn open_commands_are_answered_when_the_node_stops() {
     let (alice, bob) = (settle().await, settle().await);
     let publisher = alice.own().await;

@@ -47,6 +47,7 @@ pub enum Message {
         release: ReleaseId,
     },
     /// Answer: bit i = chunk i of the release's content order. None: I do not know this release's manifests.
+    /// Sent again, unasked, to whoever asked, as more comes. May show less than is held, never more.
     Has {
         /// The release.
         release: ReleaseId,

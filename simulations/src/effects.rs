@@ -129,18 +129,18 @@ impl World {
         self.feed(node, life, Input::Assembled { job, result });
     }
 
-    /// Writes chunks that came; gives how many bytes came twice, or that the disk is full.
-    pub fn store_chunks(&mut self, node: usize, chunks: &[u32]) -> Result<(u64, u64), ()> {
+    /// Writes chunks that came; gives how many bytes were new and how many came twice, or none when the disk is full.
+    pub fn store_chunks(&mut self, node: usize, chunks: &[u32]) -> Option<(u64, u64)> {
         let (mut new, mut twice) = (0, 0);
         for &chunk in chunks {
             let len = self.corpus.length(chunk);
             match self.nodes[node].disk.put(chunk, len) {
                 Put::New => new += u64::from(len),
                 Put::Twice => twice += u64::from(len),
-                Put::Full => return Err(()),
+                Put::Full => return None,
             }
         }
-        Ok((new, twice))
+        Some((new, twice))
     }
 
     fn perform(&mut self, node: usize, step: ProvisionStep) {

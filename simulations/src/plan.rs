@@ -180,7 +180,7 @@ impl World {
             .closure(self.corpus.editions[edition].release.id)
             .map(|closure| closure.all().collect())
             .unwrap_or_default();
-        if self.store_chunks(0, &chunks).is_err() {
+        if self.store_chunks(0, &chunks).is_none() {
             self.violation(0, "the publisher's own disk is full".into());
         }
         self.nodes[0].disk.sync();

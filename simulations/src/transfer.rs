@@ -223,13 +223,13 @@ impl World {
         let (client, life) = transfer.client;
         let server = transfer.server;
         let outcome = match self.store_chunks(client, &transfer.numbers(&held)) {
-            Ok((new, twice)) => {
+            Some((new, twice)) => {
                 self.tally.useful_bytes += new;
                 self.tally.duplicate_bytes += twice;
                 self.tally.sent_by(server, new + twice);
                 outcome(held, new + twice)
             }
-            Err(()) => Delivery::NotStored { why: "no space left on the disk".into() },
+            None => Delivery::NotStored { why: "no space left on the disk".into() },
         };
         let peer = self.nodes[server].peer;
         self.answer_span(client, life, Input::Delivered { peer, request: transfer.request, outcome });

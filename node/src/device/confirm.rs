@@ -51,12 +51,8 @@ async fn run(services: &Services<'_>, instance: &Instance, test: &TestSpec) -> T
     let began = Instant::now();
     let end = began + span(test.within);
     // A test that runs a program sees what the services of its role see.
-    let own: BTreeMap<String, String> = instance
-        .services
-        .iter()
-        .filter(|s| s.role == test.role)
-        .flat_map(|s| s.environment.clone())
-        .collect();
+    let own: BTreeMap<String, String> =
+        instance.services.iter().filter(|s| s.role == test.role).flat_map(|s| s.environment.clone()).collect();
     let environment = environment(services.place, &own);
     let folder = services.place.home();
     let around = Surroundings { environment: &environment, folder: &folder };

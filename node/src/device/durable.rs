@@ -15,12 +15,8 @@ pub(super) fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     let beside = beside(path);
     // A file left by an earlier life may have been half written, or have other bits.
     remove_file(&beside)?;
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&beside)
-        .map_err(io("create", &beside))?;
+    let mut file =
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside).map_err(io("create", &beside))?;
     file.write_all(bytes).map_err(io("write", &beside))?;
     file.set_permissions(fs::Permissions::from_mode(mode)).map_err(io("set the permissions of", &beside))?;
     file.sync_all().map_err(io("sync", &beside))?;
@@ -30,8 +26,8 @@ pub(super) fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
 
 /// Writes a value as JSON.
 pub(super) fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
-    let mut bytes = serde_json::to_vec_pretty(value)
-        .map_err(|e| DeviceError::Damaged { path: path.into(), why: e.to_string() })?;
+    let mut bytes =
+        serde_json::to_vec_pretty(value).map_err(|e| DeviceError::Damaged { path: path.into(), why: e.to_string() })?;
     bytes.push(b'\n');
     write(path, &bytes, 0o600)
 }
@@ -43,9 +39,7 @@ pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(io("read", path)(e)),
     };
-    serde_json::from_slice(&bytes)
-        .map(Some)
-        .map_err(|e| DeviceError::Damaged { path: path.into(), why: e.to_string() })
+    serde_json::from_slice(&bytes).map(Some).map_err(|e| DeviceError::Damaged { path: path.into(), why: e.to_string() })
 }
 
 /// Makes `link` point to `target` in one step.

@@ -86,7 +86,7 @@ pub enum DeviceError {
         /// The softservice.
         name: String,
         /// Why.
-        source: InstanceError,
+        source: Box<InstanceError>,
     },
     /// Content is missing or damaged.
     #[error("{name}: {source}")]
@@ -94,7 +94,7 @@ pub enum DeviceError {
         /// The softservice.
         name: String,
         /// Why.
-        source: StoreError,
+        source: Box<StoreError>,
     },
     /// One of our own files is not what it was.
     #[error("{path} is damaged: {why}", path = path.display())]
@@ -143,7 +143,9 @@ pub enum DeviceError {
         why: String,
     },
     /// A service is not healthy.
-    #[error("{name} generation {number}, service {service} is not healthy: {why}; `softservice logs {name}/{service}` shows more")]
+    #[error(
+        "{name} generation {number}, service {service} is not healthy: {why}; `softservice logs {name}/{service}` shows more"
+    )]
     Unhealthy {
         /// The softservice.
         name: String,

@@ -10,9 +10,15 @@
 //!                  volumes/KEY/  secrets/KEY  run/N/SERVICE/  run/N-rehearsal/SERVICE/  home/
 //! ```
 
-use super::{durable, error::{DeviceError, Result, io}};
+use super::{
+    durable,
+    error::{DeviceError, Result, io},
+};
 use softservice_protocol::{instance::Assignment, name};
-use std::{collections::BTreeMap, path::{Path, PathBuf}};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 /// The folder of one softservice.
 #[derive(Debug, Clone, PartialEq, Eq)]

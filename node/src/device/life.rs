@@ -219,7 +219,8 @@ impl Device {
         wanted.extend(current.filter(|_| state.up || under_way.is_some()).map(|n| Kind::Live.run(n)));
         wanted.extend(under_way.map(|n| Kind::Live.run(n)));
         wanted.extend(unfinished.as_ref().and_then(|s| s.previous).map(|n| Kind::Live.run(n)));
-        let runs = std::fs::read_dir(slot.place.run()).map(|e| e.filter_map(|e| e.ok()?.file_name().into_string().ok()).collect());
+        let runs = std::fs::read_dir(slot.place.run())
+            .map(|e| e.filter_map(|e| e.ok()?.file_name().into_string().ok()).collect());
         let runs: Vec<String> = runs.unwrap_or_default();
         for stray in runs.iter().filter(|r| !wanted.contains(r)) {
             self.stop_run(&slot, stray).await?;
@@ -227,7 +228,14 @@ impl Device {
         // In the middle of a switch the core says what starts; before and after it, what is current runs on.
         let middle = matches!(
             unfinished.as_ref().map(|s| s.effect),
-            Some(Effect::StopPrevious | Effect::Point | Effect::Start | Effect::Confirm | Effect::StopNew | Effect::PointBack)
+            Some(
+                Effect::StopPrevious
+                    | Effect::Point
+                    | Effect::Start
+                    | Effect::Confirm
+                    | Effect::StopNew
+                    | Effect::PointBack
+            )
         );
         if let Some(current) = current.filter(|_| state.up && !middle) {
             let instance = slot.place.instance(current)?;

@@ -115,8 +115,7 @@ impl Device {
         // Paths of a generation reach services, which run elsewhere: they must not depend on where we stand.
         let softservices = std::path::absolute(home)?.join("softservices");
         durable::folder(&softservices, 0o700).map_err(std::io::Error::other)?;
-        let inner =
-            Inner { softservices, store, keeper, slots: Mutex::default(), giving_ports: Mutex::default() };
+        let inner = Inner { softservices, store, keeper, slots: Mutex::default(), giving_ports: Mutex::default() };
         Ok(Self(Arc::new(inner)))
     }
 
@@ -207,6 +206,14 @@ impl Slot {
 
     fn unfinished(&self) -> Option<ProvisionStep> {
         locked(&self.journal).unfinished().cloned()
+    }
+
+    /// The softservice to oneself; an error at once while a generation is on its way, whose steps may take minutes.
+    async fn calm(&self) -> Result<tokio::sync::MutexGuard<'_, ()>> {
+        self.idle()?;
+        let work = self.work.lock().await;
+        self.idle()?;
+        Ok(work)
     }
 
     /// An error while a generation is on its way.

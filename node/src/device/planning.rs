@@ -66,7 +66,7 @@ impl Device {
             let closure = stage::closure(&*device.0.store, &request.name, request.release)?;
             let answers = carried(&place, &closure, &request)?;
             let needs = softservice_protocol::instance::needs(&closure, request.release, &answers, &super::platform());
-            Ok(needs.map_err(|source| DeviceError::Instance { name: request.name.clone(), source })?.questions)
+            Ok(needs.map_err(|source| DeviceError::Instance { name: request.name.clone(), source: Box::new(source) })?.questions)
         })
         .await
     }
@@ -78,8 +78,7 @@ impl Device {
     /// Another generation is on its way, the softservice is held, or the plan has changed.
     pub async fn prepare(&self, request: &PlanRequest, agreed: Option<&str>) -> Result<(Generation, Option<u32>)> {
         let slot = self.slot(&request.name)?;
-        let _work = slot.work.lock().await;
-        slot.idle()?;
+        let _work = slot.calm().await?;
         if slot.place.read_state()?.held && slot.place.current_number()?.is_some() {
             return Err(DeviceError::Held { name: request.name.clone() });
         }
@@ -152,22 +151,21 @@ impl Device {
         running: bool,
         request: &PlanRequest,
     ) -> Result<Planned> {
-        let wrong = |source| DeviceError::Instance { name: request.name.clone(), source };
+        let wrong = |source| DeviceError::Instance { name: request.name.clone(), source: Box::new(source) };
         let closure = stage::closure(&*self.0.store, &request.name, request.release)?;
         let answers = carried(place, &closure, request)?;
         let platform = super::platform();
-        let needs = softservice_protocol::instance::needs(&closure, request.release, &answers, &platform).map_err(wrong)?;
+        let needs =
+            softservice_protocol::instance::needs(&closure, request.release, &answers, &platform).map_err(wrong)?;
         let known = place.read_ports()?;
         let number = next_number(place)?;
         // Numbers that are not given yet stand for themselves: none of them is in a plan.
-        let ports: BTreeMap<String, u16> = needs
-            .ports
-            .iter()
-            .map(|p| (p.key.clone(), known.get(&p.key).copied().or(p.wish).unwrap_or(0)))
-            .collect();
+        let ports: BTreeMap<String, u16> =
+            needs.ports.iter().map(|p| (p.key.clone(), known.get(&p.key).copied().or(p.wish).unwrap_or(0))).collect();
         let softservice = self.0.keeper.first().map_or("softservice", String::as_str);
         let assignment = place.assignment(&place.generation(number), Kind::Live, ports, softservice);
-        let instance = softservice_protocol::instance::resolve(&closure, request.release, &answers, &assignment).map_err(wrong)?;
+        let instance =
+            softservice_protocol::instance::resolve(&closure, request.release, &answers, &assignment).map_err(wrong)?;
         let secrets = listed(&place.secrets());
         let volumes = listed(&place.volumes());
         let known: Vec<(String, u16)> = known.into_iter().collect();

@@ -4,7 +4,11 @@
 //! A free number is found by listening on it. The listener stays open until the service is about to start, so that
 //! two nodes of one machine that stage at the same time do not choose the same number.
 
-use super::{durable, error::{DeviceError, Result}, layout::Place};
+use super::{
+    durable,
+    error::{DeviceError, Result},
+    layout::Place,
+};
 use softservice_protocol::instance::PortNeed;
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -5,7 +5,10 @@ use std::os::fd::OwnedFd;
 use tokio::io::{Interest, unix::AsyncFd};
 
 /// Registers a non-blocking descriptor with the runtime.
-#[expect(deprecated, reason = "the constructor is sound for OwnedFd; its replacement is unsafe, which this workspace denies")]
+#[expect(
+    deprecated,
+    reason = "the constructor is sound for OwnedFd; its replacement is unsafe, which this workspace denies"
+)]
 pub(super) fn readable(fd: OwnedFd) -> std::io::Result<AsyncFd<OwnedFd>> {
     AsyncFd::with_interest(fd, Interest::READABLE)
 }

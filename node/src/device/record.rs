@@ -1,9 +1,16 @@
 //! What the device remembers of softservices and generations. Invariant: answers and records are small, readable text, written
 //! durably; no secret is in them.
 
-use super::{durable, error::{DeviceError, Result, io}, layout::{Folder, Place}};
+use super::{
+    durable,
+    error::{DeviceError, Result, io},
+    layout::{Folder, Place},
+};
 use serde::{Deserialize, Serialize};
-use softservice_protocol::{id::ReleaseId, instance::{Answers, Instance}};
+use softservice_protocol::{
+    id::ReleaseId,
+    instance::{Answers, Instance},
+};
 use std::{collections::BTreeMap, path::Path};
 
 /// What the owner wants of a softservice.
@@ -117,7 +124,8 @@ impl Place {
 impl Folder {
     pub(super) fn write_answers(&self, answers: &Answers) -> Result<()> {
         let path = self.answers();
-        let text = toml::to_string(answers).map_err(|e| DeviceError::Damaged { path: path.clone(), why: e.to_string() })?;
+        let text =
+            toml::to_string(answers).map_err(|e| DeviceError::Damaged { path: path.clone(), why: e.to_string() })?;
         durable::write(&path, text.as_bytes(), 0o600)
     }
 }

@@ -1,7 +1,11 @@
 //! Secrets, made on the device. Invariant: a secret is made once and stays; it exists in one file that only this user
 //! may read, and is never in an argument, a variable, a log or an answer of this code.
 
-use super::{durable, error::{Result, io}, layout::Place};
+use super::{
+    durable,
+    error::{Result, io},
+    layout::Place,
+};
 use softservice_protocol::{instance::SecretNeed, release::Generate};
 
 /// Makes those that do not exist yet; answers their keys.

@@ -15,7 +15,10 @@ use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
-use tokio::{task::AbortHandle, time::{Instant, sleep}};
+use tokio::{
+    task::AbortHandle,
+    time::{Instant, sleep},
+};
 
 /// The first wait between two questions to a starting service; it grows up to the healthcheck's interval.
 const FIRST_QUESTION: Duration = Duration::from_millis(25);

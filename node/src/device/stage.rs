@@ -43,13 +43,13 @@ pub(super) struct Staged {
 
 /// Every release that `top` needs, out of the store.
 pub(super) fn closure(store: &dyn Store, name: &str, top: ReleaseId) -> Result<Closure> {
-    let failed = |source| DeviceError::Store { name: name.to_owned(), source };
+    let failed = |source| DeviceError::Store { name: name.to_owned(), source: Box::new(source) };
     Ok(softservice_store::closure::closure(store, top).map_err(failed)?.into_iter().collect())
 }
 
 impl Staging<'_> {
     fn instance_error(&self) -> impl Fn(instance::InstanceError) -> DeviceError + '_ {
-        |source| DeviceError::Instance { name: self.place.name.clone(), source }
+        |source| DeviceError::Instance { name: self.place.name.clone(), source: Box::new(source) }
     }
 
     pub(super) fn needs(&self, closure: &Closure, top: ReleaseId, answers: &Answers) -> Result<Needs> {
@@ -83,7 +83,7 @@ impl Staging<'_> {
     }
 
     fn trees(&self, folder: &Folder, needs: &Needs) -> Result<()> {
-        let failed = |source| DeviceError::Store { name: self.place.name.clone(), source };
+        let failed = |source| DeviceError::Store { name: self.place.name.clone(), source: Box::new(source) };
         durable::folder(&folder.trees(), 0o755)?;
         for need in &needs.trees {
             let target = folder.trees().join(&need.key);
@@ -143,7 +143,11 @@ impl Staging<'_> {
         };
         let found: Vec<&PathBuf> = candidates.iter().filter(|p| p.is_file()).collect();
         let Some(first) = found.first() else {
-            return Err(wrong(if program.starts_with('/') { "there is no such file" } else { "no such program in /usr/local/bin, /usr/bin, /bin" }));
+            return Err(wrong(if program.starts_with('/') {
+                "there is no such file"
+            } else {
+                "no such program in /usr/local/bin, /usr/bin, /bin"
+            }));
         };
         let bits = first.metadata().map_err(io("look at", first))?.permissions().mode();
         if bits & 0o111 == 0 {

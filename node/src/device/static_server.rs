@@ -10,7 +10,10 @@ use std::{
     os::fd::OwnedFd,
     path::Path,
     process::ExitCode,
-    sync::{Arc, atomic::{AtomicUsize, Ordering}},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 

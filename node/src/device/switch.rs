@@ -1,12 +1,7 @@
 //! The pointer and the generations that it may point to. Invariant: `current` names a staged generation or nothing, and
 //! changes in one rename; what is current, was current before it, or failed lately, is never removed.
 
-use super::{
-    durable,
-    error::Result,
-    layout::Place,
-    record::Standing,
-};
+use super::{durable, error::Result, layout::Place, record::Standing};
 use std::path::Path;
 
 /// Confirmed generations that stay beside the current and the previous one.

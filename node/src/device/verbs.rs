@@ -5,7 +5,7 @@ use super::{
     Device, blocking, durable,
     error::{DeviceError, Result, io},
     layout::Kind,
-    record::{GenerationRecord, TestResult},
+    record::{GenerationRecord, Standing, TestResult},
     switch,
 };
 use serde::Serialize;
@@ -125,6 +125,8 @@ impl Device {
         let all = info.services.iter().all(|s| s.state == "running");
         info.state = match current {
             _ if slot.unfinished().is_some() => "provisioning",
+            // Prepared, about to begin.
+            None if record.state == Standing::Pending => "provisioning",
             None => "failed",
             Some(_) if !state.up => "stopped",
             Some(_) if all => "running",
@@ -196,8 +198,7 @@ impl Device {
     /// It is not here, is being provisioned, or a service could not be stopped.
     pub async fn down(&self, name: &str) -> Result<()> {
         let slot = self.existing(name)?;
-        let _work = slot.work.lock().await;
-        slot.idle()?;
+        let _work = slot.calm().await?;
         // Written first: after a crash in between nothing of it starts again.
         slot.place.change_state(|s| s.up = false)?;
         match slot.place.current_number()? {
@@ -212,8 +213,7 @@ impl Device {
     /// It is not here, never was confirmed, is being provisioned, or is not healthy.
     pub async fn start(&self, name: &str) -> Result<()> {
         let slot = self.existing(name)?;
-        let _work = slot.work.lock().await;
-        slot.idle()?;
+        let _work = slot.calm().await?;
         let number = slot.place.current_number()?;
         let number = number.ok_or_else(|| DeviceError::NoGeneration { name: name.into(), number: 0 })?;
         slot.place.change_state(|s| s.up = true)?;
@@ -227,8 +227,7 @@ impl Device {
     /// It is not here, is being provisioned, or something could not be stopped or removed.
     pub async fn remove(&self, name: &str, data: bool) -> Result<()> {
         let slot = self.existing(name)?;
-        let work = slot.work.lock().await;
-        slot.idle()?;
+        let work = slot.calm().await?;
         slot.place.change_state(|s| s.up = false)?;
         for number in slot.place.numbers()? {
             self.stop_generation(&slot, number).await?;

@@ -35,7 +35,7 @@ impl From<DeviceError> for Failure {
             | DeviceError::Epoch { .. } => Kind::Refused,
             DeviceError::Name(_) => Kind::Usage,
             DeviceError::Damaged { .. } => Kind::Damaged,
-            DeviceError::Instance { source, .. } => match source {
+            DeviceError::Instance { source, .. } => match source.as_ref() {
                 InstanceError::Unanswered { .. } | InstanceError::Unasked { .. } | InstanceError::Answer { .. } => {
                     Kind::Usage
                 }
@@ -45,7 +45,7 @@ impl From<DeviceError> for Failure {
         };
         match error {
             DeviceError::Store { source, .. } => {
-                let mut failure = Self::from(source);
+                let mut failure = Self::from(*source);
                 failure.message = message;
                 failure
             }
@@ -184,7 +184,7 @@ pub(super) fn newer(catalogue: &Catalogue, origin: &Origin) -> Option<Found> {
     let listing = reference::newest(catalogue, origin.publisher, &origin.distro)?;
     let order = |version: &str, revision| Version::parse(version).ok().map(|v| (v, revision));
     let above = order(&listing.version, listing.revision) > order(&origin.version, origin.revision);
-    above.then(|| Found { publisher: origin.publisher, listing })
+    above.then_some(Found { publisher: origin.publisher, listing })
 }
 
 /// All softservices for which there is something newer.
@@ -234,7 +234,7 @@ mod tests {
         let held = DeviceError::Held { name: "shelf".into() };
         assert_eq!(Failure::from(held).kind, Kind::Refused);
         let unanswered = InstanceError::Unanswered { names: "domain".into() };
-        let open = DeviceError::Instance { name: "shelf".into(), source: unanswered };
+        let open = DeviceError::Instance { name: "shelf".into(), source: unanswered.into() };
         assert_eq!(Failure::from(open).kind, Kind::Usage);
     }
 }

@@ -49,7 +49,9 @@ pub(crate) fn templates(d: &Definition, sources: &dyn Sources) -> (BTreeMap<(Str
         if let Some(role) = d.draft.roles.iter().find(|r| r.name == t.role) {
             let mut role = role.clone();
             roles::declare_used(&mut role.ports, &text);
-            for fault in references::template(&d.draft, "", &text, Scope::Role(&role)) {
+            let mut faults = Vec::new();
+            references::template(&mut faults, &d.draft, "", &text, Scope::Role(&role));
+            for fault in faults {
                 let offset = fault.token.as_deref().and_then(|token| text.find(token)).unwrap_or(0);
                 let (line, column) = source::position(&text, offset);
                 let (file, severity) = (t.template.clone(), Severity::Error);

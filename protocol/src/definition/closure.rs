@@ -3,7 +3,7 @@
 //! question, no distro contains itself, and no release was taken on trust: each passed [`Release::check`].
 
 use super::{
-    Fault, ReleaseFault, answer, names,
+    ENOUGH, Fault, ReleaseFault, answer, names,
     references::{self, FIELDS},
     substitution::{self, Part, Reference},
 };
@@ -196,25 +196,26 @@ fn bindings(r: &Release, releases: &Releases) -> Vec<Fault> {
             binds(r, i, child, releases, &mut f);
         }
     }
+    let used = Used::by(r);
     for role in &r.roles {
         let at = format!("role.{}", role.name);
         for i in &role.imports {
             let at = format!("{at}.import.{}", i.name);
             if let Some(from) = &i.from {
-                offer(r, releases, &at, from, &i.kind, &used_fields(r, role, &i.name), &mut f);
+                offer(r, releases, &at, from, &i.kind, used.of(role, &i.name), &mut f);
             }
         }
         for e in role.exports.iter().filter(|e| e.from.is_some()) {
             let at = format!("{at}.export.{}", e.name);
-            offer(r, releases, &at, e.from.as_deref().unwrap_or_default(), &e.kind, &[], &mut f);
+            offer(r, releases, &at, e.from.as_deref().unwrap_or_default(), &e.kind, &NOTHING, &mut f);
         }
     }
-    f.extend(references_down(r, releases));
+    references_down(r, releases, &mut f);
     f.extend(secret_fields(r, releases));
     f
 }
 
-fn offer(r: &Release, all: &Releases, at: &str, from: &str, kind: &str, used: &[String], f: &mut Vec<Fault>) {
+fn offer(r: &Release, all: &Releases, at: &str, from: &str, kind: &str, used: &BTreeSet<String>, f: &mut Vec<Fault>) {
     match resolve(r, all, from) {
         Err(why) => f.push(Fault::new(format!("{at}.from"), why).token(from)),
         Ok(offer) if offer.export.kind != kind => {
@@ -275,6 +276,7 @@ fn answerable(own: &Param, theirs: &Param) -> bool {
 
 fn binds(r: &Release, i: &Include, child: &Release, releases: &Releases, f: &mut Vec<Fault>) {
     let at = format!("include.{}", i.name);
+    let used = Used::by(child);
     let open = || {
         child
             .roles
@@ -298,33 +300,47 @@ fn binds(r: &Release, i: &Include, child: &Release, releases: &Releases, f: &mut
             continue;
         };
         let at = format!("{at}.bind.{}", import.name);
-        offer(r, releases, &at, from, &import.kind, &used_fields(child, role, &import.name), f);
+        offer(r, releases, &at, from, &import.kind, used.of(role, &import.name), f);
     }
 }
 
-/// Fields of an import that a role's texts, secrets and tests use.
-fn used_fields(r: &Release, role: &Role, import: &str) -> Vec<String> {
-    let mut used = BTreeSet::new();
-    for text in references::texts_of(r).iter().filter(|t| t.role == Some(role.name.as_str())) {
-        for reference in substitution::references(text.text) {
-            match reference {
-                Reference::Import { import: of, field } if of == import => used.insert(field),
-                _ => false,
-            };
+/// Fields of imports that the texts, secrets and tests of a release use, by role and import.
+struct Used(BTreeMap<(String, String), BTreeSet<String>>);
+
+static NOTHING: BTreeSet<String> = BTreeSet::new();
+
+impl Used {
+    fn by(r: &Release) -> Self {
+        let mut all = Self(BTreeMap::new());
+        for text in references::texts_of(r) {
+            for reference in substitution::references(text.text) {
+                if let (Reference::Import { import, field }, Some(role)) = (reference, text.role) {
+                    all.0.entry((role.to_owned(), import)).or_default().insert(field);
+                }
+            }
         }
+        for (role, listed) in
+            r.roles.iter().flat_map(|r| r.services.iter().flat_map(move |s| s.secrets.iter().map(move |l| (r, l))))
+        {
+            if let Some((import, field)) = listed.strip_prefix("import.").and_then(|rest| rest.split_once('.')) {
+                all.0.entry((role.name.clone(), import.to_owned())).or_default().insert(field.to_owned());
+            }
+        }
+        all
     }
-    let listed =
-        role.services.iter().flat_map(|s| &s.secrets).filter_map(|s| s.strip_prefix("import.")?.split_once('.'));
-    used.extend(listed.filter(|(of, _)| *of == import).map(|(_, field)| field.to_owned()));
-    used.into_iter().collect()
+    fn of(&self, role: &Role, import: &str) -> &BTreeSet<String> {
+        self.0.get(&(role.name.clone(), import.to_owned())).unwrap_or(&NOTHING)
+    }
 }
 
 /// `${include.export.field}` of includes, and of exports that pass one on.
-fn references_down(r: &Release, releases: &Releases) -> Vec<Fault> {
-    let mut f = Vec::new();
+fn references_down(r: &Release, releases: &Releases, f: &mut Vec<Fault>) {
     for text in references::texts_of(r) {
         for reference in substitution::references(text.text) {
             let Reference::Export { of, export, field } = &reference else { continue };
+            if f.len() >= ENOUGH {
+                return;
+            }
             let from = format!("{of}.{export}");
             let why = match resolve(r, releases, &from) {
                 Err(why) => Some(why),
@@ -334,7 +350,6 @@ fn references_down(r: &Release, releases: &Releases) -> Vec<Fault> {
             f.extend(why.map(|why| Fault::new(&text.at, format!("`{reference}`: {why}")).token(reference.to_string())));
         }
     }
-    f
 }
 
 /// A service that reads a secret field of an import must list it, and may list secret fields only.

@@ -4,6 +4,9 @@
 use crate::release::{Release, Role, Service};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// Circles that are told: each is looked for in the whole graph anew.
+const CIRCLES: usize = 8;
+
 type Edges = BTreeMap<String, BTreeSet<String>>;
 
 /// Nodes so that each comes after what it needs; smallest name first where that leaves a choice. Nodes on or above a
@@ -37,14 +40,14 @@ fn topological(edges: &Edges) -> Vec<String> {
 /// Circles of needs, each spelled from a node back to itself.
 fn circles(mut edges: Edges) -> Vec<Vec<String>> {
     let mut found = Vec::new();
-    loop {
+    while found.len() < CIRCLES {
         for done in topological(&edges) {
             edges.remove(&done);
         }
         // Whatever is left needs something that is left: following the needs must come back.
         let Some(mut at) = edges.keys().next().cloned() else { return found };
-        let mut path: Vec<String> = Vec::new();
-        while !path.contains(&at) {
+        let (mut path, mut seen) = (Vec::new(), BTreeSet::new());
+        while seen.insert(at.clone()) {
             path.push(at.clone());
             let Some(next) = edges.get(&at).and_then(|n| n.iter().find(|n| edges.contains_key(*n))) else {
                 return found;
@@ -58,6 +61,7 @@ fn circles(mut edges: Edges) -> Vec<Vec<String>> {
         circle.push(at);
         found.push(circle);
     }
+    found
 }
 
 /// Puts services into start order.
@@ -90,26 +94,33 @@ fn imported_roles(role: &Role) -> impl Iterator<Item = &str> {
 }
 
 /// Services that wait for each other for ever: `web.app -> data.db -> web.app`.
+///
+/// Between a service and the role that it imports from stands a node of its own, `data.`: edges from every service to
+/// every other would multiply.
 pub(crate) fn waiting_circles(release: &Release) -> Vec<Vec<String>> {
     let mut edges = Edges::new();
     for role in &release.roles {
+        let all = role.services.iter().map(|s| format!("{}.{}", role.name, s.name));
+        edges.insert(format!("{}.", role.name), all.collect());
         for service in &role.services {
-            let needs = edges.entry(format!("{}.{}", role.name, service.name)).or_default();
-            for need in &service.depends_on {
-                let Some(import) = need.strip_prefix("import.") else {
-                    needs.insert(format!("{}.{need}", role.name));
-                    continue;
-                };
-                let from =
-                    role.imports.iter().find(|i| i.name == import).and_then(|i| i.from.as_deref()?.split_once('.'));
-                let other = from.and_then(|(of, _)| release.roles.iter().find(|r| r.name == of));
-                needs.extend(
-                    other.into_iter().flat_map(|r| r.services.iter().map(move |s| format!("{}.{}", r.name, s.name))),
-                );
-            }
+            let need = |need: &String| match need.strip_prefix("import.") {
+                None => Some(format!("{}.{need}", role.name)),
+                Some(import) => {
+                    let from = role.imports.iter().find(|i| i.name == import)?.from.as_deref()?;
+                    from.split_once('.').map(|(of, _)| format!("{of}."))
+                }
+            };
+            let needs = service.depends_on.iter().filter_map(need).collect();
+            edges.insert(format!("{}.{}", role.name, service.name), needs);
         }
     }
-    circles(edges)
+    let spelled = |mut circle: Vec<String>| {
+        circle.pop();
+        circle.retain(|node| !node.ends_with('.'));
+        circle.extend(circle.first().cloned());
+        circle
+    };
+    circles(edges).into_iter().map(spelled).collect()
 }
 
 #[cfg(test)]

@@ -87,6 +87,10 @@ impl Problem {
     }
 }
 
+/// Faults after which nothing more is looked for. A person has enough of them, and a stranger's megabyte of mistakes must
+/// not buy hours of guessing what was meant.
+pub(crate) const ENOUGH: usize = 100;
+
 /// A rule that a release, or a definition on its way to become one, breaks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Fault {

@@ -118,18 +118,22 @@ pub(crate) fn absolute(path: &str) -> Result<(), String> {
 
 /// The candidate that was probably meant: few letters differ, or one begins with the other.
 pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let close = word.chars().count().min(64) / 3 + 1;
+    let close = word.len() / 3 + 1;
     candidates
         .into_iter()
+        .filter(|c| word.len() <= GUESSED && c.len() <= GUESSED && c.len().abs_diff(word.len()) <= word.len())
         .map(|c| (if c.len() > 2 && (word.starts_with(c) || c.starts_with(word)) { 1 } else { distance(word, c) }, c))
         .filter(|(d, c)| *d <= close && *d < c.chars().count())
         .min()
         .map(|(_, c)| c)
 }
 
-/// Letters to insert, remove, replace or swap. Cut to 64 letters: a suggestion is not worth quadratic work.
+/// Longest word that a suggestion is made for: guessing is quadratic work.
+const GUESSED: usize = 32;
+
+/// Letters to insert, remove, replace or swap.
 fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().take(64).collect(), b.chars().take(64).collect());
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
     let mut before: Vec<usize> = Vec::new();
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for i in 0..a.len() {

@@ -2,7 +2,7 @@
 //! place without asking anybody; what lies behind an include is checked with the closure, in `closure.rs`.
 
 use super::{
-    Fault, names,
+    ENOUGH, Fault, names,
     substitution::{self, Part, Reference},
 };
 use crate::release::{Probe, Release, Role};
@@ -34,8 +34,11 @@ impl<'a> Scope<'a> {
     }
 }
 
-/// What is wrong with a template at `at`.
-pub(crate) fn template(release: &Release, at: &str, text: &str, scope: Scope<'_>) -> Vec<Fault> {
+/// Adds what is wrong with a template at `at`, until there is [`ENOUGH`].
+pub(crate) fn template(f: &mut Vec<Fault>, release: &Release, at: &str, text: &str, scope: Scope<'_>) {
+    if f.len() >= ENOUGH {
+        return;
+    }
     let one = |part: Result<Part, substitution::BadSubstitution>| match part {
         Ok(Part::Text(_)) => None,
         Ok(Part::Reference(reference)) => judge(release, &reference, scope).map(|(message, hint)| {
@@ -43,7 +46,7 @@ pub(crate) fn template(release: &Release, at: &str, text: &str, scope: Scope<'_>
         }),
         Err(bad) => Some(Fault::new(at, bad.to_string()).token(bad.token).hint(bad.hint)),
     };
-    substitution::scan(text).into_iter().filter_map(one).collect()
+    f.extend(substitution::scan(text).into_iter().filter_map(one).take(ENOUGH - f.len()));
 }
 
 type Verdict = Option<(String, Option<String>)>;

@@ -1,7 +1,10 @@
 //! `${…}`: substitution only, no logic. Invariant: a text has one reading; `$${` stands for a plain `${`, and a `$`
 //! in front of anything else stands for itself, so that `$host` of a web server's configuration needs no care.
 
-use super::names;
+use super::{ENOUGH, names};
+
+/// Bytes in which a `${` must be closed: three names and two dots fit, and no text makes the search long.
+const LONGEST: usize = 256;
 
 /// What a `${…}` names.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -80,11 +83,11 @@ pub struct BadSubstitution {
     pub hint: Option<String>,
 }
 
-/// All pieces of a text, bad ones where they stand.
+/// All pieces of a text, bad ones where they stand; after [`ENOUGH`] bad ones the rest is taken as it is.
 pub fn scan(text: &str) -> Vec<Result<Part, BadSubstitution>> {
-    let (mut parts, mut plain, mut at) = (Vec::new(), String::new(), 0);
+    let (mut parts, mut plain, mut at, mut bad_ones) = (Vec::new(), String::new(), 0, 0);
     while let Some(rest) = text.get(at..).filter(|r| !r.is_empty()) {
-        let Some(dollar) = rest.find('$') else {
+        let Some(dollar) = rest.find('$').filter(|_| bad_ones < ENOUGH) else {
             plain.push_str(rest);
             break;
         };
@@ -104,14 +107,17 @@ pub fn scan(text: &str) -> Vec<Result<Part, BadSubstitution>> {
                 why,
                 hint,
             };
-            let end = body.find(['}', '\n']).filter(|e| body.as_bytes().get(*e) == Some(&b'}'));
+            let end = body.bytes().take(LONGEST).position(|b| matches!(b, b'}' | b'\n'));
+            let end = end.filter(|e| body.as_bytes().get(*e) == Some(&b'}'));
             let Some((inside, token)) = end.and_then(|e| Some((body.get(..e)?, from.get(..e + 3)?))) else {
-                let open = from.lines().next().unwrap_or(from);
-                parts.push(Err(bad(open, ("is never closed".into(), Some("write `$${` for a plain `${`".into())))));
+                let open: String = from.chars().take(LONGEST).take_while(|c| *c != '\n').collect();
+                parts.push(Err(bad(&open, ("is never closed".into(), Some("write `$${` for a plain `${`".into())))));
                 at += 2;
+                bad_ones += 1;
                 continue;
             };
             parts.push(reference(inside).map(Part::Reference).map_err(|e| bad(token, e)));
+            bad_ones += usize::from(parts.last().is_some_and(Result::is_err));
             at += token.len();
         } else {
             plain.push('$');

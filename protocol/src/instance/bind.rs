@@ -5,10 +5,14 @@ use super::{
     Answers, Assignment, HOST,
     component::{Component, Components},
     error::InstanceError,
-    param,
-    template::{self, Piece},
 };
-use crate::release::{Export, Import, Role};
+use crate::{
+    definition::{
+        answer,
+        substitution::{self, Part, Reference},
+    },
+    release::{Export, Import, Role},
+};
 use std::cell::Cell;
 
 /// Deepest chain of references: includes inside each other, each with an export passed on and a field.
@@ -89,16 +93,17 @@ impl<'s, 'a> Binder<'s, 'a> {
     }
 
     fn fill_at(&self, text: &str, scope: Scope<'_, 'a>, place: &str, depth: usize) -> Result<String, InstanceError> {
-        let pieces = template::parse(text).map_err(|why| InstanceError::Template { place: place.into(), why })?;
+        let pieces = substitution::parse(text).map_err(|why| InstanceError::Template { place: place.into(), why })?;
         let mut filled = String::new();
         for piece in pieces {
             match piece {
-                Piece::Text(text) => filled.push_str(&text),
-                Piece::Reference(parts) => {
-                    let reference = parts.join(".");
-                    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
-                    self.step(place, &reference, depth)?;
-                    filled.push_str(&self.value(&parts, scope, depth + 1).map_err(|e| e.at(place, &reference))?);
+                Part::Text(text) => filled.push_str(&text),
+                Part::Reference(reference) => {
+                    // Written without its braces: errors put them there again.
+                    let name = reference.to_string();
+                    let name = name.trim_start_matches("${").trim_end_matches('}');
+                    self.step(place, name, depth)?;
+                    filled.push_str(&self.value(&reference, scope, depth + 1).map_err(|e| e.at(place, name))?);
                 }
             }
             if filled.len() > TEXT_BYTES {
@@ -127,26 +132,29 @@ impl<'s, 'a> Binder<'s, 'a> {
         self.assignment.ok_or_else(|| Lost::Why("has no value before ports and folders are assigned".into()))
     }
 
-    fn value(&self, parts: &[&str], scope: Scope<'_, 'a>, depth: usize) -> Found<String> {
+    fn value(&self, reference: &Reference, scope: Scope<'_, 'a>, depth: usize) -> Found<String> {
         let Scope { component, role } = scope;
-        match *parts {
-            ["files"] => Ok(format!("{}/{}", self.placed()?.files, component.key(&[&role.name]))),
-            ["platform"] => Ok(self.placed()?.platform.clone()),
-            ["softservice"] => Ok(self.placed()?.softservice.clone()),
-            ["artifact", name] if role.artifacts.iter().any(|a| a.name == name) => {
+        match reference {
+            Reference::Files => Ok(format!("{}/{}", self.placed()?.files, component.key(&[&role.name]))),
+            Reference::Platform => Ok(self.placed()?.platform.clone()),
+            Reference::Softservice => Ok(self.placed()?.softservice.clone()),
+            Reference::Artifact(name) if role.artifacts.iter().any(|a| a.name == *name) => {
                 Ok(format!("{}/{}", self.placed()?.trees, component.key(&[&role.name, name])))
             }
-            ["artifact", _] => Err(lost("artifact", role, role.artifacts.iter().map(|a| a.name.as_str()))),
-            ["volume", name] if role.volumes.iter().any(|v| v.name == name) => {
+            Reference::Artifact(_) => Err(lost("artifact", role, role.artifacts.iter().map(|a| a.name.as_str()))),
+            Reference::Volume(name) if role.volumes.iter().any(|v| v.name == *name) => {
                 Ok(format!("{}/{}", self.placed()?.volumes, component.key(&[&role.name, name])))
             }
-            ["volume", _] => Err(lost("volume", role, role.volumes.iter().map(|v| v.name.as_str()))),
-            ["port", name] => self.port(component, role, name).map(|p| p.to_string()),
-            ["param", name] => Ok(self.param(component, name, depth)?),
-            ["secret", name] => self.secret(component, role, name).map(|(_, path)| path),
-            ["import", name, field] => self.field(self.import(component, role, name, depth)?, field, depth),
-            [first, export, field] => self.field(self.target(component, first, export, depth)?, field, depth),
-            _ => Err(Lost::Why("is not one of the references that a definition knows".into())),
+            Reference::Volume(_) => Err(lost("volume", role, role.volumes.iter().map(|v| v.name.as_str()))),
+            Reference::Port(name) => self.port(component, role, name).map(|p| p.to_string()),
+            Reference::Param(name) => Ok(self.param(component, name, depth)?),
+            Reference::Secret(name) => self.secret(component, role, name).map(|(_, path)| path),
+            Reference::Import { import, field } => {
+                self.field(self.import(component, role, import, depth)?, field, depth)
+            }
+            Reference::Export { of, export, field } => {
+                self.field(self.target(component, of, export, depth)?, field, depth)
+            }
         }
     }
 
@@ -192,8 +200,9 @@ impl<'s, 'a> Binder<'s, 'a> {
             },
         };
         match given.or_else(|| asked.default.clone()) {
-            Some(text) => param::canonical(asked, &text)
-                .map_err(|why| InstanceError::Answer { name: component.key(&[name]), why }),
+            Some(text) => {
+                answer::accept(asked, &text).map_err(|why| InstanceError::Answer { name: component.key(&[name]), why })
+            }
             None if component.parent.is_none() => Err(InstanceError::Unanswered { names: name.into() }),
             None => Err(InstanceError::Withheld { component: place, param: name.into() }),
         }

@@ -1,7 +1,6 @@
 //! Why a release cannot become an instance: what, where, and what to do about it.
 
-use super::template::TemplateError;
-use crate::id::ReleaseId;
+use crate::{definition::substitution::BadSubstitution, id::ReleaseId};
 
 /// Why a release, with these answers, cannot run here.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -70,7 +69,7 @@ pub enum InstanceError {
         /// Where it stands.
         place: String,
         /// What is wrong.
-        why: TemplateError,
+        why: BadSubstitution,
     },
     /// Something that leads back to itself, or too deep.
     #[error("{place}: {what} leads back to itself")]

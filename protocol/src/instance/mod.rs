@@ -14,7 +14,6 @@ mod component;
 mod error;
 pub mod param;
 mod resolve;
-pub mod template;
 
 pub use error::InstanceError;
 

@@ -8,6 +8,7 @@ use super::{
     component::{self, Component},
 };
 use crate::{
+    definition::answer,
     id::ReleaseId,
     release::{Artifact, Probe, Role, Service},
     tree::TreeRef,
@@ -63,13 +64,13 @@ fn short(key: String) -> Result<String, InstanceError> {
 
 fn questions(top: &Component<'_>, answers: &Answers) -> Result<Vec<crate::release::Param>, InstanceError> {
     let params = &top.release.params;
-    for (name, answer) in answers {
+    for (name, given) in answers {
         let Some(param) = params.iter().find(|p| p.name == *name) else {
             let known: Vec<&str> = params.iter().map(|p| p.name.as_str()).collect();
             let known = if known.is_empty() { "nothing".into() } else { known.join(", ") };
             return Err(InstanceError::Unasked { name: name.clone(), known });
         };
-        super::param::canonical(param, answer).map_err(|why| InstanceError::Answer { name: name.clone(), why })?;
+        answer::accept(param, given).map_err(|why| InstanceError::Answer { name: name.clone(), why })?;
     }
     Ok(params.iter().filter(|p| p.default.is_none() && !answers.contains_key(&p.name)).cloned().collect())
 }

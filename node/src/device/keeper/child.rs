@@ -1,10 +1,20 @@
 //! The life of a kept service: start, restart with growing patience, stop. Invariant: before a start and after a stop,
 //! no process of an earlier start lives.
 
-use super::{Phase, READY, Spec, Status, Task, control, files, leftovers, log::{FILE_BYTES, Log}, publish};
+use super::{
+    Phase, READY, Spec, Status, Task, control, files, leftovers,
+    log::{FILE_BYTES, Log},
+    publish,
+};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, kill_process_group, waitpid};
 use softservice_protocol::release::Restart;
-use std::{io::Write, path::Path, process::ExitStatus, sync::{Arc, Mutex}, time::Duration};
+use std::{
+    io::Write,
+    path::Path,
+    process::ExitStatus,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 use tokio::{
     io::AsyncReadExt,
     net::unix::pipe,

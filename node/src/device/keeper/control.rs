@@ -72,7 +72,11 @@ pub(super) async fn served(callers: &Semaphore) {
     let _ = callers.acquire_many(CALLERS as u32 - 1).await;
 }
 
-async fn answer(stream: UnixStream, mut status: watch::Receiver<Status>, stop: mpsc::Sender<()>) -> std::io::Result<()> {
+async fn answer(
+    stream: UnixStream,
+    mut status: watch::Receiver<Status>,
+    stop: mpsc::Sender<()>,
+) -> std::io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut question = String::new();
     let mut read = BufReader::new(tokio::io::AsyncReadExt::take(read, QUESTION_BYTES));

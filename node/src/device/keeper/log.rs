@@ -75,7 +75,8 @@ mod tests {
             log.write(format!("line {n:>10}\n").as_bytes());
         }
         log.note("ended");
-        let names: Vec<_> = std::fs::read_dir(dir.path()).expect("list").map(|e| e.expect("entry").file_name()).collect();
+        let names: Vec<_> =
+            std::fs::read_dir(dir.path()).expect("list").map(|e| e.expect("entry").file_name()).collect();
         assert_eq!(names.len(), 3, "{names:?}");
         let newest = std::fs::read_to_string(&path).expect("read");
         assert!(newest.contains("line         99\n-- softservice: ended\n"), "{newest}");

@@ -10,9 +10,9 @@
 
 mod child;
 mod control;
+mod launch;
 mod leftovers;
 mod log;
-mod launch;
 
 use serde::{Deserialize, Serialize};
 use softservice_protocol::{release::Restart, time::Span};
@@ -136,7 +136,9 @@ pub fn keeper_main(arguments: Vec<OsString>) -> ExitCode {
         eprintln!("keeper: expected the path of a task");
         return ExitCode::from(2);
     };
-    let task = std::fs::read(&path).map_err(|e| e.to_string()).and_then(|b| serde_json::from_slice(&b).map_err(|e| e.to_string()));
+    let task = std::fs::read(&path)
+        .map_err(|e| e.to_string())
+        .and_then(|b| serde_json::from_slice(&b).map_err(|e| e.to_string()));
     let done = match task {
         Err(why) => Err(format!("read {}: {why}", path.display())),
         Ok(Task::Launch { command, keeper }) => Err(launch::launch(&command, keeper)),

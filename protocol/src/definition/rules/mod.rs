@@ -5,7 +5,7 @@ mod process;
 mod role;
 
 use super::{
-    Fault, answer, graph, names,
+    ENOUGH, Fault, answer, graph, names,
     references::{self, Scope},
 };
 use crate::{
@@ -68,6 +68,15 @@ fn counts(r: &Release) -> Vec<Fault> {
     ] {
         most(at, n, limits::LIST);
     }
+    for i in &r.includes {
+        most(&format!("include.{}", i.name), i.with.len().max(i.bind.len()), limits::LIST);
+    }
+    for t in &r.tests {
+        most(&format!("test.{}.when", t.name), t.when.len(), WHEN.len());
+    }
+    for s in &r.secrets {
+        most(&format!("secret.{}.for", s.name), s.roles.len(), limits::LIST);
+    }
     for role in &r.roles {
         let at = format!("role.{}", role.name);
         let (a, s) = (&role.allow, &role.services);
@@ -81,6 +90,7 @@ fn counts(r: &Release) -> Vec<Fault> {
             s.len(),
             a.listen.len().max(a.connect.len()).max(a.write.len()).max(a.read.len()),
             s.iter().map(|s| s.environment.len().max(s.secrets.len()).max(s.depends_on.len())).max().unwrap_or(0),
+            s.iter().map(|s| s.command.len()).max().unwrap_or(0),
             role.exports.iter().map(|e| e.fields.len().max(e.secrets.len())).max().unwrap_or(0),
             role.artifacts.iter().map(|a| a.trees.len()).max().unwrap_or(0),
         ];
@@ -110,7 +120,7 @@ fn ascending<'a>(f: &mut Vec<Fault>, at: &str, all: impl Iterator<Item = &'a str
 /// `name` is one of `all`.
 fn one_of<'a>(f: &mut Vec<Fault>, at: &str, what: &str, name: &str, all: impl Iterator<Item = &'a str>) {
     let all: Vec<&str> = all.collect();
-    if !all.contains(&name) {
+    if f.len() < ENOUGH && !all.contains(&name) {
         let hint = names::meant(name, all);
         f.push(Fault::new(at, format!("there is no {what} {name:?}")).token(name).hint(hint));
     }
@@ -163,7 +173,7 @@ fn includes(r: &Release, f: &mut Vec<Fault>) {
             let at = format!("{at}.with.{name}");
             push(f, &at, names::local(name));
             push(f, &at, names::line(text));
-            f.extend(references::template(r, &at, text, Scope::Answer));
+            references::template(f, r, &at, text, Scope::Answer);
         }
         ascending(f, &format!("{at}.bind"), i.bind.iter().map(|(n, _)| n.as_str()));
         for (name, from) in &i.bind {

@@ -29,7 +29,7 @@ pub(super) fn command(r: &Release, at: &str, command: &[Template], scope: Scope<
     for (n, text) in command.iter().enumerate() {
         let at = format!("{at}[{n}]");
         push(f, &at, names::block(text));
-        f.extend(references::template(r, &at, text, scope));
+        references::template(f, r, &at, text, scope);
     }
 }
 
@@ -51,7 +51,7 @@ pub(super) fn service(r: &Release, role: &Role, at: &str, s: &Service, f: &mut V
         let at = format!("{at}.environment.{name}");
         push(f, &at, names::variable(name));
         push(f, &at, names::block(text));
-        f.extend(references::template(r, &at, text, scope));
+        references::template(f, r, &at, text, scope);
     }
     ascending(f, &format!("{at}.environment"), s.environment.iter().map(|(n, _)| n.as_str()));
     let imports = || role.imports.iter().map(|i| i.name.as_str());
@@ -116,13 +116,13 @@ pub(super) fn probe(r: &Release, at: &str, p: &Probe, scope: Scope<'_>, f: &mut 
                 let hint = Some("\":${port.NAME}/path\" asks this device".to_owned());
                 f.push(Fault::new(&key, format!("{url:?} is not an address")).hint(hint));
             }
-            f.extend(references::template(r, &key, url, scope));
+            references::template(f, r, &key, url, scope);
             if !(100..=599).contains(status) {
                 f.push(Fault::new(format!("{at}.status"), format!("there is no status {status}")));
             }
             if let Some(text) = contains {
                 push(f, &format!("{at}.contains"), names::block(text));
-                f.extend(references::template(r, &format!("{at}.contains"), text, scope));
+                references::template(f, r, &format!("{at}.contains"), text, scope);
             }
         }
         Probe::Tcp { address } => {
@@ -132,7 +132,7 @@ pub(super) fn probe(r: &Release, at: &str, p: &Probe, scope: Scope<'_>, f: &mut 
                 let hint = Some("\":${port.NAME}\" asks this device".to_owned());
                 f.push(Fault::new(&key, format!("{address:?} is not host:port")).hint(hint));
             }
-            f.extend(references::template(r, &key, address, scope));
+            references::template(f, r, &key, address, scope);
         }
         Probe::Exec { command: c } => command(r, &format!("{at}.exec"), c, scope, f),
     }

@@ -50,7 +50,7 @@ pub(super) fn role(r: &Release, role: &Role, f: &mut Vec<Fault>) {
             f.push(Fault::new(format!("{at}.mode"), "only permission bits may be set"));
         }
         one_of(f, &format!("{at}.on_change"), "effect", &file.on_change, super::ON_CHANGE.into_iter());
-        f.extend(references::template(r, &at, &file.template, Scope::Role(role)));
+        references::template(f, r, &at, &file.template, Scope::Role(role));
     }
     for s in &role.services {
         process::service(r, role, &at, s, f);
@@ -105,7 +105,7 @@ fn export(r: &Release, role: &Role, at: &str, e: &Export, f: &mut Vec<Fault>) {
         let at = format!("{at}.fields.{name}");
         push(f, &at, names::local(name));
         push(f, &at, names::line(text));
-        f.extend(references::template(r, &at, text, Scope::Export(role)));
+        references::template(f, r, &at, text, Scope::Export(role));
     }
     for (name, secret) in &e.secrets {
         let at = format!("{at}.secrets.{name}");

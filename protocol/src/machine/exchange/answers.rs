@@ -2,6 +2,7 @@
 //! Invariant: the disk is asked for a peer at most once at a time for a release, and an answer is reused while it is
 //! young, so that questions are cheap for us however often they come. An old answer only costs its reader a miss.
 
+use super::seeding::Seeding;
 use crate::{
     bitmap::Bitmap,
     id::{Peer, ReleaseId},
@@ -29,6 +30,9 @@ pub(super) struct Answers {
     known: BTreeMap<ReleaseId, (Time, Option<Bitmap>)>,
     pending: BTreeMap<ReleaseId, BTreeSet<Peer>>,
     asked: BTreeMap<Peer, (Time, u32)>,
+    /// Who asked about a release since they are connected: told of what comes, without asking again.
+    watchers: BTreeMap<ReleaseId, BTreeSet<Peer>>,
+    pub(super) seeding: Seeding,
 }
 
 impl Answers {
@@ -44,7 +48,8 @@ impl Answers {
         if let Some((at, held)) = self.known.get(&release) {
             let lasts = if held.as_ref().is_some_and(Bitmap::is_full) { YOUNG_FULL } else { YOUNG };
             if desk.now.since(*at) < lasts {
-                return desk.send(peer, &Message::Has { release, chunks: held.clone() });
+                let held = held.clone();
+                return self.answer(desk, peer, release, held);
             }
         }
         if self.pending.values().filter(|peers| peers.contains(&peer)).count() >= PENDING {
@@ -58,11 +63,30 @@ impl Answers {
         }
     }
 
+    /// Notes that a peer wants to know what we have of a release. Bounded by the peers connected and by the releases
+    /// remembered; who is forgotten asks again.
+    pub(super) fn watch(&mut self, peer: Peer, release: ReleaseId) {
+        if self.watchers.len() >= REMEMBERED && !self.watchers.contains_key(&release) {
+            self.watchers.pop_first();
+        }
+        self.watchers.entry(release).or_default().insert(peer);
+    }
+    /// Who wants to know what we have of a release.
+    pub(super) fn watchers(&self, release: ReleaseId) -> impl Iterator<Item = Peer> + '_ {
+        self.watchers.get(&release).into_iter().flatten().copied()
+    }
+
     pub(super) fn surveyed(&mut self, desk: &mut Desk, release: ReleaseId, held: Option<Bitmap>) {
         for peer in self.pending.remove(&release).unwrap_or_default() {
-            desk.send(peer, &Message::Has { release, chunks: held.clone() });
+            self.answer(desk, peer, release, held.clone());
         }
         self.learn(desk.now, release, held);
+    }
+
+    fn answer(&mut self, desk: &mut Desk, peer: Peer, release: ReleaseId, held: Option<Bitmap>) {
+        let full = held.as_ref().filter(|h| h.is_full()).map(Bitmap::len);
+        let shown = full.and_then(|len| self.seeding.show(desk, peer, release, len));
+        desk.send(peer, &Message::Has { release, chunks: shown.or(held) });
     }
 
     pub(super) fn learn(&mut self, now: Time, release: ReleaseId, held: Option<Bitmap>) {
@@ -77,11 +101,16 @@ impl Answers {
         self.known.insert(release, (now, held));
     }
 
-    pub(super) fn disconnected(&mut self, peer: Peer) {
+    pub(super) fn disconnected(&mut self, desk: &mut Desk, peer: Peer) {
+        self.seeding.disconnected(desk, peer);
         self.asked.remove(&peer);
         // A release whose last asker left stays until the disk answers: the question is on its way.
         for peers in self.pending.values_mut() {
             peers.remove(&peer);
         }
+        self.watchers.retain(|_, peers| {
+            peers.remove(&peer);
+            !peers.is_empty()
+        });
     }
 }

@@ -29,6 +29,10 @@ pub(super) struct Run {
     pub(super) holders: Holders,
     /// Open requests.
     pub(super) open: usize,
+    /// When those who asked were told what is here, and how many bytes it was.
+    pub(super) told_at: Time,
+    /// See `told_at`.
+    pub(super) told_bytes: Option<u64>,
 }
 
 /// Where a fetch stands.
