@@ -15,7 +15,7 @@ pub(crate) struct CliError {
     /// The process's exit code.
     pub(crate) exit: u8,
     /// What the verb has to say all the same: stands beside `error` in the document.
-    pub(crate) details: Map<String, Value>,
+    pub(crate) details: Box<Map<String, Value>>,
 }
 
 impl CliError {
@@ -30,7 +30,7 @@ impl CliError {
     }
     /// As `--json` prints it.
     pub(crate) fn document(&self) -> Value {
-        let mut document = self.details.clone();
+        let mut document = (*self.details).clone();
         document.insert("error".into(), json!({ "kind": self.kind, "message": self.message, "hint": self.hint }));
         Value::Object(document)
     }
@@ -46,7 +46,7 @@ impl CliError {
             message: text("message").unwrap_or_else(|| "the node answered without a reason".into()),
             hint: text("hint"),
             exit,
-            details,
+            details: Box::new(details),
         }
     }
 }

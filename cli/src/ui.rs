@@ -79,18 +79,23 @@ impl Ui {
     }
     /// Asks; anything but yes is no. Without a terminal there is nobody to ask: None.
     pub(crate) fn ask(&mut self, question: &str) -> Option<bool> {
+        let answer = self.question(&format!("{question} [y/N]"))?;
+        Some(matches!(answer.to_lowercase().as_str(), "y" | "yes"))
+    }
+    /// Asks for a line. None without a terminal, and at the end of input.
+    pub(crate) fn question(&mut self, question: &str) -> Option<String> {
         self.clear();
         if self.json || !io::stdin().is_terminal() || !io::stderr().is_terminal() {
             return None;
         }
         let mut stderr = io::stderr();
-        let _ = write!(stderr, "{question} [y/N] ");
+        let _ = write!(stderr, "{} ", seen(question));
         let _ = stderr.flush();
         let mut answer = String::new();
-        if io::stdin().lock().read_line(&mut answer).is_err() {
-            return Some(false);
+        match io::stdin().lock().read_line(&mut answer) {
+            Ok(read) if read > 0 => Some(answer.trim().to_owned()),
+            _ => None,
         }
-        Some(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
     }
 
     /// How far the work is: a bar on a terminal, now and then a plain line elsewhere.

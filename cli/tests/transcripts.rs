@@ -79,11 +79,12 @@ impl Stage {
             panic!("`{command}` did not end within {PATIENCE:?}");
         };
         let output = output.expect("the command's output");
-        let text = |bytes: &[u8]| {
-            let folder = self.folder.path().display().to_string();
-            String::from_utf8_lossy(bytes).replace(&folder, "/work")
-        };
+        let text = |bytes: &[u8]| self.placeless(&String::from_utf8_lossy(bytes));
         (text(&output.stdout), text(&output.stderr), output.status.code().unwrap_or(-1))
+    }
+    /// The same text wherever the stage stands.
+    fn placeless(&self, text: &str) -> String {
+        text.replace(&self.folder.path().display().to_string(), "/work")
     }
     /// Starts a node and waits for its first line.
     fn start(&mut self, command: &str) -> String {
@@ -105,7 +106,7 @@ impl Stage {
                 }
             }
         });
-        first.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("`{command}` said nothing"))
+        self.placeless(&first.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("`{command}` said nothing")))
     }
     /// Plays one act; what is wrong with it, if anything.
     fn play(&mut self, act: &Act) -> Option<String> {
@@ -199,7 +200,7 @@ macro_rules! transcripts {
     };
 }
 
-transcripts!(author, errors);
+transcripts!(author, errors, provisioning, sharing);
 
 #[test]
 fn no_transcript_is_forgotten() {

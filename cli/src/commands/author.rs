@@ -15,7 +15,7 @@ pub(super) fn check(ui: &mut Ui, dir: &Path) -> Result<(), CliError> {
     let result = softservice_node::verbs::check::check(&home::absolute(dir)?).map_err(CliError::from);
     let found = match &result {
         Ok(found) => found.clone(),
-        Err(error) => Value::Object(error.details.clone()),
+        Err(error) => Value::Object((*error.details).clone()),
     };
     for problem in list(&found, "problems") {
         ui.data(format!("{}:{}: {}", text(problem, "file"), number(problem, "line"), text(problem, "message")));
@@ -36,7 +36,7 @@ pub(super) async fn test(client: &Client, ui: &mut Ui, what: &str) -> Result<(),
     let result = client.call(ui, "test", wanted).await;
     let found = match &result {
         Ok(found) => found.clone(),
-        Err(error) => Value::Object(error.details.clone()),
+        Err(error) => Value::Object((*error.details).clone()),
     };
     for test in list(&found, "tests") {
         ui.data(test_line(test));

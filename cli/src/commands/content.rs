@@ -64,7 +64,7 @@ pub(super) async fn fsck(client: &Client, ui: &mut Ui, repair: bool) -> Result<(
     let result = client.call(ui, "fsck", json!({ "repair": repair })).await;
     let found = match &result {
         Ok(found) => found.clone(),
-        Err(error) => Value::Object(error.details.clone()),
+        Err(error) => Value::Object((*error.details).clone()),
     };
     for damage in list(&found, "damaged") {
         ui.data(format!("damaged  {}  {}", text(damage, "file"), text(damage, "what")));

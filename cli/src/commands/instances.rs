@@ -65,18 +65,37 @@ pub(super) async fn up(
     plan: Option<String>,
     yes: bool,
 ) -> Result<(), CliError> {
-    let wanted = arguments(target);
+    let mut wanted = arguments(target);
     let consent = match plan {
         Some(hash) => hash,
         None if yes => String::new(),
         None => {
-            let plan = client.call(ui, "plan", wanted.clone()).await?;
+            let plan = answered(client, ui, &mut wanted).await?;
             agree(ui, &plan, "go ahead?", false)?
         }
     };
     let call = if consent.is_empty() { with(wanted, "yes", true) } else { with(wanted, "plan", consent) };
     let result = client.call(ui, "up", call).await;
     finish(ui, result)
+}
+
+/// The plan, once the owner has answered what has no default. Without a terminal the failure names the questions.
+async fn answered(client: &Client, ui: &mut Ui, wanted: &mut Value) -> Result<Value, CliError> {
+    loop {
+        let error = match client.call(ui, "plan", wanted.clone()).await {
+            Ok(plan) => return Ok(plan),
+            Err(error) => error,
+        };
+        let questions = error.details.get("questions").and_then(Value::as_array).cloned().unwrap_or_default();
+        if questions.is_empty() {
+            return Err(error);
+        }
+        for question in &questions {
+            let what = if text(question, "ask").is_empty() { text(question, "name") } else { text(question, "ask") };
+            let Some(answer) = ui.question(&format!("{what} ({}):", text(question, "type"))) else { return Err(error) };
+            wanted["set"][text(question, "name")] = answer.into();
+        }
+    }
 }
 
 /// Shows a plan and asks; the hash is the consent. Without anybody to ask it goes on only when `quietly` allows.
@@ -104,7 +123,7 @@ fn finish(ui: &mut Ui, result: Result<Value, CliError>) -> Result<(), CliError> 
             Ok(())
         }
         Err(error) => {
-            let details = Value::Object(error.details.clone());
+            let details = Value::Object((*error.details).clone());
             if details.get("state").is_some() {
                 story(ui, &details);
             }
@@ -126,10 +145,13 @@ fn story(ui: &mut Ui, done: &Value) {
         ui.data(format!("  {}  {}", text(endpoint, "name"), text(endpoint, "url")));
     }
     if done["fetched"].is_object() {
-        ui.data(format!("  fetched {}", ui::size(count(&done["fetched"], "bytes"))));
+        ui.data(format!("  fetched {}", ui::size(count(&done["fetched"], "new_bytes"))));
         for line in content::by_peer(&done["fetched"]) {
             ui.data(format!("  {line}"));
         }
+    }
+    for (name, secret) in done["secrets"].as_object().into_iter().flatten() {
+        ui.data(format!("  secret {name}  {}  (shown this once)", secret.as_str().unwrap_or_default().trim_end()));
     }
     for test in list(done, "tests") {
         ui.data(format!("  {}", test_line(test)));

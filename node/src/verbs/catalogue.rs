@@ -14,7 +14,7 @@ use softservice_protocol::{
     feed::Listing,
     id::{PublisherId, ReleaseId},
     io::Depth,
-    release::{ParamKind, Release},
+    release::{Param, ParamKind, Release},
 };
 use std::collections::BTreeSet;
 
@@ -83,7 +83,7 @@ pub(super) async fn show(context: &Context, args: &Reference, talk: &Talk) -> Re
     shown["files"] = json!(files);
     shown["versions"] = json!(versions);
     shown["roles"] = release.roles.iter().map(|r| Value::from(r.name.clone())).collect();
-    shown["params"] = params(release);
+    shown["params"] = questions(&release.params);
     shown["includes"] = includes(&names, release);
     shown["permissions"] = json!(permissions::of(&closure));
     shown["tests"] = release.tests.iter().map(|t| Value::from(t.name.clone())).collect();
@@ -92,8 +92,9 @@ pub(super) async fn show(context: &Context, args: &Reference, talk: &Talk) -> Re
     Ok(shown)
 }
 
-fn params(release: &Release) -> Value {
-    let one = |p: &softservice_protocol::release::Param| {
+/// Parameters as every verb gives them.
+pub(super) fn questions(params: &[Param]) -> Value {
+    let one = |p: &Param| {
         let (kind, of) = match &p.kind {
             ParamKind::Text => ("text", None),
             ParamKind::Int => ("int", None),
@@ -108,7 +109,7 @@ fn params(release: &Release) -> Value {
         };
         json!({ "name": p.name, "type": kind, "of": of, "ask": p.ask, "default": p.default, "min": p.min, "max": p.max })
     };
-    release.params.iter().map(one).collect()
+    params.iter().map(one).collect()
 }
 
 fn includes(names: &Names, release: &Release) -> Value {

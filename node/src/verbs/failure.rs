@@ -65,13 +65,13 @@ pub struct Failure {
     /// What the reader may do about it.
     pub hint: Option<String>,
     /// What the verb found out all the same; stands beside `error` in its answer.
-    pub details: Map<String, Value>,
+    pub details: Box<Map<String, Value>>,
 }
 
 impl Failure {
     /// Without advice.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), hint: None, details: Map::new() }
+        Self { kind, message: message.into(), hint: None, details: Box::default() }
     }
     /// With advice.
     #[must_use]
@@ -110,7 +110,7 @@ impl Failure {
             "kind": self.kind.name(), "message": self.message, "hint": self.hint, "exit": self.kind.exit(),
         });
         line.insert("error".into(), error);
-        for (key, value) in &self.details {
+        for (key, value) in self.details.iter() {
             line.entry(key.clone()).or_insert_with(|| value.clone());
         }
         Value::Object(line)

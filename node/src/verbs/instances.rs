@@ -184,7 +184,7 @@ pub(super) fn newer(catalogue: &Catalogue, origin: &Origin) -> Option<Found> {
     let listing = reference::newest(catalogue, origin.publisher, &origin.distro)?;
     let order = |version: &str, revision| Version::parse(version).ok().map(|v| (v, revision));
     let above = order(&listing.version, listing.revision) > order(&origin.version, origin.revision);
-    above.then(|| Found { publisher: origin.publisher, listing })
+    above.then_some(Found { publisher: origin.publisher, listing })
 }
 
 /// All softservices for which there is something newer.

@@ -42,8 +42,9 @@ pub(super) async fn resolve(
     }
     let text = lock.write();
     let path = project.dir.join(LOCK_FILE);
-    let (same, none) = (Lock::read(&text).ok() == project.lock, lock.includes.is_empty());
-    if !same && !(none && project.lock.is_none()) {
+    // A distro without includes gets no lock, an unchanged lock is not touched.
+    let empty = lock.includes.is_empty() && project.lock.is_none();
+    if !empty && Lock::read(&text).ok() != project.lock {
         std::fs::write(&path, text).map_err(|e| Failure::failed(format!("write {}: {e}", path.display())))?;
     }
     let mut releases = Releases::new();
@@ -62,7 +63,8 @@ pub(super) async fn resolve(
 fn fits(locked: &Locked, include: &IncludeSource, names: &Names) -> bool {
     let meant = include.publisher.as_deref().and_then(|name| names.publisher(name).ok());
     meant.is_none_or(|id| id == locked.publisher)
-        && locked.distro == include.distro && Version::parse(&locked.version).is_ok_and(|v| include.range.matches(&v))
+        && locked.distro == include.distro
+        && Version::parse(&locked.version).is_ok_and(|v| include.range.matches(&v))
 }
 
 fn pin(context: &Context, names: &Names, project: &Project, include: &IncludeSource) -> Result<Locked, Failure> {

@@ -2,6 +2,7 @@
 //! a plan that was agreed to, by its hash or by `yes`; what is agreed to is done whole or taken back whole.
 
 use super::{
+    catalogue,
     closure::{self, blocking},
     failure::{Failure, Kind},
     fetch,
@@ -140,7 +141,7 @@ pub(super) async fn try_out(
     let outcome = live(context, Prepared { request, release, plan }, None, began, talk).await;
     match outcome {
         Err(failure) if failure.details.contains_key("state") => {
-            let mut answer = Value::Object(failure.details);
+            let mut answer = Value::Object(*failure.details);
             answer["why"] = failure.message.into();
             Ok(answer)
         }
@@ -189,8 +190,22 @@ async fn finish_plan(context: &Context, mut request: PlanRequest, release: Relea
     let closure = closure::load(context, release).await?;
     let store = closure::store(context);
     request.fetch_bytes = blocking(move || missing_bytes(store.as_ref(), &closure)).await?;
+    refuse_unanswered(context, &request).await?;
     let plan = context.device.plan(&request).await?;
     Ok(Prepared { request, release, plan })
+}
+
+/// A failure that carries the questions, so that whoever speaks with the owner can ask them.
+async fn refuse_unanswered(context: &Context, request: &PlanRequest) -> Result<(), Failure> {
+    let questions = context.device.questions(request).await?;
+    if questions.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<&str> = questions.iter().map(|q| q.name.as_str()).collect();
+    let sets: Vec<String> = names.iter().map(|name| format!("--set {name}=…")).collect();
+    Err(Failure::usage(format!("{} asks for {}, which has no default", request.name, names.join(", ")))
+        .hint(sets.join(" "))
+        .with(json!({ "questions": catalogue::questions(&questions) })))
 }
 
 /// A name stands for one distro of one publisher: the data behind it must not end up with another's code unasked.
