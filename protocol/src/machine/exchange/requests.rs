@@ -118,8 +118,8 @@ impl Exchange {
         true
     }
 
-    /// Lets an idle peer have what a slow one was asked for. The slow one's request is cancelled when it has not begun
-    /// it, as far as can be known: requests are answered in order, so only its oldest may be on its way.
+    /// Lets an idle peer have what a slow one was asked for. The slow one's request is cancelled, which saves its bytes
+    /// unless they are already on their way; requests are answered in order, so that only its oldest can be.
     fn steal(&mut self, desk: &mut Desk, job: Job, thief: Peer) -> bool {
         let now = desk.now;
         let Some(Phase::Running(run)) = self.fetches.get(&job).map(|f| &f.phase) else { return false };
@@ -127,7 +127,7 @@ impl Exchange {
             return false;
         }
         let Some(lane) = self.lanes.get(&thief) else { return false };
-        let mut best: Option<(Span, Request, bool)> = None;
+        let mut best: Option<(Span, Request)> = None;
         let mut first_of = std::collections::BTreeSet::new();
         for (&number, asked) in self.requests.iter().filter(|(_, a)| !a.orphan) {
             let oldest = first_of.insert(asked.peer);
@@ -145,18 +145,17 @@ impl Exchange {
                 now.since(asked.at).max(victim.expected(0).unwrap_or_default())
             };
             let wanted = |i: &u32| !run.wants.is_here(*i) && run.wants.asked(*i) == 1 && run.holders.has(thief, *i);
-            if waits > bar && best.is_none_or(|(w, _, _)| waits > w) && asked.chunks.iter().any(wanted) {
-                best = Some((waits, number, oldest));
+            if waits > bar && best.is_none_or(|(w, _)| waits > w) && asked.chunks.iter().any(wanted) {
+                best = Some((waits, number));
             }
         }
-        let Some((_, number, oldest)) = best else { return false };
+        let Some((_, number)) = best else { return false };
         let Some(asked) = self.requests.get_mut(&number) else { return false };
         let wanted = |i: &&u32| !run.wants.is_here(**i) && run.wants.asked(**i) == 1 && run.holders.has(thief, **i);
         let chunks: Vec<u32> = asked.chunks.iter().filter(wanted).copied().collect();
-        if !oldest {
-            asked.cancelled = true;
-            desk.out(Output::Cancel { peer: asked.peer, request: number });
-        }
+        // Also the oldest: at a peer that serves many, it may well wait for its turn.
+        asked.cancelled = true;
+        desk.out(Output::Cancel { peer: asked.peer, request: number });
         self.open(desk, job, thief, chunks)
     }
 
