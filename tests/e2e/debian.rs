@@ -107,7 +107,7 @@ fn a_fetch_survives_twenty_kills() {
     ann.start_with(&["--listen", "/ip4/127.0.0.1/tcp/0", "--no-mdns", "--no-dht", "--limit-up", "40MiB"]);
     let ticket = publish(&ann, &source(&world, older, "1.0.0"));
     bob.ok(&["subscribe", &ticket, "--as", "ann"]);
-    let whole = number(&bob.ok(&["show", "ann/debian-root"]), "bytes");
+    let whole = number(&bob.ok(&["show", "ann/debian-root"]), "fetch_bytes");
     let mut worst = 0;
     for round in 0..20_u64 {
         let mut fetch = bob.spawn(&["fetch", "ann/debian-root"]);
@@ -122,7 +122,7 @@ fn a_fetch_survives_twenty_kills() {
         let _ = fetch.wait();
         let sent = traffic(&ann, "sent");
         bob.start();
-        let here = number(&bob.ok(&["show", "ann/debian-root"]), "here_bytes");
+        let here = whole - number(&bob.ok(&["show", "ann/debian-root"]), "fetch_bytes");
         // Everything sent so far is here, but for what this kill and those before cost.
         worst = worst.max(sent.saturating_sub(here) / (round + 1));
     }

@@ -17,6 +17,7 @@ impl Driver {
             me: self.parts.me,
             addresses: self.parts.addresses.borrow().clone(),
             peers: self.parts.neighbours.infos(),
+            traffic: self.parts.neighbours.traffic(),
             transfers: self.parts.core.transfers().into_iter().map(transfer).collect(),
         }
     }

@@ -1,7 +1,7 @@
 //! Who is connected, shared by the tasks that talk to them. Invariant: a peer is in here exactly while it has a
 //! connection; the swarm's task alone adds and removes.
 
-use crate::handle::PeerInfo;
+use crate::handle::{PeerInfo, Traffic};
 use softservice_protocol::{id::Peer, limits};
 use std::{
     collections::BTreeMap,
@@ -57,6 +57,9 @@ pub(crate) enum NotSent {
 pub(crate) struct Neighbours {
     by_peer: Mutex<BTreeMap<Peer, Neighbour>>,
     changed: Notify,
+    /// Content bytes sent to and received from peers that are gone.
+    sent_before: AtomicU64,
+    received_before: AtomicU64,
 }
 
 impl Neighbours {
@@ -75,7 +78,10 @@ impl Neighbours {
     }
     /// Forgets it; its outbox closes.
     pub(crate) fn remove(&self, peer: Peer) {
-        self.lock().remove(&peer);
+        if let Some(gone) = self.lock().remove(&peer) {
+            self.sent_before.fetch_add(gone.figures.sent.load(Ordering::Relaxed), Ordering::Relaxed);
+            self.received_before.fetch_add(gone.figures.received.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
         self.changed.notify_waiters();
     }
     /// Notes a round trip.
@@ -117,6 +123,17 @@ impl Neighbours {
             }
         };
         tokio::time::timeout(patience, noted).await.ok()
+    }
+    /// Content bytes sent and received since the node started, whoever they were for.
+    pub(crate) fn traffic(&self) -> Traffic {
+        let peers = self.lock();
+        let sum = |count: fn(&Figures) -> &AtomicU64| -> u64 {
+            peers.values().map(|n| count(&n.figures).load(Ordering::Relaxed)).sum()
+        };
+        Traffic {
+            sent: sum(|f| &f.sent) + self.sent_before.load(Ordering::Relaxed),
+            received: sum(|f| &f.received) + self.received_before.load(Ordering::Relaxed),
+        }
     }
     /// How many there are.
     pub(crate) fn count(&self) -> usize {

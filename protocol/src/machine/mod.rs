@@ -12,6 +12,7 @@ pub mod gossip;
 pub mod peers;
 pub mod provision;
 pub mod publish;
+pub mod refresh;
 
 use crate::{
     feed::{FeedState, Freshness},
@@ -95,6 +96,7 @@ pub struct Core {
     peers: peers::Peers,
     feeds: feeds::Feeds,
     gossip: gossip::Gossip,
+    refresh: refresh::Refresh,
     publish: publish::Publish,
     exchange: exchange::Exchange,
     provision: provision::Provision,
@@ -110,6 +112,7 @@ impl Core {
             peers: peers::Peers::new(settings.me, settings.outbound),
             feeds: feeds::Feeds::default(),
             gossip: gossip::Gossip::default(),
+            refresh: refresh::Refresh::default(),
             publish: publish::Publish::default(),
             exchange: exchange::Exchange::default(),
             provision: provision::Provision::default(),
@@ -134,6 +137,7 @@ impl Core {
             self.tick();
         }
         self.hand_on_notes();
+        self.refresh.settle(&mut self.desk, &self.feeds);
         if let Some(at) = self.next_wake() {
             self.wake_at(at.max(Time(now.0 + 1)));
         }
@@ -176,6 +180,7 @@ impl Core {
                 }
             }
             Input::Disconnected { peer } => {
+                self.refresh.disconnected(peer);
                 self.peers.disconnected(peer);
                 self.gossip.disconnected(peer);
                 self.exchange.disconnected(desk, peer);
@@ -202,6 +207,10 @@ impl Core {
             Input::Follow { ticket } => {
                 self.feeds.follow(desk, &ticket);
                 self.gossip.ask_around(desk, &self.feeds, ticket.publisher);
+            }
+            Input::Refresh { job, publisher } => {
+                let asked = self.gossip.ask_everybody(desk, &self.feeds, publisher);
+                self.refresh.begin(desk, job, publisher, asked);
             }
             Input::Unfollow { publisher } => self.feeds.unfollow(desk, publisher),
             Input::Own { publisher, roots } => self.feeds.own(desk, publisher, &roots),
@@ -235,7 +244,9 @@ impl Core {
             }
             Message::Feed { publisher, roots, snapshot, entries, fresh, more } => {
                 let page = feeds::Page { roots, snapshot, entries, fresh, more };
-                self.gossip.fed(desk, &mut self.feeds, peer, publisher, page);
+                if self.gossip.fed(desk, &mut self.feeds, peer, publisher, page) {
+                    self.refresh.answered(peer, publisher);
+                }
             }
             Message::Have { release } => self.exchange.asked(desk, peer, release),
             Message::Has { release, chunks } => self.exchange.has(desk, peer, release, chunks),
@@ -262,6 +273,7 @@ impl Core {
                         self.peers.ban(desk, peer, why);
                     }
                     Note::Gone { peer } => {
+                        self.refresh.disconnected(peer);
                         self.gossip.disconnected(peer);
                         self.exchange.disconnected(desk, peer);
                     }
@@ -294,6 +306,7 @@ impl Core {
             self.feeds.wake(),
             self.gossip.wake(&self.feeds),
             self.exchange.wake(),
+            self.refresh.wake(),
             self.provision.wake(),
         ];
         wishes.into_iter().flatten().min()
