@@ -31,12 +31,14 @@ fn trees() -> Option<&'static (PathBuf, PathBuf)> {
             }
             // Kept beside the build, so that one build makes them once; a half-made one has another name.
             let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).to_owned();
+            let script = repository().join("examples/debian-root/build.sh");
+            let recipe = blake3::hash(&std::fs::read(&script).expect("the script is there")).to_hex();
             let made = |name: &str, flag: Option<&str>| {
-                let (ready, half) = (folder.join(name), folder.join(format!("{name}.half")));
+                let name = format!("{name}-{}", &recipe[..8]);
+                let (ready, half) = (folder.join(&name), folder.join(format!("{name}.half")));
                 if !ready.exists() {
                     let _ = std::fs::remove_dir_all(&half);
-                    let script = repository().join("examples/debian-root/build.sh");
-                    let status = Command::new(script).arg(&half).args(flag).status().expect("the script runs");
+                    let status = Command::new(&script).arg(&half).args(flag).status().expect("the script runs");
                     assert!(status.success(), "the tree cannot be made");
                     std::fs::rename(&half, &ready).expect("it can be renamed");
                 }
