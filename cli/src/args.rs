@@ -284,7 +284,7 @@ pub(crate) struct NodeArgs {
     /// Do not take part in the distributed hash table
     #[arg(long)]
     pub(crate) no_dht: bool,
-    /// Read-only web page, or off
+    /// Read-only web page; only off in this version
     #[arg(long, value_name = "ADDR|off", default_value = "off")]
     pub(crate) web: String,
     /// Only speak to nodes that have this key
