@@ -21,7 +21,7 @@ fi
 apt-get install -y -qq --no-install-recommends --download-only \
     -o Dir::State::status="$work/status" -o Dir::Cache::archives="$work/archives" \
     -o Dir::Etc::preferences="$work/preferences" -o APT::Sandbox::User=root \
-    nginx-light base-files perl python3 openssl tzdata git > "$work/log" 2>&1 ||
+    nginx-light base-files python3 openssl ca-certificates tzdata vim libicu72 > "$work/log" 2>&1 ||
     { cat "$work/log" >&2; echo "build.sh: apt could not fetch the packages; is apt-get update done?" >&2; exit 1; }
 for package in "$work"/archives/*.deb; do
     dpkg-deb --fsys-tarfile "$package" |

@@ -2,20 +2,22 @@
 //! nodes. Invariant: every signed or hashed document is real and passes the protocol's own checks; only the chunks of
 //! file content are names and lengths without bytes, because 10 000 nodes could not hold them.
 
-use crate::dice::Dice;
+use crate::{
+    dice::Dice,
+    files::{Files, tree_of},
+};
 use ed25519_dalek::SigningKey;
 use softservice_protocol::{
     bitmap::Bitmap,
-    chunk::{self, ChunkRef, Cutting},
+    chunk::ChunkRef,
     codec::{self, Wire},
     feed::Listing,
-    id::{ChunkId, FeedId, ObjectId, PublicKey, PublisherId, ReleaseId},
+    id::{ChunkId, FeedId, PublicKey, PublisherId, ReleaseId},
     io::{Depth, Stage, WantList},
     release::{Allow, Artifact, Include, Release, ReleaseRef, Role, Update},
     root::{Root, TrustedRoot, publisher_of},
     sign::{self, Envelope, Kind, Signature},
     time::{Span, Time},
-    tree::{Manifest, Node, TreeEntry, TreeRef},
 };
 use softservice_store::{MemoryStore, Store as _, StoreError, closure};
 use std::collections::BTreeMap;
@@ -178,7 +180,7 @@ impl Corpus {
         includes: Vec<Include>,
     ) -> ReleaseRef {
         let (tree, tree_manifest) = tree_of(&files.manifest());
-        let (source, source_manifest) = tree_of(&Files { lists: vec![vec![synthetic(dice, 2000)]] }.manifest());
+        let (source, source_manifest) = tree_of(&Files::draw(dice, 2000).manifest());
         let role = Role {
             name: "main".into(),
             devices_min: 1,
@@ -329,89 +331,13 @@ impl Corpus {
     }
 }
 
-/// Files as lists of chunks.
-struct Files {
-    lists: Vec<Vec<ChunkRef>>,
-}
-
-impl Files {
-    fn draw(dice: &mut Dice, bytes: u64) -> Self {
-        let mut lists = Vec::new();
-        let mut left = bytes;
-        while left > 0 {
-            // Sizes as in real trees: many small files, most bytes in few large ones.
-            let size = if dice.chance(0.5) { dice.between(500, 16_000) } else { dice.between(16_000, 4_000_000) };
-            let mut rest = size.min(left);
-            left -= rest;
-            let mut list = Vec::new();
-            while rest > 0 {
-                let len = if rest <= 16_384 { rest } else { dice.between(16_384, 112_000).min(rest) };
-                rest -= len;
-                list.push(synthetic(dice, len as u32));
-            }
-            lists.push(list);
-        }
-        Self { lists }
-    }
-
-    /// Replaces all but a share of the chunks.
-    fn change(&mut self, dice: &mut Dice, shared: f64) {
-        for chunk in self.lists.iter_mut().flatten() {
-            if !dice.chance(shared) {
-                *chunk = synthetic(dice, chunk.len);
-            }
-        }
-    }
-
-    fn manifest(&self) -> Manifest {
-        let mut entries = vec![TreeEntry { path: "data".into(), node: Node::Dir }];
-        entries.extend(self.lists.iter().enumerate().map(|(i, list)| {
-            let mut hasher = blake3::Hasher::new();
-            list.iter().for_each(|c| {
-                hasher.update(&c.id.0);
-            });
-            let (object, chunks) = match list.as_slice() {
-                [only] => (ObjectId(only.id.0), Vec::new()),
-                many => (ObjectId(*hasher.finalize().as_bytes()), many.to_vec()),
-            };
-            let size = list.iter().map(|c| u64::from(c.len)).sum();
-            TreeEntry {
-                path: format!("data/{i:06}"),
-                node: Node::File { executable: i % 16 == 0, object, size, chunks },
-            }
-        }));
-        Manifest { cutting: Cutting::STANDARD, entries }
-    }
-}
-
-/// A chunk whose bytes nobody ever needs: a name that collides with none.
-fn synthetic(dice: &mut Dice, len: u32) -> ChunkRef {
-    let mut id = [0; 32];
-    id.copy_from_slice(&dice.bytes(32));
-    ChunkRef { id: ChunkId(id), len }
-}
-
-/// A manifest as a release pins it, and its bytes.
-fn tree_of(manifest: &Manifest) -> (TreeRef, Vec<u8>) {
-    let bytes = encoded(manifest);
-    let mut start = 0;
-    let chunks = chunk::cut(&bytes).into_iter().map(|len| {
-        let piece = bytes.get(start..start + len as usize).unwrap_or_default();
-        start += len as usize;
-        ChunkRef { id: ChunkId::of(piece), len }
-    });
-    let chunks = chunks.collect();
-    let (total, files) = manifest.totals();
-    (TreeRef { manifest: ObjectId::of(&bytes), chunks, bytes: total, files }, bytes)
-}
-
 /// What the store says of own documents in memory; it has no reason to refuse any.
 fn kept<T>(answer: Result<T, StoreError>) -> T {
     answer.unwrap_or_else(|e| panic!("the corpus made a release that the store refuses: {e}"))
 }
 
 /// Own values always fit their limits; a corpus that does not is a mistake in a scenario's sizes.
-fn encoded<T: Wire>(value: &T) -> Vec<u8> {
+pub(crate) fn encoded<T: Wire>(value: &T) -> Vec<u8> {
     codec::encode(value).unwrap_or_else(|e| panic!("the corpus is too large for the protocol: {e}"))
 }
 

@@ -3,7 +3,7 @@
 //!
 //! Where things are: [`scenario`] (what the world is like, from TOML), [`corpus`] (what is published), [`world`] (the
 //! queue and the cores), [`effects`] (outputs carried out), [`traffic`] (connections, messages, gossip), [`transfer`]
-//! (spans), [`plan`] (owners and the scenario's plan), [`actors`] (harm), [`checks`] (what must hold), [`report`].
+//! (spans), [`plan`] (what the scenario planned), [`owner`] (what owners do), [`actors`] (harm), [`checks`] (what must hold), [`report`].
 //!
 //! Invariant: a run is a function of scenario, number of nodes and seed.
 
@@ -14,8 +14,10 @@ pub mod device;
 pub mod dice;
 pub mod disk;
 pub mod effects;
+pub(crate) mod files;
 pub mod network;
 pub mod node;
+pub mod owner;
 pub mod plan;
 pub mod report;
 pub mod scenario;

@@ -4,9 +4,9 @@
 use crate::{
     contract::{Layout, StoreError},
     disk::{DiskStore, lock},
+    expected::Spot,
     index::Location,
     objects::{self, Arrival},
-    partial::Spot,
     tree,
 };
 use rayon::prelude::*;

@@ -247,7 +247,7 @@ impl Store for DiskStore {
         self.expect_layouts(layouts)
     }
     fn put(&self, chunk: &Verified) -> Result<(), StoreError> {
-        self.partials.put(chunk, &self.objects).map(drop)
+        self.partials.put(chunk, &self.objects)
     }
     fn assemble(&self, layouts: &[Layout]) -> Result<(), StoreError> {
         self.assemble_layouts(layouts)

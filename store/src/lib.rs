@@ -8,6 +8,7 @@ pub mod closure;
 mod contract;
 mod cutter;
 mod disk;
+mod expected;
 mod glob;
 mod index;
 mod intake;

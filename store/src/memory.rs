@@ -89,7 +89,10 @@ impl State {
     fn has(&self, chunk: &ChunkRef) -> bool {
         match self.chunks.get(&chunk.id) {
             Some(bytes) => bytes.len() == chunk.len as usize,
-            None => self.objects.get(&ObjectId(chunk.id.0)).is_some_and(|l| l.size == u64::from(chunk.len)),
+            None => {
+                let fits = |l: &Layout| l.size == u64::from(chunk.len) && chunk.len as usize <= limits::SPAN_BYTES;
+                self.objects.get(&ObjectId(chunk.id.0)).is_some_and(fits)
+            }
         }
     }
     fn bytes(&self, layout: &Layout) -> Option<Vec<u8>> {

@@ -112,7 +112,7 @@ impl DiskStore {
             swept.removed += 1;
             gone.insert(object);
         }
-        self.partials.sweep()?;
+        self.partials.sweep();
         if gone.is_empty() {
             return Ok(swept);
         }

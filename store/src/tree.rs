@@ -262,7 +262,8 @@ mod tests {
         for (name, target) in [("up", ".."), ("abs", "/tmp"), ("side", "real")] {
             std::os::unix::fs::symlink(target, dir.path().join("root").join(name)).unwrap();
         }
-        let root = rustix::fs::open(dir.path().join("root"), OFlags::DIRECTORY | OFlags::RDONLY, Mode::empty()).unwrap();
+        let root =
+            rustix::fs::open(dir.path().join("root"), OFlags::DIRECTORY | OFlags::RDONLY, Mode::empty()).unwrap();
         assert!(beneath(root.as_fd(), "real/deep").is_ok());
         for path in ["up", "abs", "side", "side/deep", "..", "real/../..", "/", "/tmp", "real/deep/../../.."] {
             assert!(beneath(root.as_fd(), path).is_err(), "{path} was opened");

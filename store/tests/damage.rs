@@ -9,6 +9,7 @@ use softservice_protocol::{
     feed::{Head, Position},
     id::{Digest, FeedId, ObjectId, PublisherId, ReleaseId},
     io::Record,
+    tree::TreeRef,
 };
 use softservice_store::{DiskStore, Findings, Layout, Store, StoreError, closure, open};
 use std::{
@@ -162,7 +163,9 @@ fn every_file_may_be_harmed_in_every_way() {
             if let (Some(object), true) = (object_of(&file), changed) {
                 let said = findings.damaged.iter().any(|d| d.object == Some(object));
                 assert!(said || matches!(how, Harm::Delete), "{how:?} of {file:?} was not found: {findings:?}");
-                assert!(!store.has_object(object) && matches!(store.object(object, 1 << 20), Err(StoreError::Missing(_))));
+                assert!(
+                    !store.has_object(object) && matches!(store.object(object, 1 << 20), Err(StoreError::Missing(_)))
+                );
             }
             kept.assert_sane(&store, &file, &findings);
             trials += 1;
@@ -193,7 +196,11 @@ fn every_flipped_bit_of_an_object_is_found_and_healed() {
             // ... or by the first who reads it.
             assert!(matches!(store.object(object, 1 << 20), Err(StoreError::Damaged { .. })));
             let found = store.fsck(&|_| true).unwrap().damaged;
-            assert_eq!(found.iter().filter(|d| d.object == Some(object)).count(), 1, "what a reader met is reported too");
+            assert_eq!(
+                found.iter().filter(|d| d.object == Some(object)).count(),
+                1,
+                "what a reader met is reported too"
+            );
         }
         assert!(!store.has_object(object));
         let layout = cast::layout_of(&healthy.object(object, 1 << 20).unwrap());
@@ -277,10 +284,7 @@ fn a_damaged_partial_chunk_that_nobody_read_is_found_when_assembled() {
     let bytes = noise(300_000, 77);
     let parts: Vec<Verified> = bytes.chunks(60_000).map(|c| Verified::own(c.to_vec())).collect();
     parts[3..].iter().for_each(|p| store.put(p).unwrap());
-    assert!(matches!(
-        store.assemble(std::slice::from_ref(&kept.half)),
-        Err(StoreError::Incomplete { missing: 1, .. })
-    ));
+    assert!(matches!(store.assemble(std::slice::from_ref(&kept.half)), Err(StoreError::Incomplete { missing: 1, .. })));
     parts.iter().for_each(|p| store.put(p).unwrap());
     store.assemble(std::slice::from_ref(&kept.half)).unwrap();
     assert_eq!(store.object(kept.half.object, 300_000).unwrap(), bytes);
@@ -303,7 +307,8 @@ fn a_swept_store_finds_shared_chunks_after_reopening() {
     let old = store.ingest(folder_with(&bytes).path(), &[], &|_| true).unwrap().tree;
     bytes[590_000] ^= 1;
     let new = store.ingest(folder_with(&bytes).path(), &[], &|_| true).unwrap().tree;
-    let keep = |tree| publish(&store, &cast::document("one", vec![], tree, vec![])).id;
+    let keep =
+        |tree: TreeRef| publish(&store, &cast::document("one", vec![("any".into(), tree.clone())], tree, vec![])).id;
     let (old, new) = (keep(old), keep(new));
     let keep: BTreeSet<ObjectId> = closure::objects(&store, new).unwrap();
     store.gc(&keep).unwrap();

@@ -29,7 +29,8 @@ fn story(name: &str, source: &Path) {
     let (bytes, files) = (made.bytes, u64::from(made.tree.files));
     println!("{bytes} bytes, {files} files; ingest took {:.3} s", begun.elapsed().as_secs_f64());
     timed("ingest again", bytes, files, || ann.ingest(source, &[], &|_| true).unwrap());
-    let release = publish(&ann, &cast::document("figures", vec![("any".into(), made.tree.clone())], made.tree.clone(), vec![]));
+    let release =
+        publish(&ann, &cast::document("figures", vec![("any".into(), made.tree.clone())], made.tree.clone(), vec![]));
     let bob = open(&dir.path().join("bob")).unwrap();
     loop {
         let list = timed("expand", bytes, files, || closure::expand(&bob, release, Depth::Content, "x").unwrap());
@@ -55,8 +56,7 @@ fn story(name: &str, source: &Path) {
     timed("expand when all is here", bytes, files, || closure::expand(&bob, release, Depth::Content, "x").unwrap());
     timed("held", bytes, files, || closure::held(&bob, release.id).unwrap().unwrap());
     let manifest = closure::manifest(&bob, &made.tree).unwrap();
-    let placed =
-        timed("materialise", bytes, files, || bob.materialise(&manifest, &dir.path().join("tree")).unwrap());
+    let placed = timed("materialise", bytes, files, || bob.materialise(&manifest, &dir.path().join("tree")).unwrap());
     println!("{placed:?}");
     timed("materialise again", bytes, files, || bob.materialise(&manifest, &dir.path().join("tree2")).unwrap());
     timed("check", bytes, files, || assert_eq!(bob.fsck(&|_| true).unwrap().damaged, vec![]));

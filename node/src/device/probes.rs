@@ -182,3 +182,96 @@ async fn keep_tail(output: &mut tokio::net::unix::pipe::Receiver, said: &mut Vec
         said.drain(..surplus);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::{io::AsyncWriteExt, net::TcpListener};
+
+    /// Long enough for any machine; what must be slow is slow for ever.
+    const PATIENT: Duration = Duration::from_secs(30);
+    const IMPATIENT: Duration = Duration::from_millis(200);
+
+    /// A server that gives each caller this answer, at the address returned.
+    async fn serving(answer: String) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address").to_string();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut request = [0; 1024];
+                let _ = stream.read(&mut request).await;
+                // A caller that has seen enough hangs up.
+                let _ = stream.write_all(answer.as_bytes()).await;
+            }
+        });
+        address
+    }
+
+    async fn http_with(answer: &str, contains: Option<&str>, patience: Duration) -> Result<(), String> {
+        let url = format!("http://{}/", serving(answer.into()).await);
+        asked(ProbeSpec::Http { url, status: 200, contains: contains.map(Into::into) }, patience).await
+    }
+
+    async fn asked(probe: ProbeSpec, patience: Duration) -> Result<(), String> {
+        let environment = BTreeMap::from([("PATH".to_owned(), "/usr/bin:/bin".to_owned())]);
+        ask(&probe, patience, Surroundings { environment: &environment, folder: Path::new("/") }).await
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_judged_by_status_and_content() {
+        let ok = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
+        assert_eq!(http_with(ok, Some("ell"), PATIENT).await, Ok(()));
+        assert!(http_with(ok, Some("bye"), PATIENT).await.unwrap_err().contains("does not contain \"bye\""));
+        let bad = "HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n";
+        assert!(http_with(bad, None, PATIENT).await.unwrap_err().contains("status 503, expected 200"));
+        assert!(http_with("nonsense\r\n\r\n", None, PATIENT).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn an_endless_answer_and_a_silent_server_end() {
+        let endless = format!("HTTP/1.1 200 OK\r\nContent-Length: 9000000\r\n\r\n{}", "x".repeat(2 << 20));
+        assert!(http_with(&endless, None, PATIENT).await.unwrap_err().contains("length limit exceeded"));
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}/", listener.local_addr().expect("an address"));
+        let why = asked(ProbeSpec::Http { url, status: 200, contains: None }, IMPATIENT).await.unwrap_err();
+        assert!(why.contains("no answer within 0.2 s"), "{why}");
+        drop(listener);
+    }
+
+    #[tokio::test]
+    async fn redirects_stay_on_their_host() {
+        let elsewhere = "HTTP/1.1 302 Found\r\nLocation: http://example.org/\r\nContent-Length: 0\r\n\r\n";
+        assert!(http_with(elsewhere, None, PATIENT).await.unwrap_err().contains("another host"));
+        let round = "HTTP/1.1 302 Found\r\nLocation: /again\r\nContent-Length: 0\r\n\r\n";
+        assert!(http_with(round, None, PATIENT).await.unwrap_err().contains("/again: status 302"), "after five");
+    }
+
+    #[tokio::test]
+    async fn a_port_is_open_or_not() {
+        let open = serving(String::new()).await;
+        assert_eq!(asked(ProbeSpec::Tcp { address: open }, PATIENT).await, Ok(()));
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address").to_string();
+        drop(listener);
+        assert!(asked(ProbeSpec::Tcp { address }, PATIENT).await.unwrap_err().contains("refused"));
+    }
+
+    #[tokio::test]
+    async fn a_program_says_why_and_leaves_nobody() {
+        let sh = |script: &str| ProbeSpec::Exec { command: vec!["sh".into(), "-c".into(), script.into()] };
+        assert_eq!(asked(sh("exit 0"), PATIENT).await, Ok(()));
+        assert!(asked(sh("echo because >&2; exit 3"), PATIENT).await.unwrap_err().contains("exit status: 3: because"));
+        assert_eq!(asked(sh("sleep 1000 & exit 0"), PATIENT).await, Ok(()), "what it left does not hold us up");
+        let dir = tempfile::tempdir().expect("a folder");
+        let file = dir.path().join("pid");
+        let script = format!("sleep 1000 & echo $! > {}; wait", file.display());
+        assert!(asked(sh(&script), Duration::from_secs(2)).await.unwrap_err().contains("did not end within 2.0 s"));
+        let pid: i32 = std::fs::read_to_string(file).expect("it ran").trim().parse().expect("a number");
+        let pid = rustix::process::Pid::from_raw(pid).expect("a process");
+        // Killed means dying: the kernel tells when it is over, and no such process means that it was.
+        if let Ok(process) = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::NONBLOCK) {
+            let process = crate::device::readable::readable(process).expect("a descriptor");
+            drop(timeout(PATIENT, process.readable()).await.expect("its child lives on").expect("a wait"));
+        }
+    }
+}

@@ -5,7 +5,7 @@ use super::{
     Device, blocking, durable,
     error::{DeviceError, Result, io},
     layout::Kind,
-    record::{GenerationRecord, TestResult},
+    record::{GenerationRecord, Standing, TestResult},
     switch,
 };
 use serde::Serialize;
@@ -125,6 +125,8 @@ impl Device {
         let all = info.services.iter().all(|s| s.state == "running");
         info.state = match current {
             _ if slot.unfinished().is_some() => "provisioning",
+            // Prepared, about to begin.
+            None if record.state == Standing::Pending => "provisioning",
             None => "failed",
             Some(_) if !state.up => "stopped",
             Some(_) if all => "running",

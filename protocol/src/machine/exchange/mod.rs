@@ -189,9 +189,10 @@ impl Exchange {
         fetch.figures.bytes += wants.of;
         fetch.moved = desk.now;
         let done = wants.left == 0;
+        fetch.starved = desk.now;
+        let (holders, begins) = (Holders::new(desk.me, len), desk.now + fetch::GRACE);
         let (told_at, told_bytes) = (Time(0), None);
-        let mut run =
-            Box::new(Run { stage, serial, wants, holders: Holders::new(desk.me, len), open: 0, told_at, told_bytes });
+        let mut run = Box::new(Run { stage, serial, wants, holders, open: 0, begins, told_at, told_bytes });
         if !done {
             let mut peers: Vec<Peer> = self.lanes.keys().copied().collect();
             desk.shuffle(&mut peers);
@@ -201,7 +202,11 @@ impl Exchange {
         }
         fetch.phase = Phase::Running(run);
         fetch.report(desk, job, true);
-        if done { self.assemble(desk, job) } else { self.pump(desk) }
+        if done {
+            return self.assemble(desk, job);
+        }
+        self.due = Some(self.due.map_or(begins, |at| at.min(begins)));
+        self.pump(desk);
     }
 
     fn assemble(&mut self, desk: &mut Desk, job: Job) {
@@ -296,18 +301,14 @@ impl Exchange {
         }
         self.answers.watch(peer, release);
         // A fetch under way knows best, and needs no disk.
-        let running = self.fetches.values().filter(|f| f.release.id == release).find_map(|f| match &f.phase {
-            Phase::Running(run) if run.stage == Stage::Content => Some(run.wants.here().clone()),
-            _ => None,
-        });
-        match running {
-            Some(here) => desk.send(peer, &Message::Has { release, chunks: Some(here) }),
-            None => {
-                self.answers.asked(desk, peer, release);
-                if self.answers.seeding.is_busy() && self.due.is_none() {
-                    self.due = Some(desk.now + TICK);
-                }
-            }
+        for fetch in self.fetches.values_mut().filter(|f| f.release.id == release && !f.superseded) {
+            let Some(run) = fetch.run().filter(|r| r.stage == Stage::Content) else { continue };
+            run.holders.asks(desk.now, peer);
+            return desk.send(peer, &Message::Has { release, chunks: Some(run.wants.here().clone()) });
+        }
+        self.answers.asked(desk, peer, release);
+        if self.answers.seeding.is_busy() && self.due.is_none() {
+            self.due = Some(desk.now + TICK);
         }
     }
 
@@ -316,19 +317,20 @@ impl Exchange {
     }
 
     pub(crate) fn has(&mut self, desk: &mut Desk, peer: Peer, release: ReleaseId, chunks: Option<Bitmap>) {
+        let mut waited = false;
         self.answers.seeding.heard(desk, peer, release, chunks.as_ref());
         for fetch in self.fetches.values_mut().filter(|f| f.release.id == release) {
-            if let Some(run) = fetch.run().filter(|r| r.stage == Stage::Content)
-                && !run.holders.told(desk.now, peer, chunks.clone())
-            {
+            let Some(run) = fetch.run().filter(|r| r.stage == Stage::Content) else { continue };
+            waited |= run.holders.is_waiting();
+            if !run.holders.told(desk.now, peer, chunks.clone()) {
                 return desk.punish(peer, peers::NOISE, "it says what it has of another list than ours".into());
             }
             // Who tells by itself need not be asked.
-            if let Some(holder) = fetch.run().and_then(|r| r.holders.map.get_mut(&peer)) {
+            if let Some(holder) = run.holders.map.get_mut(&peer) {
                 holder.asked_at = desk.now;
             }
         }
-        self.pump(desk);
+        if waited { self.pump(desk) } else { self.pump_with(desk, vec![peer]) }
     }
 
     pub(crate) fn wake(&self) -> Option<Time> {
