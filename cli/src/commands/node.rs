@@ -13,8 +13,11 @@ pub(super) async fn run(ui: &mut Ui, home: PathBuf, args: NodeArgs) -> Result<()
             .hint("`softservice stop` stops it, --home DIR chooses another home"));
     }
     if args.web != "off" {
-        return Err(CliError::new(Kind::Usage, format!("cannot serve a web page on {:?}: this version has none", args.web))
-            .hint("leave --web out, or say --web off"));
+        return Err(CliError::new(
+            Kind::Usage,
+            format!("cannot serve a web page on {:?}: this version has none", args.web),
+        )
+        .hint("leave --web out, or say --web off"));
     }
     let mut listen = Vec::new();
     for address in &args.listen {
