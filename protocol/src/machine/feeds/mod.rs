@@ -4,6 +4,7 @@
 
 mod feed;
 mod page;
+mod take;
 mod verify;
 
 use super::{
@@ -24,7 +25,7 @@ use std::{collections::BTreeMap, sync::LazyLock};
 
 pub(crate) use feed::Feed;
 pub(crate) use page::Page;
-pub(crate) use verify::{Judged, Taken};
+pub(crate) use take::{Judged, Taken};
 
 /// Publishers that are followed or own: all their heads fit one message.
 const PUBLISHERS: usize = crate::limits::HEADS;
