@@ -22,6 +22,9 @@ use crate::{
 };
 use desk::{Desk, Note};
 
+/// A core with anything to wait for looks again after this at the latest.
+const LONGEST_SLEEP: Span = Span::days(1);
+
 /// What a node is told at birth.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -135,7 +138,8 @@ impl Core {
         }
         self.hand_on_notes();
         if let Some(at) = self.next_wake() {
-            self.wake_at(at.max(Time(now.0 + 1)));
+            // A date that somebody signed may be at the end of time; timers of drivers need not reach that far.
+            self.wake_at(at.clamp(now + Span::millis(1), now + LONGEST_SLEEP));
         }
         self.desk.take()
     }
