@@ -138,7 +138,7 @@ pub(crate) enum Verb {
         #[arg(long, short)]
         yes: bool,
     },
-    /// Go back to an earlier generation, code and data
+    /// Go back to an earlier generation; its data stays as it is
     Rollback {
         /// Which softservice
         name: String,
