@@ -41,29 +41,9 @@ impl DiskStore {
         self.adopt()?;
         let reindexed = self.check_index()?;
         damaged.extend(self.take_notes());
-        damaged.extend(self.still_aside(&damaged)?);
         let findings = Findings { objects: read.len() as u64, bytes: total, damaged, reindexed };
         tracing::info!(objects = findings.objects, damaged = findings.damaged.len(), reindexed, "store checked");
         Ok(findings)
-    }
-    /// Objects that an earlier check or a read set aside and nobody has brought again: reported until they are healed.
-    /// What was healed needs its damaged copy no more.
-    fn still_aside(&self, told: &[Damage]) -> Result<Vec<Damage>, StoreError> {
-        let aside = self.aside();
-        let told: BTreeSet<ObjectId> = told.iter().filter_map(|d| d.object).collect();
-        let mut found = BTreeMap::new();
-        for entry in std::fs::read_dir(&aside).map_err(|e| StoreError::io("read", &aside, e))? {
-            let path = entry.map_err(|e| StoreError::io("read", &aside, e))?.path();
-            let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
-            let Some(object) = name.get(..64).and_then(|hex| hex.parse::<ObjectId>().ok()) else { continue };
-            if self.objects.has(object) {
-                std::fs::remove_file(&path).map_err(|e| StoreError::io("remove", &path, e))?;
-            } else if !told.contains(&object) {
-                let what = "was damaged and set aside earlier, and has not been fetched again".to_owned();
-                found.insert(object, Damage { file: path, object: Some(object), what });
-            }
-        }
-        Ok(found.into_values().collect())
     }
     fn check_object(&self, variant: &Variant, bytes: &AtomicU64, progress: Progress<'_>) -> Result<(), StoreError> {
         let path = self.objects.path(variant.object, variant.executable);

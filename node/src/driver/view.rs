@@ -7,12 +7,8 @@ use softservice_protocol::machine::TransferView;
 
 impl Driver {
     pub(super) fn status(&self) -> Status {
-        let transfer = |t: TransferView| Transfer {
-            release: t.release.to_string(),
-            bytes: t.bytes,
-            of: t.of,
-            peers: t.peers,
-        };
+        let transfer =
+            |t: TransferView| Transfer { release: t.release.to_string(), bytes: t.bytes, of: t.of, peers: t.peers };
         Status {
             me: self.parts.me,
             addresses: self.parts.addresses.borrow().clone(),

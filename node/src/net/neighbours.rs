@@ -41,6 +41,8 @@ struct Neighbour {
     rtt: Option<Duration>,
     outbox: mpsc::Sender<Vec<u8>>,
     figures: Arc<Figures>,
+    /// The core has been told of it.
+    told: bool,
 }
 
 /// Why a control message was not taken.
@@ -71,10 +73,18 @@ impl Neighbours {
         let (outbox, receiver) = mpsc::channel(OUTBOX_MESSAGES);
         let figures = Arc::new(Figures::default());
         let relayed = address.contains("/p2p-circuit");
-        let neighbour = Neighbour { address, outbound, relayed, rtt: None, outbox, figures: figures.clone() };
+        let neighbour =
+            Neighbour { address, outbound, relayed, rtt: None, outbox, figures: figures.clone(), told: false };
         self.lock().insert(peer, neighbour);
         self.changed.notify_waiters();
         (receiver, figures)
+    }
+    /// The core is told of it: what it says may be passed on from now on.
+    pub(crate) fn told(&self, peer: Peer) {
+        if let Some(neighbour) = self.lock().get_mut(&peer) {
+            neighbour.told = true;
+        }
+        self.changed.notify_waiters();
     }
     /// Forgets it; its outbox closes.
     pub(crate) fn remove(&self, peer: Peer) {
@@ -111,12 +121,14 @@ impl Neighbours {
     pub(crate) fn figures(&self, peer: Peer) -> Option<Arc<Figures>> {
         self.lock().get(&peer).map(|n| n.figures.clone())
     }
-    /// The counters of a peer, once it is noted: its first stream may arrive before the swarm told of it.
+    /// The counters of a peer, once the core was told of it: its first stream may be faster, and what it carries would
+    /// be a stranger's.
     pub(crate) async fn expect(&self, peer: Peer, patience: Duration) -> Option<Arc<Figures>> {
         let noted = async {
             loop {
                 let changed = self.changed.notified();
-                if let Some(figures) = self.figures(peer) {
+                let told = self.lock().get(&peer).filter(|n| n.told).map(|n| n.figures.clone());
+                if let Some(figures) = told {
                     return figures;
                 }
                 changed.await;
