@@ -20,7 +20,7 @@ use crate::{
     shutdown::Stop,
 };
 use softservice_protocol::{
-    id::Peer,
+    id::{FeedId, Peer},
     io::{Input, Source},
     limits,
     machine::{Core, Settings},
@@ -189,6 +189,10 @@ async fn run(config: Config, home: Home, store: Arc<dyn Store>) -> Result<Node, 
     driver.begin(interrupted.into_iter().map(Input::Provision));
     let own = keys.publisher().map(|publisher| Input::Own { publisher, roots: keys.roots() });
     driver.begin(own);
+    if let Some(publisher) = keys.publisher() {
+        let mark = store.mark(FeedId::main(publisher))?;
+        driver.begin(mark.map(|head| Input::Marked { publisher, head }));
+    }
     let known = config.peers.iter().cloned();
     driver.begin(known.map(|address| Input::Found { address, source: Source::Owner }));
     let driver = tokio::spawn(driver.run(stop.clone()));
