@@ -138,7 +138,7 @@ pub(crate) enum Verb {
         #[arg(long, short)]
         yes: bool,
     },
-    /// Go back to an earlier generation, code and data
+    /// Go back to an earlier generation; its data stays as it is
     Rollback {
         /// Which softservice
         name: String,
@@ -284,7 +284,7 @@ pub(crate) struct NodeArgs {
     /// Do not take part in the distributed hash table
     #[arg(long)]
     pub(crate) no_dht: bool,
-    /// Read-only web page, or off
+    /// Read-only web page; only off in this version
     #[arg(long, value_name = "ADDR|off", default_value = "off")]
     pub(crate) web: String,
     /// Only speak to nodes that have this key

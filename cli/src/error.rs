@@ -40,7 +40,7 @@ impl CliError {
         let text = |key: &str| error[key].as_str().map(str::to_owned);
         let exit = error["exit"].as_u64().and_then(|n| u8::try_from(n).ok()).unwrap_or(70);
         let mut details = line.as_object().cloned().unwrap_or_default();
-        details.remove("error");
+        details.shift_remove("error");
         Self {
             kind: text("kind").unwrap_or_else(|| "bug".into()),
             message: text("message").unwrap_or_else(|| "the node answered without a reason".into()),

@@ -34,7 +34,11 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return end(&mut ui, Err(error.into())),
     };
-    let result = runtime.block_on(commands::run(cli, &mut ui));
+    // The panic has told where it happened; scripts are told what it is.
+    let work = std::panic::AssertUnwindSafe(|| runtime.block_on(commands::run(cli, &mut ui)));
+    let result = std::panic::catch_unwind(work).unwrap_or_else(|_| {
+        Err(CliError::new(Kind::Bug, "a bug in this program ended the verb; what it printed above helps to find it"))
+    });
     // A blocking read of the terminal or of a file must not keep the process alive.
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
     end(&mut ui, result)

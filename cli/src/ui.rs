@@ -56,6 +56,11 @@ impl Ui {
         self.clear();
         put(&document.to_string());
     }
+    /// Bytes for another program, in either mode.
+    pub(crate) fn raw(&mut self, bytes: &[u8]) {
+        // A reader who has enough is no error.
+        let _ = io::stdout().lock().write_all(bytes);
+    }
     /// A line of conversation.
     pub(crate) fn note(&mut self, text: impl AsRef<str>) {
         if !self.quiet {

@@ -314,6 +314,10 @@ impl Driver {
                 self.tell_catalogue();
                 self.jobs.published(job, Ok(head));
             }
+            Event::Refreshed { job } => {
+                self.tell_catalogue();
+                self.jobs.refreshed(job);
+            }
             Event::Refused { job, why } => self.jobs.published(job, Err(why)),
             Event::Progress { job, stage, bytes, of } => {
                 self.jobs.progressed(job, stage, bytes, of, self.parts.neighbours.count());
@@ -351,6 +355,11 @@ impl Driver {
                 self.take(Input::Follow { ticket });
                 self.catalogue_changed = true;
                 let _ = reply.send(Ok(()));
+            }
+            Command::Refresh { publisher, reply } => {
+                if let Some(job) = self.jobs.refresh(reply) {
+                    self.take(Input::Refresh { job, publisher });
+                }
             }
             Command::Unfollow { publisher, reply } => {
                 self.take(Input::Unfollow { publisher });

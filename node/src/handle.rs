@@ -46,6 +46,15 @@ pub struct Transfer {
     pub peers: usize,
 }
 
+/// Content bytes since the node started.
+#[derive(Debug, Clone, Copy, Default, serde::Serialize)]
+pub struct Traffic {
+    /// Sent to peers.
+    pub sent: u64,
+    /// Received from peers.
+    pub received: u64,
+}
+
 /// The driver's view.
 #[derive(Debug, Clone)]
 pub struct Status {
@@ -55,6 +64,8 @@ pub struct Status {
     pub addresses: Vec<String>,
     /// Who is here.
     pub peers: Vec<PeerInfo>,
+    /// What went over the network.
+    pub traffic: Traffic,
     /// What is being fetched.
     pub transfers: Vec<Transfer>,
 }
@@ -117,6 +128,7 @@ pub(crate) enum Command {
     Own { publisher: PublisherId, roots: Vec<Vec<u8>>, reply: Reply<()> },
     Publish { publisher: PublisherId, listing: Listing, reply: Reply<Head> },
     Follow { ticket: Ticket, reply: Reply<()> },
+    Refresh { publisher: PublisherId, reply: Reply<()> },
     Unfollow { publisher: PublisherId, reply: Reply<()> },
     Fetch { release: ReleaseRef, depth: Depth, progress: Option<ProgressSender>, reply: Reply<FetchFigures> },
     Provision { generation: Generation, previous: Option<u32>, reply: Reply<ProvisionEvent> },
@@ -178,6 +190,13 @@ impl Handle {
                 ))),
             },
         }
+    }
+    /// Asks connected peers what is newest of a publisher; returns when they have said it, or after a few seconds.
+    ///
+    /// # Errors
+    /// Only when the node stops.
+    pub async fn refresh(&self, publisher: PublisherId) -> Result<(), CommandError> {
+        self.ask(|reply| Command::Refresh { publisher, reply }).await
     }
     /// Follows it no more.
     ///

@@ -109,6 +109,13 @@ pub enum Input {
         /// The publisher, floor and first peers.
         ticket: Ticket,
     },
+    /// Ask connected peers now what is newest of this publisher. Answered by [`Event::Refreshed`].
+    Refresh {
+        /// The caller's number.
+        job: Job,
+        /// Whose.
+        publisher: PublisherId,
+    },
     /// The owner follows it no more.
     Unfollow {
         /// Whom.

@@ -75,6 +75,7 @@ fn input_code(input: &Input) -> (u8, u64) {
         Input::Signed { token, .. } => (10, token.0),
         Input::Follow { .. } => (11, 0),
         Input::Unfollow { .. } => (12, 0),
+        Input::Refresh { job, .. } => (22, job.0),
         Input::Own { .. } => (13, 0),
         Input::Publish { job, .. } => (14, job.0),
         Input::Fetch { job, .. } => (15, job.0),

@@ -128,6 +128,10 @@ pub trait Store: Send + Sync + std::fmt::Debug {
 
     /// Reads and hashes everything, rebuilds the index from the truth, sets damaged objects aside.
     fn fsck(&self, progress: Progress<'_>) -> Result<Findings, StoreError>;
+    /// Objects that were damaged once, were set aside, and are not here again: what a repair still has to fetch.
+    fn lost(&self) -> Result<Vec<Damage>, StoreError> {
+        Ok(Vec::new())
+    }
     /// Removes every object that is not in `keep`, unless it is expected or younger than this run.
     fn gc(&self, keep: &std::collections::BTreeSet<ObjectId>) -> Result<Swept, StoreError>;
     /// Objects and bytes here.

@@ -284,6 +284,9 @@ impl Store for DiskStore {
     fn fsck(&self, progress: Progress<'_>) -> Result<Findings, StoreError> {
         self.check_everything(progress)
     }
+    fn lost(&self) -> Result<Vec<Damage>, StoreError> {
+        self.list_lost()
+    }
     fn gc(&self, keep: &BTreeSet<ObjectId>) -> Result<Swept, StoreError> {
         self.sweep(keep)
     }

@@ -92,6 +92,24 @@ impl DiskStore {
         Ok(wrong + missing)
     }
 
+    /// What stands aside under an object's name while no whole one is here. A check tells of damage once, when it sets it
+    /// aside; this tells of it until it is mended.
+    pub(crate) fn list_lost(&self) -> Result<Vec<Damage>, StoreError> {
+        let aside = self.aside();
+        let list = |e| StoreError::io("list", &aside, e);
+        let mut lost = BTreeMap::new();
+        for entry in std::fs::read_dir(&aside).map_err(list)? {
+            let file = entry.map_err(list)?.path();
+            let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let object: Option<ObjectId> = name.split('.').next().and_then(|id| id.parse().ok());
+            if let Some(object) = object.filter(|id| !self.objects.has(*id)) {
+                let what = "was damaged and set aside; no whole one came since".to_owned();
+                lost.insert(object, Damage { file, object: Some(object), what });
+            }
+        }
+        Ok(lost.into_values().collect())
+    }
+
     pub(crate) fn sweep(&self, keep: &BTreeSet<ObjectId>) -> Result<Swept, StoreError> {
         self.mend()?;
         let recent = std::mem::take(&mut lock(&self.flight).recent);
@@ -113,12 +131,26 @@ impl DiskStore {
             gone.insert(object);
         }
         self.partials.sweep();
+        self.forget_aside(keep)?;
         if gone.is_empty() {
             return Ok(swept);
         }
         self.objects.sync_all()?;
         self.move_entries(&gone)?;
         Ok(swept)
+    }
+    /// Damaged copies of objects that nobody needs are no longer worth a repair.
+    fn forget_aside(&self, keep: &BTreeSet<ObjectId>) -> Result<(), StoreError> {
+        let aside = self.aside();
+        for entry in std::fs::read_dir(&aside).map_err(|e| StoreError::io("read", &aside, e))? {
+            let path = entry.map_err(|e| StoreError::io("read", &aside, e))?.path();
+            let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+            let object: Option<ObjectId> = name.get(..64).and_then(|hex| hex.parse().ok());
+            if object.is_some_and(|id| !keep.contains(&id)) {
+                std::fs::remove_file(&path).map_err(|e| StoreError::io("remove", &path, e))?;
+            }
+        }
+        Ok(())
     }
     /// Points index entries of removed objects to kept ones that have the same chunk, or takes them out.
     fn move_entries(&self, gone: &BTreeSet<ObjectId>) -> Result<(), StoreError> {

@@ -203,6 +203,11 @@ fn every_flipped_bit_of_an_object_is_found_and_healed() {
             );
         }
         assert!(!store.has_object(object));
+        // Told once by a check, and until it is mended by this; a restart forgets nothing of it.
+        assert_eq!(store.lost().unwrap().iter().map(|d| d.object).collect::<Vec<_>>(), vec![Some(object)]);
+        drop(store);
+        let store = open(copy.path()).unwrap();
+        assert_eq!(store.lost().unwrap().iter().map(|d| d.object).collect::<Vec<_>>(), vec![Some(object)]);
         let layout = cast::layout_of(&healthy.object(object, 1 << 20).unwrap());
         store.expect(std::slice::from_ref(&layout)).unwrap();
         for chunk in store.survey(&layout.chunks).unwrap().zeros() {
@@ -213,6 +218,7 @@ fn every_flipped_bit_of_an_object_is_found_and_healed() {
         store.assemble(&[layout]).unwrap();
         assert_eq!(store.object(object, 1 << 20).unwrap(), healthy.object(object, 1 << 20).unwrap());
         assert_eq!(store.fsck(&|_| true).unwrap().damaged, vec![]);
+        assert_eq!(store.lost().unwrap(), vec![]);
     }
 }
 

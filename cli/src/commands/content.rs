@@ -74,10 +74,8 @@ pub(super) async fn fsck(client: &Client, ui: &mut Ui, repair: bool) -> Result<(
     }
     let found = result?;
     ui.document(&found);
-    ui.data(format!(
-        "{} objects, {} read, all are what they say",
-        count(&found, "objects"),
-        ui::size(count(&found, "bytes"))
-    ));
+    let read = format!("{} objects, {} read", count(&found, "objects"), ui::size(count(&found, "bytes")));
+    let healed = list(&found, "repaired").len();
+    ui.data(if healed == 0 { format!("{read}, all are what they say") } else { format!("{read}, {healed} healed") });
     Ok(())
 }

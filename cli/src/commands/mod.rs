@@ -25,7 +25,10 @@ use softservice_node::verbs::failure::Kind;
 pub(crate) async fn run(cli: Cli, ui: &mut Ui) -> Result<(), CliError> {
     match cli.verb {
         Verb::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "softservice", &mut std::io::stdout());
+            // Into memory first: the generator panics on a pipe that somebody closes.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "softservice", &mut script);
+            ui.raw(&script);
             Ok(())
         }
         Verb::New { dir, template } => new::run(ui, &dir, &template),

@@ -12,6 +12,13 @@ pub(super) async fn run(ui: &mut Ui, home: PathBuf, args: NodeArgs) -> Result<()
         return Err(CliError::new(Kind::Refused, format!("a node already runs in {}", home.display()))
             .hint("`softservice stop` stops it, --home DIR chooses another home"));
     }
+    if args.web != "off" {
+        return Err(CliError::new(
+            Kind::Usage,
+            format!("cannot serve a web page on {:?}: this version has none", args.web),
+        )
+        .hint("leave --web out, or say --web off"));
+    }
     let mut listen = Vec::new();
     for address in &args.listen {
         listen.extend(listening(address)?);
@@ -22,7 +29,7 @@ pub(super) async fn run(ui: &mut Ui, home: PathBuf, args: NodeArgs) -> Result<()
         peers: args.peer,
         mdns: !args.no_mdns,
         dht: !args.no_dht,
-        web: (args.web != "off").then_some(args.web),
+        web: None,
         swarm_key: args.swarm_key,
         limit_up: args.limit_up,
         limit_down: args.limit_down,

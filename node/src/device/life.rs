@@ -53,7 +53,10 @@ impl Device {
             Effect::Stage => self.stage(slot, number, step.previous).await,
             Effect::Rehearse => self.rehearse(slot, number, step.previous).await,
             Effect::StopPrevious => match step.previous {
-                Some(previous) => self.stop_generation(slot, previous).await,
+                Some(previous) => {
+                    self.stop_generation(slot, previous).await?;
+                    slot.hold_ports(previous)
+                }
                 None => Ok(()),
             },
             Effect::Point => switch::point(&slot.place, Some(number)),
@@ -74,14 +77,16 @@ impl Device {
             }
             Effect::StopNew => {
                 locked(&slot.reserved).clear();
-                self.stop_generation(slot, number).await
+                self.stop_generation(slot, number).await?;
+                step.previous.map_or(Ok(()), |previous| slot.hold_ports(previous))
             }
             Effect::PointBack => switch::point(&slot.place, step.previous),
             Effect::StartPrevious => match step.previous {
                 // What was down before stays down.
                 Some(previous) if slot.place.read_state()?.up => {
                     let instance = slot.place.instance(previous)?;
-                    slot.services(self, previous, Kind::Live).start(&instance, |_| {}).await
+                    let services = slot.services(self, previous, Kind::Live);
+                    services.start(&instance, |service| slot.release_ports("", service)).await
                 }
                 _ => Ok(()),
             },
@@ -253,6 +258,13 @@ impl Slot {
             role.is_some_and(|(role, _)| role == service.role)
         };
         locked(&self.reserved).retain(|key, _| !of_role(key));
+    }
+
+    /// Keeps others from the ports of a generation that was just stopped, so that what starts next finds them free.
+    fn hold_ports(&self, number: u32) -> Result<()> {
+        let held = ports::hold(&self.place.instance(number)?.ports);
+        locked(&self.reserved).extend(held);
+        Ok(())
     }
 
     fn keep_phases(&self, number: u32) -> Result<()> {

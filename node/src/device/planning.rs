@@ -66,7 +66,9 @@ impl Device {
             let closure = stage::closure(&*device.0.store, &request.name, request.release)?;
             let answers = carried(&place, &closure, &request)?;
             let needs = softservice_protocol::instance::needs(&closure, request.release, &answers, &super::platform());
-            Ok(needs.map_err(|source| DeviceError::Instance { name: request.name.clone(), source: Box::new(source) })?.questions)
+            Ok(needs
+                .map_err(|source| DeviceError::Instance { name: request.name.clone(), source: Box::new(source) })?
+                .questions)
         })
         .await
     }

@@ -36,6 +36,11 @@ fn listen(number: u16) -> Option<TcpListener> {
     TcpListener::bind((Ipv4Addr::UNSPECIFIED, number)).ok()
 }
 
+/// Listeners on numbers whose services have just stopped: until others of ours start there, nobody else gets them.
+pub(super) fn hold(numbers: &BTreeMap<String, u16>) -> Reserved {
+    numbers.iter().filter_map(|(key, number)| Some((key.clone(), listen(*number)?))).collect()
+}
+
 /// Numbers for `needs`, written down. `running` are keys whose numbers our own services listen on now.
 pub(super) fn assign(
     softservices: &Path,

@@ -190,7 +190,11 @@ impl Services<'_> {
             tokio::select! {
                 now = watch.next() => self.alive(service, &now.ok_or_else(gone)?)?,
                 () = tokio::time::sleep_until(next_question) => {
-                    let Err(why) = self.question(service, check).await else { return Ok(()) };
+                    let answer = match self.question(service, check).await {
+                        Ok(()) => self.itself(service).await,
+                        bad => bad,
+                    };
+                    let Err(why) = answer else { return Ok(()) };
                     if Instant::now() >= end {
                         return Err(self.sick(&service.name, why));
                     }
@@ -198,6 +202,15 @@ impl Services<'_> {
                     wait = (wait * 2).min(span(check.interval).max(FIRST_QUESTION));
                 }
             }
+        }
+    }
+
+    /// A good answer counts only while the service runs: somebody else may listen where it should.
+    async fn itself(&self, service: &ServiceSpec) -> std::result::Result<(), String> {
+        match self.status(&service.name).await {
+            Some(now) if now.phase == Phase::Running => Ok(()),
+            Some(now) => Err(now.last_exit.unwrap_or_else(|| "something else answers in its place".into())),
+            None => Err("its keeper does not answer".into()),
         }
     }
 

@@ -24,6 +24,7 @@ pub(super) struct Jobs {
     last: u64,
     fetches: BTreeMap<Job, Fetch>,
     publishes: BTreeMap<Job, Reply<Head>>,
+    refreshes: BTreeMap<Job, Reply<()>>,
     lives: BTreeMap<Generation, Vec<Reply<ProvisionEvent>>>,
 }
 
@@ -47,6 +48,22 @@ impl Jobs {
     pub(super) fn published(&mut self, job: Job, result: Result<Head, String>) {
         if let Some(reply) = self.publishes.remove(&job) {
             let _ = reply.send(result.map_err(CommandError::Failed));
+        }
+    }
+
+    pub(super) fn refresh(&mut self, reply: Reply<()>) -> Option<Job> {
+        self.refreshes.retain(|_, r| !r.is_closed());
+        if self.refreshes.len() >= OPEN {
+            let _ = reply.send(Err(CommandError::Failed("too many questions are under way".into())));
+            return None;
+        }
+        let job = self.number();
+        self.refreshes.insert(job, reply);
+        Some(job)
+    }
+    pub(super) fn refreshed(&mut self, job: Job) {
+        if let Some(reply) = self.refreshes.remove(&job) {
+            let _ = reply.send(Ok(()));
         }
     }
 

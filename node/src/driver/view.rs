@@ -7,16 +7,13 @@ use softservice_protocol::machine::TransferView;
 
 impl Driver {
     pub(super) fn status(&self) -> Status {
-        let transfer = |t: TransferView| Transfer {
-            release: t.release.to_string(),
-            bytes: t.bytes,
-            of: t.of,
-            peers: t.peers,
-        };
+        let transfer =
+            |t: TransferView| Transfer { release: t.release.to_string(), bytes: t.bytes, of: t.of, peers: t.peers };
         Status {
             me: self.parts.me,
             addresses: self.parts.addresses.borrow().clone(),
             peers: self.parts.neighbours.infos(),
+            traffic: self.parts.neighbours.traffic(),
             transfers: self.parts.core.transfers().into_iter().map(transfer).collect(),
         }
     }

@@ -1,7 +1,7 @@
 //! Who is connected, shared by the tasks that talk to them. Invariant: a peer is in here exactly while it has a
 //! connection; the swarm's task alone adds and removes.
 
-use crate::handle::PeerInfo;
+use crate::handle::{PeerInfo, Traffic};
 use softservice_protocol::{id::Peer, limits};
 use std::{
     collections::BTreeMap,
@@ -41,6 +41,8 @@ struct Neighbour {
     rtt: Option<Duration>,
     outbox: mpsc::Sender<Vec<u8>>,
     figures: Arc<Figures>,
+    /// The core has been told of it.
+    told: bool,
 }
 
 /// Why a control message was not taken.
@@ -57,6 +59,9 @@ pub(crate) enum NotSent {
 pub(crate) struct Neighbours {
     by_peer: Mutex<BTreeMap<Peer, Neighbour>>,
     changed: Notify,
+    /// Content bytes sent to and received from peers that are gone.
+    sent_before: AtomicU64,
+    received_before: AtomicU64,
 }
 
 impl Neighbours {
@@ -68,14 +73,25 @@ impl Neighbours {
         let (outbox, receiver) = mpsc::channel(OUTBOX_MESSAGES);
         let figures = Arc::new(Figures::default());
         let relayed = address.contains("/p2p-circuit");
-        let neighbour = Neighbour { address, outbound, relayed, rtt: None, outbox, figures: figures.clone() };
+        let neighbour =
+            Neighbour { address, outbound, relayed, rtt: None, outbox, figures: figures.clone(), told: false };
         self.lock().insert(peer, neighbour);
         self.changed.notify_waiters();
         (receiver, figures)
     }
+    /// The core is told of it: what it says may be passed on from now on.
+    pub(crate) fn told(&self, peer: Peer) {
+        if let Some(neighbour) = self.lock().get_mut(&peer) {
+            neighbour.told = true;
+        }
+        self.changed.notify_waiters();
+    }
     /// Forgets it; its outbox closes.
     pub(crate) fn remove(&self, peer: Peer) {
-        self.lock().remove(&peer);
+        if let Some(gone) = self.lock().remove(&peer) {
+            self.sent_before.fetch_add(gone.figures.sent.load(Ordering::Relaxed), Ordering::Relaxed);
+            self.received_before.fetch_add(gone.figures.received.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
         self.changed.notify_waiters();
     }
     /// Notes a round trip.
@@ -105,18 +121,31 @@ impl Neighbours {
     pub(crate) fn figures(&self, peer: Peer) -> Option<Arc<Figures>> {
         self.lock().get(&peer).map(|n| n.figures.clone())
     }
-    /// The counters of a peer, once it is noted: its first stream may arrive before the swarm told of it.
+    /// The counters of a peer, once the core was told of it: its first stream may be faster, and what it carries would
+    /// be a stranger's.
     pub(crate) async fn expect(&self, peer: Peer, patience: Duration) -> Option<Arc<Figures>> {
         let noted = async {
             loop {
                 let changed = self.changed.notified();
-                if let Some(figures) = self.figures(peer) {
+                let told = self.lock().get(&peer).filter(|n| n.told).map(|n| n.figures.clone());
+                if let Some(figures) = told {
                     return figures;
                 }
                 changed.await;
             }
         };
         tokio::time::timeout(patience, noted).await.ok()
+    }
+    /// Content bytes sent and received since the node started, whoever they were for.
+    pub(crate) fn traffic(&self) -> Traffic {
+        let peers = self.lock();
+        let sum = |count: fn(&Figures) -> &AtomicU64| -> u64 {
+            peers.values().map(|n| count(&n.figures).load(Ordering::Relaxed)).sum()
+        };
+        Traffic {
+            sent: sum(|f| &f.sent) + self.sent_before.load(Ordering::Relaxed),
+            received: sum(|f| &f.received) + self.received_before.load(Ordering::Relaxed),
+        }
     }
     /// How many there are.
     pub(crate) fn count(&self) -> usize {

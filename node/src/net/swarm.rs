@@ -310,6 +310,7 @@ impl Worker {
         let (outbox, figures) = self.desk.neighbours.add(peer, address.clone(), outbound);
         tokio::spawn(control::write(self.control.clone(), peer, figures, outbox, self.desk.clone()));
         self.fact(Input::Connected { peer, address, outbound }).await;
+        self.desk.neighbours.told(peer);
     }
 
     async fn disconnected(&mut self, peer: Peer, left: u32) {

@@ -3,7 +3,6 @@
 use super::{
     Order,
     behaviour::Parts,
-
     names::{peer_in, peer_of},
     swarm::{self, Net},
 };
@@ -85,7 +84,12 @@ const TCP: &str = "/ip4/127.0.0.1/tcp/0";
 
 /// Says `text` with a growing number behind it until `listener` hears one, as subscriptions travel on their own;
 /// gives what was heard.
-async fn until_heard(speaker: &Station, listener: &mut Station, publisher: PublisherId, text: &str) -> (Vec<u8>, u64, Peer) {
+async fn until_heard(
+    speaker: &Station,
+    listener: &mut Station,
+    publisher: PublisherId,
+    text: &str,
+) -> (Vec<u8>, u64, Peer) {
     let mut ticks = tokio::time::interval(Duration::from_millis(100));
     let mut number = 0;
     loop {

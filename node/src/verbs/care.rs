@@ -85,21 +85,22 @@ pub(super) async fn fsck(context: &Context, args: &Fsck, talk: &Talk) -> Result<
         })?)
     };
     let found: Findings = closure::blocking(check).await?;
+    let mut damaged = found.damaged;
+    damaged.extend(still_lost(context, &damaged).await?);
     let mut repaired = BTreeSet::new();
     if args.repair {
-        repaired = repair(context, &found.damaged, talk).await?;
+        repaired = repair(context, &damaged, talk).await?;
     }
-    let left: Vec<&Damage> =
-        found.damaged.iter().filter(|d| d.object.is_none_or(|id| !repaired.contains(&id))).collect();
+    let left = damaged.iter().filter(|d| d.object.is_none_or(|id| !repaired.contains(&id))).count();
     let damage = |d: &Damage| json!({ "file": d.file, "object": d.object.map(|o| o.to_string()), "what": d.what });
     let answer = json!({
         "objects": found.objects,
         "bytes": found.bytes,
-        "damaged": found.damaged.iter().map(damage).collect::<Vec<_>>(),
+        "damaged": damaged.iter().map(damage).collect::<Vec<_>>(),
         "repaired": repaired.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "reindexed": found.reindexed,
     });
-    if left.is_empty() {
+    if left == 0 {
         return Ok(answer);
     }
     let hint = if args.repair {
@@ -107,9 +108,33 @@ pub(super) async fn fsck(context: &Context, args: &Fsck, talk: &Talk) -> Result<
     } else {
         "`softservice fsck --repair` fetches it again from peers"
     };
-    Err(Failure::new(Kind::Damaged, format!("{} of {} stored things are damaged", left.len(), found.objects))
+    Err(Failure::new(Kind::Damaged, format!("{left} stored thing{} damaged", if left == 1 { " is" } else { "s are" }))
         .hint(hint)
         .with(answer))
+}
+
+/// What earlier checks set aside, nobody has healed since, and something here still needs.
+async fn still_lost(context: &Context, told: &[Damage]) -> Result<Vec<Damage>, Failure> {
+    let (roots, store) = (roots(context).await?, closure::store(context));
+    let told: BTreeSet<ObjectId> = told.iter().filter_map(|d| d.object).collect();
+    closure::blocking(move || {
+        let mut lost = store.lost()?;
+        lost.retain(|d| d.object.is_some_and(|id| !told.contains(&id)));
+        if lost.is_empty() {
+            return Ok(lost);
+        }
+        let mut needed = BTreeSet::new();
+        for root in roots {
+            match softservice_store::closure::objects(store.as_ref(), root) {
+                Ok(objects) => needed.extend(objects),
+                // Not readable, so what it needs is not known: nothing may be called superfluous.
+                Err(_) => return Ok(lost),
+            }
+        }
+        lost.retain(|d| d.object.is_some_and(|id| needed.contains(&id)));
+        Ok(lost)
+    })
+    .await
 }
 
 /// Fetches again every known release that holds a damaged object; says which objects are whole afterwards.

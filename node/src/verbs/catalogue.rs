@@ -62,11 +62,15 @@ pub(super) struct Reference {
 }
 
 pub(super) async fn show(context: &Context, args: &Reference, talk: &Talk) -> Result<Value, Failure> {
-    let found = reference::find(context, &args.reference)?;
+    let found = reference::find(context, &args.reference).await?;
     super::fetch::bring(context, found.release(), Depth::Manifests, talk).await?;
     let closure = closure::load(context, found.release()).await?;
     let release = closure.root()?;
     let (bytes, files) = closure.totals();
+    let missing = {
+        let (store, closure) = (closure::store(context), closure.clone());
+        closure::blocking(move || super::provision::missing_bytes(store.as_ref(), &closure)).await?
+    };
     let names = Names::read(context)?;
     let catalogue = context.handle.catalogue();
     let versions: Vec<Value> = catalogue
@@ -80,6 +84,7 @@ pub(super) async fn show(context: &Context, args: &Reference, talk: &Talk) -> Re
     let mut shown = describe(&names, found.publisher, &found.listing);
     shown["platforms"] = json!(release.platforms);
     shown["bytes"] = json!(bytes);
+    shown["fetch_bytes"] = json!(missing);
     shown["files"] = json!(files);
     shown["versions"] = json!(versions);
     shown["roles"] = release.roles.iter().map(|r| Value::from(r.name.clone())).collect();
@@ -157,7 +162,7 @@ fn children(catalogue: &Catalogue, names: &Names, release: ReleaseId) -> Vec<Val
 }
 
 pub(super) async fn lineage(context: &Context, args: &Reference, talk: &Talk) -> Result<Value, Failure> {
-    let Found { publisher, listing } = reference::find(context, &args.reference)?;
+    let Found { publisher, listing } = reference::find(context, &args.reference).await?;
     let names = Names::read(context)?;
     let release = Found { publisher, listing: listing.clone() }.release();
     super::fetch::bring(context, release, Depth::Manifests, talk).await?;

@@ -21,7 +21,7 @@ pub(super) struct Fetch {
 }
 
 pub(super) async fn fetch(context: &Context, args: &Fetch, talk: &Talk) -> Result<Value, Failure> {
-    let found = reference::find(context, &args.reference)?;
+    let found = reference::find(context, &args.reference).await?;
     let figures = bring(context, found.release(), Depth::Content, talk).await?;
     let mut answer = describe(&figures);
     answer["release"] = found.listing.release.to_string().into();

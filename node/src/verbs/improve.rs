@@ -62,7 +62,7 @@ pub(super) async fn improve(context: &Context, args: Improve, talk: &Talk) -> Re
         return Err(Failure::refused(format!("{} exists and is not an empty folder", args.dir.display()))
             .hint("choose another folder"));
     }
-    let found = reference::find(context, &args.reference)?;
+    let found = reference::find(context, &args.reference).await?;
     fetch::bring(context, found.release(), Depth::Content, talk).await?;
     let closure = closure::load(context, found.release()).await?;
     let release = closure.root()?;

@@ -28,6 +28,7 @@ pub(super) async fn resolve(
 ) -> Result<(Lock, Releases), Failure> {
     let old = project.lock.clone().unwrap_or_default();
     let names = Names::read(context)?;
+    super::reference::refresh(context).await?;
     let mut lock = Lock::default();
     for include in &project.definition.includes {
         let locked = match old.get(&include.name).filter(|l| fits(l, include, &names)) {

@@ -59,7 +59,7 @@ pub(super) struct Pin {
 }
 
 pub(super) async fn pin(context: &Context, args: &Pin) -> Result<Value, Failure> {
-    let release = reference::find(context, &args.reference)?.listing.release;
+    let release = reference::find(context, &args.reference).await?.listing.release;
     change(context, |pins| {
         pins.insert(release);
     })
@@ -77,7 +77,7 @@ pub(super) async fn unpin(context: &Context, args: &Pin) -> Result<Value, Failur
         .collect();
     let release = match by_id.as_slice() {
         [one] => *one,
-        _ => reference::find(context, &args.reference)?.listing.release,
+        _ => reference::find(context, &args.reference).await?.listing.release,
     };
     if !pinned.contains(&release) {
         return Err(Failure::not_found(format!("{} is not pinned", args.reference)));

@@ -159,7 +159,7 @@ async fn size_of(context: &Context, release: ReleaseId) -> Result<u32, Failure> 
 }
 
 async fn prepare_up(context: &Context, args: &Up, talk: &Talk) -> Result<Prepared, Failure> {
-    let found = reference::find(context, &args.reference)?;
+    let found = reference::find(context, &args.reference).await?;
     let name = args.name.clone().unwrap_or_else(|| found.listing.distro.clone());
     refuse_another(context, &name, &found).await?;
     refuse_revoked(&found)?;
@@ -179,6 +179,7 @@ async fn prepare_update(context: &Context, name: &str, talk: &Talk) -> Result<Op
         return Err(DeviceError::Held { name: name.into() }.into());
     }
     let origin = instances::origin(context, current).await?;
+    reference::refresh(context).await?;
     let Some(found) = instances::newer(&context.handle.catalogue(), &origin) else { return Ok(None) };
     refuse_revoked(&found)?;
     let release = found.release();
@@ -259,7 +260,8 @@ async fn refuse_parts(context: &Context, release: ReleaseRef, roles: &[String]) 
 }
 
 /// Bytes of content that this device needs and does not have.
-fn missing_bytes(store: &dyn Store, closure: &closure::Closure) -> Result<u64, Failure> {
+/// Bytes of content that a fetch would still bring.
+pub(super) fn missing_bytes(store: &dyn Store, closure: &closure::Closure) -> Result<u64, Failure> {
     let platform = device::platform();
     let mut seen = BTreeSet::new();
     let mut missing = 0_u64;

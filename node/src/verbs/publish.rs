@@ -67,7 +67,8 @@ pub(super) async fn publish(context: &Context, args: Publish, talk: &Talk) -> Re
     for warning in &project.warnings {
         talk.note(warning.to_string()).await;
     }
-    let (lock, releases) = lock::resolve(context, &project, Depth::Manifests, talk).await?;
+    // Content too: whoever gets the ticket may know nobody but us, so we must be able to serve the whole closure.
+    let (lock, releases) = lock::resolve(context, &project, Depth::Content, talk).await?;
     let publisher = own(context).await?;
     let compiled = compile(context, publisher, &project, lock, releases, talk).await?;
     let release = &compiled.release;

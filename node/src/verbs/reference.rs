@@ -84,13 +84,25 @@ impl Names {
 ///
 /// # Errors
 /// When it is none, or more than one.
-pub(super) fn find(context: &Context, text: &str) -> Result<Found, Failure> {
+pub(super) async fn find(context: &Context, text: &str) -> Result<Found, Failure> {
+    refresh(context).await?;
     find_in(&context.handle.catalogue(), &Names::read(context)?, text)
 }
 
 fn find_in(catalogue: &Catalogue, names: &Names, text: &str) -> Result<Found, Failure> {
     let reference: Reference = text.parse().map_err(|e: ReferenceError| Failure::usage(e.to_string()))?;
     resolve(catalogue, names, &reference)
+}
+
+/// Asks connected peers what is newest of every known publisher, so that no verb answers from yesterday's catalogue.
+/// Gossip alone was refused for this: it may still be on its way when somebody who was told of a release types.
+///
+/// # Errors
+/// Only when the node stops.
+pub(super) async fn refresh(context: &Context) -> Result<(), Failure> {
+    let publishers: Vec<PublisherId> = context.handle.catalogue().into_keys().collect();
+    futures::future::try_join_all(publishers.into_iter().map(|p| context.handle.refresh(p))).await?;
+    Ok(())
 }
 
 /// The release that a reference means.

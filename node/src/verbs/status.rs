@@ -29,6 +29,7 @@ pub(super) async fn status(context: &Context) -> Result<Value, Failure> {
         "subscriptions": subscriptions::list(context)?,
         "softservices": instances::summary(context).await?,
         "transfers": status.transfers,
+        "traffic": status.traffic,
         "store": { "objects": objects, "bytes": bytes },
     }))
 }

@@ -130,7 +130,7 @@ async fn play(context: &Context, trial: &Context, args: &Test, talk: &Talk) -> R
     let release = match (&args.dir, &args.reference) {
         (Some(dir), _) => from_folder(context, trial, dir.clone(), talk).await?,
         (None, Some(text)) => {
-            let found = reference::find(context, text)?;
+            let found = reference::find(context, text).await?;
             fetch::bring(context, found.release(), Depth::Content, talk).await?;
             hand_over(context, trial, &[found.release()], talk).await?;
             found.release()

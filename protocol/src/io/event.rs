@@ -24,6 +24,11 @@ pub enum Event {
         /// What the entries added, oldest first.
         added: Vec<Listing>,
     },
+    /// Connected peers have said what they know of a publisher, and it is durable here.
+    Refreshed {
+        /// The caller's number.
+        job: Job,
+    },
     /// Freshness changed.
     Freshness {
         /// Whose.

@@ -100,6 +100,22 @@ impl Gossip {
         }
     }
 
+    /// Asks connected peers what is newest, whatever they said before; answers who owes an answer now.
+    pub(crate) fn ask_everybody(&mut self, desk: &mut Desk, feeds: &Feeds, publisher: PublisherId) -> BTreeSet<Peer> {
+        let mut peers: Vec<Peer> = self.talks.keys().copied().collect();
+        desk.shuffle(&mut peers);
+        peers.truncate(ASKED);
+        for &peer in &peers {
+            // An answer that is on its way may be older than the question.
+            if let Some(talk) = self.talks.get_mut(&peer) {
+                talk.asked.remove(&publisher);
+            }
+            self.ask(desk, feeds, peer, publisher, None);
+        }
+        let owes = |p: &Peer| self.talks.get(p).is_some_and(|t| t.asked.contains_key(&publisher));
+        peers.into_iter().filter(owes).collect()
+    }
+
     /// Tells peers that lag behind of a head that moved.
     pub(crate) fn announce(&mut self, desk: &mut Desk, feeds: &Feeds, publisher: PublisherId) {
         let Some(head) = feeds.get(publisher).map(super::feeds::Feed::visible_head) else { return };
@@ -183,22 +199,34 @@ impl Gossip {
         desk.send(peer, &answer);
     }
 
-    pub(crate) fn fed(&mut self, desk: &mut Desk, feeds: &mut Feeds, peer: Peer, publisher: PublisherId, page: Page) {
-        let Some(talk) = self.talks.get_mut(&peer) else { return };
+    /// Takes an answer to a pull; says whether it was the last one, so that nothing more is owed.
+    pub(crate) fn fed(
+        &mut self,
+        desk: &mut Desk,
+        feeds: &mut Feeds,
+        peer: Peer,
+        publisher: PublisherId,
+        page: Page,
+    ) -> bool {
+        let Some(talk) = self.talks.get_mut(&peer) else { return false };
         // Not asked for, or a second copy of an answer: networks repeat things, so nobody is blamed.
         if talk.asked.remove(&publisher).is_none() {
-            return;
+            return false;
         }
         let more = page.more;
         match feeds.take_page(desk, publisher, page) {
             Taken::New => {
                 desk.note(Note::Served { peer });
                 if more {
-                    return self.ask(desk, feeds, peer, publisher, None);
+                    self.ask(desk, feeds, peer, publisher, None);
+                    return false;
                 }
             }
             Taken::Nothing => {}
-            Taken::Ask(from) => return self.ask_later(desk, feeds, peer, publisher, from),
+            Taken::Ask(from) => {
+                self.ask_later(desk, feeds, peer, publisher, from);
+                return false;
+            }
             Taken::Refused { fault, forged } => {
                 tracing::warn!(%peer, %publisher, %fault, "a feed page is refused");
                 if forged {
@@ -214,6 +242,7 @@ impl Gossip {
         {
             *claimed = newest;
         }
+        true
     }
 
     /// Asks once more from another place; the pause of a repeated pull keeps a liar from leading us in circles.

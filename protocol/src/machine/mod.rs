@@ -12,6 +12,7 @@ pub mod gossip;
 pub mod peers;
 pub mod provision;
 pub mod publish;
+pub mod refresh;
 
 use crate::{
     feed::{FeedState, Freshness},
@@ -21,6 +22,9 @@ use crate::{
     time::{Span, Time},
 };
 use desk::{Desk, Note};
+
+/// A core with anything to wait for looks again after this at the latest.
+const LONGEST_SLEEP: Span = Span::days(1);
 
 /// What a node is told at birth.
 #[derive(Debug, Clone)]
@@ -95,6 +99,7 @@ pub struct Core {
     peers: peers::Peers,
     feeds: feeds::Feeds,
     gossip: gossip::Gossip,
+    refresh: refresh::Refresh,
     publish: publish::Publish,
     exchange: exchange::Exchange,
     provision: provision::Provision,
@@ -110,6 +115,7 @@ impl Core {
             peers: peers::Peers::new(settings.me, settings.outbound),
             feeds: feeds::Feeds::default(),
             gossip: gossip::Gossip::default(),
+            refresh: refresh::Refresh::default(),
             publish: publish::Publish::default(),
             exchange: exchange::Exchange::default(),
             provision: provision::Provision::default(),
@@ -134,8 +140,10 @@ impl Core {
             self.tick();
         }
         self.hand_on_notes();
+        self.refresh.settle(&mut self.desk, &self.feeds);
         if let Some(at) = self.next_wake() {
-            self.wake_at(at.max(Time(now.0 + 1)));
+            // A date that somebody signed may be at the end of time; timers of drivers need not reach that far.
+            self.wake_at(at.clamp(now + Span::millis(1), now + LONGEST_SLEEP));
         }
         self.desk.take()
     }
@@ -176,6 +184,7 @@ impl Core {
                 }
             }
             Input::Disconnected { peer } => {
+                self.refresh.disconnected(peer);
                 self.peers.disconnected(peer);
                 self.gossip.disconnected(peer);
                 self.exchange.disconnected(desk, peer);
@@ -202,6 +211,10 @@ impl Core {
             Input::Follow { ticket } => {
                 self.feeds.follow(desk, &ticket);
                 self.gossip.ask_around(desk, &self.feeds, ticket.publisher);
+            }
+            Input::Refresh { job, publisher } => {
+                let asked = self.gossip.ask_everybody(desk, &self.feeds, publisher);
+                self.refresh.begin(desk, job, publisher, asked);
             }
             Input::Unfollow { publisher } => self.feeds.unfollow(desk, publisher),
             Input::Own { publisher, roots } => self.feeds.own(desk, publisher, &roots),
@@ -235,7 +248,9 @@ impl Core {
             }
             Message::Feed { publisher, roots, snapshot, entries, fresh, more } => {
                 let page = feeds::Page { roots, snapshot, entries, fresh, more };
-                self.gossip.fed(desk, &mut self.feeds, peer, publisher, page);
+                if self.gossip.fed(desk, &mut self.feeds, peer, publisher, page) {
+                    self.refresh.answered(peer, publisher);
+                }
             }
             Message::Have { release } => self.exchange.asked(desk, peer, release),
             Message::Has { release, chunks } => self.exchange.has(desk, peer, release, chunks),
@@ -262,6 +277,7 @@ impl Core {
                         self.peers.ban(desk, peer, why);
                     }
                     Note::Gone { peer } => {
+                        self.refresh.disconnected(peer);
                         self.gossip.disconnected(peer);
                         self.exchange.disconnected(desk, peer);
                     }
@@ -294,6 +310,7 @@ impl Core {
             self.feeds.wake(),
             self.gossip.wake(&self.feeds),
             self.exchange.wake(),
+            self.refresh.wake(),
             self.provision.wake(),
         ];
         wishes.into_iter().flatten().min()

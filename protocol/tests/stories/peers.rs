@@ -146,3 +146,14 @@ fn equal_inputs_give_equal_outputs() {
     };
     assert_eq!(run(), run());
 }
+
+#[test]
+fn no_timer_is_asked_for_at_the_end_of_time() {
+    let mut core = Core::new(Settings { me: Peer([7; 32]), seed: 42, outbound: 4 });
+    let ticket = Publisher::new(3).ticket(Head::START, &[]);
+    for output in core.handle(START, Input::Follow { ticket }) {
+        if let Output::Wake(at) = output {
+            assert!(at <= START + Span::days(1), "{at:?}");
+        }
+    }
+}

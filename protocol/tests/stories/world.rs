@@ -2,7 +2,6 @@
 //! that take five milliseconds, and an agenda instead of a clock. Invariant: nothing happens but what the agenda says,
 //! in its order, so a story always ends the same way.
 
-use ed25519_dalek::SigningKey;
 use rand_chacha::{
     ChaCha8Rng,
     rand_core::{Rng as _, SeedableRng as _},
@@ -12,133 +11,19 @@ use softservice_protocol::{
     chunk::ChunkRef,
     codec,
     feed::{Head, Listing},
-    id::{ChunkId, Peer, PublicKey, PublisherId, ReleaseId},
+    id::{ChunkId, Peer, PublisherId, ReleaseId},
     io::{
         Delivery, Depth, Event, FetchFigures, Input, Job, Output, ProvisionInput, ProvisionStep, Record, Request,
         Stage, Token, Verdict, WantList,
     },
     machine::{Core, Settings},
     release::ReleaseRef,
-    root::{Root, publisher_of},
-    sign::{Envelope, Kind, Signature, sign},
-    ticket::Ticket,
+    sign::{Signature, sign},
     time::{Span, Time},
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-pub(crate) const START: Time = Time(1_700_000_000_000);
-
-/// A publisher's keys: root, release, fresh, revoke.
-#[derive(Clone)]
-pub(crate) struct Publisher {
-    pub(crate) id: PublisherId,
-    pub(crate) roots: Vec<Vec<u8>>,
-    pub(crate) root_digest: softservice_protocol::id::Digest,
-    keys: [SigningKey; 4],
-}
-
-impl Publisher {
-    pub(crate) fn new(seed: u8) -> Self {
-        let keys = [0, 1, 2, 3].map(|n| SigningKey::from_bytes(&[seed * 4 + n + 1; 32]));
-        let public = |n: usize| PublicKey(keys[n].verifying_key().to_bytes());
-        let root = Root::first(public(0), public(1), public(2), public(3), START, START + Span::days(3650));
-        let payload = codec::encode(&root).unwrap();
-        let id = publisher_of(&payload);
-        let feed = softservice_protocol::id::FeedId::main(id);
-        let envelope = Envelope::seal(Kind::Root, id, feed, payload, &[&keys[0]]);
-        let root_digest = envelope.digest();
-        Self { id, roots: vec![codec::encode(&envelope).unwrap()], root_digest, keys }
-    }
-    /// Adds a root document that opens `epoch` after `last`.
-    pub(crate) fn reopen(&mut self, epoch: u32, last: Head) {
-        let newest: Envelope = codec::decode(self.roots.last().unwrap()).unwrap();
-        let mut root: Root = newest.open().unwrap();
-        root.version += 1;
-        root.prev = newest.digest();
-        root.publisher = self.id;
-        root.feed = softservice_protocol::root::FeedStart { epoch, from_seq: last.at.seq, from_hash: last.hash };
-        let envelope = self.seal(Kind::Root, codec::encode(&root).unwrap());
-        self.roots.push(codec::encode(&envelope).unwrap());
-    }
-    pub(crate) fn key(&self, kind: Kind) -> &SigningKey {
-        match kind {
-            Kind::Root => &self.keys[0],
-            Kind::Entry => &self.keys[1],
-            Kind::Fresh => &self.keys[2],
-        }
-    }
-    pub(crate) fn seal(&self, kind: Kind, payload: Vec<u8>) -> Envelope {
-        Envelope::seal(kind, self.id, softservice_protocol::id::FeedId::main(self.id), payload, &[self.key(kind)])
-    }
-    pub(crate) fn ticket(&self, floor: Head, addresses: &[&str]) -> Ticket {
-        Ticket {
-            publisher: self.id,
-            distro: None,
-            root: (1, self.root_digest),
-            floor,
-            addresses: addresses.iter().map(|a| (*a).into()).collect(),
-        }
-    }
-}
-
-pub(crate) fn listing(name: &str, version: u32, release: ReleaseRef) -> Listing {
-    Listing {
-        distro: name.into(),
-        version: format!("{version}.0.0"),
-        revision: 1,
-        channel: "stable".into(),
-        release: release.id,
-        size: release.size,
-        summary: "a story's distro".into(),
-        parents: vec![],
-        revoked: None,
-    }
-}
-
-/// What a release is made of.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Closure {
-    pub(crate) releases: Vec<ChunkRef>,
-    pub(crate) manifests: Vec<ChunkRef>,
-    pub(crate) content: Vec<ChunkRef>,
-}
-
-impl Closure {
-    pub(crate) fn stage(&self, stage: Stage) -> &[ChunkRef] {
-        match stage {
-            Stage::Releases => &self.releases,
-            Stage::Manifests => &self.manifests,
-            Stage::Content => &self.content,
-        }
-    }
-    pub(crate) fn bytes(&self) -> u64 {
-        [&self.releases, &self.manifests, &self.content].into_iter().flatten().map(|c| u64::from(c.len)).sum()
-    }
-}
-
-pub(crate) fn chunk(name: &str, n: usize, len: u32) -> ChunkRef {
-    ChunkRef { id: ChunkId::of(format!("{name}/{n}").as_bytes()), len }
-}
-
-/// A release of `chunks` pieces of content, 64 KiB each; those below `shared` are version 1's.
-pub(crate) fn release(version: u32, chunks: usize, shared: usize) -> (ReleaseRef, Closure) {
-    let body = chunk(&format!("release {version}"), 0, 900);
-    let content =
-        (0..chunks)
-            .map(|n| {
-                if n < shared { chunk("content 1", n, 65_536) } else { chunk(&format!("content {version}"), n, 65_536) }
-            })
-            .collect();
-    let closure = Closure {
-        releases: vec![body],
-        manifests: vec![
-            chunk(&format!("manifest {version}"), 0, 20_000),
-            chunk(&format!("manifest {version}"), 1, 7_000),
-        ],
-        content,
-    };
-    (ReleaseRef { id: ReleaseId(body.id.0), size: body.len }, closure)
-}
+pub(crate) use crate::cast::*;
 
 /// How a peer answers requests for chunks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -680,13 +565,4 @@ impl World {
     pub(crate) fn provision(&mut self, name: &'static str, input: ProvisionInput) {
         self.input(name, Input::Provision(input));
     }
-}
-
-pub(crate) fn bitmap(bits: impl Iterator<Item = bool>) -> Bitmap {
-    let bits: Vec<bool> = bits.collect();
-    let mut map = Bitmap::empty(bits.len());
-    for (i, on) in bits.into_iter().enumerate() {
-        map.set(i, on);
-    }
-    map
 }

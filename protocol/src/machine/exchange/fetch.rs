@@ -16,6 +16,12 @@ pub(super) const STAGES: u32 = crate::limits::CLOSURE as u32 + 4;
 pub(super) const ALONE: Span = Span::seconds(30);
 /// The same while somebody claims to have it and does not deliver.
 pub(super) const STALLED: Span = Span::seconds(120);
+/// After so long without anything useful, seeders are asked for whatever is missing ...
+const STARVING: Span = Span::millis(2500);
+/// ... for so long.
+const UNSHARED: Span = Span::seconds(5);
+/// How long a stage waits for all to say what they have.
+pub(super) const GRACE: Span = Span::millis(100);
 /// Between two reports of progress.
 const REPORT: Span = Span::millis(250);
 
@@ -29,6 +35,8 @@ pub(super) struct Run {
     pub(super) holders: Holders,
     /// Open requests.
     pub(super) open: usize,
+    /// Nobody is asked before, unless all have said what they have: who begins blindly begins where everybody does.
+    pub(super) begins: Time,
     /// When those who asked were told what is here, and how many bytes it was.
     pub(super) told_at: Time,
     /// See `told_at`.
@@ -64,6 +72,8 @@ pub(super) struct Fetch {
     pub(super) moved: Time,
     told: Time,
     pub(super) stages: u32,
+    /// Sharing is off until then: who should have fetched a piece for us did not.
+    pub(super) starved: Time,
 }
 
 impl Fetch {
@@ -79,6 +89,7 @@ impl Fetch {
             moved: now,
             told: Time(0),
             stages: 0,
+            starved: now,
         }
     }
     pub(super) fn run(&mut self) -> Option<&mut Run> {
@@ -92,6 +103,13 @@ impl Fetch {
             Depth::Manifests => Stage::Manifests,
             Depth::Content => Stage::Content,
         }
+    }
+    /// Whether seeders are spared: what falls to others is left to them, as long as something comes.
+    pub(super) fn shares(&mut self, now: Time) -> bool {
+        if now.since(self.moved) >= STARVING {
+            self.starved = now + UNSHARED;
+        }
+        self.starved <= now
     }
     /// Reports progress, not more often than anybody can read unless `now_or_never`.
     pub(super) fn report(&mut self, desk: &mut Desk, job: Job, now_or_never: bool) {

@@ -40,6 +40,8 @@ pub(super) struct Holder {
     pub(super) complete: bool,
     /// It fetches the same release: pieces are shared out among such peers.
     fetching: bool,
+    /// It has asked what we have of it.
+    asks: bool,
     /// When it last turned out to lack something that it was assumed to have.
     lacked_at: Time,
     pub(super) asked_at: Time,
@@ -47,6 +49,10 @@ pub(super) struct Holder {
     queue: Vec<u32>,
     built_at: Time,
     built_version: Option<u64>,
+    /// It has something that it had not when its queue was made.
+    changed: bool,
+    /// Its queue leaves out what falls to others.
+    built_shared: bool,
     pub(super) pause_until: Time,
     fails: u32,
     /// Requests open at it for this stage.
@@ -77,11 +83,14 @@ impl Holders {
             known: assume_all,
             complete: false,
             fetching: false,
+            asks: false,
             lacked_at: Time(0),
             asked_at: now,
             queue: Vec::new(),
             built_at: Time(0),
             built_version: None,
+            changed: false,
+            built_shared: false,
             pause_until: Time(0),
             fails: 0,
             open: 0,
@@ -122,18 +131,32 @@ impl Holders {
                 }
             }
             holder.has = chunks;
-            holder.built_version = None;
+            holder.changed = true;
         }
         holder.complete = len > 0 && holder.has.is_full();
-        holder.known = true;
-        let fetching = speaks && !holder.complete;
+        if !std::mem::replace(&mut holder.known, true) {
+            holder.built_version = None;
+        }
+        let fetching = !holder.complete && (speaks || holder.asks);
         if std::mem::replace(&mut holder.fetching, fetching) != fetching {
-            // Shares change with the number of those who share.
-            for holder in self.map.values_mut().filter(|h| now.since(h.built_at) >= SHARE_AGAIN) {
-                holder.built_version = None;
-            }
+            self.share_again(now);
         }
         true
+    }
+
+    /// A peer asks what we have: it fetches the same, also when it cannot say yet what it has.
+    pub(super) fn asks(&mut self, now: Time, peer: Peer) {
+        let Some(holder) = self.map.get_mut(&peer) else { return };
+        holder.asks = true;
+        if !holder.complete && !std::mem::replace(&mut holder.fetching, true) {
+            self.share_again(now);
+        }
+    }
+    /// Shares change with the number of those who share.
+    fn share_again(&mut self, now: Time) {
+        for holder in self.map.values_mut().filter(|h| now.since(h.built_at) >= SHARE_AGAIN) {
+            holder.built_version = None;
+        }
     }
 
     /// A peer turned out not to have a chunk.
@@ -178,23 +201,27 @@ impl Holders {
     pub(super) fn has(&self, peer: Peer, i: u32) -> bool {
         self.map.get(&peer).is_some_and(|h| h.has.get(i as usize))
     }
+    /// Whether somebody has not answered yet what it has.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.map.values().any(|h| !h.known)
+    }
     /// Peers that have something, as far as they said.
     pub(super) fn useful(&self) -> usize {
         self.map.values().filter(|h| h.known && h.has.count() > 0).count()
     }
 
     /// Chunks to ask this peer for next, at most `room` bytes unless it is a single one; empty when it has nothing free.
-    pub(super) fn pick(&mut self, desk: &mut Desk, wants: &Wants, peer: Peer, room: u64) -> Vec<u32> {
+    pub(super) fn pick(&mut self, desk: &mut Desk, wants: &Wants, peer: Peer, room: u64, shares: bool) -> Vec<u32> {
         let now = desk.now;
         let sharers = || self.map.iter().filter(|(_, h)| h.fetching).map(|(p, _)| half(*p)).take(SHARERS).collect();
-        let due = self.map.get(&peer).is_some_and(|h| h.is_due(wants, now));
+        let due = self.map.get(&peer).is_some_and(|h| h.is_due(wants, now, shares));
         let sharers: Vec<u64> = if due { sharers() } else { Vec::new() };
         let Some(holder) = self.map.get_mut(&peer) else { return Vec::new() };
         if !holder.known || holder.pause_until > now || wants.left == 0 {
             return Vec::new();
         }
         if due {
-            holder.build(desk, wants, &self.rarity, half(self.me), &sharers);
+            holder.build(desk, wants, &self.rarity, half(self.me), &sharers, shares);
         }
         let room = room.min(crate::limits::SPAN_BYTES as u64);
         let (mut span, mut size) = (Vec::new(), 0);
@@ -223,19 +250,20 @@ impl Holders {
 
 impl Holder {
     /// Whether its queue should be made again.
-    fn is_due(&self, wants: &Wants, now: Time) -> bool {
+    fn is_due(&self, wants: &Wants, now: Time, shares: bool) -> bool {
         let age = now.since(self.built_at);
-        let may = age.0 >= wants.len() as u64 / CHUNKS_A_MILLI;
+        let may = age.0 >= wants.len() as u64 / CHUNKS_A_MILLI + u64::from(self.changed) * SHARE_AGAIN.0;
         match self.built_version {
             None => self.known && self.pause_until <= now,
-            Some(version) if self.queue.is_empty() => version != wants.version && may,
+            Some(_) if self.built_shared && !shares => may,
+            Some(version) if self.queue.is_empty() => (version != wants.version || self.changed) && may,
             Some(_) => age >= QUEUE_LASTS,
         }
     }
 
     /// Lists the pieces of which this peer has something free, so that the best is popped first: the rarest; among
     /// equals those that fall to us when all who fetch the same share them out; then chance.
-    fn build(&mut self, desk: &mut Desk, wants: &Wants, rarity: &[u16], me: u64, sharers: &[u64]) {
+    fn build(&mut self, desk: &mut Desk, wants: &Wants, rarity: &[u16], me: u64, sharers: &[u64], shares: bool) {
         let mut list: Vec<(u16, u32, u32, u32)> = Vec::new();
         for piece in wants.open_pieces() {
             let rare = wants.free_of(piece).filter(|&i| self.has.get(i as usize));
@@ -243,12 +271,17 @@ impl Holder {
                 let place = wants.place_of(piece);
                 let mine = mix(me ^ place);
                 let rank = sharers.iter().filter(|s| mix(**s ^ place) > mine).count() as u32;
-                list.push((*rare, rank, desk.chance(), piece));
+                // A seeder's upload is what a swarm lacks: it is asked only for what falls to us, others bring the rest.
+                if !self.complete || !shares || rank == 0 {
+                    list.push((*rare, rank, desk.chance(), piece));
+                }
             }
         }
         list.sort_unstable_by(|a, b| b.cmp(a));
         self.queue = list.into_iter().map(|(_, _, _, piece)| piece).collect();
         self.built_at = desk.now;
+        self.changed = false;
+        self.built_shared = shares && self.complete && !sharers.is_empty();
         self.built_version = Some(wants.version);
     }
 }

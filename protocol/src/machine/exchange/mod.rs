@@ -2,7 +2,7 @@
 //! much as it can carry; what is slow is asked elsewhere; what lies is sent away.
 //!
 //! `fetch` is one fetch's life, `wants` its missing chunks, `holders` who has them and the order of asking, `lanes` how
-//! much a peer can be asked at once, `requests` asking and what comes back, `answers` what we tell others, `seeding`
+//! much a peer can be asked at once, `requests` asking and what comes back, `talk` who has what, `answers` what we tell others, `seeding`
 //! what of it while we are the first to have something.
 //! Invariant: a chunk counts as here only when the driver said that it is verified and stored; every count is bounded
 //! by what one peer may cause.
@@ -13,9 +13,10 @@ mod holders;
 mod lanes;
 mod requests;
 mod seeding;
+mod talk;
 mod wants;
 
-use super::{TransferView, desk::Desk, peers};
+use super::{TransferView, desk::Desk};
 use crate::{
     bitmap::Bitmap,
     id::{Peer, ReleaseId},
@@ -30,6 +31,7 @@ use holders::Holders;
 use lanes::Lane;
 use requests::Asked;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use talk::introduce;
 use wants::Wants;
 
 /// Marks the numbers of fetches that the core wishes itself.
@@ -189,9 +191,10 @@ impl Exchange {
         fetch.figures.bytes += wants.of;
         fetch.moved = desk.now;
         let done = wants.left == 0;
+        fetch.starved = desk.now;
+        let (holders, begins) = (Holders::new(desk.me, len), desk.now + fetch::GRACE);
         let (told_at, told_bytes) = (Time(0), None);
-        let mut run =
-            Box::new(Run { stage, serial, wants, holders: Holders::new(desk.me, len), open: 0, told_at, told_bytes });
+        let mut run = Box::new(Run { stage, serial, wants, holders, open: 0, begins, told_at, told_bytes });
         if !done {
             let mut peers: Vec<Peer> = self.lanes.keys().copied().collect();
             desk.shuffle(&mut peers);
@@ -201,7 +204,11 @@ impl Exchange {
         }
         fetch.phase = Phase::Running(run);
         fetch.report(desk, job, true);
-        if done { self.assemble(desk, job) } else { self.pump(desk) }
+        if done {
+            return self.assemble(desk, job);
+        }
+        self.due = Some(self.due.map_or(begins, |at| at.min(begins)));
+        self.pump(desk);
     }
 
     fn assemble(&mut self, desk: &mut Desk, job: Job) {
@@ -290,47 +297,6 @@ impl Exchange {
         }
     }
 
-    pub(crate) fn asked(&mut self, desk: &mut Desk, peer: Peer, release: ReleaseId) {
-        if !self.lanes.contains_key(&peer) {
-            return;
-        }
-        self.answers.watch(peer, release);
-        // A fetch under way knows best, and needs no disk.
-        let running = self.fetches.values().filter(|f| f.release.id == release).find_map(|f| match &f.phase {
-            Phase::Running(run) if run.stage == Stage::Content => Some(run.wants.here().clone()),
-            _ => None,
-        });
-        match running {
-            Some(here) => desk.send(peer, &Message::Has { release, chunks: Some(here) }),
-            None => {
-                self.answers.asked(desk, peer, release);
-                if self.answers.seeding.is_busy() && self.due.is_none() {
-                    self.due = Some(desk.now + TICK);
-                }
-            }
-        }
-    }
-
-    pub(crate) fn surveyed(&mut self, desk: &mut Desk, _peer: Peer, release: ReleaseId, held: Option<Bitmap>) {
-        self.answers.surveyed(desk, release, held);
-    }
-
-    pub(crate) fn has(&mut self, desk: &mut Desk, peer: Peer, release: ReleaseId, chunks: Option<Bitmap>) {
-        self.answers.seeding.heard(desk, peer, release, chunks.as_ref());
-        for fetch in self.fetches.values_mut().filter(|f| f.release.id == release) {
-            if let Some(run) = fetch.run().filter(|r| r.stage == Stage::Content)
-                && !run.holders.told(desk.now, peer, chunks.clone())
-            {
-                return desk.punish(peer, peers::NOISE, "it says what it has of another list than ours".into());
-            }
-            // Who tells by itself need not be asked.
-            if let Some(holder) = fetch.run().and_then(|r| r.holders.map.get_mut(&peer)) {
-                holder.asked_at = desk.now;
-            }
-        }
-        self.pump(desk);
-    }
-
     pub(crate) fn wake(&self) -> Option<Time> {
         let wish = (!self.wishes.is_empty() && !self.lanes.is_empty()).then_some(self.wish_at);
         let internal = self.fetches.values().any(|f| f.internal);
@@ -355,44 +321,6 @@ impl Exchange {
         self.begin_wish(desk);
     }
 
-    /// Asks peers again what they have, while a stage of content goes on.
-    fn ask_again(&mut self, desk: &mut Desk) {
-        for fetch in self.fetches.values_mut().filter(|f| !f.superseded) {
-            let release = fetch.release.id;
-            let Some(run) = fetch.run() else { continue };
-            if run.stage != Stage::Content {
-                run.holders.assume_all_again(desk.now);
-                continue;
-            }
-            for (&peer, holder) in run.holders.map.iter_mut().filter(|(_, h)| !h.complete) {
-                let pause = if holder.open == 0 { ASK_IDLE } else { ASK_BUSY };
-                if desk.now.since(holder.asked_at) >= pause {
-                    holder.asked_at = desk.now;
-                    desk.send(peer, &Message::Have { release });
-                }
-            }
-        }
-    }
-
-    /// Tells those who asked what came since. Asking alone was refused: with a second between two questions, a chunk
-    /// needs seconds for each hop, and everybody turns to the one who has all.
-    fn tell_watchers(&mut self, desk: &mut Desk) {
-        for fetch in self.fetches.values_mut() {
-            let release = fetch.release.id;
-            let Some(run) = fetch.run().filter(|r| r.stage == Stage::Content) else { continue };
-            let pause = Span(TELL.0 + run.wants.len() as u64 / 64);
-            if run.told_bytes == Some(run.wants.bytes) || desk.now.since(run.told_at) < pause {
-                continue;
-            }
-            (run.told_bytes, run.told_at) = (Some(run.wants.bytes), desk.now);
-            for peer in self.answers.watchers(release) {
-                if run.holders.map.get(&peer).is_none_or(|h| !h.complete) {
-                    desk.send(peer, &Message::Has { release, chunks: Some(run.wants.here().clone()) });
-                }
-            }
-        }
-    }
-
     /// Ends fetches that cannot go on.
     fn give_up(&mut self, desk: &mut Desk) {
         let mut lost = Vec::new();
@@ -411,13 +339,5 @@ impl Exchange {
         for (job, why) in lost {
             self.fail(desk, job, why.into(), true);
         }
-    }
-}
-
-/// Makes a peer a holder of a stage, and asks it what it has where that matters.
-fn introduce(desk: &mut Desk, run: &mut Run, release: ReleaseId, peer: Peer) {
-    let content = run.stage == Stage::Content;
-    if run.holders.add(peer, desk.now, !content) && content {
-        desk.send(peer, &Message::Have { release });
     }
 }

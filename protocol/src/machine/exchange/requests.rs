@@ -19,9 +19,11 @@ const LOST: Span = Span::seconds(30);
 /// A second peer is asked when the first takes so many times longer than the second would.
 const SLOWER: u64 = 3;
 /// And never sooner than this.
-const PATIENCE: Span = Span::millis(300);
+const PATIENCE: Span = Span::millis(1000);
 /// What a peer of unknown rate is expected to take.
 const UNKNOWN: Span = Span::seconds(1);
+/// What the first spans of a peer may take before it counts as slow.
+const UNKNOWN_FIRST: Span = Span::seconds(2);
 
 /// An open request.
 #[derive(Debug)]
@@ -32,6 +34,8 @@ pub(super) struct Asked {
     chunks: Vec<u32>,
     bytes: u64,
     at: Time,
+    /// How long it should take, by what was measured of its peer.
+    expected: Span,
     deadline: Time,
     /// The peer is gone; only what came before may still be told.
     orphan: bool,
@@ -39,8 +43,15 @@ pub(super) struct Asked {
 }
 
 impl Exchange {
-    /// Asks every peer for as much as it can carry: one span each in turn, so that few chunks are shared by all.
+    /// Asks every peer for as much as it can carry.
     pub(super) fn pump(&mut self, desk: &mut Desk) {
+        let mut peers: Vec<Peer> = self.lanes.iter().filter(|(_, l)| l.room() > 0).map(|(p, _)| *p).collect();
+        desk.shuffle(&mut peers);
+        self.pump_with(desk, peers);
+    }
+
+    /// Asks these peers: one span each in turn, so that few chunks are shared by all.
+    pub(super) fn pump_with(&mut self, desk: &mut Desk, mut peers: Vec<Peer>) {
         let mut jobs: Vec<Job> = Vec::new();
         for internal in [false, true] {
             let running = self.fetches.iter().filter(|(_, f)| f.internal == internal && !f.superseded);
@@ -52,8 +63,6 @@ impl Exchange {
         if self.due.is_none() {
             self.due = Some(desk.now + super::TICK);
         }
-        let mut peers: Vec<Peer> = self.lanes.iter().filter(|(_, l)| l.room() > 0).map(|(p, _)| *p).collect();
-        desk.shuffle(&mut peers);
         while !peers.is_empty() {
             peers.retain(|&peer| jobs.iter().any(|&job| self.ask(desk, job, peer)));
         }
@@ -77,11 +86,13 @@ impl Exchange {
     /// Asks one peer for one span of one fetch; false when there is nothing to ask it.
     fn ask(&mut self, desk: &mut Desk, job: Job, peer: Peer) -> bool {
         let room = self.lanes.get(&peer).map_or(0, super::Lane::room);
-        let Some(run) = self.fetches.get_mut(&job).and_then(Fetch::run) else { return false };
-        if room == 0 {
+        let Some(fetch) = self.fetches.get_mut(&job).filter(|_| room > 0) else { return false };
+        let shares = fetch.shares(desk.now);
+        let Some(run) = fetch.run() else { return false };
+        if desk.now < run.begins && run.holders.is_waiting() {
             return false;
         }
-        let span = run.holders.pick(desk, &run.wants, peer, room.max(run.wants.span));
+        let span = run.holders.pick(desk, &run.wants, peer, room.max(run.wants.span), shares);
         !span.is_empty() && self.open(desk, job, peer, span)
     }
 
@@ -97,10 +108,11 @@ impl Exchange {
         if let Some(holder) = run.holders.map.get_mut(&peer) {
             holder.open += 1;
         }
+        let expected = lane.expected(bytes).unwrap_or(UNKNOWN_FIRST);
         let deadline = lane.asked(desk.now, bytes);
         let request = Request(desk.number());
         let (at, serial) = (desk.now, run.serial);
-        let asked = Asked { peer, job, serial, chunks, bytes, at, deadline, orphan: false, cancelled: false };
+        let asked = Asked { peer, job, serial, chunks, bytes, at, expected, deadline, orphan: false, cancelled: false };
         self.requests.insert(request, asked);
         desk.out(Output::Request { peer, request, job, chunks: list, deadline });
         true
@@ -125,8 +137,10 @@ impl Exchange {
             let mine = lane.expected(asked.bytes).unwrap_or(UNKNOWN);
             let bar = Span((mine.0 * SLOWER).max(PATIENCE.0));
             let Some(victim) = self.lanes.get(&asked.peer) else { continue };
+            // What may be on its way already would come twice: it is left alone unless it is far beyond its time.
             let waits = if oldest {
-                now.since(asked.at.max(victim.last))
+                let overdue = now.since(asked.at) > Span(asked.expected.0 * 2) && now.since(victim.last) > bar;
+                if overdue { now.since(asked.at) } else { Span(0) }
             } else {
                 now.since(asked.at).max(victim.expected(0).unwrap_or_default())
             };

@@ -13,7 +13,7 @@ use crate::{
     message::Message,
     time::{Span, Time},
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 /// With fewer who ask, showing all costs at most so many copies, and nobody waits for a turn.
 const CROWD: usize = 4;
@@ -77,9 +77,8 @@ impl Seeding {
         if spread.out.len() != len {
             return None;
         }
-        if !spread.pupils.contains_key(&peer) {
-            let pupil = Pupil { shown: Bitmap::empty(len), open: 0, moved: desk.now, slow: false };
-            spread.pupils.insert(peer, pupil);
+        if let Entry::Vacant(place) = spread.pupils.entry(peer) {
+            place.insert(Pupil { shown: Bitmap::empty(len), open: 0, moved: desk.now, slow: false });
             // So that it tells what comes to it.
             desk.send(peer, &Message::Have { release });
             if spread.pupils.len() == CROWD {

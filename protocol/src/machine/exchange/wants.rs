@@ -7,7 +7,7 @@ use crate::{bitmap::Bitmap, chunk::ChunkRef, io::WantList, limits};
 /// Marks a chunk that is here; any other value is the number of open requests for it.
 const HERE: u8 = u8::MAX;
 /// A fetch is cut into at least so many pieces, if they do not get too small: enough to share among peers.
-const PIECES: u64 = 128;
+const PIECES: u64 = 512;
 /// Smallest piece: below it, headers and round trips cost more than sharing gains.
 const PIECE_MIN: u64 = 256 << 10;
 

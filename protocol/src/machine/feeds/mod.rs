@@ -4,6 +4,7 @@
 
 mod feed;
 mod page;
+mod take;
 mod verify;
 
 use super::{
@@ -24,7 +25,7 @@ use std::{collections::BTreeMap, sync::LazyLock};
 
 pub(crate) use feed::Feed;
 pub(crate) use page::Page;
-pub(crate) use verify::{Judged, Taken};
+pub(crate) use take::{Judged, Taken};
 
 /// Publishers that are followed or own: all their heads fit one message.
 const PUBLISHERS: usize = crate::limits::HEADS;
@@ -125,16 +126,16 @@ impl Feeds {
     pub(crate) fn own(&mut self, desk: &mut Desk, publisher: PublisherId, roots: &[Vec<u8>]) {
         let feed = self.feeds.entry(publisher).or_default();
         let mut batch = feed.batch();
-        for bytes in roots {
-            if let Err(fault) = feed.take_root(desk, &mut batch, publisher, bytes) {
-                return tracing::error!(%publisher, ?fault, "own root chain does not hold");
+        let held = roots.iter().try_for_each(|bytes| feed.take_root(desk, &mut batch, publisher, bytes));
+        match held {
+            Ok(()) if batch.root.is_some() => {
+                feed.own = true;
+                desk.out(Output::Topic { publisher, join: true });
             }
+            Ok(()) => tracing::error!(%publisher, "own root chain is empty"),
+            Err(fault) => tracing::error!(%publisher, %fault, "own root chain does not hold"),
         }
-        if batch.root.is_none() {
-            return tracing::error!(%publisher, "own root chain is empty");
-        }
-        feed.own = true;
-        desk.out(Output::Topic { publisher, join: true });
+        // What the batch held before, and the links that do hold, go on in any case.
         self.put(desk, publisher, batch);
     }
 
@@ -289,7 +290,7 @@ impl Feeds {
     }
 
     pub(crate) fn wake(&self) -> Option<Time> {
-        self.known().filter_map(|(_, f)| f.told_until).min()
+        self.known().filter_map(|(_, f)| f.told_until).min().filter(|at| *at < Time(u64::MAX))
     }
 
     pub(crate) fn tick(&mut self, desk: &mut Desk) {

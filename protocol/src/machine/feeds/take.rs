@@ -1,0 +1,301 @@
+//! Taking what peers bring of a feed, by page or by gossip, in the order of `verify`: batches it, keeps it, or says why not.
+//! Invariant: a batch holds only what was verified against it, and each of its parts is on its way to the disk.
+
+use super::{
+    Feeds,
+    feed::{Batch, Feed},
+    page::Page,
+    verify::{Fault, check_floor, claim, is_forged, proves, signature_error},
+};
+use crate::{
+    codec,
+    feed::{Equivocation, FeedError, Freshness, Head, Position, verify_fresh},
+    id::{Digest, PublisherId},
+    io::Record,
+    machine::desk::Desk,
+    root::{RootError, TrustedRoot},
+    sign::{Envelope, Kind, SignatureError},
+    time::{Span, Time},
+};
+
+/// A statement from the future beyond this is of a wrong clock, ours or theirs, and waits.
+const CLOCKS_DIFFER: Span = Span::seconds(3600);
+
+/// What a page of a feed came to.
+#[derive(Debug)]
+pub(crate) enum Taken {
+    /// Something new was verified.
+    New,
+    /// Nothing that was not known.
+    Nothing,
+    /// The page does not continue what is here: ask again, from this place.
+    Ask(Head),
+    /// Refused; `forged` when the sender cannot be honest.
+    Refused { fault: Fault, forged: bool },
+}
+
+/// What a gossip message came to.
+#[derive(Debug)]
+pub(crate) enum Judged {
+    /// Valid and new.
+    New,
+    /// Valid and known.
+    Known { is_head: bool },
+    /// Of no use here.
+    Useless,
+    /// It tells of something that is missing here: ask its bringer from this place.
+    Ask(Head),
+    /// Nobody honest passes this on.
+    Forged(Fault),
+}
+
+impl Feeds {
+    /// Takes an answer to a pull.
+    pub(crate) fn take_page(&mut self, desk: &mut Desk, publisher: PublisherId, page: Page) -> Taken {
+        let Some(feed) = self.feeds.get_mut(&publisher).filter(|f| f.is_known()) else { return Taken::Nothing };
+        let mut batch = feed.batch();
+        let before = batch.waiting.len();
+        let mut result = feed.take_roots(desk, &mut batch, publisher, &page);
+        let mut clash = None;
+        if result.is_ok() && feed.may_take_entries(&batch) {
+            result = feed.take_entries(desk, &mut batch, publisher, &page, &mut clash);
+        }
+        if result.is_ok()
+            && let Some(bytes) = &page.fresh
+        {
+            result = feed.take_fresh(desk, &mut batch, publisher, &bytes.0, &mut clash);
+        }
+        let new = batch.waiting.len() > before;
+        let forged = match (&result, &batch.root) {
+            (Err(fault), Some(root)) => page.is_forged(root, fault),
+            (Err(fault), None) => !matches!(fault, Fault::Refused(_)),
+            (Ok(()), _) => false,
+        };
+        let head = batch.state.head;
+        self.put(desk, publisher, batch);
+        if let Some((one, other)) = clash {
+            self.freeze(desk, publisher, one, other);
+            return Taken::New;
+        }
+        match result {
+            Ok(()) if new => Taken::New,
+            Ok(()) => Taken::Nothing,
+            Err(Fault::Feed(FeedError::Known(_))) => Taken::Nothing,
+            Err(Fault::Feed(FeedError::Gap { .. })) if new => Taken::New,
+            Err(Fault::Feed(FeedError::Gap { .. })) => Taken::Ask(head),
+            Err(Fault::Feed(FeedError::Broken { .. })) if head.at.seq > 0 => Taken::Ask(one_back(head)),
+            Err(fault) => Taken::Refused { fault, forged },
+        }
+    }
+
+    /// Judges a gossiped envelope.
+    pub(crate) fn judge(&mut self, desk: &mut Desk, envelope: &Envelope, bytes: &[u8]) -> Judged {
+        let publisher = envelope.publisher;
+        let Some(feed) = self.feeds.get_mut(&publisher).filter(|f| f.is_known()) else { return Judged::Useless };
+        if feed.is_frozen() || envelope.kind == Kind::Root {
+            return Judged::Useless;
+        }
+        let Some(root) = feed.newest_root().cloned() else { return Judged::Ask(Head::START) };
+        if !feed.is_anchored() {
+            return Judged::Ask(feed.ask_from());
+        }
+        let mut batch = feed.batch();
+        let mut clash = None;
+        let result = match envelope.kind {
+            Kind::Fresh => feed.take_fresh(desk, &mut batch, publisher, bytes, &mut clash),
+            _ => feed.take_entry(desk, &mut batch, publisher, envelope, bytes, &mut clash),
+        };
+        let head = batch.state.head;
+        self.put(desk, publisher, batch);
+        if let Some((one, other)) = clash {
+            self.freeze(desk, publisher, one, other);
+            return Judged::New;
+        }
+        match result {
+            Ok(()) => Judged::New,
+            Err(Fault::Feed(FeedError::Known(_))) => Judged::Known { is_head: envelope.digest() == head.hash },
+            Err(Fault::Feed(FeedError::Gap { .. })) => Judged::Ask(head),
+            Err(Fault::Feed(FeedError::Epoch { open, found })) if found > open => Judged::Ask(head),
+            // Signed, but it continues something else: what stands at our head may be the other branch's start.
+            Err(Fault::Feed(FeedError::Broken { .. })) => Judged::Ask(one_back(head)),
+            Err(Fault::Refused(_) | Fault::Feed(FeedError::Epoch { .. })) => Judged::Useless,
+            Err(fault) => match signature_error(&fault) {
+                Some(error) if !is_forged(&root, envelope, error) => Judged::Ask(head),
+                _ => Judged::Forged(fault),
+            },
+        }
+    }
+
+    /// Judges a gossiped proof.
+    pub(crate) fn judge_proof(&mut self, desk: &mut Desk, proof: Equivocation) -> Judged {
+        let Some(feed) = self.get(proof.publisher) else { return Judged::Useless };
+        let Some(root) = feed.newest_root().filter(|_| !feed.is_frozen()) else { return Judged::Useless };
+        if !proves(root, &proof.one, &proof.other) {
+            // Perhaps of an epoch or of keys that are not ours: of no use here, nobody blamed.
+            return Judged::Useless;
+        }
+        self.freeze(desk, proof.publisher, proof.one, proof.other);
+        Judged::New
+    }
+}
+
+fn one_back(head: Head) -> Head {
+    Head { at: Position { epoch: head.at.epoch, seq: head.at.seq.saturating_sub(1) }, hash: Digest::ZERO }
+}
+
+type Clash = Option<(Envelope, Envelope)>;
+
+impl Feed {
+    fn take_roots(
+        &mut self,
+        desk: &mut Desk,
+        batch: &mut Batch,
+        publisher: PublisherId,
+        page: &Page,
+    ) -> Result<(), Fault> {
+        page.roots.iter().try_for_each(|bytes| self.take_root(desk, batch, publisher, &bytes.0))
+    }
+
+    /// Entries count only under a root chain that reaches the ticket's pin, and while nothing is proven against it.
+    fn may_take_entries(&self, batch: &Batch) -> bool {
+        let anchored = batch.root.as_ref().is_some_and(|r| self.pin.is_none_or(|(v, _)| r.root.version >= v));
+        let reopened = batch.root.as_ref().map(|r| r.root.feed.epoch) > self.root.as_ref().map(|r| r.root.feed.epoch);
+        anchored && !self.forked && (!self.is_frozen() || reopened)
+    }
+
+    fn take_entries(
+        &mut self,
+        desk: &mut Desk,
+        batch: &mut Batch,
+        publisher: PublisherId,
+        page: &Page,
+        clash: &mut Clash,
+    ) -> Result<(), Fault> {
+        let mut entries = page.entries.iter();
+        if let Some(snapshot) = &page.snapshot {
+            let bytes = entries.next().ok_or(Fault::Refused("a snapshot came without its head entry"))?;
+            let envelope = codec::decode(&bytes.0)?;
+            match batch.onboard_bytes(self, &envelope, &bytes.0, &snapshot.0) {
+                Ok(()) => {
+                    let record =
+                        Record::Onboarded { publisher, envelope: bytes.0.clone(), snapshot: snapshot.0.clone() };
+                    batch.waiting.insert(desk.keep(record));
+                }
+                Err(Fault::Feed(FeedError::Known(_))) => {
+                    self.clashes(batch, &envelope, clash);
+                }
+                Err(fault) => return Err(fault),
+            }
+        }
+        let mut last: Option<Envelope> = None;
+        for bytes in entries {
+            let envelope: Envelope = codec::decode(&bytes.0)?;
+            let result = self.take_entry(desk, batch, publisher, &envelope, &bytes.0, clash);
+            if let (Some(before), Some(root)) = (&last, &batch.root)
+                && proves(root, before, &envelope)
+            {
+                *clash = Some((before.clone(), envelope.clone()));
+            }
+            if clash.is_some() {
+                return Ok(());
+            }
+            last = Some(envelope);
+            match result {
+                // Pages may overlap with what came meanwhile; a pair that only proves something may stand apart.
+                Ok(()) | Err(Fault::Feed(FeedError::Known(_))) => {}
+                Err(Fault::Feed(FeedError::Gap { .. })) if page.entries.len() == 2 => {}
+                Err(fault) => return Err(fault),
+            }
+        }
+        Ok(())
+    }
+
+    fn take_entry(
+        &mut self,
+        desk: &mut Desk,
+        batch: &mut Batch,
+        publisher: PublisherId,
+        envelope: &Envelope,
+        bytes: &[u8],
+        clash: &mut Clash,
+    ) -> Result<(), Fault> {
+        let place = batch.state.head.at;
+        match batch.entry_bytes(envelope, bytes) {
+            Ok(()) => {
+                let head = batch.state.head;
+                if place < self.floor.at && head.at == self.floor.at && check_floor(self.floor, head).is_err() {
+                    tracing::error!(%publisher, seq = head.at.seq, "the feed is not the one of the ticket's floor");
+                    self.forked = true;
+                    return Err(Fault::Refused("the feed is not the one of the ticket's floor"));
+                }
+                batch.waiting.insert(desk.keep(Record::Entry { publisher, envelope: bytes.to_vec() }));
+                Ok(())
+            }
+            Err(Fault::Feed(error @ (FeedError::Equivocation(_) | FeedError::Known(_)))) => {
+                self.clashes(batch, envelope, clash);
+                Err(error.into())
+            }
+            Err(fault) => Err(fault),
+        }
+    }
+
+    fn take_fresh(
+        &mut self,
+        desk: &mut Desk,
+        batch: &mut Batch,
+        publisher: PublisherId,
+        bytes: &[u8],
+        clash: &mut Clash,
+    ) -> Result<(), Fault> {
+        let envelope: Envelope = codec::decode(bytes)?;
+        if let Some(root) = &batch.root
+            && verify_fresh(root, &envelope).is_ok_and(|f| f.issued_at > desk.now + CLOCKS_DIFFER)
+        {
+            return Err(Fault::Refused("the statement is from the future"));
+        }
+        match batch.fresh_bytes(self, &envelope, bytes) {
+            Ok(()) => {
+                batch.waiting.insert(desk.keep(Record::Fresh { publisher, envelope: bytes.to_vec() }));
+                Ok(())
+            }
+            Err(Fault::Feed(FeedError::Equivocation(seq))) => {
+                self.clashes(batch, &envelope, clash);
+                Err(FeedError::Equivocation(seq).into())
+            }
+            Err(fault) => Err(fault),
+        }
+    }
+
+    /// Finds the entry of ours, if it is still in memory, that `envelope` contradicts.
+    fn clashes(&self, batch: &Batch, envelope: &Envelope, clash: &mut Clash) {
+        let Some(root) = &batch.root else { return };
+        let Some((at, _)) = claim(root, envelope) else { return };
+        let ours =
+            batch.entries.iter().find(|(seq, _)| *seq == at.seq).map(|(_, b)| b).or_else(|| self.log.get(&at.seq));
+        let Some(ours) = ours.and_then(|bytes| codec::decode::<Envelope>(bytes).ok()) else { return };
+        if proves(root, &ours, envelope) {
+            *clash = Some((ours, envelope.clone()));
+        }
+    }
+
+    /// Whether a newer statement would be welcome: none yet, or the newest is past half of its validity.
+    pub(crate) fn wants_fresh(&self, now: Time) -> bool {
+        let (freshness, until) = self.freshness(now);
+        freshness != Freshness::Fresh || until.is_none_or(|u| u.since(now).0 < crate::feed::VALID_FOR.0 / 2)
+    }
+}
+
+impl Page {
+    /// Whether whoever sent this page cannot have verified it: honest devices keep only what they verified.
+    fn is_forged(&self, root: &TrustedRoot, fault: &Fault) -> bool {
+        if let Some(error) = signature_error(fault) {
+            let envelopes = self.roots.iter().chain(&self.entries).chain(&self.fresh);
+            return envelopes.filter_map(|b| codec::decode::<Envelope>(&b.0).ok()).any(|e| {
+                let role = root.role(e.kind);
+                let result = e.verify(e.kind, root.publisher, e.kind.name(), &role.keys, role.threshold.into());
+                result.is_err_and(|err| is_forged(root, &e, &err)) || !matches!(error, SignatureError::TooFew { .. })
+            });
+        }
+        matches!(fault, Fault::Codec(_) | Fault::Feed(FeedError::Codec(_)) | Fault::Root(RootError::Codec(_)))
+    }
+}
