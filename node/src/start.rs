@@ -22,8 +22,6 @@ use crate::{
 use softservice_protocol::{
     id::{FeedId, Peer},
     io::{Input, Source},
-    limits,
-    machine::{Core, Settings},
 };
 use softservice_store::{Store, StoreError};
 use std::{
@@ -166,12 +164,11 @@ async fn run(config: Config, home: Home, store: Arc<dyn Store>) -> Result<Node, 
         Content::start(streams.control, streams.content, store.clone(), net.desk.clone(), delivered_in, rates);
     let mut seed = [0; 8];
     getrandom::fill(&mut seed).map_err(|e| KeyError::Random(e.to_string()))?;
-    let settings = Settings { me, seed: u64::from_le_bytes(seed), outbound: limits::OUTBOUND_PEERS };
 
     let mut driver = Driver::new(
         Parts {
             me,
-            core: Core::new(settings),
+            seed: u64::from_le_bytes(seed),
             clock,
             disk: Disk::start(store.clone(), disk_in),
             device: device.clone(),
