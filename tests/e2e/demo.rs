@@ -2,7 +2,10 @@
 
 use serde_json::Value;
 use softservice_tests::process::{binary, processes_naming};
-use std::process::Command;
+use std::{
+    io::{BufRead as _, BufReader},
+    process::{Command, Stdio},
+};
 
 #[test]
 fn the_demo_tells_its_whole_story_and_leaves_nothing() {
@@ -21,4 +24,33 @@ fn the_demo_tells_its_whole_story_and_leaves_nothing() {
     let left: Vec<_> = std::fs::read_dir(temporary.path()).expect("it can be read").flatten().collect();
     assert!(left.is_empty(), "files are left: {left:?}");
     assert!(processes_naming(&temporary.path().display().to_string()).is_empty(), "processes are left");
+}
+
+#[test]
+fn a_demo_that_is_told_to_stop_leaves_nothing_either() {
+    for signal in ["INT", "TERM"] {
+        let temporary = tempfile::tempdir().expect("a temporary folder");
+        let mut demo = Command::new(binary())
+            .env("TMPDIR", temporary.path())
+            .args(["--json", "demo"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("runs");
+        // In the middle: the nodes run and the first device serves the guestbook.
+        let mut said = BufReader::new(demo.stderr.take().expect("piped")).lines();
+        let told: Vec<String> = said.by_ref().take(4).map(|line| line.expect("text")).collect();
+        assert_eq!(told.len(), 4, "{told:?}");
+        let pid = demo.id().to_string();
+        assert!(Command::new("kill").args(["-s", signal, &pid]).status().expect("kill runs").success());
+        let rest = said.count();
+        let output = demo.wait_with_output().expect("it ends");
+        assert_eq!(output.status.code(), Some(1), "SIG{signal}, {rest} lines later");
+        let answer: Value = serde_json::from_slice(&output.stdout).expect("one document");
+        assert_eq!(answer["error"]["kind"], "failed", "{answer}");
+        let left: Vec<_> = std::fs::read_dir(temporary.path()).expect("it can be read").flatten().collect();
+        assert!(left.is_empty(), "SIG{signal} leaves files: {left:?}");
+        let processes = processes_naming(&temporary.path().display().to_string());
+        assert!(processes.is_empty(), "SIG{signal} leaves processes: {processes:?}");
+    }
 }

@@ -39,7 +39,7 @@ pub(crate) enum DemoError {
     /// The story did not go as it must.
     #[error("{0}")]
     Story(String),
-    /// Ctrl-C.
+    /// Ctrl-C or SIGTERM.
     #[error("stopped before its end")]
     Stopped,
 }
@@ -53,8 +53,10 @@ pub(crate) async fn run(keep: bool, say: &(dyn Fn(&str) + Sync)) -> Result<serde
     })?;
     let mut stage = cast::Stage::new(folder.path().to_owned())?;
     let outcome = tokio::select! {
+        // The story first: with `--keep` the same signal is its good end.
+        biased;
         outcome = story::play(&mut stage, keep, say) => outcome,
-        _ = tokio::signal::ctrl_c() => Err(DemoError::Stopped),
+        () = crate::commands::interrupted() => Err(DemoError::Stopped),
     };
     let left = stage.clear().await;
     let path = folder.path().to_owned();

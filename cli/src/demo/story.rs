@@ -83,7 +83,7 @@ pub(super) async fn play(stage: &mut Stage, keep: bool, say: Say<'_>) -> Result<
     if keep {
         say(&report.table());
         say("It runs until you press Ctrl-C.");
-        tokio::signal::ctrl_c().await.map_err(|e| broken(e.to_string()))?;
+        crate::commands::interrupted().await;
     }
     Ok(report)
 }
