@@ -23,10 +23,10 @@ impl World {
     /// Carries out one output.
     pub fn carry_out(&mut self, node: usize, output: Output) {
         match output {
-            Output::Wake(time) => self.wake(node, self.world_time(time)),
+            Output::Wake(time) => self.wake(node, self.world_time(node, time)),
             Output::Dial { address } => self.dial(node, address),
             Output::Disconnect { peer, ban_until, why } => {
-                self.disconnect(node, peer, ban_until.map(|t| self.world_time(t)), &why);
+                self.disconnect(node, peer, ban_until.map(|t| self.world_time(node, t)), &why);
             }
             Output::Send { peer, bytes } => self.send(node, peer, bytes),
             Output::Topic { publisher, join } => self.topic(node, publisher, join),
@@ -49,7 +49,7 @@ impl World {
             }
             Output::Expand { job, release, depth } => self.expand(node, job, release, depth),
             Output::Request { peer, request, job: _, chunks, deadline } => {
-                let deadline = self.world_time(deadline);
+                let deadline = self.world_time(node, deadline);
                 self.ask_span(node, peer, request, &chunks, deadline);
             }
             Output::Cancel { peer, request } => self.cancel_span(node, peer, request),

@@ -70,6 +70,8 @@ pub struct Node {
     pub gone: bool,
     /// Its disk is made to fill up, so nobody expects it to finish.
     pub doomed: bool,
+    /// Its clock runs ahead of the world's by so many milliseconds.
+    pub clock_ms: u64,
     /// When it joined.
     pub joined_at: Option<u64>,
     /// Wakes that were asked for and have not come.
@@ -118,6 +120,7 @@ impl Node {
             up: false,
             gone: false,
             doomed: false,
+            clock_ms: 0,
             joined_at: None,
             wakes: BTreeSet::new(),
             topics: BTreeSet::new(),

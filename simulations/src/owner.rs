@@ -2,7 +2,10 @@
 //! Invariant: an owner acts only on what its core told it, or on what a restarted device finds on its disk, and never
 //! while the core is in the middle of its outputs.
 
-use crate::{plan::Plan, world::World};
+use crate::{
+    plan::Plan,
+    world::{Happening, World},
+};
 use softservice_protocol::{
     feed::Listing,
     io::{Depth, Event, Generation, Input, Job, ProvisionEvent, ProvisionInput},
@@ -24,6 +27,15 @@ impl World {
         owner.wanted = owner.wanted.max(edition);
         for heard in owner.heard_at.iter_mut().take(edition.map_or(0, |e| e + 1)) {
             heard.get_or_insert(self.now);
+        }
+    }
+
+    /// An owner tries a fetch again, unless something else has happened to it meanwhile.
+    pub(crate) fn retry(&mut self, node: usize, life: u32, job: Job) {
+        let owner = &mut self.nodes[node].owner;
+        if owner.job.is_some_and(|(own, _)| own == job) && self.nodes[node].life == life {
+            self.nodes[node].owner.job = None;
+            self.fetch_wanted(node);
         }
     }
 
@@ -98,7 +110,8 @@ impl World {
                 self.trace.tell(self.now, node, || format!("will try again: {why}"));
                 self.nodes[node].owner.retries += 1;
                 let life = self.nodes[node].life;
-                self.plan_in(RETRY_US, Plan::Retry(node, life, job));
+                // Not one of the scenario's plans: an owner whose disk is full tries for ever, and nobody waits for it.
+                self.after(RETRY_US, Happening::Retry(node, life, job));
             }
             Event::Liar { peer, why } => self.check_liar(node, peer, &why),
             Event::Frozen { .. } => self.violation(node, "a feed was frozen though its publisher spoke once".into()),

@@ -29,8 +29,6 @@ pub enum Plan {
     Split(f64),
     /// It is whole again.
     Heal,
-    /// An owner tries a fetch again.
-    Retry(usize, u32, Job),
     /// An owner looks at what it was told and acts.
     Owner(usize, u32),
 }
@@ -94,13 +92,6 @@ impl World {
             Plan::Heal => {
                 self.trace.tell(self.now, 0, || "the network is whole again".into());
                 self.network.heal();
-            }
-            Plan::Retry(node, life, job) => {
-                let owner = &self.nodes[node].owner;
-                if self.nodes[node].life == life && owner.job.is_some_and(|(own, _)| own == job) {
-                    self.nodes[node].owner.job = None;
-                    self.fetch_wanted(node);
-                }
             }
             Plan::Owner(node, life) => {
                 if self.nodes[node].life == life && self.nodes[node].up {

@@ -41,7 +41,7 @@ pub enum ScenarioError {
 }
 
 /// The scenarios that come with the program: name and text.
-pub const BUILT_IN: [(&str, &str); 8] = [
+pub const BUILT_IN: [(&str, &str); 9] = [
     ("spine", include_str!("../scenarios/spine.toml")),
     ("flash-crowd", include_str!("../scenarios/flash-crowd.toml")),
     ("partition", include_str!("../scenarios/partition.toml")),
@@ -50,6 +50,7 @@ pub const BUILT_IN: [(&str, &str); 8] = [
     ("publisher-vanishes", include_str!("../scenarios/publisher-vanishes.toml")),
     ("crashes", include_str!("../scenarios/crashes.toml")),
     ("churn", include_str!("../scenarios/churn.toml")),
+    ("day", include_str!("../scenarios/day.toml")),
 ];
 
 /// A world and its expectations. Times are virtual seconds, ranges are drawn from evenly, shares are 0 to 1.
@@ -194,6 +195,8 @@ pub struct Schedule {
     pub leave: f64,
     /// When they leave.
     pub leave_at: [f64; 2],
+    /// Clocks are wrong by up to so many seconds, either way.
+    pub clock_skew_s: f64,
     /// The publisher leaves for good when so many others have the first version whole.
     pub publisher_leaves_after: Option<usize>,
 }
@@ -276,6 +279,7 @@ impl Default for Schedule {
             down_s: [2.0, 20.0],
             leave: 0.0,
             leave_at: [10.0, 120.0],
+            clock_skew_s: 0.0,
             publisher_leaves_after: None,
         }
     }

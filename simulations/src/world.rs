@@ -65,6 +65,8 @@ pub enum Happening {
     SpanLate(u64),
     /// A step of provisioning ends.
     Step(usize, u32, ProvisionStep, Fate),
+    /// An owner tries a failed fetch again.
+    Retry(usize, u32, Job),
     /// A flooder's next act.
     Flood(usize),
     /// Is it over?
@@ -247,6 +249,7 @@ impl World {
             Happening::SpanCame(id) => self.span_came(id),
             Happening::SpanLate(id) => self.span_ends_early(id),
             Happening::Step(node, life, step, fate) => self.step_ends(node, life, step, fate),
+            Happening::Retry(node, life, job) => self.retry(node, life, job),
             Happening::Flood(node) => self.flood(node),
             Happening::Tick => {}
         }
@@ -254,7 +257,7 @@ impl World {
 
     /// Gives one input to a core and carries out what it answers, in order.
     pub fn feed(&mut self, node: usize, life: u32, input: Input) {
-        let now = self.core_time();
+        let now = self.core_time(node);
         let it = &mut self.nodes[node];
         if !it.up || it.life != life {
             return;
@@ -282,13 +285,14 @@ impl World {
         }
     }
 
-    /// The present, as the core counts time.
-    pub fn core_time(&self) -> Time {
-        Time(EPOCH_MS + self.now / 1000)
+    /// The present, as a node's clock shows it.
+    pub fn core_time(&self, node: usize) -> Time {
+        Time(EPOCH_MS + self.nodes[node].clock_ms + self.now / 1000)
     }
-    /// A core's time as microseconds of this world; the past counts as now.
-    pub fn world_time(&self, time: Time) -> u64 {
-        time.0.saturating_sub(EPOCH_MS).saturating_mul(1000).max(self.now)
+    /// A time on a node's clock as microseconds of this world; the past counts as now.
+    pub fn world_time(&self, node: usize, time: Time) -> u64 {
+        let since = time.0.saturating_sub(EPOCH_MS + self.nodes[node].clock_ms);
+        since.saturating_mul(1000).max(self.now)
     }
     /// Plans something at a time.
     pub fn at(&mut self, at: u64, what: Happening) {
@@ -320,5 +324,7 @@ fn draw_node(number: usize, seed: u64, nature: Nature, scenario: &Scenario, corp
     let capacity = if doomed { whole / 4 } else { whole * 4 };
     let mut node = Node::new(number, seed, nature, Disk::new(capacity, sync_us), corpus.editions.len());
     node.doomed = doomed;
+    // From 0 to twice the skew: clocks then differ from the middle one by up to the skew, either way.
+    node.clock_ms = (dice.within([0.0, scenario.schedule.clock_skew_s * 2.0]) * 1000.0) as u64;
     node
 }
