@@ -56,13 +56,14 @@ cpu() { [ -n "$1" ] && sed 's/.*) //' "/proc/$1/stat" | awk -v hz="$(getconf CLK
 peak() { awk '/^VmHWM/ { print $2 / 1024 }' "/proc/$1/status"; }
 note() { echo "$2" >> "$work/figures/$1"; }
 
-# step NAME SIDE PID_A PID_B COMMAND...: notes wall, CPU of both sides (the command's own belongs to SIDE) and bytes.
+# step NAME SIDE PID_A PID_B COMMAND...: notes wall, CPU of both sides (the command's own belongs to SIDE) and bytes,
+# those from an earlier count on where `since` says so: what B learns of a release between the steps belongs to its fetch.
 step() {
     local name=$1 side=$2 a=$3 b=$4 before_a before_b before_wire real user sys out
     shift 4
     # Pages that an earlier step left dirty are not this one's.
     sync -f "$work"
-    before_a=$(cpu "$a") before_b=$(cpu "$b") before_wire=$(wire)
+    before_a=$(cpu "$a") before_b=$(cpu "$b") before_wire=${since:-$(wire)}
     local TIMEFORMAT='%3R %3U %3S'
     if ! out=$( { time "$@" > "$work/out" 2> "$work/err"; } 2>&1 ); then
         say "debian-root.sh: $name failed: $(cat "$work/out" "$work/err")"
@@ -100,21 +101,23 @@ source_of() {
 field() { grep -o "\"$1\": *\"[^\"]*\"" "$work/out" | head -n 1 | sed 's/.*: *"//; s/"$//'; }
 
 round_ours() {
-    local a b ticket
+    local a b ticket before
     node "$ann" a; a=$!
     node "$bob" b; b=$!
     source_of older 1.0.0
     step ours.publish a "$a" "$b" ours "$ann" a publish "$work/source"
     ticket=$(field ticket)
+    before=$(wire)
     ours "$bob" b --quiet subscribe "$ticket" --as ann > /dev/null
     await "the release" ours "$bob" b show ann/debian-root@1.0.0
-    step ours.first b "$a" "$b" ours "$bob" b fetch ann/debian-root@1.0.0
+    since=$before step ours.first b "$a" "$b" ours "$bob" b fetch ann/debian-root@1.0.0
     step ours.made b "$a" "$b" ours "$bob" b improve ann/debian-root@1.0.0 "$work/copy1"
     same "$work/older" "$work/copy1/root"
     source_of newer 1.1.0
+    before=$(wire)
     step ours.publish2 a "$a" "$b" ours "$ann" a publish "$work/source"
     await "the newer release" ours "$bob" b show ann/debian-root@1.1.0
-    step ours.update b "$a" "$b" ours "$bob" b fetch ann/debian-root@1.1.0
+    since=$before step ours.update b "$a" "$b" ours "$bob" b fetch ann/debian-root@1.1.0
     step ours.made2 b "$a" "$b" ours "$bob" b improve ann/debian-root@1.1.0 "$work/copy2"
     same "$work/newer" "$work/copy2/root"
     note ours.peak_a "$(peak "$a")"
