@@ -84,7 +84,7 @@ impl Stage {
     }
     /// The same text wherever the stage stands.
     fn placeless(&self, text: &str) -> String {
-        text.replace(&self.folder.path().display().to_string(), "/work")
+        text.replace(&self.folder.path().display().to_string(), "/home/you")
     }
     /// Starts a node and waits for its first line.
     fn start(&mut self, command: &str) -> String {

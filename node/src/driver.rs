@@ -23,7 +23,8 @@ use jobs::Jobs;
 use softservice_protocol::{
     id::Peer,
     io::{Event, Input, Job, Output, ProvisionInput, ProvisionStep, Source},
-    machine::Core,
+    limits,
+    machine::{Core, Settings},
     release::ReleaseRef,
     time::Time,
 };
@@ -64,7 +65,7 @@ pub(crate) struct Sources {
 /// Everything that the driver works with.
 pub(crate) struct Parts {
     pub(crate) me: Peer,
-    pub(crate) core: Core,
+    pub(crate) seed: u64,
     pub(crate) clock: Arc<Clock>,
     pub(crate) disk: Disk,
     pub(crate) device: Device,
@@ -79,6 +80,7 @@ pub(crate) struct Parts {
 
 /// The loop and what it remembers.
 pub(crate) struct Driver {
+    core: Core,
     parts: Parts,
     orders: Lane<Order>,
     sources: Sources,
@@ -105,7 +107,9 @@ enum Happened {
 
 impl Driver {
     pub(crate) fn new(parts: Parts, sources: Sources) -> Self {
+        let settings = Settings { me: parts.me, seed: parts.seed, outbound: limits::OUTBOUND_PEERS };
         Self {
+            core: Core::new(settings),
             orders: Lane::new(parts.orders.clone()),
             parts,
             sources,
@@ -223,7 +227,7 @@ impl Driver {
                 self.parts.content.forget(*peer);
             }
             let now = self.parts.clock.now();
-            for output in self.parts.core.handle(now, input) {
+            for output in self.core.handle(now, input) {
                 self.carry(output);
             }
         }
@@ -282,7 +286,7 @@ impl Driver {
 
     fn remember(&mut self, job: Job, release: ReleaseRef) {
         if self.releases.len() >= RELEASES && !self.releases.contains_key(&job) {
-            let going: BTreeSet<Job> = self.parts.core.transfers().into_iter().map(|t| t.job).collect();
+            let going: BTreeSet<Job> = self.core.transfers().into_iter().map(|t| t.job).collect();
             self.releases.retain(|job, _| going.contains(job));
         }
         self.releases.insert(job, release);
@@ -340,7 +344,7 @@ impl Driver {
         match command {
             Command::Own { publisher, roots, reply } => {
                 self.take(Input::Own { publisher, roots });
-                let known = self.parts.core.publisher(publisher).is_some_and(|view| view.own);
+                let known = self.core.publisher(publisher).is_some_and(|view| view.own);
                 self.catalogue_changed = true;
                 self.tell_catalogue();
                 let refused = || CommandError::Failed("the root documents are not a chain of this publisher".into());

@@ -20,10 +20,8 @@ use crate::{
     shutdown::Stop,
 };
 use softservice_protocol::{
-    id::Peer,
+    id::{FeedId, Peer},
     io::{Input, Source},
-    limits,
-    machine::{Core, Settings},
 };
 use softservice_store::{Store, StoreError};
 use std::{
@@ -166,12 +164,11 @@ async fn run(config: Config, home: Home, store: Arc<dyn Store>) -> Result<Node, 
         Content::start(streams.control, streams.content, store.clone(), net.desk.clone(), delivered_in, rates);
     let mut seed = [0; 8];
     getrandom::fill(&mut seed).map_err(|e| KeyError::Random(e.to_string()))?;
-    let settings = Settings { me, seed: u64::from_le_bytes(seed), outbound: limits::OUTBOUND_PEERS };
 
     let mut driver = Driver::new(
         Parts {
             me,
-            core: Core::new(settings),
+            seed: u64::from_le_bytes(seed),
             clock,
             disk: Disk::start(store.clone(), disk_in),
             device: device.clone(),
@@ -189,6 +186,10 @@ async fn run(config: Config, home: Home, store: Arc<dyn Store>) -> Result<Node, 
     driver.begin(interrupted.into_iter().map(Input::Provision));
     let own = keys.publisher().map(|publisher| Input::Own { publisher, roots: keys.roots() });
     driver.begin(own);
+    if let Some(publisher) = keys.publisher() {
+        let mark = store.mark(FeedId::main(publisher))?;
+        driver.begin(mark.map(|head| Input::Marked { publisher, head }));
+    }
     let known = config.peers.iter().cloned();
     driver.begin(known.map(|address| Input::Found { address, source: Source::Owner }));
     let driver = tokio::spawn(driver.run(stop.clone()));

@@ -2,7 +2,7 @@
 //! with fixed-size little-endian integers; whatever decodes re-encodes to the same bytes, and nothing is left over.
 //!
 //! bincode's default configuration was refused: varints have several encodings of one number, trailing bytes are
-//! accepted and a nine-byte input can ask for a terabyte (`docs/security.md`, RUSTSEC-2025-0141 lists the crate as
+//! accepted and a nine-byte input can ask for a terabyte (RUSTSEC-2025-0141 lists the crate as
 //! unmaintained; golden files and this single door keep a change of library a small step).
 #![expect(clippy::disallowed_methods, reason = "this is the door")]
 

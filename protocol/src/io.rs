@@ -15,7 +15,7 @@ pub use record::Record;
 use crate::{
     bitmap::Bitmap,
     chunk::ChunkRef,
-    feed::Listing,
+    feed::{Head, Listing},
     id::{FeedId, Peer, PublisherId, ReleaseId},
     release::ReleaseRef,
     sign::{Kind, Signature},
@@ -127,6 +127,14 @@ pub enum Input {
         publisher: PublisherId,
         /// Root envelopes, version 1 first.
         roots: Vec<Vec<u8>>,
+    },
+    /// The highest place of an own feed that the disk's mark remembers. Comes before the first publication: a log that
+    /// lost its end must not make this node say a second word for a number.
+    Marked {
+        /// Whose feed.
+        publisher: PublisherId,
+        /// What stood there, or was reserved for it.
+        head: Head,
     },
     /// Append a release that is already in the store, durably. Answered by [`Event::Published`] or [`Event::Refused`].
     Publish {

@@ -1,4 +1,4 @@
-//! Which paths and links may exist in a tree. Source: `docs/security.md`, row "path traversal".
+//! Which paths and links may exist in a tree. Source: the rules of `protocol/SPEC.md`, and the extractors whose advisories they answer (RUSTSEC-2026-0067, 2025-0111, 2024-0350).
 //! Invariant: a path that passes means the same single place on every file system that we materialise on, and no link
 //! leads out of the tree, however links are chained.
 

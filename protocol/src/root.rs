@@ -1,6 +1,6 @@
 //! Root documents: which keys speak for a publisher, and how they change hands.
 //! Invariant: version N+1 is signed by the thresholds of N and of N+1; version 1 is the publisher's name.
-//! Source: the TUF specification, section 5.3, with the differences that `docs/security.md` lists.
+//! Source: the TUF specification, section 5.3, with the differences that `protocol/SPEC.md` lists.
 
 use crate::{
     codec::{self, CodecError, Wire},

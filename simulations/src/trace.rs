@@ -77,6 +77,7 @@ fn input_code(input: &Input) -> (u8, u64) {
         Input::Unfollow { .. } => (12, 0),
         Input::Refresh { job, .. } => (22, job.0),
         Input::Own { .. } => (13, 0),
+        Input::Marked { head, .. } => (23, head.at.seq),
         Input::Publish { job, .. } => (14, job.0),
         Input::Fetch { job, .. } => (15, job.0),
         Input::Abandon { job } => (16, job.0),

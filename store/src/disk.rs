@@ -32,8 +32,6 @@ use std::{
 #[derive(Debug)]
 pub struct DiskStore {
     dir: PathBuf,
-    /// Locked as long as this lives.
-    _lock: File,
     pub(crate) objects: Objects,
     pub(crate) partials: Partials,
     records: Mutex<Log>,
@@ -47,6 +45,8 @@ pub struct DiskStore {
     healing: Mutex<()>,
     /// Held by whoever makes wholes: two fetches may share objects, and one file has one name at a time.
     pub(crate) assembling: Mutex<()>,
+    /// Locked as long as this lives. Last: fields are dropped in order, and the index still writes when it closes.
+    _lock: File,
 }
 
 /// Objects that a sweep spares although nothing keeps them.
@@ -206,6 +206,16 @@ impl DiskStore {
         }
         Ok(damaged)
     }
+}
+
+/// Waits until whoever has the store in `dir` open has closed it: its last writes are done then.
+///
+/// # Errors
+/// When the store's lock cannot be opened.
+pub fn wait_closed(dir: &Path) -> Result<(), StoreError> {
+    let path = dir.join("lock");
+    let file = File::open(&path).map_err(|e| StoreError::io("open", &path, e))?;
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).map_err(|e| StoreError::io("lock", &path, e))
 }
 
 impl Drop for DiskStore {

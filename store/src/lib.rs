@@ -24,5 +24,5 @@ mod tree;
 mod walk;
 
 pub use contract::{Damage, Findings, Ingested, Layout, Materialised, Progress, Store, StoreError, Swept};
-pub use disk::{DiskStore, open};
+pub use disk::{DiskStore, open, wait_closed};
 pub use memory::{MemoryStore, Pool};

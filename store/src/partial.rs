@@ -25,8 +25,9 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-/// Bytes put between two syncs. Two of these may be under way at a kill, so a restart fetches at most 8 MiB again.
-const COMMIT: u64 = 4 << 20;
+/// Bytes put between two syncs. Two of these may be under way at a kill, and what is on the wire then is lost as well:
+/// together less than 8 MiB from a peer on a local network.
+const COMMIT: u64 = 2 << 20;
 /// `object[32] offset[8] chunk[32] len[4] sum[16]`: of fixed length, so that a damaged entry costs itself only.
 const ENTRY: usize = 92;
 

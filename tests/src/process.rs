@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::{OnceLock, mpsc},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 /// How long anything may take before it counts as hung.
@@ -19,6 +19,15 @@ pub fn binary() -> &'static Path {
     BINARY.get_or_init(|| {
         let test = std::env::current_exe().expect("a test knows its own path");
         let profile = test.parent().and_then(Path::parent).expect("tests run from target/PROFILE/deps");
+        let binary = profile.join("softservice");
+        // `cargo test --workspace` has built it. Building it again would resolve features for one package, not for all,
+        // and so compile half of the dependencies a second time.
+        let repository = crate::sources::repository();
+        let sources =
+            ["protocol", "store", "node", "cli", "examples", "Cargo.lock"].map(|f| newest(&repository.join(f)));
+        if modified(&binary).is_some_and(|built| sources.iter().all(|s| s.is_none_or(|s| s <= built))) {
+            return binary;
+        }
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         cargo.args(["build", "--quiet", "--package", "softservice", "--bin", "softservice", "--target-dir"]);
         cargo.arg(profile.parent().expect("a profile's folder stands in target"));
@@ -28,8 +37,20 @@ pub fn binary() -> &'static Path {
         let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml");
         let status = cargo.args(["--manifest-path", manifest]).status().expect("cargo runs");
         assert!(status.success(), "the binary under test does not build");
-        profile.join("softservice")
+        binary
     })
+}
+
+fn modified(path: &Path) -> Option<SystemTime> {
+    std::fs::metadata(path).and_then(|m| m.modified()).ok()
+}
+
+/// When the newest source below `path` was changed.
+fn newest(path: &Path) -> Option<SystemTime> {
+    let entries = std::fs::read_dir(path).map(|e| e.flatten().map(|e| e.path()).collect::<Vec<_>>());
+    let Ok(entries) = entries else { return modified(path) };
+    let relevant = |p: &PathBuf| p.is_dir() || p.extension().is_some_and(|e| e == "rs" || e == "toml" || e == "html");
+    entries.iter().filter(|p| relevant(p)).filter_map(|p| newest(p)).max()
 }
 
 /// A folder with homes in it.

@@ -14,7 +14,7 @@ impl Driver {
             addresses: self.parts.addresses.borrow().clone(),
             peers: self.parts.neighbours.infos(),
             traffic: self.parts.neighbours.traffic(),
-            transfers: self.parts.core.transfers().into_iter().map(transfer).collect(),
+            transfers: self.core.transfers().into_iter().map(transfer).collect(),
         }
     }
 
@@ -23,7 +23,7 @@ impl Driver {
         if !std::mem::take(&mut self.catalogue_changed) {
             return;
         }
-        let known = self.parts.core.publishers().map(|view| {
+        let known = self.core.publishers().map(|view| {
             let known = Known {
                 root_version: view.root_version,
                 root_digest: view.root_digest,

@@ -218,6 +218,7 @@ impl Core {
             }
             Input::Unfollow { publisher } => self.feeds.unfollow(desk, publisher),
             Input::Own { publisher, roots } => self.feeds.own(desk, publisher, &roots),
+            Input::Marked { publisher, head } => self.feeds.marked(publisher, head),
             Input::Publish { job, publisher, listing } => {
                 let ahead = self.gossip.ahead(desk, &self.feeds, publisher);
                 self.publish.begin(desk, &mut self.feeds, job, publisher, listing, ahead);

@@ -5,6 +5,8 @@
 //! number - then signing something else there is no second word. The reservation is kept before signing for what this
 //! argument does not cover: a log whose end was lost, or keys that sign elsewhere. It says which digest stands at that
 //! number if a peer shows one, and before a reserved number is signed anew no connected peer may know a newer head.
+//! The disk's mark stands outside the log: where it is higher than everything in the log, nothing is signed until a
+//! peer brings back what was lost.
 //! Abandoning a reserved number was refused: feeds have no gaps.
 
 use super::{
@@ -161,6 +163,12 @@ fn draft(desk: &Desk, feeds: &Feeds, publisher: PublisherId, listing: Listing) -
     let feed = feeds.get(publisher).filter(|f| f.own).ok_or("this node does not publish as this publisher")?;
     if feed.is_frozen() {
         return Err("the feed is frozen: it holds two entries for one number; its root must reopen it".into());
+    }
+    if let Some(seq) = feed.lost() {
+        return Err(format!(
+            "entry {seq} of this feed was written here and is lost, its log was damaged: publishing now would fork the \
+             feed; connect a peer that has the entry, or restore the store's logs from a backup"
+        ));
     }
     let root = feed.newest_root().ok_or("the publisher's root document is not known yet")?;
     let entry = feed.newest_state().draft(root, Action::Release(listing), desk.now).map_err(|e| e.to_string())?;

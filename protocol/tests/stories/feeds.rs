@@ -281,6 +281,40 @@ fn a_crash_between_reservation_and_entry_signs_nothing_twice() {
 }
 
 #[test]
+fn a_mark_above_the_log_keeps_alice_from_a_second_word() {
+    let (mut world, p) = world(&["alice", "bob"]);
+    world.connect("alice", "bob");
+    world.follow("bob", &p);
+    world.publish("alice", &p, listed(1));
+    world.until("bob has it", |w| w.head("bob", &p) == 1);
+    let whole = world.nodes["alice"].kept.clone();
+    let head = Head { at: Position { epoch: 1, seq: 1 }, hash: last_entry(&world).digest() };
+    let mark = Input::Marked { publisher: p.id, head };
+    let refused =
+        |w: &World| has(&w.nodes["alice"], |e| matches!(e, Event::Refused { why, .. } if why.contains("lost")));
+
+    // A crash after the reservation: the log holds it, so the mark is no loss.
+    world.node("alice").kept.retain(|r| !matches!(r, Record::Entry { .. }));
+    world.restart("alice");
+    world.input("alice", mark.clone());
+    world.publish("alice", &p, listed(1));
+    assert!(!refused(&world));
+
+    // Neither entry nor reservation: alice, alone, signs nothing; with bob's help she goes on where she was.
+    world.node("alice").kept = whole;
+    world.node("alice").kept.retain(|r| !matches!(r, Record::Entry { .. } | Record::Reserved { .. }));
+    world.restart("alice");
+    world.input("alice", mark);
+    world.publish("alice", &p, listed(2));
+    assert!(refused(&world));
+    world.connect("alice", "bob");
+    world.until("alice got her entry back", |w| w.head("alice", &p) == 1);
+    world.publish("alice", &p, listed(2));
+    world.until("bob has the second", |w| w.head("bob", &p) == 2);
+    assert!(!world.nodes["bob"].core.publisher(p.id).unwrap().frozen);
+}
+
+#[test]
 fn a_publisher_that_lost_its_log_asks_before_it_signs() {
     let (mut world, p) = world(&["alice", "bob"]);
     world.connect("alice", "bob");

@@ -52,6 +52,8 @@ pub(crate) struct Feed {
     pub(crate) forked: bool,
     /// The number that was signed last, or will be signed next.
     pub(crate) reserved: Option<Head>,
+    /// What the disk's mark remembered when this life began.
+    pub(crate) mark: Option<Head>,
     told: Option<Freshness>,
     pub(crate) told_until: Option<Time>,
 }
@@ -104,6 +106,13 @@ impl Feed {
     }
     pub(crate) fn newest_root(&self) -> Option<&TrustedRoot> {
         self.batch.as_ref().map_or(self.root.as_ref(), |b| b.root.as_ref())
+    }
+    /// The number of an own entry that the log lost: marked, yet neither kept nor reserved. A mark of a reservation
+    /// that the log still holds is no loss; a second attempt for one number leaves the first one's digest in the mark,
+    /// so places are compared, not digests.
+    pub(crate) fn lost(&self) -> Option<u64> {
+        let known = self.reserved.map(|r| r.at).max(Some(self.newest().at));
+        self.mark.filter(|mark| Some(mark.at) > known).map(|mark| mark.at.seq)
     }
     /// The place to ask from: the start when another branch was reopened by the root.
     pub(crate) fn ask_from(&self) -> Head {

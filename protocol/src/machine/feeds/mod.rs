@@ -283,6 +283,10 @@ impl Feeds {
         Ok((token?, bytes))
     }
 
+    pub(crate) fn marked(&mut self, publisher: PublisherId, head: Head) {
+        self.feeds.entry(publisher).or_default().mark = Some(head);
+    }
+
     pub(crate) fn reserve(&mut self, publisher: PublisherId, head: Head) {
         if let Some(feed) = self.feeds.get_mut(&publisher) {
             feed.reserved = Some(head);

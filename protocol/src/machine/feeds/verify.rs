@@ -1,4 +1,4 @@
-//! Verification in the order of `docs/security.md`: known publisher, no proof against it, signature by the role of the
+//! Verification in the order of `protocol/SPEC.md`: known publisher, no proof against it, signature by the role of the
 //! current root, canonical form, place in the feed, and only then anything is kept.
 //! Invariant: a function here that returns an error has changed nothing that lasts.
 
