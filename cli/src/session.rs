@@ -3,12 +3,19 @@
 
 use crate::{client::Client, error::CliError};
 use softservice_node::{
-    Config, HomeError, StartError,
+    Config, HomeError, KeyError, PublisherError, StartError,
     api::{self, ServeError, Served},
     verbs::failure::Kind,
 };
 use softservice_store::StoreError;
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// How long a verb without a running node waits for what an earlier process left unfinished: a way back stops and starts
+/// services, which takes their grace period.
+const SETTLE: Duration = Duration::from_secs(20);
 
 /// A node for the time of a verb.
 #[derive(Debug)]
@@ -25,6 +32,11 @@ impl Session {
             return Ok(Self { client, own: None });
         }
         let own = start(Config { home, keeper: keeper_command()?, ..Config::default() }).await?;
+        // An interrupted provisioning goes on, or back, as soon as a node starts. Verbs that came in its middle would be
+        // refused, every one of them, for each takes its node away again.
+        if tokio::time::timeout(SETTLE, own.context().device.settled()).await.is_err() {
+            tracing::warn!("an interrupted provisioning is still on its way");
+        }
         tracing::info!("no node runs in this home: one runs in this process for the time of the verb");
         Ok(Self { client, own: Some(own) })
     }
@@ -65,7 +77,13 @@ fn starting(home: &Path, error: &ServeError) -> CliError {
         ServeError::Start(StartError::SwarmKey(_) | StartError::PeerAddress { .. }) => {
             CliError::new(Kind::Usage, error.to_string())
         }
-        ServeError::Start(StartError::Store(StoreError::Damaged { .. })) => CliError::new(Kind::Damaged, text),
+        ServeError::Start(
+            StartError::Store(StoreError::Damaged { .. })
+            | StartError::Key(KeyError::Damaged { .. })
+            | StartError::Publisher(
+                PublisherError::Key(KeyError::Damaged { .. }) | PublisherError::Root { .. } | PublisherError::Torn(_),
+            ),
+        ) => CliError::new(Kind::Damaged, text),
         _ => CliError::new(Kind::NoNode, text),
     }
 }

@@ -21,5 +21,7 @@ pub mod verbs;
 pub use config::Config;
 pub use context::Context;
 pub use home::HomeError;
+pub use identity::KeyError;
 pub use net::NetError;
+pub use publisher::PublisherError;
 pub use start::{Node, StartError, start, start_on};

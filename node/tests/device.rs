@@ -395,11 +395,30 @@ async fn a_crash_at_any_step_ends_in_the_old_or_the_new() {
             assert_eq!((step.effect, &step.generation), (*last, &generation));
             let busy = workshop.device.down("page").await;
             assert!(matches!(busy, Err(DeviceError::Busy { .. })), "nobody may meddle in between");
+            let device = workshop.device.clone();
+            let settled = tokio::spawn(async move { device.settled().await });
             workshop.go_back(&generation, previous, *last).await;
+            tokio::time::timeout(workshop::DEADLINE, settled).await.expect("told of the end").expect("no panic");
+            workshop.device.down("page").await.expect("nothing is on its way");
+            workshop.device.start("page").await.expect("started again");
         }
         assert_eq!(get(&url).expect("an answer").1, serving, "after a crash behind {last:?}");
         assert_eq!(workshop.device.info("page").await.expect("listed").state, "running");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_one_at_a_time_makes_a_generation_or_removes_all() {
+    let workshop = Workshop::new();
+    workshop.up("page", page(&workshop, "1.0.0", "hello")).await.expect("installed");
+    let turn = workshop.device.turn("page").expect("a turn");
+    assert!(matches!(workshop.device.turn("page"), Err(DeviceError::Busy { number: 1, .. })));
+    assert!(matches!(workshop.device.remove("page", true).await, Err(DeviceError::Busy { .. })));
+    drop(turn);
+    let (one, other) = tokio::join!(workshop.device.remove("page", true), workshop.device.remove("page", true));
+    let (done, late) = if one.is_ok() { (one, other) } else { (other, one) };
+    done.expect("removed");
+    assert!(matches!(late, Err(DeviceError::Unknown { .. })), "{late:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

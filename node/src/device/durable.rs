@@ -77,13 +77,19 @@ pub(super) fn folder(path: &Path, mode: u32) -> Result<()> {
 /// Removes a folder with all that is in it: renamed first, so that no half of it is ever seen.
 pub(super) fn remove_folder(path: &Path) -> Result<()> {
     let beside = beside(path);
+    // What a removal that was cut off left there would keep this one from its place.
+    clear(&beside)?;
     match fs::rename(path, &beside) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
         Err(e) => return Err(io("rename", path)(e)),
         Ok(()) => sync_parent(path)?,
     }
-    match fs::remove_dir_all(&beside) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(io("remove", &beside)(e)),
+    clear(&beside)
+}
+
+fn clear(folder: &Path) -> Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(io("remove", folder)(e)),
         _ => Ok(()),
     }
 }
@@ -98,4 +104,21 @@ pub(super) fn sync_parent(path: &Path) -> Result<()> {
 fn beside(path: &Path) -> std::path::PathBuf {
     let name = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
     path.with_file_name(format!(".{name}.new"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_removal_that_was_cut_off_does_not_stand_in_the_way_of_the_next() {
+        let scratch = tempfile::tempdir().expect("scratch folder");
+        let (page, left) = (scratch.path().join("page"), scratch.path().join(".page.new"));
+        for folder in [&page, &left] {
+            fs::create_dir(folder).expect("folder");
+            fs::write(folder.join("file"), "text").expect("file");
+        }
+        remove_folder(&page).expect("removed");
+        assert!(!page.exists() && !left.exists());
+    }
 }

@@ -66,6 +66,10 @@ struct Slot {
     place: Place,
     /// One effect or verb at a time.
     work: tokio::sync::Mutex<()>,
+    /// Held from the making of a generation to the end of its life: two may not be made at once under one number.
+    turn: Arc<tokio::sync::Mutex<()>>,
+    /// Told after every line of the journal.
+    noted: tokio::sync::watch::Sender<()>,
     journal: Arc<Mutex<Journal>>,
     monitors: Monitors,
     reserved: Mutex<Reserved>,
@@ -137,6 +141,23 @@ impl Device {
         told
     }
 
+    /// Returns when every life that an earlier process left unfinished has come to its end, one way or the other.
+    pub async fn settled(&self) {
+        let slots: Vec<Arc<Slot>> = locked(&self.0.slots).values().cloned().collect();
+        for slot in slots {
+            let mut noted = slot.noted.subscribe();
+            while slot.unfinished().is_some() && noted.changed().await.is_ok() {}
+        }
+    }
+
+    /// Whoever makes a generation holds this from [`Device::prepare`] to the end of its life.
+    ///
+    /// # Errors
+    /// Another is at it.
+    pub fn turn(&self, name: &str) -> Result<tokio::sync::OwnedMutexGuard<()>> {
+        self.slot(name)?.turn()
+    }
+
     /// Carries out one step.
     ///
     /// # Errors
@@ -179,6 +200,8 @@ impl Device {
         let slot = Arc::new(Slot {
             place,
             work: tokio::sync::Mutex::default(),
+            turn: Arc::default(),
+            noted: tokio::sync::watch::Sender::new(()),
             journal: Arc::new(Mutex::new(journal)),
             monitors: Monitors::default(),
             reserved: Mutex::default(),
@@ -201,7 +224,17 @@ impl Device {
 impl Slot {
     async fn note(&self, step: &ProvisionStep, mark: Mark) -> Result<()> {
         let (journal, step) = (Arc::clone(&self.journal), step.clone());
-        blocking(move || locked(&journal).append(&step, mark)).await
+        let written = blocking(move || locked(&journal).append(&step, mark)).await;
+        self.noted.send_replace(());
+        written
+    }
+
+    /// The right to make the next generation; an error at once while another has it.
+    fn turn(&self) -> Result<tokio::sync::OwnedMutexGuard<()>> {
+        Arc::clone(&self.turn).try_lock_owned().or_else(|_| {
+            let number = self.place.numbers()?.last().copied().unwrap_or(1);
+            Err(DeviceError::Busy { name: self.place.name.clone(), number })
+        })
     }
 
     fn unfinished(&self) -> Option<ProvisionStep> {

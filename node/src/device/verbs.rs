@@ -228,6 +228,9 @@ impl Device {
     pub async fn remove(&self, name: &str, data: bool) -> Result<()> {
         let slot = self.existing(name)?;
         let work = slot.calm().await?;
+        // Another may have removed it while this one waited.
+        self.existing(name)?;
+        let _turn = slot.turn()?;
         slot.place.change_state(|s| s.up = false)?;
         for number in slot.place.numbers()? {
             self.stop_generation(&slot, number).await?;

@@ -311,11 +311,13 @@ async fn live(
     let figures = fetch::bring(context, prepared.release, Depth::Content, talk).await?;
     let fetched_in = fetching.elapsed().as_secs_f64();
     // The plan's hash does not cover what a fetch changes, so it still stands.
+    let turn = context.device.turn(&name)?;
     let (generation, previous) = context.device.prepare(&prepared.request, agreed).await?;
     let number = generation.number;
     talk.note(format!("provisioning {name} generation {number}: {} {}", prepared.plan.distro, prepared.plan.version))
         .await;
     let event = context.handle.provision(generation, previous).await?;
+    drop(turn);
     let mut answer = described(context, &name, number, &figures).await?;
     answer["seconds"] = json!(began.elapsed().as_secs_f64());
     if let Some(phases) = answer["phases"].as_object_mut() {
