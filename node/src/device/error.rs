@@ -97,7 +97,10 @@ pub enum DeviceError {
         source: Box<StoreError>,
     },
     /// One of our own files is not what it was.
-    #[error("{path} is damaged: {why}", path = path.display())]
+    #[error(
+        "{path} is damaged: {why}; restore it from a backup, or move the softservice's folder away and provision it anew",
+        path = path.display()
+    )]
     Damaged {
         /// The file.
         path: PathBuf,

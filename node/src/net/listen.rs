@@ -19,7 +19,7 @@ pub(super) async fn everywhere(swarm: &mut Swarm<Behaviour>, listen: &[String]) 
         let bad = |why: String| NetError::Address { address: text.clone(), why };
         let address: Multiaddr = text.parse().map_err(|e: libp2p::multiaddr::Error| bad(e.to_string()))?;
         let failed = |why: String| NetError::Listen { address: text.clone(), why };
-        let listener = swarm.listen_on(address).map_err(|e| failed(e.to_string()))?;
+        let listener = swarm.listen_on(address).map_err(|e| failed(words(&e)))?;
         waiting.insert(listener, text.clone());
     }
     let all = async {
@@ -33,7 +33,7 @@ pub(super) async fn everywhere(swarm: &mut Swarm<Behaviour>, listen: &[String]) 
                 }
                 Some(SwarmEvent::ListenerClosed { listener_id, reason, .. }) => {
                     if let Some(address) = waiting.remove(&listener_id) {
-                        let why = reason.err().map_or_else(|| "the listener closed".into(), |e| e.to_string());
+                        let why = reason.err().map_or_else(|| "the listener closed".into(), |e| words(&e));
                         return Err(NetError::Listen { address, why });
                     }
                 }
@@ -45,6 +45,18 @@ pub(super) async fn everywhere(swarm: &mut Swarm<Behaviour>, listen: &[String]) 
         Ok(result) => result,
         Err(_) => Err(NetError::Listen { address: listen.join(", "), why: "no address came up in time".into() }),
     }
+}
+
+/// An error with its causes: those of transports say nothing themselves.
+fn words(error: &dyn std::error::Error) -> String {
+    let mut said: Vec<String> = Vec::new();
+    for cause in std::iter::successors(Some(error), |e| e.source()) {
+        let words = cause.to_string();
+        if !words.is_empty() && said.iter().all(|s| !s.contains(&words)) {
+            said.push(words);
+        }
+    }
+    said.join(": ")
 }
 
 /// Where the swarm can be reached, with `/p2p/`. What others can reach comes first; loopback is for tests and for two
@@ -63,4 +75,19 @@ fn is_loopback(address: &Multiaddr) -> bool {
         Protocol::Ip6(ip) => ip.is_loopback(),
         _ => false,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use libp2p::TransportError;
+    use std::io::{Error, ErrorKind};
+
+    #[test]
+    fn a_failure_to_listen_says_why() {
+        let taken = TransportError::Other(Error::new(ErrorKind::AddrInUse, "address taken"));
+        assert_eq!(words(&taken), "address taken");
+        let nested = Error::other(TransportError::Other(Error::other("no such interface")));
+        assert_eq!(words(&nested), "no such interface");
+    }
 }
