@@ -209,6 +209,9 @@ async fn run(config: Config, home: Home, store: Arc<dyn Store>) -> Result<Node, 
     Ok(node)
 }
 
+/// How long a stopping node waits for the last who uses its store.
+const CLOSING: std::time::Duration = std::time::Duration::from_secs(5);
+
 impl Node {
     /// The driver.
     pub fn handle(&self) -> Handle {
@@ -253,6 +256,15 @@ impl Node {
         for task in [self.driver.take(), self.swarm.take()].into_iter().flatten() {
             // An error is a panic in the task, which was reported where it happened.
             let _ = task.await;
+        }
+        let store = self.context.home.join("store");
+        drop(self);
+        // Whoever served a peer may hold the store a moment longer, and its closing still writes: until then the home
+        // cannot be opened again, or removed. A thread of its own, as a pool would wait for it for ever.
+        let (closed, wait) = tokio::sync::oneshot::channel();
+        std::thread::spawn(move || closed.send(softservice_store::wait_closed(&store)));
+        if !matches!(tokio::time::timeout(CLOSING, wait).await, Ok(Ok(Ok(())))) {
+            tracing::debug!("the store is still in use, or is none of ours");
         }
         tracing::info!("node stopped");
     }

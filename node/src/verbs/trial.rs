@@ -101,9 +101,6 @@ async fn in_throwaway_place(
     };
     drop(trial);
     clear(node).await;
-    // Tasks that served a peer may hold the store a moment longer than the node; its closing still writes.
-    let store = folder.path().join("home/store");
-    super::closure::blocking(move || Ok(softservice_store::wait_closed(&store)?)).await?;
     folder.close()?;
     if let Ok(answer) = &mut outcome {
         answer["seconds"] = json!(began.elapsed().as_secs_f64());
