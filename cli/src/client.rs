@@ -7,10 +7,16 @@ use hyper::{Request, body::Bytes};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use softservice_node::verbs::failure::Kind;
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 /// Answers are documents for people; the longest is a list of every release of every publisher.
 const LINE_BYTES: usize = 64 << 20;
+
+/// How long a node may take to begin an answer.
+const HEAD: Duration = Duration::from_secs(20);
 
 /// Calls the node of one home.
 #[derive(Debug, Clone)]
@@ -46,7 +52,18 @@ impl Client {
             .header("content-type", "application/json")
             .body(Full::new(Bytes::from(arguments.to_string())))
             .map_err(|e| CliError::new(Kind::Bug, e.to_string()))?;
-        let response = sender.send_request(request).await.map_err(gone)?;
+        // The head of an answer comes at once, however long the verb takes.
+        let response = match tokio::time::timeout(HEAD, sender.send_request(request)).await {
+            Ok(response) => response.map_err(gone)?,
+            Err(_) => {
+                driver.abort();
+                return Err(CliError::new(
+                    Kind::NoNode,
+                    format!("the node of {} does not answer within {} s", self.home.display(), HEAD.as_secs()),
+                )
+                .hint("is its process stopped, or the machine overloaded?"));
+            }
+        };
         let result = read(response.into_body(), ui, each).await;
         driver.abort();
         result
