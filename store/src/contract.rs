@@ -104,7 +104,7 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// earlier life had already put. A sweep spares them, the whole ones too, until they are assembled.
     fn expect(&self, layouts: &[Layout]) -> Result<(), StoreError>;
     /// Writes a chunk into every expected object that has it. Visible to `survey` and `read` at once; durable after
-    /// the next `assemble`, and every 2 MiB in between.
+    /// the next `assemble`, and every 1 MiB in between.
     fn put(&self, chunk: &Verified) -> Result<(), StoreError>;
     /// Completes expected objects: fills in chunks that are here from other objects, checks the whole hash, syncs and
     /// makes them visible. All are durable on return.

@@ -26,8 +26,8 @@ use std::{
 };
 
 /// Bytes put between two syncs. Two of these may be under way at a kill, and what is on the wire then is lost as well:
-/// together less than 8 MiB from a peer on a local network.
-const COMMIT: u64 = 2 << 20;
+/// together well below 8 MiB from a peer on a local network.
+const COMMIT: u64 = 1 << 20;
 /// `object[32] offset[8] chunk[32] len[4] sum[16]`: of fixed length, so that a damaged entry costs itself only.
 const ENTRY: usize = 92;
 
