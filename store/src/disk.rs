@@ -54,7 +54,9 @@ pub struct DiskStore {
 pub(crate) struct Flight {
     /// Announced by a fetch and not yet assembled, or whole and built upon.
     pub(crate) leased: BTreeSet<ObjectId>,
-    /// Brought by an ingest or `add` since the last sweep.
+    /// Met by ingests or `add`s that are going on, by how many.
+    pub(crate) intakes: BTreeMap<ObjectId, u32>,
+    /// Brought by an ingest or `add` that ended since the last sweep.
     pub(crate) recent: BTreeSet<ObjectId>,
 }
 

@@ -50,10 +50,30 @@ impl Drop for Intake {
 impl DiskStore {
     pub(crate) fn add_bytes(&self, bytes: &[u8]) -> Result<ObjectId, StoreError> {
         let (object, chunks) = contract::small(bytes);
+        self.intake(|intake| {
+            self.take(intake, object, bytes, chunks, false)?;
+            self.admit(intake)?;
+            Ok(object)
+        })
+    }
+
+    /// Does the work of one intake. Until it is over no sweep takes what it met, however long it lasts and however many
+    /// sweeps there are; the first sweep afterwards spares it once more.
+    fn intake<T>(&self, work: impl FnOnce(&Intake) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let intake = Intake::default();
-        self.take(&intake, object, bytes, chunks, false)?;
-        self.admit(intake)?;
-        Ok(object)
+        let result = work(&intake);
+        let met = std::mem::take(&mut lock(&intake.met).0);
+        let mut flight = lock(&self.flight);
+        for object in met {
+            flight.recent.insert(object);
+            if let Some(count) = flight.intakes.get_mut(&object) {
+                *count -= 1;
+                if *count == 0 {
+                    flight.intakes.remove(&object);
+                }
+            }
+        }
+        result
     }
 
     pub(crate) fn ingest_dir(
@@ -64,9 +84,12 @@ impl DiskStore {
     ) -> Result<Ingested, StoreError> {
         self.mend()?;
         let found = walk::walk(dir, exclude)?;
-        let intake = Intake::default();
+        self.intake(|intake| self.ingest_found(found, intake, progress))
+    }
+
+    fn ingest_found(&self, found: Vec<Found>, intake: &Intake, progress: Progress<'_>) -> Result<Ingested, StoreError> {
         let entries: Result<Vec<TreeEntry>, StoreError> =
-            found.into_par_iter().map(|f| self.ingest_one(f, &intake, progress)).collect();
+            found.into_par_iter().map(|f| self.ingest_one(f, intake, progress)).collect();
         let manifest = Manifest { cutting: Cutting::STANDARD, entries: entries? };
         manifest.check()?;
         let encoded = codec::encode(&manifest)?;
@@ -74,7 +97,7 @@ impl DiskStore {
         let (object, chunks) = cutter::cut_whole(&encoded);
         // A manifest's chunks are no file's content: they do not count.
         let counted = (intake.bytes.load(Ordering::Relaxed), intake.new_bytes.load(Ordering::Relaxed));
-        self.take(&intake, object, &encoded, chunks.clone(), false)?;
+        self.take(intake, object, &encoded, chunks.clone(), false)?;
         self.admit(intake)?;
         let tree = TreeRef { manifest: object, chunks, bytes, files };
         Ok(Ingested { tree, bytes: counted.0, new_bytes: counted.1 })
@@ -138,10 +161,13 @@ impl DiskStore {
         Ok(content.node(executable))
     }
 
-    /// Counts what is new and says whether the object must be written. Marked as recent before looking, so that no sweep
-    /// takes an object that this ingest relies on.
+    /// Counts what is new and says whether the object must be written. Marked before looking, so that no sweep takes an
+    /// object that this ingest relies on.
     fn meet(&self, intake: &Intake, object: ObjectId, chunks: &[ChunkRef]) -> bool {
-        lock(&self.flight).recent.insert(object);
+        let first = lock(&intake.met).0.insert(object);
+        if first {
+            *lock(&self.flight).intakes.entry(object).or_insert(0) += 1;
+        }
         let here = self.objects.has(object);
         if !here {
             let held = self.survey_chunks(chunks).ok();
@@ -150,7 +176,7 @@ impl DiskStore {
             let new: u64 = chunks.iter().enumerate().filter(fresh).map(|(_, c)| u64::from(c.len)).sum();
             intake.new_bytes.fetch_add(new, Ordering::Relaxed);
         }
-        lock(&intake.met).0.insert(object) && !here
+        first && !here
     }
     fn take(
         &self,
@@ -180,7 +206,7 @@ impl DiskStore {
             let _ = std::fs::remove_file(file);
         }
     }
-    fn admit(&self, intake: Intake) -> Result<(), StoreError> {
+    fn admit(&self, intake: &Intake) -> Result<(), StoreError> {
         self.objects.admit(&lock(&intake.arrivals))?;
         lock(&intake.arrivals).clear();
         let layouts = std::mem::take(&mut *lock(&intake.layouts));

@@ -120,7 +120,8 @@ impl DiskStore {
         for object in objects {
             // The decision and the removal are one step for whoever begins to rely on this object.
             let flight = lock(&self.flight);
-            let spared = [&flight.leased, &flight.recent, &recent, keep].iter().any(|set| set.contains(&object));
+            let spared = [&flight.leased, &flight.recent, &recent, keep].iter().any(|set| set.contains(&object))
+                || flight.intakes.contains_key(&object);
             if spared {
                 swept.kept += 1;
                 continue;
