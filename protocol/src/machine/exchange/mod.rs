@@ -264,6 +264,10 @@ impl Exchange {
     fn fail(&mut self, desk: &mut Desk, job: Job, why: String, no_peer: bool) {
         self.cancel_all(desk, job);
         let Some(fetch) = self.fetches.remove(&job) else { return };
+        if fetch.superseded {
+            // An owner's fetch waits for this one to end; it finds out by itself.
+            self.release_waiting(desk, fetch.release.id);
+        }
         if fetch.internal {
             tracing::debug!(release = %fetch.release.id, why, "looking ahead failed");
             self.wish_at = desk.now + WISH_PAUSE;
@@ -288,11 +292,16 @@ impl Exchange {
                 continue;
             }
             self.fetches.remove(&job);
-            for (&job, fetch) in &mut self.fetches {
-                if fetch.release.id == release && matches!(fetch.phase, Phase::Waiting(_)) {
-                    fetch.phase = Phase::Expanding;
-                    desk.out(Output::Expand { job, release: fetch.release, depth: fetch.depth });
-                }
+            self.release_waiting(desk, release);
+        }
+    }
+
+    /// Begins the fetches that waited for another one of the same release, which is gone.
+    fn release_waiting(&mut self, desk: &mut Desk, release: ReleaseId) {
+        for (&job, fetch) in &mut self.fetches {
+            if fetch.release.id == release && matches!(fetch.phase, Phase::Waiting(_)) {
+                fetch.phase = Phase::Expanding;
+                desk.out(Output::Expand { job, release: fetch.release, depth: fetch.depth });
             }
         }
     }
