@@ -4,13 +4,9 @@
 
 use crate::{
     id::ReleaseId,
-    instance::{Instance, Needs},
+    instance::{Change, Instance, Isolation, Needs, Transition},
 };
 use serde::{Deserialize, Serialize};
-
-/// What holds a service back in this version. The owner reads it before saying yes.
-pub const ISOLATION: &str =
-    "none: services run as ordinary processes of this user; declared permissions are shown but not enforced";
 
 /// Permissions that come and go.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -58,8 +54,8 @@ pub struct Plan {
     pub fetch_bytes: u64,
     /// Permissions that come and go.
     pub permissions: Permissions,
-    /// What holds the services back.
-    pub isolation: String,
+    /// What holds the services back, and what this machine cannot.
+    pub isolation: Isolation,
     /// What people will notice.
     pub downtime: String,
     /// Names of secrets that will be made.
@@ -89,15 +85,18 @@ pub struct Facts<'a> {
     pub fetch_bytes: u64,
     /// Generations that will be removed after success.
     pub expired: &'a [u32],
+    /// What this machine can enforce of what the instance asks for.
+    pub isolation: Isolation,
 }
 
 /// The plan for this instance, given what a device knows. `instance` may have been resolved with made-up numbers for
 /// ports that are not assigned yet: no number of it gets into the plan.
 pub fn plan(release: ReleaseId, needs: &Needs, instance: &Instance, facts: &Facts<'_>) -> Plan {
     let current = facts.current.map(|(_, i)| i);
-    let rehearsed = current
-        .filter(|_| facts.running)
-        .map_or_else(Vec::new, |i| crate::instance::rehearsable(&needs.roles, &i.roles));
+    let changes = match current.filter(|_| facts.running) {
+        Some(old) => crate::instance::transition(&needs.roles, &old.roles, old.epoch != instance.epoch),
+        None => Transition::new(),
+    };
     let had: &[String] = current.map_or(&[], |i| &i.permissions);
     let missing = |list: &[String], other: &[String]| list.iter().filter(|p| !other.contains(p)).cloned().collect();
     let mut plan = Plan {
@@ -109,13 +108,13 @@ pub fn plan(release: ReleaseId, needs: &Needs, instance: &Instance, facts: &Fact
         generation: facts.generation,
         previous: facts.current.map(|(n, _)| n),
         from_release: current.map(|i| i.release.to_string()),
-        steps: steps(needs, instance, facts, &rehearsed),
+        steps: steps(needs, instance, facts, &changes),
         fetch_bytes: facts.fetch_bytes,
         permissions: Permissions {
             added: missing(&instance.permissions, had),
             removed: missing(had, &instance.permissions),
         },
-        isolation: ISOLATION.into(),
+        isolation: facts.isolation.clone(),
         downtime: match current {
             Some(_) if facts.running => "from the stop of the old services until the new ones are healthy".into(),
             _ => "none: nothing of it runs now".into(),
@@ -139,7 +138,7 @@ impl Plan {
     }
 }
 
-fn steps(needs: &Needs, instance: &Instance, facts: &Facts<'_>, rehearsed: &[&str]) -> Vec<PlanStep> {
+fn steps(needs: &Needs, instance: &Instance, facts: &Facts<'_>, changes: &Transition) -> Vec<PlanStep> {
     let mut steps = Vec::new();
     let mut add = |kind: &str, what: &str, detail: String| {
         steps.push(PlanStep { kind: kind.into(), what: what.into(), detail });
@@ -169,15 +168,16 @@ fn steps(needs: &Needs, instance: &Instance, facts: &Facts<'_>, rehearsed: &[&st
             },
         );
     }
-    for service in instance.services.iter().filter(|s| rehearsed.contains(&s.role.as_str())) {
+    let change = |role: &str| changes.get(role).copied();
+    for service in instance.services.iter().filter(|s| change(&s.role) == Some(Change::Beside)) {
         add(
-            "rehearse",
+            "beside",
             &service.name,
-            "started on spare ports and asked for its health, the old one still serving".into(),
+            "started on inner ports and asked for its health, the old one still serving".into(),
         );
     }
     if let Some((number, current)) = facts.current.filter(|_| facts.running) {
-        for service in current.services.iter().rev() {
+        for service in current.services.iter().rev().filter(|s| change(&s.role) == Some(Change::Instead)) {
             add("stop", &service.name, format!("of generation {number}, within {} s", service.grace.0.div_ceil(1000)));
         }
     }
@@ -189,7 +189,7 @@ fn steps(needs: &Needs, instance: &Instance, facts: &Facts<'_>, rehearsed: &[&st
             None => format!("to generation {}", facts.generation),
         },
     );
-    for service in &instance.services {
+    for service in instance.services.iter().filter(|s| change(&s.role).is_none_or(|c| c == Change::Instead)) {
         let health = if service.health.is_some() { "then its health is asked" } else { "no healthcheck is declared" };
         add("start", &service.name, format!("{}; {health}", service.command.first().map_or("", String::as_str)));
     }
@@ -214,6 +214,7 @@ impl crate::release::Generate {
             Self::Bytes(n) => format!("{n} random bytes"),
             Self::Words(n) => format!("{n} random words"),
             Self::Password(n) => format!("a password of {n} characters"),
+            Self::Keypair => "an Ed25519 key".into(),
         }
     }
 }

@@ -158,6 +158,8 @@ pub enum Generate {
     Words(u16),
     /// A password of so many characters.
     Password(u16),
+    /// An Ed25519 key: the file holds the private key as PKCS#8 PEM, and a file beside it that ends in `.pub` the public one.
+    Keypair,
 }
 
 /// A part that one kind of device plays.
@@ -189,6 +191,29 @@ pub struct Role {
     pub services: Vec<Service>,
     /// Permissions; everything else is denied.
     pub allow: Allow,
+    /// Programs that the device runs at named moments; at most one of a kind, ascending.
+    pub hooks: Vec<Hook>,
+}
+
+/// A program that the device runs in the role's sandbox at a named moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hook {
+    /// When.
+    pub kind: HookKind,
+    /// Program and arguments; `${backup}` is the folder that a backup is written to or read from.
+    pub command: Vec<Template>,
+    /// It must end within this time.
+    pub within: Span,
+}
+
+/// When a hook runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum HookKind {
+    /// Beside the running services: writes a consistent copy of the role's data into `${backup}`, which stands in the
+    /// backup for the raw volumes.
+    Backup,
+    /// Beside the services that were started on empty volumes: brings the data back out of `${backup}`.
+    Restore,
 }
 
 /// A typed need.
@@ -278,12 +303,26 @@ pub struct Service {
     pub depends_on: Vec<String>,
     /// When it is started again.
     pub restart: Restart,
-    /// Time from SIGTERM to SIGKILL.
+    /// What asks it to end.
+    pub stop_signal: StopSignal,
+    /// Time from that signal to SIGKILL.
     pub stop_grace_period: Span,
     /// How its health is asked.
     pub healthcheck: Option<Healthcheck>,
     /// The artifact that is the whole root; none = the device's own `/usr`, read only.
     pub root: Option<String>,
+}
+
+/// The signal that asks a process to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum StopSignal {
+    /// SIGTERM.
+    #[default]
+    Term,
+    /// SIGINT: PostgreSQL's fast shutdown.
+    Int,
+    /// SIGQUIT: nginx and others finish what they serve.
+    Quit,
 }
 
 /// When a process is started again.

@@ -195,6 +195,7 @@ impl Corpus {
             files: Vec::new(),
             services: Vec::new(),
             allow: Allow::default(),
+            hooks: Vec::new(),
         };
         let release = Release {
             publisher: self.authors[author].publisher,

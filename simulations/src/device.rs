@@ -73,7 +73,13 @@ impl Device {
             Effect::Stage => {
                 self.staged.insert(new);
             }
-            Effect::Rehearse | Effect::Confirm => {}
+            Effect::Beside
+            | Effect::Snapshot
+            | Effect::Migrate
+            | Effect::HandOver
+            | Effect::Confirm
+            | Effect::HandBack
+            | Effect::RestoreData => {}
             Effect::StopPrevious => {
                 old.map(|old| self.running.remove(&old));
             }

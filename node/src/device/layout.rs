@@ -114,6 +114,7 @@ impl Place {
         let text = |p: PathBuf| p.to_string_lossy().into_owned();
         Assignment {
             ports,
+            inner: BTreeMap::new(),
             trees: text(generation.trees()),
             files: text(generation.files(kind)),
             volumes: text(self.volumes()),

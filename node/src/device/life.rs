@@ -26,13 +26,18 @@ const REHEARSAL: &str = "rehearsal ";
 pub(super) fn word(effect: Effect) -> &'static str {
     match effect {
         Effect::Stage => "stage",
-        Effect::Rehearse => "rehearse",
+        Effect::Beside => "beside",
         Effect::StopPrevious => "stop_previous",
+        Effect::Snapshot => "snapshot",
+        Effect::Migrate => "migrate",
         Effect::Point => "point",
         Effect::Start => "start",
+        Effect::HandOver => "hand_over",
         Effect::Confirm => "confirm",
         Effect::Commit => "commit",
+        Effect::HandBack => "hand_back",
         Effect::StopNew => "stop_new",
+        Effect::RestoreData => "restore_data",
         Effect::PointBack => "point_back",
         Effect::StartPrevious => "start_previous",
         Effect::MarkFailed => "mark_failed",
@@ -51,7 +56,8 @@ impl Device {
         let live = slot.services(self, number, Kind::Live);
         match step.effect {
             Effect::Stage => self.stage(slot, number, step.previous).await,
-            Effect::Rehearse => self.rehearse(slot, number, step.previous).await,
+            Effect::Beside => self.rehearse(slot, number, step.previous).await,
+            Effect::Snapshot | Effect::Migrate | Effect::HandOver | Effect::HandBack | Effect::RestoreData => Ok(()),
             Effect::StopPrevious => match step.previous {
                 Some(previous) => {
                     self.stop_generation(slot, previous).await?;
@@ -151,8 +157,9 @@ impl Device {
         }
         let new = slot.place.instance(number)?;
         let old = slot.place.instance(previous)?;
+        let changes = instance::transition(&new.roles, &old.roles, new.epoch != old.epoch);
         let tried: BTreeSet<String> =
-            instance::rehearsable(&new.roles, &old.roles).into_iter().map(str::to_owned).collect();
+            changes.into_iter().filter(|(_, c)| *c == instance::Change::Beside).map(|(key, _)| key).collect();
         if !new.services.iter().any(|s| tried.contains(&s.role)) {
             return Ok(());
         }

@@ -182,6 +182,7 @@ impl Device {
             ports: &known,
             fetch_bytes: request.fetch_bytes,
             expired: &expired,
+            isolation: softservice_protocol::instance::Isolation::default(),
         };
         let plan = softservice_protocol::plan::plan(request.release, &needs, &instance, &facts);
         Ok(Planned { plan, answers })

@@ -28,6 +28,7 @@ fn generate(how: &Generate) -> std::io::Result<String> {
     match *how {
         Generate::Bytes(n) => Ok(random(usize::from(n))?.iter().map(|b| format!("{b:02x}")).collect()),
         Generate::Password(n) => letters(usize::from(n)),
+        Generate::Keypair => Err(std::io::Error::other("keypairs are not made yet")),
         Generate::Words(n) => {
             let words = random(2 * usize::from(n))?;
             Ok(words.chunks_exact(2).map(word).collect::<Vec<_>>().join("-"))

@@ -27,6 +27,7 @@ pub(crate) fn role(name: String, item: &Item<'_>, d: &mut Definition) {
         files: Vec::new(),
         services: Vec::new(),
         allow: Allow::default(),
+        hooks: Vec::new(),
     };
     if let Some(s) = item.section() {
         body(&s, &mut role, d);
@@ -195,6 +196,7 @@ fn service((name, item): (String, Item<'_>)) -> Service {
         secrets: Vec::new(),
         depends_on: Vec::new(),
         restart: Restart::OnFailure,
+        stop_signal: crate::release::StopSignal::Term,
         stop_grace_period: Span::seconds(10),
         healthcheck: None,
         root: None,

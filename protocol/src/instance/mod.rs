@@ -14,12 +14,16 @@ mod component;
 mod error;
 pub mod param;
 mod resolve;
+pub mod sandbox;
+mod transition;
 
 pub use error::InstanceError;
+pub use sandbox::{Isolation, Sandbox};
+pub use transition::{Change, Transition, transition};
 
 use crate::{
     id::ReleaseId,
-    release::{Generate, Param, Release, Restart},
+    release::{Generate, HookKind, Param, Release, Restart, StopSignal},
     time::Span,
     tree::TreeRef,
 };
@@ -79,6 +83,8 @@ pub struct VolumeNeed {
     pub key: String,
     /// Stays when the softservice is removed.
     pub keep_on_remove: bool,
+    /// What a backup does with it: `none`, `copy`, `snapshot`.
+    pub backup: String,
 }
 
 /// A tree to materialise.
@@ -95,20 +101,23 @@ pub struct TreeNeed {
 pub struct RoleNeed {
     /// Component, role.
     pub key: String,
-    /// It keeps data.
-    pub stateful: bool,
+    /// Keys of its volumes: with any, it keeps data.
+    pub volumes: Vec<String>,
     /// Keys of the roles that its imports lead to.
     pub uses: Vec<String>,
-    /// BLAKE3, as hex, over everything that decides what this role runs: its definition and its component's parameters.
-    /// Equal fingerprints in two generations mean the same behaviour.
+    /// BLAKE3, as hex, over everything that decides what this role runs: its resolved services, files, hooks and trees, with
+    /// the generation's own folder and inner ports left out. Equal fingerprints in two generations mean the same behaviour.
     pub fingerprint: String,
 }
 
 /// Where things are on this device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Assignment {
-    /// Port numbers by key.
+    /// Public port numbers by key: what bindings and endpoints say.
     pub ports: BTreeMap<String, u16>,
+    /// Inner numbers of ports that stand behind a front: what the role's own `${port.X}` says. Ports that are not here have
+    /// one number only.
+    pub inner: BTreeMap<String, u16>,
     /// The folder with a folder for each tree key.
     pub trees: String,
     /// The folder with a folder of rendered files for each role key.
@@ -150,6 +159,13 @@ pub struct Instance {
     pub permissions: Vec<String>,
     /// Ports it was resolved with.
     pub ports: BTreeMap<String, u16>,
+    /// Public ports that the device itself listens on and passes to inner ones, so that a new generation can take over
+    /// without a gap; ascending by key.
+    pub fronts: Vec<FrontSpec>,
+    /// Programs for backup and restore.
+    pub hooks: Vec<HookSpec>,
+    /// How data of an older epoch is carried over.
+    pub migrate: Option<MigrateSpec>,
 }
 
 /// A process.
@@ -169,10 +185,66 @@ pub struct ServiceSpec {
     pub after: Vec<String>,
     /// When it is started again.
     pub restart: Restart,
-    /// Time from SIGTERM to SIGKILL.
+    /// What asks it to end.
+    pub stop_signal: StopSignal,
+    /// Time from that signal to SIGKILL.
     pub grace: Span,
     /// How its health is asked.
     pub health: Option<HealthSpec>,
+    /// What it may see and do; programs of its healthcheck as well.
+    pub sandbox: Sandbox,
+}
+
+/// A port of a role without data, behind a front.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FrontSpec {
+    /// The port's key.
+    pub key: String,
+    /// The role's key.
+    pub role: String,
+    /// Where the device listens.
+    pub public: u16,
+    /// Where this generation's service listens.
+    pub inner: u16,
+    /// The top distro exports it: people reach it from other machines too.
+    pub everywhere: bool,
+}
+
+/// A hook, filled in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HookSpec {
+    /// The role's key.
+    pub role: String,
+    /// When.
+    pub kind: HookKind,
+    /// Program and arguments; [`BACKUP`] in them stands for the folder, which is known when it runs.
+    pub command: Vec<String>,
+    /// It must end within this time.
+    pub within: Span,
+    /// The environment of the role's services.
+    pub environment: BTreeMap<String, String>,
+    /// What it may see and do.
+    pub sandbox: Sandbox,
+}
+
+/// What stands for the backup's folder in the commands of hooks.
+pub const BACKUP: &str = "${backup}";
+
+/// A migration, filled in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MigrateSpec {
+    /// The epoch it comes from.
+    pub from_epoch: u32,
+    /// The role's key.
+    pub role: String,
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// Whether a snapshot must be made before.
+    pub needs_snapshot: bool,
+    /// The environment of the role's services.
+    pub environment: BTreeMap<String, String>,
+    /// What it may see and do.
+    pub sandbox: Sandbox,
 }
 
 /// How health is asked.
@@ -235,6 +307,10 @@ pub struct TestSpec {
     pub role: String,
     /// What it does.
     pub probe: ProbeSpec,
+    /// The environment of a program: that of the role's services.
+    pub environment: BTreeMap<String, String>,
+    /// What a program may see and do; of no matter to other probes.
+    pub sandbox: Sandbox,
     /// It must pass within this time, tried again until then.
     pub within: Span,
     /// When it runs; empty = always.
@@ -269,24 +345,4 @@ pub fn resolve(
     assignment: &Assignment,
 ) -> Result<Instance, InstanceError> {
     resolve::instance(closure, top, answers, assignment)
-}
-
-/// Roles that can be tried beside the running generation: they keep no data, and whatever they use is tried as well or
-/// runs unchanged. A role that uses something whose behaviour changes and that keeps data was refused: its health could
-/// only be asked against the wrong version.
-pub fn rehearsable<'a>(new: &'a [RoleNeed], running: &[RoleNeed]) -> Vec<&'a str> {
-    let unchanged = |key: &str| {
-        let mine = new.iter().find(|r| r.key == key);
-        mine.is_some_and(|m| running.iter().any(|r| r.key == key && r.fingerprint == m.fingerprint))
-    };
-    let mut tried: Vec<&RoleNeed> = new.iter().filter(|r| !r.stateful).collect();
-    // Dropping a role may rob another of what it uses: repeat until nothing changes.
-    loop {
-        let before = tried.len();
-        let keys: Vec<&str> = tried.iter().map(|r| r.key.as_str()).collect();
-        tried.retain(|r| r.uses.iter().all(|u| keys.contains(&u.as_str()) || unchanged(u)));
-        if tried.len() == before {
-            return keys.into_iter().filter(|k| tried.iter().any(|r| r.key == *k)).collect();
-        }
-    }
 }

@@ -42,7 +42,8 @@ pub(super) fn needs(
                 needs.ports.push(PortNeed { key: key(&port.name)?, wish: port.wish });
             }
             for volume in &role.volumes {
-                needs.volumes.push(VolumeNeed { key: key(&volume.name)?, keep_on_remove: volume.keep_on_remove });
+                let (keep_on_remove, backup) = (volume.keep_on_remove, volume.backup.clone());
+                needs.volumes.push(VolumeNeed { key: key(&volume.name)?, keep_on_remove, backup });
             }
             for artifact in &role.artifacts {
                 let tree = tree(component, artifact, platform)?.clone();
@@ -123,7 +124,7 @@ fn role_need<'a>(binder: &Binder<'_, 'a>, component: &Component<'a>, role: &Role
     }
     Ok(RoleNeed {
         key: component.key(&[&role.name]),
-        stateful: !role.volumes.is_empty(),
+        volumes: role.volumes.iter().map(|v| component.key(&[&role.name, &v.name])).collect(),
         uses: uses.into_iter().collect(),
         fingerprint: hasher.finalize().to_hex().to_string(),
     })
@@ -168,6 +169,9 @@ pub(super) fn instance(
         endpoints: endpoints(&binder, first)?,
         permissions: made.permissions.into_iter().collect(),
         ports: assignment.ports.clone(),
+        fronts: Vec::new(),
+        hooks: Vec::new(),
+        migrate: None,
     })
 }
 
@@ -295,8 +299,10 @@ impl Made {
             secrets,
             after: Vec::new(),
             restart: service.restart,
+            stop_signal: service.stop_signal,
             grace: service.stop_grace_period,
             health,
+            sandbox: super::Sandbox::default(),
         };
         self.services.push(Wish { spec, own: service.name.clone(), services, roles });
         Ok(())
@@ -311,7 +317,9 @@ impl Made {
             };
             let probe = probe(binder, &test.probe, Scope { component, role }, &place)?;
             let (name, role) = (component.key(&[&test.name]), component.key(&[&role.name]));
-            self.tests.push(TestSpec { name, role, probe, within: test.within, when: test.when.clone() });
+            let (within, when) = (test.within, test.when.clone());
+            let (environment, sandbox) = (BTreeMap::new(), super::Sandbox::default());
+            self.tests.push(TestSpec { name, role, probe, environment, sandbox, within, when });
         }
         Ok(())
     }

@@ -29,23 +29,33 @@ pub struct ProvisionStep {
 pub enum Effect {
     /// Materialise trees, render files, make secrets, check ports: nothing that runs is touched.
     Stage,
-    /// Start the services of roles without volumes on spare ports and ask their health, the old ones still serving.
-    Rehearse,
-    /// Stop the services of the previous generation, newest dependency first.
+    /// Start the services of roles that change start-first, on inner ports, and ask their health; the old ones still serve.
+    Beside,
+    /// Stop the previous services of roles that change stop-first, newest dependency first.
     StopPrevious,
+    /// Keep a copy of the data of those roles, whole and synced.
+    Snapshot,
+    /// Carry the data over to the new layout.
+    Migrate,
     /// Make it current: rename the pointer, sync the folder.
     Point,
-    /// Start its services, dependencies first.
+    /// Start its remaining services, dependencies first.
     Start,
+    /// Turn the fronts to its services; the previous start-first services still run.
+    HandOver,
     /// Health, tests, and `settle`.
     Confirm,
-    /// Write it down as good; older generations may go.
+    /// Write it down as good; then what it replaced is stopped, and older generations may go.
     Commit,
+    /// Way back: turn the fronts to the previous services.
+    HandBack,
     /// Way back: stop the new services.
     StopNew,
+    /// Way back: the data as it was kept, bit by bit.
+    RestoreData,
     /// Way back: point to the previous generation, or to none.
     PointBack,
-    /// Way back: start the previous services.
+    /// Way back: start the previous services that were stopped.
     StartPrevious,
     /// Way back: write it down as failed; its logs stay.
     MarkFailed,

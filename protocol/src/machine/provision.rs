@@ -1,5 +1,5 @@
 //! The life of a generation: which step comes next, and the way back.
-//! Invariant: until [`Effect::StopPrevious`] nothing that runs is touched, so a failure only marks the new generation;
+//! Invariant: until [`Effect::StopPrevious`] nothing that runs is touched, so a failure only ends what is new;
 //! from there on a life ends in exactly one of two places: the new generation committed, or the previous one running
 //! again. The journal entry that the device writes before each step makes every point of a crash one of these cases.
 //!
@@ -47,14 +47,19 @@ enum Next {
 fn after(effect: Effect, has_previous: bool) -> Next {
     use Effect::*;
     Next::Step(match effect {
-        Stage => Rehearse,
-        Rehearse if has_previous => StopPrevious,
-        Rehearse | StopPrevious => Point,
+        Stage if has_previous => Beside,
+        Beside => StopPrevious,
+        StopPrevious => Snapshot,
+        Snapshot => Migrate,
+        Stage | Migrate => Point,
         Point => Start,
-        Start => Confirm,
+        Start => HandOver,
+        HandOver => Confirm,
         Confirm => Commit,
         Commit => return Next::Committed,
-        StopNew => PointBack,
+        HandBack => StopNew,
+        StopNew if has_previous => RestoreData,
+        StopNew | RestoreData => PointBack,
         PointBack if has_previous => StartPrevious,
         PointBack | StartPrevious => MarkFailed,
         MarkFailed => return Next::Reverted,
@@ -65,15 +70,16 @@ fn after(effect: Effect, has_previous: bool) -> Next {
 fn way_back(effect: Effect) -> Effect {
     use Effect::*;
     match effect {
-        Stage | Rehearse => MarkFailed,
-        StopPrevious | Point | Start | Confirm | Commit => StopNew,
-        back @ (StopNew | PointBack | StartPrevious | MarkFailed) => back,
+        Stage => MarkFailed,
+        Beside | StopPrevious | Snapshot | Migrate | Point | Start | HandOver | Confirm | Commit => HandBack,
+        back @ (HandBack | StopNew | RestoreData | PointBack | StartPrevious | MarkFailed) => back,
     }
 }
 
 /// Steps whose failure is tried again before anything else: the way back, and the commit of what is already confirmed.
 fn is_repeated(effect: Effect) -> bool {
-    matches!(effect, Effect::Commit | Effect::StopNew | Effect::PointBack | Effect::StartPrevious | Effect::MarkFailed)
+    use Effect::*;
+    matches!(effect, Commit | HandBack | StopNew | RestoreData | PointBack | StartPrevious | MarkFailed)
 }
 
 fn is_way_back(effect: Effect) -> bool {
@@ -184,13 +190,18 @@ impl Provision {
 fn name(effect: Effect) -> &'static str {
     match effect {
         Effect::Stage => "stage",
-        Effect::Rehearse => "rehearse",
+        Effect::Beside => "beside",
         Effect::StopPrevious => "stop_previous",
+        Effect::Snapshot => "snapshot",
+        Effect::Migrate => "migrate",
         Effect::Point => "point",
         Effect::Start => "start",
+        Effect::HandOver => "hand_over",
         Effect::Confirm => "confirm",
         Effect::Commit => "commit",
+        Effect::HandBack => "hand_back",
         Effect::StopNew => "stop_new",
+        Effect::RestoreData => "restore_data",
         Effect::PointBack => "point_back",
         Effect::StartPrevious => "start_previous",
         Effect::MarkFailed => "mark_failed",

@@ -255,6 +255,7 @@ fn secrets(r: &Release, f: &mut Vec<Fault>) {
             Generate::Bytes(n) => (16..=1024).contains(&n),
             Generate::Words(n) => (4..=64).contains(&n),
             Generate::Password(n) => (12..=256).contains(&n),
+            Generate::Keypair => true,
         };
         if !fits {
             let message = "a secret has 16 to 1024 bytes, 4 to 64 words or 12 to 256 characters";

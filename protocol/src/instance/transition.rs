@@ -1,0 +1,85 @@
+//! How each role goes from one generation to the next. Invariant: a role with data is never run twice at once, and a role
+//! runs on untouched exactly when nothing that decides its behaviour changed.
+
+use super::RoleNeed;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// What happens to a role.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Change {
+    /// Nothing about it changed: its services run on, whatever generation started them.
+    Keep,
+    /// Start-first: the new services start beside the old ones, on inner ports of their own; the front then turns to them.
+    Beside,
+    /// Stop-first: the old services end, data is snapshotted, the new ones start.
+    Instead,
+}
+
+/// Changes by role key, for every role of the new generation.
+pub type Transition = BTreeMap<String, Change>;
+
+/// The transition from `old`, the roles that run, to `new`. `moved`: the data layout (epoch) changes, so nothing that
+/// keeps data runs on and nothing that uses it may meet it in between.
+///
+/// A role without data starts beside unless something that it uses, and that keeps data, changes: its health could only be
+/// asked against the wrong version then.
+pub fn transition(new: &[RoleNeed], old: &[RoleNeed], moved: bool) -> Transition {
+    let unchanged = |r: &RoleNeed| old.iter().any(|o| o.key == r.key && o.fingerprint == r.fingerprint);
+    let first = |r: &RoleNeed| match (r.volumes.is_empty(), unchanged(r)) {
+        (false, true) if moved => Change::Instead,
+        (_, true) => Change::Keep,
+        (true, false) => Change::Beside,
+        (false, false) => Change::Instead,
+    };
+    let mut changes: Transition = new.iter().map(|r| (r.key.clone(), first(r))).collect();
+    // What uses a role that is away for a while cannot be tried meanwhile, and so on upwards.
+    loop {
+        let waits = |r: &&RoleNeed| {
+            let away = |u: &String| changes.get(u) == Some(&Change::Instead);
+            changes.get(&r.key) == Some(&Change::Beside) && r.uses.iter().any(away)
+        };
+        let Some(next) = new.iter().find(waits).map(|r| r.key.clone()) else { return changes };
+        changes.insert(next, Change::Instead);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn role(key: &str, volumes: &[&str], uses: &[&str], fingerprint: &str) -> RoleNeed {
+        let texts = |list: &[&str]| list.iter().map(|t| (*t).to_owned()).collect();
+        RoleNeed { key: key.into(), volumes: texts(volumes), uses: texts(uses), fingerprint: fingerprint.into() }
+    }
+
+    #[test]
+    fn a_new_page_starts_beside_while_its_data_runs_on() {
+        let old = [role("data", &["data.rows"], &[], "a"), role("web", &[], &["data"], "b")];
+        let new = [role("data", &["data.rows"], &[], "a"), role("web", &[], &["data"], "c")];
+        let changes = transition(&new, &old, false);
+        assert_eq!((changes["data"], changes["web"]), (Change::Keep, Change::Beside));
+        let changes = transition(&new, &old, true);
+        assert_eq!((changes["data"], changes["web"]), (Change::Instead, Change::Instead));
+    }
+
+    #[test]
+    fn what_uses_changing_data_waits_for_it() {
+        let old = [
+            role("data", &["data.rows"], &[], "a"),
+            role("web", &[], &["data"], "b"),
+            role("edge", &[], &["web"], "c"),
+        ];
+        let new = [
+            role("data", &["data.rows"], &[], "x"),
+            role("web", &[], &["data"], "y"),
+            role("edge", &[], &["web"], "z"),
+        ];
+        let changes = transition(&new, &old, false);
+        assert!(changes.values().all(|c| *c == Change::Instead), "{changes:?}");
+        let same = [new[0].clone(), old[1].clone(), old[2].clone()];
+        let changes = transition(&same, &old, false);
+        assert_eq!((changes["web"], changes["edge"]), (Change::Keep, Change::Keep));
+    }
+}
