@@ -94,7 +94,7 @@ pub struct Facts<'a> {
 pub fn plan(release: ReleaseId, needs: &Needs, instance: &Instance, facts: &Facts<'_>) -> Plan {
     let current = facts.current.map(|(_, i)| i);
     let changes = match current.filter(|_| facts.running) {
-        Some(old) => crate::instance::transition(&needs.roles, &old.roles, old.epoch != instance.epoch),
+        Some(old) => crate::instance::transition(&instance.roles, &old.roles, !instance.moves(old).is_empty()),
         None => Transition::new(),
     };
     let had: &[String] = current.map_or(&[], |i| &i.permissions);
