@@ -83,7 +83,7 @@ async fn a_page_is_installed_updated_and_rolled_back() {
 
     let second = page(&workshop, "1.1.0", "hello two");
     let plan = workshop.device.plan(&PlanRequest::new("page", second)).await.expect("a plan");
-    assert!(plan.steps.iter().any(|s| s.kind == "rehearse"), "it runs and has no data");
+    assert!(plan.steps.iter().any(|s| s.kind == "beside"), "it runs and has no data");
     workshop.up("page", second).await.expect("updated");
     assert_eq!(workshop.url("page").await, url, "a port stays");
     assert_eq!(get(&url).expect("an answer").1, "hello two");
@@ -106,13 +106,13 @@ async fn a_page_is_installed_updated_and_rolled_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_bad_page_is_found_in_rehearsal_while_the_old_one_serves() {
+async fn a_bad_page_is_found_beside_the_old_one_which_serves_on() {
     let workshop = Workshop::new();
     workshop.up("page", page(&workshop, "1.0.0", "hello one")).await.expect("installed");
     let (url, pid) = (workshop.url("page").await, workshop.pid("page").await);
     let broken = workshop.release(&page_toml("3.0.0", "/nothing-here"), &[("site/index.html", "hello three")]);
     let (effect, why) = workshop.up("page", broken).await.expect_err("refused");
-    assert_eq!(effect, Effect::Rehearse);
+    assert_eq!(effect, Effect::Beside);
     assert!(why.contains("page generation 2, service web") && why.contains("404"), "{why}");
     assert_eq!(workshop.pid("page").await, pid, "the old one was never touched");
     assert_eq!(get(&url).expect("an answer").1, "hello one");

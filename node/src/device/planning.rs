@@ -3,15 +3,16 @@
 
 use super::{
     Device, Slot, blocking,
+    course::Before,
     error::{DeviceError, Result},
-    layout::{Kind, Place},
+    layout::Place,
+    migrate,
     record::{GenerationRecord, Standing},
-    services::Services,
     stage, switch,
 };
 use softservice_protocol::{
     id::ReleaseId,
-    instance::{Answers, Closure, Instance},
+    instance::{Answers, Closure},
     io::Generation,
     plan::{Facts, Plan},
     release::Param,
@@ -29,6 +30,8 @@ pub struct PlanRequest {
     pub answers: Answers,
     /// The answers are all there are: a rollback.
     pub exact: bool,
+    /// The data that was kept with this generation comes back: a rollback to another data layout.
+    pub restore: Option<u32>,
     /// Bytes of it that are not in the store yet.
     pub fetch_bytes: u64,
 }
@@ -36,7 +39,7 @@ pub struct PlanRequest {
 impl PlanRequest {
     /// A request without answers.
     pub fn new(name: impl Into<String>, release: ReleaseId) -> Self {
-        Self { name: name.into(), release, answers: Answers::new(), exact: false, fetch_bytes: 0 }
+        Self { name: name.into(), release, answers: Answers::new(), exact: false, restore: None, fetch_bytes: 0 }
     }
 }
 
@@ -44,6 +47,7 @@ impl PlanRequest {
 struct Planned {
     plan: Plan,
     answers: Answers,
+    restore: Option<u32>,
 }
 
 impl Device {
@@ -93,66 +97,17 @@ impl Device {
         blocking(move || of.make(&planned)).await
     }
 
-    /// The request that brings generation `to` back, or the last confirmed one before the current. Code only: data stays.
-    ///
-    /// # Errors
-    /// There is no such generation, it never was confirmed, or its data is of an older epoch.
-    pub async fn rollback_request(&self, name: &str, to: Option<u32>) -> Result<PlanRequest> {
-        let slot = self.existing(name)?;
-        let place = &slot.place;
-        let current = place.current_number()?;
-        let confirmed = |n: &u32| place.record(*n).is_ok_and(|r| matches!(r.state, Standing::Superseded));
-        let before = || {
-            let mut older: Vec<u32> = place.numbers().ok()?.into_iter().filter(|n| Some(*n) != current).collect();
-            older.retain(confirmed);
-            older.pop()
-        };
-        let number = to.or_else(before).unwrap_or(0);
-        if !confirmed(&number) {
-            return Err(DeviceError::NoGeneration { name: name.into(), number });
-        }
-        let (release, answers) = place.inputs(number)?;
-        if let Some(current) = current {
-            let (old, now) = (place.instance(number)?.epoch, place.instance(current)?.epoch);
-            if old < now {
-                return Err(DeviceError::Epoch { name: name.into(), number, old, now });
-            }
-        }
-        Ok(PlanRequest { answers, exact: true, ..PlanRequest::new(name, release) })
-    }
-
     async fn planned(&self, request: &PlanRequest) -> Result<Planned> {
         let place = Place::new(&self.0.softservices, &request.name)?;
         let current = match place.current_number()? {
-            Some(number) => Some((number, place.instance(number)?)),
+            Some(number) => Some(self.before(&place, number).await?),
             None => None,
         };
-        let running = match &current {
-            Some((number, instance)) => self.any_runs(&place, *number, instance).await,
-            None => false,
-        };
         let (device, request) = (self.clone(), request.clone());
-        blocking(move || device.work_out(&place, current, running, &request)).await
+        blocking(move || device.work_out(&place, current.as_ref(), &request)).await
     }
 
-    async fn any_runs(&self, place: &Place, number: u32, instance: &Instance) -> bool {
-        let monitors = super::Monitors::default();
-        let services = Services { place, number, kind: Kind::Live, keeper: &self.0.keeper, monitors: &monitors };
-        for service in &instance.services {
-            if services.status(&service.name).await.is_some() {
-                return true;
-            }
-        }
-        false
-    }
-
-    fn work_out(
-        &self,
-        place: &Place,
-        current: Option<(u32, Instance)>,
-        running: bool,
-        request: &PlanRequest,
-    ) -> Result<Planned> {
+    fn work_out(&self, place: &Place, current: Option<&Before>, request: &PlanRequest) -> Result<Planned> {
         let wrong = |source| DeviceError::Instance { name: request.name.clone(), source: Box::new(source) };
         let closure = stage::closure(&*self.0.store, &request.name, request.release)?;
         let answers = carried(place, &closure, request)?;
@@ -165,18 +120,21 @@ impl Device {
         let ports: BTreeMap<String, u16> =
             needs.ports.iter().map(|p| (p.key.clone(), known.get(&p.key).copied().or(p.wish).unwrap_or(0))).collect();
         let softservice = self.0.keeper.first().map_or("softservice", String::as_str);
-        let assignment = place.assignment(&place.generation(number), Kind::Live, ports, softservice);
+        let assignment = place.assignment(&place.generation(number), ports, BTreeMap::new(), softservice);
         let instance =
             softservice_protocol::instance::resolve(&closure, request.release, &answers, &assignment).map_err(wrong)?;
+        if let Some(before) = current.filter(|_| request.restore.is_none()) {
+            migrate::due(&request.name, number, &instance, &before.instance)?;
+        }
         let secrets = listed(&place.secrets());
         let volumes = listed(&place.volumes());
         let known: Vec<(String, u16)> = known.into_iter().collect();
-        let expired = switch::expired(place, number, current.as_ref().map(|(n, _)| *n))?;
+        let expired = switch::expired(place, number, current.map(|b| b.number))?;
         let facts = Facts {
             softservice: &request.name,
             generation: number,
-            current: current.as_ref().map(|(n, i)| (*n, i)),
-            running,
+            current: current.map(|b| (b.number, &b.instance)),
+            running: current.is_some_and(|b| b.running),
             secrets: &secrets,
             volumes: &volumes,
             ports: &known,
@@ -185,7 +143,7 @@ impl Device {
             isolation: softservice_protocol::instance::Isolation::default(),
         };
         let plan = softservice_protocol::plan::plan(request.release, &needs, &instance, &facts);
-        Ok(Planned { plan, answers })
+        Ok(Planned { plan, answers, restore: request.restore })
     }
 }
 
@@ -237,6 +195,7 @@ impl Slot {
             why: None,
             plan: plan.hash.clone(),
             previous: plan.previous,
+            restore: planned.restore,
             made_at: now,
             shown_once: Vec::new(),
             tests: Vec::new(),

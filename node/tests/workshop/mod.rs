@@ -113,12 +113,12 @@ impl Workshop {
     /// The way back after a step that failed or was cut off; none of it may fail.
     pub(crate) async fn go_back(&self, generation: &Generation, previous: Option<u32>, after: Effect) {
         use Effect::*;
-        let way: &[Effect] = match after {
-            Stage | Rehearse => &[MarkFailed],
-            _ => &[StopNew, PointBack, StartPrevious, MarkFailed],
-        };
-        for effect in way {
-            self.perform(generation, previous, *effect).await.unwrap_or_else(|e| panic!("{effect:?}: {e}"));
+        let way = [HandBack, StopNew, RestoreData, PointBack, StartPrevious, MarkFailed].into_iter();
+        let way = way.filter(|e| previous.is_some() || !matches!(e, RestoreData | StartPrevious));
+        // Nothing was touched yet, or the way back itself was cut off.
+        let from = if after == Stage { MarkFailed } else { after.max(HandBack) };
+        for effect in way.filter(|e| *e >= from) {
+            self.perform(generation, previous, effect).await.unwrap_or_else(|e| panic!("{effect:?}: {e}"));
         }
     }
     pub(crate) async fn up(&self, name: &str, release: ReleaseId) -> Result<(), (Effect, String)> {
@@ -152,8 +152,8 @@ impl Drop for Workshop {
 /// The order of a good life.
 pub(crate) fn forward(previous: Option<u32>) -> impl Iterator<Item = Effect> {
     use Effect::*;
-    let all = [Stage, Rehearse, StopPrevious, Point, Start, Confirm, Commit];
-    all.into_iter().filter(move |e| previous.is_some() || *e != StopPrevious)
+    let all = [Stage, Beside, StopPrevious, Snapshot, Migrate, Point, Start, HandOver, Confirm, Commit];
+    all.into_iter().filter(move |e| previous.is_some() || !matches!(e, Beside | StopPrevious | Snapshot | Migrate))
 }
 
 struct Folder(PathBuf);

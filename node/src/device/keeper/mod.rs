@@ -7,6 +7,9 @@
 //! on without a keeper was refused: nobody would write its log, and its restart could not be told from a second copy.
 //!
 //! The keeper adopts orphans (subreaper), so a child that forks away from its process group still ends with the service.
+//!
+//! What makes a process a keeper - its lock, its status, its socket, how leftovers end - serves the front as well, which
+//! keeps ports instead of a program: see [`super::front`].
 
 mod backoff;
 mod child;
@@ -15,8 +18,9 @@ mod launch;
 mod leftovers;
 mod log;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
+use super::front::{self, Table};
 use serde::{Deserialize, Serialize};
 use softservice_protocol::{
     release::{Restart, StopSignal},
@@ -29,6 +33,10 @@ use std::{
     path::{Path, PathBuf},
     process::ExitCode,
 };
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+};
 
 /// What a keeper is told, in a file.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -36,6 +44,8 @@ use std::{
 pub(super) enum Task {
     /// Keep a service.
     Keep(Box<Spec>),
+    /// Be a front.
+    Front(Table),
     /// Become the service: the keeper runs itself with this task as its child.
     Launch {
         /// Program and arguments.
@@ -86,6 +96,9 @@ pub(super) struct Status {
     pub(super) restarts: u32,
     /// How it ended last.
     pub(super) last_exit: Option<String>,
+    /// That was a success.
+    #[serde(default)]
+    pub(super) succeeded: bool,
 }
 
 /// What a service does.
@@ -106,7 +119,28 @@ pub(super) enum Phase {
     Stopped,
 }
 
+impl Status {
+    /// Of this process, which keeps nothing yet.
+    pub(super) fn own() -> Self {
+        let me = rustix::process::getpid().as_raw_nonzero().get();
+        Self {
+            keeper: me,
+            keeper_start: leftovers::started(me).unwrap_or(0),
+            boot: leftovers::boot(),
+            pid: None,
+            phase: Phase::Waiting,
+            restarts: 0,
+            last_exit: None,
+            succeeded: false,
+        }
+    }
+}
+
 impl Phase {
+    /// Its process is there, or about to be.
+    pub(super) fn is_up(self) -> bool {
+        matches!(self, Self::Starting | Self::Running)
+    }
     /// For people and scripts.
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -124,6 +158,8 @@ impl Phase {
 pub(super) mod files {
     /// [`super::Task::Keep`].
     pub(in crate::device) const SPEC: &str = "spec.json";
+    /// [`super::Task::Front`].
+    pub(in crate::device) const FRONT: &str = "front-task.json";
     /// [`super::Task::Launch`].
     pub(in crate::device) const LAUNCH: &str = "launch.json";
     /// [`super::Status`].
@@ -152,6 +188,7 @@ pub fn keeper_main(arguments: Vec<OsString>) -> ExitCode {
         Err(why) => Err(format!("read {}: {why}", path.display())),
         Ok(Task::Launch { command, keeper }) => Err(launch::launch(&command, keeper)),
         Ok(Task::Keep(spec)) => keep(&path, *spec),
+        Ok(Task::Front(table)) => front::run(&path, &table),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -164,9 +201,7 @@ pub fn keeper_main(arguments: Vec<OsString>) -> ExitCode {
 
 fn keep(path: &Path, spec: Spec) -> Result<(), String> {
     let folder = path.parent().unwrap_or(Path::new("/")).to_owned();
-    // Fails only for a group leader, which whoever started us by hand may have made us; nothing depends on it then.
-    let _ = rustix::process::setsid();
-    let Some(_lock) = lock(&folder)? else {
+    let Some(_lock) = alone(&folder)? else {
         return Err("another keeper has this service".into());
     };
     let me = rustix::process::getpid();
@@ -181,8 +216,11 @@ fn keep(path: &Path, spec: Spec) -> Result<(), String> {
     kept.map_err(|e| format!("{}: {e}", spec.service))
 }
 
-/// The folder's lock, if nobody has it. The kernel gives it back however we end.
-fn lock(folder: &Path) -> Result<Option<OwnedFd>, String> {
+/// Leaves the session of whoever started us, and takes the folder's lock, if nobody has it. The kernel gives it back
+/// however we end.
+pub(super) fn alone(folder: &Path) -> Result<Option<OwnedFd>, String> {
+    // Fails only for a group leader, which whoever started us by hand may have made us; nothing depends on it then.
+    let _ = rustix::process::setsid();
     let path = folder.join(files::LOCK);
     let file = std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path);
     let file = OwnedFd::from(file.map_err(|e| format!("open {}: {e}", path.display()))?);
@@ -193,9 +231,16 @@ fn lock(folder: &Path) -> Result<Option<OwnedFd>, String> {
     }
 }
 
+/// Whether a keeper lives in this folder.
+pub(super) fn is_taken(folder: &Path) -> bool {
+    let Ok(file) = std::fs::File::open(folder.join(files::LOCK)) else { return false };
+    let locked = rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockShared);
+    locked == Err(rustix::io::Errno::WOULDBLOCK)
+}
+
 /// Writes the status for whoever cannot ask. Renamed, so that no reader sees half of it; not synced: after a power cut no
 /// process that it names is alive, which the boot's identity tells.
-fn publish(folder: &Path, status: &Status) -> std::io::Result<()> {
+pub(super) fn publish(folder: &Path, status: &Status) -> std::io::Result<()> {
     let beside = folder.join(".status.new");
     std::fs::write(&beside, serde_json::to_vec(status)?)?;
     std::fs::rename(beside, folder.join(files::STATUS))
@@ -206,7 +251,18 @@ pub(super) fn last_status(folder: &Path) -> Option<Status> {
     serde_json::from_slice(&std::fs::read(folder.join(files::STATUS)).ok()?).ok()
 }
 
-pub(super) use control::in_folder;
+/// A host that goes down asks every process to end (SIGTERM): to a keeper that means "stop".
+pub(super) fn stop_on_signal(stop: mpsc::Sender<()>) -> std::io::Result<()> {
+    let mut asked = signal(SignalKind::terminate())?;
+    tokio::spawn(async move {
+        while asked.recv().await.is_some() {
+            let _ = stop.try_send(());
+        }
+    });
+    Ok(())
+}
+
+pub(super) use control::{Question, bind, callers, in_folder, serve, served};
 pub(super) use leftovers::end as end_leftovers;
 #[cfg(test)]
 pub(super) use log::Log;
