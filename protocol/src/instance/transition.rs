@@ -58,6 +58,14 @@ pub struct Move {
 }
 
 impl Instance {
+    /// The transition from `old`, whose services run or are down: what does not run cannot be kept or stand beside.
+    pub fn transition(&self, old: &Instance, running: bool) -> Transition {
+        if running {
+            return transition(&self.roles, &old.roles, !self.moves(old).is_empty());
+        }
+        self.roles.iter().map(|r| (r.key.clone(), Change::Instead)).collect()
+    }
+
     /// Components that both have and whose data layouts differ; ascending by path.
     pub fn moves(&self, old: &Instance) -> Vec<Move> {
         let moved = |(component, to): (&String, &u32)| {
@@ -92,7 +100,9 @@ mod tests {
     fn role(key: &str, volumes: &[&str], uses: &[&str], fingerprint: &str) -> RoleNeed {
         let texts = |list: &[&str]| list.iter().map(|t| (*t).to_owned()).collect();
         let (volumes, uses): (Vec<String>, Vec<String>) = (texts(volumes), texts(uses));
-        RoleNeed { key: key.into(), alone: !volumes.is_empty(), volumes, uses, fingerprint: fingerprint.into() }
+        let alone = !volumes.is_empty();
+        let limits = Default::default();
+        RoleNeed { key: key.into(), alone, volumes, uses, limits, fingerprint: fingerprint.into() }
     }
 
     #[test]
