@@ -191,7 +191,7 @@ pub(super) fn away(instance: &Instance, facts: &Facts<'_>, role: &str) -> &'stat
 pub(super) fn amount(measure: &str, n: u64) -> String {
     match measure {
         "memory" => units::bytes(n),
-        "cpu" if n % 1000 == 0 => count(n / 1000, "core"),
+        "cpu" if n.is_multiple_of(1000) => count(n / 1000, "core"),
         "cpu" => format!("{} cores", format!("{}.{:03}", n / 1000, n % 1000).trim_end_matches('0')),
         _ => n.to_string(),
     }
