@@ -106,7 +106,7 @@ fn permissions(d: &Definition) -> Vec<Fault> {
 }
 
 /// Whether a key's name says that its value is a secret itself, not a path of one.
-fn secretive(key: &str) -> bool {
+pub(crate) fn secretive(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
     let path = ["_file", "_path", "_dir", "-file", "-path"].iter().any(|end| key.ends_with(end));
     let words =

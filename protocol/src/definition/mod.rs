@@ -23,6 +23,7 @@ mod source;
 pub mod substitution;
 pub mod units;
 
+pub(crate) use check::secretive;
 pub use check::check;
 pub use compile::{Materials, compile};
 pub use foreign::ReleaseFault;
