@@ -65,7 +65,8 @@ pub(super) struct Components<'a> {
 }
 
 impl<'a> Components<'a> {
-    fn all_roles(&self) -> impl Iterator<Item = (&Component<'a>, &'a Role)> {
+    /// Every role with the component that has it.
+    pub(super) fn all_roles(&self) -> impl Iterator<Item = (&Component<'a>, &'a Role)> {
         self.order.iter().filter_map(|p| self.by_path.get(p)).flat_map(|c| c.release.roles.iter().map(move |r| (c, r)))
     }
     /// The role of this key.

@@ -88,6 +88,20 @@ pub fn split(key: &str) -> Option<(&str, &str)> {
     key.split_once('/').filter(|(role, path)| !role.is_empty() && !path.is_empty())
 }
 
+/// The author's templates of all files, by `ROLE/PATH`.
+///
+/// # Errors
+/// The closure is not whole.
+pub fn authored(closure: &Closure, top: ReleaseId) -> Result<BTreeMap<String, String>, InstanceError> {
+    let components = component::walk(closure, top)?;
+    let mut texts = BTreeMap::new();
+    for (component, role) in components.all_roles() {
+        let key = component.key(&[&role.name]);
+        texts.extend(role.files.iter().map(|f| (format!("{key}/{}", f.path), f.template.clone())));
+    }
+    Ok(texts)
+}
+
 /// Lays an overlay over the release `top`.
 ///
 /// # Errors
