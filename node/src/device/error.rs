@@ -109,7 +109,7 @@ pub enum DeviceError {
         /// The softservice.
         name: String,
         /// Why.
-        source: OverlayError,
+        source: Box<OverlayError>,
     },
     /// Content is missing or damaged.
     #[error("{name}: {source}")]

@@ -2,13 +2,8 @@
 //! way forward removes what the way back needs.
 
 use super::{
-    Device, Slot, blocking, confirm, control, durable,
-    error::Result,
-    layout::Kind,
-    locked, overlay, ports,
-    services::Services,
-    stage::Staging,
-    switch,
+    Device, Slot, blocking, confirm, control, durable, error::Result, layout::Kind, locked, overlay, ports,
+    services::Services, stage::Staging, switch,
 };
 use softservice_protocol::{
     instance::{self, Instance, ServiceSpec},

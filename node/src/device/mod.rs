@@ -4,6 +4,7 @@
 //! Reading order: [`layout`] (where things are), [`life`] (the effects), [`stage`], [`services`], [`confirm`], [`switch`],
 //! then [`keeper`], the process that each service has, and [`control`], our side of it.
 
+#[allow(dead_code, unused_imports, unreachable_pub)] // its verbs come next
 mod backup;
 mod confirm;
 mod control;

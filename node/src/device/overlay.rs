@@ -65,11 +65,6 @@ impl Folder {
         self.path.join("overlay")
     }
 
-    /// The folder of a generation's overlay, if it has one.
-    pub(super) fn overlay_folder(&self) -> Option<PathBuf> {
-        Some(self.overlay()).filter(|folder| folder.is_dir())
-    }
-
     pub(super) fn write_overlay(&self, overlay: &Overlay) -> Result<()> {
         if overlay.is_empty() { Ok(()) } else { write(&self.overlay(), overlay) }
     }
@@ -177,7 +172,7 @@ impl Device {
         blocking(move || {
             let closure = stage::closure(&*device.0.store, &slot.place.name, release)?;
             let edited = slot.place.current_overlay()?.edited(&closure, release, &edits);
-            edited.map_err(|source| DeviceError::Overlay { name: slot.place.name.clone(), source })
+            edited.map_err(|e| DeviceError::Overlay { name: slot.place.name.clone(), source: Box::new(e) })
         })
         .await
     }
@@ -237,8 +232,8 @@ impl Device {
             match file.filter(|_| texts.is_empty()) {
                 Some(key) => {
                     let known = authored.keys().cloned().collect::<Vec<_>>().join(", ");
-                    let source = overlay::OverlayError::File { key, why: format!("there are {known}") };
-                    Err(DeviceError::Overlay { name: slot.place.name.clone(), source })
+                    let why = overlay::OverlayError::File { key, why: format!("there are {known}") };
+                    Err(DeviceError::Overlay { name: slot.place.name.clone(), source: Box::new(why) })
                 }
                 None => Ok(texts),
             }

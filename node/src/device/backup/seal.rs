@@ -91,9 +91,12 @@ fn passphrase(path: &Path) -> Result<SecretString> {
     Ok(SecretString::from(line.to_owned()))
 }
 
+/// Who a file is encrypted for.
+type Recipients = Vec<Box<dyn Recipient>>;
+
 impl Lock {
     /// Who can open it, and how to lock it.
-    fn recipients(&self, home: &Path) -> Result<(Vec<String>, Vec<Box<dyn Recipient>>)> {
+    fn recipients(&self, home: &Path) -> Result<(Vec<String>, Recipients)> {
         if let Some(file) = &self.passphrase_file {
             if !self.recipients.is_empty() {
                 let what = "--passphrase-file and --recipient".into();
