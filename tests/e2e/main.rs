@@ -1,9 +1,11 @@
 //! Real processes, real sockets, real services. One file a story; each cleans up behind itself.
 
 mod care;
+mod company;
 mod debian;
 mod demo;
 mod guestbook;
 mod lan;
 mod lineage;
 mod survival;
+mod upgrade;

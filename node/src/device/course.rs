@@ -4,7 +4,7 @@
 
 use super::{durable, error::Result, layout::Place, ports::Numbers};
 use serde::{Deserialize, Serialize};
-use softservice_protocol::instance::{Change, FrontSpec, Instance, RenderedFile, RoleNeed, Transition};
+use softservice_protocol::instance::{Change, FrontSpec, Instance, RenderedFile, RoleNeed, Transition, ends_first};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What happens to the roles of one generation.
@@ -53,10 +53,7 @@ impl Course {
     pub(super) fn decide(new: &Instance, before: Option<&Before>) -> Self {
         let Some(before) = before else { return Self::default() };
         let crosses = !new.moves(&before.instance).is_empty();
-        let changes = match before.running {
-            true => softservice_protocol::instance::transition(&new.roles, &before.instance.roles, crosses),
-            false => new.roles.iter().map(|r| (r.key.clone(), Change::Instead)).collect(),
-        };
+        let changes = new.transition(&before.instance, before.running);
         let kept = changes.iter().filter(|(_, change)| **change == Change::Keep).map(|(role, _)| role);
         let runs = kept.map(|role| (role.clone(), before.course.runs_from(role, before.number))).collect();
         Self { changes, runs, crosses, ..Self::default() }
@@ -87,13 +84,9 @@ impl Course {
         fronts.filter(|f| self.is(&f.role, Change::Keep)).map(|f| (f.key.clone(), f.inner)).collect()
     }
 
-    /// Whether a role of the previous generation ends before the new ones start: it is replaced, or it is gone and what
-    /// only one can have at a time - data, a number of its own choice - must be free.
+    /// Whether a role of the previous generation ends before the new ones start.
     pub(super) fn ends_first(&self, old: &RoleNeed) -> bool {
-        match self.changes.get(&old.key) {
-            Some(change) => *change == Change::Instead,
-            None => old.alone,
-        }
+        ends_first(&self.changes, old)
     }
 
     /// Where public ports lead while the new services start: those of replaced roles to the new ones, which have nobody

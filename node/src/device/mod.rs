@@ -5,6 +5,8 @@
 //! [`services`], [`front`], [`snapshot`], [`confirm`], [`commit`], [`recover`], then [`keeper`], the process that each service
 //! has, and [`control`], our side of it.
 
+#[allow(dead_code, unused_imports, unreachable_pub)] // its verbs come next
+mod backup;
 mod commit;
 mod confirm;
 mod control;
@@ -20,6 +22,7 @@ mod life;
 mod logs;
 mod migrate;
 mod monitors;
+mod overlay;
 mod planning;
 mod ports;
 mod probes;
@@ -40,6 +43,7 @@ pub use error::{DeviceError, Result};
 pub use keeper::keeper_main;
 pub use layout::platform;
 pub use logs::{LogLine, Logs};
+pub use overlay::OverlayText;
 pub use planning::PlanRequest;
 pub use record::{GenerationRecord, Standing, TestResult};
 pub use static_server::serve_static;

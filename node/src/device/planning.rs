@@ -3,18 +3,19 @@
 
 use super::{
     Device, Slot, blocking,
-    course::Before,
+    course::{Before, Course},
     error::{DeviceError, Result},
     layout::Place,
-    migrate,
+    migrate, overlay,
     record::{GenerationRecord, Standing},
+    snapshot::Snapshots,
     stage, switch,
 };
 use softservice_protocol::{
     id::ReleaseId,
-    instance::{Answers, Closure},
+    instance::{Answers, Closure, Instance, overlay::Overlay},
     io::Generation,
-    plan::{Facts, Plan},
+    plan::{Facts, Plan, RestoreFact, SnapshotFact, SnapshotHow},
     release::Param,
 };
 use std::{collections::BTreeMap, sync::Arc};
@@ -32,6 +33,8 @@ pub struct PlanRequest {
     pub exact: bool,
     /// The data that was kept with this generation comes back: a rollback to another data layout.
     pub restore: Option<u32>,
+    /// The owner's own changes; none = those of the current generation.
+    pub overlay: Option<Overlay>,
     /// Bytes of it that are not in the store yet.
     pub fetch_bytes: u64,
 }
@@ -39,7 +42,8 @@ pub struct PlanRequest {
 impl PlanRequest {
     /// A request without answers.
     pub fn new(name: impl Into<String>, release: ReleaseId) -> Self {
-        Self { name: name.into(), release, answers: Answers::new(), exact: false, restore: None, fetch_bytes: 0 }
+        let (answers, exact, fetch_bytes) = (Answers::new(), false, 0);
+        Self { name: name.into(), release, answers, exact, restore: None, overlay: None, fetch_bytes }
     }
 }
 
@@ -48,6 +52,7 @@ struct Planned {
     plan: Plan,
     answers: Answers,
     restore: Option<u32>,
+    overlay: Overlay,
 }
 
 impl Device {
@@ -111,6 +116,9 @@ impl Device {
         let wrong = |source| DeviceError::Instance { name: request.name.clone(), source: Box::new(source) };
         let closure = stage::closure(&*self.0.store, &request.name, request.release)?;
         let answers = carried(place, &closure, request)?;
+        let own = request.overlay.clone().map_or_else(|| place.current_overlay(), Ok)?;
+        let laid = overlay::laid(place, &closure, request.release, &own)?;
+        let closure = laid.closure;
         let platform = super::platform();
         let needs =
             softservice_protocol::instance::needs(&closure, request.release, &answers, &platform).map_err(wrong)?;
@@ -126,6 +134,7 @@ impl Device {
         if let Some(before) = current.filter(|_| request.restore.is_none()) {
             migrate::due(&request.name, number, &instance, &before.instance)?;
         }
+        let (kept, restored) = data(place, &instance, current, request.restore)?;
         let secrets = listed(&place.secrets());
         let volumes = listed(&place.volumes());
         let known: Vec<(String, u16)> = known.into_iter().collect();
@@ -137,14 +146,43 @@ impl Device {
             running: current.is_some_and(|b| b.running),
             secrets: &secrets,
             volumes: &volumes,
+            snapshots: &kept,
+            restores: &restored,
             ports: &known,
             fetch_bytes: request.fetch_bytes,
             expired: &expired,
+            overlay: &laid.changes,
             isolation: softservice_protocol::instance::Isolation::default(),
         };
         let plan = softservice_protocol::plan::plan(request.release, &needs, &instance, &facts);
-        Ok(Planned { plan, answers, restore: request.restore })
+        Ok(Planned { plan, answers, restore: request.restore, overlay: laid.overlay })
     }
+}
+
+/// How data is kept before the switch, and what comes back; an error when there is no room.
+fn data(
+    place: &Place,
+    instance: &Instance,
+    current: Option<&Before>,
+    restore: Option<u32>,
+) -> Result<(Vec<SnapshotFact>, Vec<RestoreFact>)> {
+    let volumes = match current {
+        Some(_) => Course::decide(instance, current).replaced_volumes(instance),
+        None => Vec::new(),
+    };
+    let snapshots = Snapshots { place };
+    let means = snapshots.means(&volumes)?;
+    snapshots.check(&means, restore)?;
+    let how = |clone| if clone { SnapshotHow::Reflink } else { SnapshotHow::Copy };
+    let kept = means.into_iter().map(|m| SnapshotFact { volume: m.volume, bytes: m.bytes, how: how(m.clone) });
+    let mut restored = Vec::new();
+    if let Some(generation) = restore {
+        let snapshot = snapshots.whole(generation)?;
+        let snapshot = snapshot.ok_or_else(|| DeviceError::NoSnapshot { name: place.name.clone(), generation })?;
+        let fact = |(volume, bytes)| RestoreFact { volume, generation, bytes };
+        restored.extend(snapshot.volumes.into_iter().map(fact));
+    }
+    Ok((kept.collect(), restored))
 }
 
 /// The request's answers, over those of the current generation that are still asked for.
@@ -185,6 +223,7 @@ impl Slot {
         super::durable::remove_folder(&folder.path)?;
         super::durable::folder(&folder.path, 0o700)?;
         folder.write_answers(&planned.answers)?;
+        folder.write_overlay(&planned.overlay)?;
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs());
         let record = GenerationRecord {
             generation: plan.generation,

@@ -36,7 +36,8 @@ impl Device {
             Some(current) => restore(place, number, &place.instance(current)?)?,
             None => None,
         };
-        Ok(PlanRequest { answers, exact: true, restore, ..PlanRequest::new(name, release) })
+        let overlay = Some(place.generation(number).read_overlay()?);
+        Ok(PlanRequest { answers, exact: true, restore, overlay, ..PlanRequest::new(name, release) })
     }
 }
 

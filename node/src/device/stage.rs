@@ -6,7 +6,7 @@ use super::{
     durable,
     error::{DeviceError, Result, io},
     layout::{Folder, Place},
-    migrate,
+    migrate, overlay,
     ports::{self, Numbers, Reserved},
     secrets,
     snapshot::Snapshots,
@@ -68,8 +68,8 @@ impl Staging<'_> {
         before: Option<&Before>,
         running: &BTreeSet<String>,
     ) -> Result<Reserved> {
-        let (top, answers) = self.place.inputs(folder.number)?;
-        let inputs = Inputs { closure: closure(self.store, &self.place.name, top)?, top, answers };
+        let (top, answers, closure) = overlay::inputs(self.store, self.place, folder.number)?;
+        let inputs = Inputs { closure, top, answers };
         let needs = self.needs(&inputs.closure, top, &inputs.answers)?;
         self.trees(folder, &needs)?;
         let made = secrets::make(self.place, &needs.secrets)?;
@@ -126,7 +126,8 @@ impl Staging<'_> {
         if course.restore.is_none() {
             migrate::due(name, number, instance, &before.instance)?;
         }
-        Snapshots { place: self.place }.check(&course.replaced_volumes(instance), course.restore)
+        let snapshots = Snapshots { place: self.place };
+        snapshots.check(&snapshots.means(&course.replaced_volumes(instance))?, course.restore)
     }
 
     /// Files of roles that run on, as they are to be where those roles' services read them.

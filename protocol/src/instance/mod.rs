@@ -14,6 +14,7 @@ mod component;
 mod error;
 mod needs;
 mod order;
+pub mod overlay;
 pub mod param;
 mod programs;
 mod resolve;
@@ -24,7 +25,7 @@ mod world;
 
 pub use error::InstanceError;
 pub use sandbox::{Isolation, Sandbox};
-pub use transition::{Change, Move, Transition, transition};
+pub use transition::{Change, Move, Transition, ends_first, transition};
 
 use crate::{
     id::ReleaseId,
@@ -114,10 +115,23 @@ pub struct RoleNeed {
     pub alone: bool,
     /// Keys of the roles that its imports lead to.
     pub uses: Vec<String>,
+    /// The most that its programs may use together.
+    pub limits: Limits,
     /// BLAKE3, as hex, over everything that decides what this role runs: its resolved services, files, hooks and trees, with
     /// the folders of the device and inner ports left out, and files that a change of does `nothing`. Equal fingerprints
     /// in two generations mean the same behaviour.
     pub fingerprint: String,
+}
+
+/// The most that a role may use; none = as much as the device has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Limits {
+    /// Memory, in bytes.
+    pub memory: Option<u64>,
+    /// Processor time, in thousandths of one core.
+    pub cpu: Option<u32>,
+    /// Processes and threads.
+    pub processes: Option<u32>,
 }
 
 /// Where things are on this device.
@@ -151,6 +165,8 @@ pub struct Instance {
     pub version: String,
     /// Its release.
     pub release: ReleaseId,
+    /// BLAKE3, as hex, over all that it runs, writes and asks; folders of the device and inner ports left out.
+    pub fingerprint: String,
     /// Its data layout.
     pub epoch: u32,
     /// The data layouts of all its components by path, its own at "".
@@ -329,6 +345,13 @@ pub struct TestSpec {
     pub within: Span,
     /// When it runs; empty = always.
     pub when: Vec<String>,
+}
+
+impl TestSpec {
+    /// Whether it runs on this occasion: `install`, `update` or `restore`.
+    pub fn is_due(&self, occasion: &str) -> bool {
+        self.when.is_empty() || self.when.iter().any(|w| w == occasion || w == "always")
+    }
 }
 
 /// Where people reach it.

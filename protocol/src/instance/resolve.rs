@@ -37,6 +37,7 @@ pub(super) fn instance(
         distro: first.release.distro.clone(),
         version: first.release.version.clone(),
         release: top,
+        fingerprint: String::new(),
         epoch: first.release.epoch,
         epochs: components.by_path.values().map(|c| (c.path.clone(), c.release.epoch)).collect(),
         roles: Vec::new(),
@@ -52,6 +53,8 @@ pub(super) fn instance(
         migrate: Vec::new(),
     };
     let mut wishes = Vec::new();
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(b"softdist/v1/instance\0");
     for component in components.order.iter().filter_map(|p| components.by_path.get(p)) {
         for param in &component.release.params {
             binder.param(component, &param.name, 0)?;
@@ -60,7 +63,9 @@ pub(super) fn instance(
             let programs = Programs::of(&binder, component, role)?;
             let scope = Scope { component, role, view: View::Inside };
             let bare = Programs::of(&plain, component, role)?;
-            made.roles.push(role::need(scope, &plain, &bare.behaviour(role), &assignment.platform)?);
+            let need = role::need(scope, &plain, &bare.behaviour(role), &assignment.platform)?;
+            absorb(&mut hasher, &(&need, &bare.files));
+            made.roles.push(need);
             made.fronts.extend(fronts(&binder, component, role, &known)?);
             made.permissions.extend(permissions(&component.key(&[&role.name]), role));
             made.files.extend(programs.files);
@@ -69,12 +74,21 @@ pub(super) fn instance(
         }
         made.tests.extend(programs::tests(&binder, component)?);
         made.migrate.extend(programs::migrate(&binder, component)?);
+        absorb(&mut hasher, &(programs::tests(&plain, component)?, programs::migrate(&plain, component)?));
     }
-    made.services = ordered(wishes, &made.roles)?;
     made.permissions.sort();
     made.permissions.dedup();
+    absorb(&mut hasher, &(&made.endpoints, &made.permissions, &made.settle, &made.epochs));
+    made.fingerprint = hasher.finalize().to_hex().to_string();
+    made.services = ordered(wishes, &made.roles)?;
     made.fronts.sort_by(|a, b| a.key.cmp(&b.key));
     Ok(made)
+}
+
+/// Takes a value into a hash; serde's JSON of these types is deterministic, for their maps are ordered.
+fn absorb(hasher: &mut blake3::Hasher, value: &impl serde::Serialize) {
+    let text = serde_json::to_string(value).unwrap_or_default();
+    hasher.update(&(text.len() as u64).to_le_bytes()).update(text.as_bytes());
 }
 
 /// Roles in the order that `[update] order` wishes, the others behind as listed.

@@ -3,7 +3,7 @@
 //! reaches a program is in it, and nothing else.
 
 use super::{
-    HookSpec, InstanceError, RenderedFile, RoleNeed, ServiceSpec,
+    HookSpec, InstanceError, Limits, RenderedFile, RoleNeed, ServiceSpec,
     bind::{Binder, Scope},
     component::Component,
 };
@@ -77,6 +77,7 @@ pub(super) fn need<'a>(
         volumes: role.volumes.iter().map(|v| component.key(&[&role.name, &v.name])).collect(),
         uses: uses(scope, binder)?.into_iter().collect(),
         alone: alone(role),
+        limits: Limits { memory: role.allow.memory, cpu: role.allow.cpu, processes: role.allow.processes },
         fingerprint: hasher.finalize().to_hex().to_string(),
     })
 }

@@ -1,8 +1,9 @@
 //! How roles go from one generation to the next: what counts as a change of behaviour, and what follows from it.
 
 use crate::cast::*;
+use proptest::prelude::*;
 use softservice_protocol::{
-    instance::{self, Assignment, Change, Instance, Move, transition},
+    instance::{self, Assignment, Change, Instance, Limits, Move, RoleNeed, transition},
     release::*,
 };
 
@@ -75,10 +76,53 @@ fn the_data_layout_of_an_include_counts() {
         )
     };
     let wanted = Move { component: "pg".into(), from: 0, to: 2 };
-    assert_eq!(migrate(0).moves(&old), [wanted.clone()]);
+    assert_eq!(migrate(0).moves(&old), std::slice::from_ref(&wanted));
     assert_eq!(migrate(0).migrations(&old).expect("it applies").len(), 1);
     assert_eq!(migrate(1).migrations(&old), Err(wanted), "it carries data over from another epoch only");
     assert!(old.migrations(&migrate(0)).expect("back").is_empty(), "back goes only with its data");
     let bumped = changes(|p, _| p.epoch = 2);
     assert_eq!(bumped, [("pg.main".to_owned(), Change::Instead)]);
+}
+
+/// A role among five, of which some keep data and some change.
+fn any_role(n: usize) -> impl Strategy<Value = RoleNeed> {
+    let keys = ["a", "b", "c", "d", "e"];
+    (any::<bool>(), any::<bool>(), 0..2u8, proptest::sample::subsequence(keys.to_vec(), 0..=2)).prop_map(
+        move |(data, fixed, version, uses)| RoleNeed {
+            key: keys[n].into(),
+            volumes: data.then(|| format!("{}.rows", keys[n])).into_iter().collect(),
+            alone: data || fixed,
+            uses: uses.into_iter().filter(|u| *u != keys[n]).map(str::to_owned).collect(),
+            limits: Limits::default(),
+            fingerprint: version.to_string(),
+        },
+    )
+}
+fn any_roles() -> impl Strategy<Value = Vec<RoleNeed>> {
+    let each: Vec<_> = (0..5).map(|n| proptest::option::weighted(0.8, any_role(n))).collect();
+    each.prop_map(|roles| roles.into_iter().flatten().collect())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn roles_run_on_exactly_when_nothing_changed_and_data_is_never_run_twice(
+        old in any_roles(), new in any_roles(), moved in any::<bool>(),
+    ) {
+        let changes = transition(&new, &old, moved);
+        prop_assert_eq!(changes.len(), new.len());
+        for role in &new {
+            let before = old.iter().find(|o| o.key == role.key);
+            let same = before.is_some_and(|o| o.fingerprint == role.fingerprint);
+            let carried = moved && !role.volumes.is_empty();
+            let change = changes[&role.key];
+            prop_assert_eq!(change == Change::Keep, same && !carried, "{} in {:?}", &role.key, &changes);
+            if change == Change::Beside {
+                prop_assert!(!role.alone && role.volumes.is_empty(), "{} is alone", &role.key);
+                prop_assert!(!before.is_some_and(|o| o.alone), "the old {} is alone", &role.key);
+                let meets = role.uses.iter().find(|u| changes.get(*u) == Some(&Change::Instead));
+                prop_assert_eq!(meets, None, "{} would be tried against what is away", &role.key);
+            }
+        }
+    }
 }

@@ -32,7 +32,14 @@ impl House {
         let keys = ["a", "b", "c", "d", "e", "f"];
         let numbers = ports::assign_inner(scratch.path(), &place, 1, keys, &mut reserved).expect("free numbers");
         let numbers = numbers.into_values().collect();
-        Self { _scratch: scratch, place, keeper: keeper_tests::command(), monitors: Monitors::default(), numbers, reserved }
+        Self {
+            _scratch: scratch,
+            place,
+            keeper: keeper_tests::command(),
+            monitors: Monitors::default(),
+            numbers,
+            reserved,
+        }
     }
     /// A number that nobody listens on now.
     fn number(&mut self) -> u16 {

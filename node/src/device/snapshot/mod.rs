@@ -85,10 +85,9 @@ impl Snapshots<'_> {
         Ok(all)
     }
 
-    /// An error unless there is room to keep these volumes and, for a return to older data, to bring back those of a
-    /// snapshot.
-    pub(super) fn check(&self, volumes: &[String], bring_back: Option<u32>) -> Result<()> {
-        let means = self.means(volumes)?;
+    /// An error unless there is room to keep volumes by these means and, for a return to older data, to bring back those of
+    /// a snapshot.
+    pub(super) fn check(&self, means: &[Means], bring_back: Option<u32>) -> Result<()> {
         let mut need: u64 = means.iter().filter(|m| !m.clone).map(|m| m.bytes).sum();
         if let Some(kept) = bring_back.map(|g| self.whole(g)).transpose()?.flatten() {
             let cloned = |volume: &String| means.iter().any(|m| m.volume == *volume && m.clone);
@@ -98,6 +97,9 @@ impl Snapshots<'_> {
     }
 
     fn room(&self, need: u64) -> Result<()> {
+        if need == 0 {
+            return Ok(());
+        }
         let path = self.place.snapshots();
         let disk = rustix::fs::statvfs(&path).map_err(|e| io("look at the space of", &path)(e.into()))?;
         let free = disk.f_bavail.saturating_mul(disk.f_frsize);

@@ -252,9 +252,10 @@ fn without_room_the_update_is_refused_before_anything_stops() {
     fs::create_dir(&disk).expect("folder");
     let Some(_mounted) = Mounted::new(&disk, &["-t", "tmpfs", "-o", "size=100m", "tmpfs"]) else { return };
     let home = Home::at(disk, scratch);
-    home.snapshots().check(&[VOLUME.into()], None).expect("little data has room");
+    let check = || home.snapshots().check(&home.snapshots().means(&[VOLUME.into()]).expect("means"), None);
+    check().expect("little data has room");
     fs::write(home.data().join("big"), vec![1; 40 << 20]).expect("write");
-    let error = home.snapshots().check(&[VOLUME.into()], None).expect_err("no room");
+    let error = check().expect_err("no room");
     let DeviceError::NoRoom { need, free, .. } = &error else { panic!("{error}") };
     assert!(*need > 40 << 20 && *free < 64 << 20, "{error}");
     assert!(error.to_string().contains("nothing was stopped"), "{error}");
