@@ -7,6 +7,8 @@ mod content;
 mod instances;
 mod new;
 mod node;
+mod plan;
+mod questions;
 mod status;
 
 use crate::{
