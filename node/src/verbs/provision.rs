@@ -63,10 +63,10 @@ pub(super) struct Rollback {
 }
 
 /// What was planned, and what carrying it out needs.
-struct Prepared {
-    request: PlanRequest,
-    release: ReleaseRef,
-    plan: Plan,
+pub(super) struct Prepared {
+    pub(super) request: PlanRequest,
+    pub(super) release: ReleaseRef,
+    pub(super) plan: Plan,
 }
 
 pub(super) async fn plan(context: &Context, args: Up, talk: &Talk) -> Result<Value, Failure> {
@@ -158,7 +158,7 @@ pub(super) async fn try_out(
     }
 }
 
-async fn size_of(context: &Context, release: ReleaseId) -> Result<u32, Failure> {
+pub(super) async fn size_of(context: &Context, release: ReleaseId) -> Result<u32, Failure> {
     let store = closure::store(context);
     blocking(move || {
         let bytes = store.object(release.object(), softservice_protocol::limits::RELEASE_BYTES)?;
@@ -193,6 +193,15 @@ async fn prepare_update(
     set: &BTreeMap<String, String>,
     talk: &Talk,
 ) -> Result<Option<Prepared>, Failure> {
+    let Some(found) = newer_release(context, name).await? else { return Ok(None) };
+    let release = found.release();
+    fetch::bring(context, release, Depth::Manifests, talk).await?;
+    let request = PlanRequest { answers: set.clone(), ..PlanRequest::new(name, release.id) };
+    finish_plan(context, request, release).await.map(Some)
+}
+
+/// What a softservice would be updated to.
+pub(super) async fn newer_release(context: &Context, name: &str) -> Result<Option<Found>, Failure> {
     let Some((_, current)) = context.device.current(name).await? else {
         return Err(Failure::refused(format!("{name} never was confirmed")).hint("`softservice up` provisions it"));
     };
@@ -203,13 +212,14 @@ async fn prepare_update(
     reference::refresh(context).await?;
     let Some(found) = instances::newer(&context.handle.catalogue(), &origin) else { return Ok(None) };
     refuse_revoked(&found)?;
-    let release = found.release();
-    fetch::bring(context, release, Depth::Manifests, talk).await?;
-    let request = PlanRequest { answers: set.clone(), ..PlanRequest::new(name, release.id) };
-    finish_plan(context, request, release).await.map(Some)
+    Ok(Some(found))
 }
 
-async fn finish_plan(context: &Context, mut request: PlanRequest, release: ReleaseRef) -> Result<Prepared, Failure> {
+pub(super) async fn finish_plan(
+    context: &Context,
+    mut request: PlanRequest,
+    release: ReleaseRef,
+) -> Result<Prepared, Failure> {
     let closure = closure::load(context, release).await?;
     let store = closure::store(context);
     request.fetch_bytes = blocking(move || missing_bytes(store.as_ref(), &closure)).await?;
@@ -301,7 +311,7 @@ pub(super) fn missing_bytes(store: &dyn Store, closure: &closure::Closure) -> Re
 }
 
 /// The hash that was agreed to, if one was named.
-fn consent(plan: &Plan, hash: Option<&str>, yes: bool) -> Result<Option<String>, Failure> {
+pub(super) fn consent(plan: &Plan, hash: Option<&str>, yes: bool) -> Result<Option<String>, Failure> {
     match hash {
         Some(hash) if hash == plan.hash => Ok(Some(hash.to_owned())),
         Some(_) => Err(Failure::refused(format!(
@@ -322,7 +332,7 @@ async fn runs_already(context: &Context, prepared: &Prepared) -> Result<bool, Fa
 }
 
 /// Fetches, prepares and lives a generation to its end.
-async fn live(
+pub(super) async fn live(
     context: &Context,
     prepared: Prepared,
     agreed: Option<&str>,

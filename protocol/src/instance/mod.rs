@@ -15,6 +15,7 @@ mod error;
 pub(crate) mod limits;
 mod needs;
 mod order;
+pub mod overlay;
 pub mod param;
 mod programs;
 mod resolve;
