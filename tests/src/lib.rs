@@ -3,6 +3,7 @@
 //! for luck, only for events with a deadline.
 
 pub mod api;
+pub mod crash;
 pub mod hosts;
 pub mod process;
 pub mod sources;
