@@ -23,6 +23,7 @@ mod services;
 mod stage;
 mod static_server;
 mod switch;
+mod units;
 mod verbs;
 
 pub use error::{DeviceError, Result};
