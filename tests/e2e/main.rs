@@ -7,4 +7,5 @@ mod guestbook;
 mod lan;
 mod lineage;
 mod survival;
+mod units;
 mod upgrade;

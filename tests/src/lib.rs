@@ -7,6 +7,7 @@ pub mod crash;
 pub mod hosts;
 pub mod process;
 pub mod sources;
+pub mod systemd;
 pub mod visit;
 
 pub use process::{Node, World};

@@ -7,6 +7,7 @@
 
 pub mod book;
 pub mod deed;
+pub mod disk;
 pub mod figures;
 pub mod imprint;
 pub mod judge;
@@ -33,11 +34,17 @@ pub struct Orders {
     pub seed: u64,
     /// Only deeds of this verb.
     pub only: Option<String>,
+    /// The home is on a disk of its own, and a third of the crashes is a power cut.
+    pub power: bool,
 }
 
 impl Orders {
     fn deeds(&self) -> Vec<Deed> {
         Deed::ALL.into_iter().filter(|d| self.only.as_ref().is_none_or(|o| o == d.verb())).collect()
+    }
+
+    fn victims(&self) -> &'static [Victims] {
+        if self.power { &[Victims::Node, Victims::All, Victims::Power] } else { &[Victims::Node, Victims::All] }
     }
 
     /// Crashes by deed. `courses` tell the steps that there are.
@@ -47,7 +54,10 @@ impl Orders {
         if self.steps {
             for (deed, course) in deeds.iter().filter_map(|d| Some((*d, courses.get(d)?))) {
                 all.entry(deed).or_default().extend(steps(deed, course).into_iter().flat_map(|m: Moment| {
-                    [Victims::Node, Victims::All].map(|victims| Crash { moment: m.clone(), victims, again: None })
+                    self.victims()
+                        .iter()
+                        .map(|victims| Crash { moment: m.clone(), victims: *victims, again: None })
+                        .collect::<Vec<_>>()
                 }));
             }
         }
@@ -58,7 +68,7 @@ impl Orders {
             let Some(verb) = verbs.get((number % verbs.len().max(1) as u64) as usize) else { break };
             let of_verb: Vec<Deed> = deeds.iter().copied().filter(|d| d.verb() == *verb).collect();
             let turn = number / verbs.len() as u64 % of_verb.len() as u64;
-            all.entry(of_verb[turn as usize]).or_default().push_back(Crash::random(self.seed, number));
+            all.entry(of_verb[turn as usize]).or_default().push_back(Crash::random(self.seed, number, self.victims()));
         }
         all
     }
@@ -86,7 +96,7 @@ fn steps(deed: Deed, course: &Course) -> Vec<Moment> {
 
 /// Carries out the orders in a home of its own below `world`; tells each crash to `tell`.
 pub fn run(world: &World, home: &str, orders: &Orders, mut tell: impl FnMut(&str)) -> Figures {
-    let mut scene = Scene::open(world, home);
+    let mut scene = Scene::open(world, home, orders.power);
     let mut courses = BTreeMap::new();
     let round = [
         Deed::Update(book::PAGE),
@@ -111,7 +121,7 @@ pub fn run(world: &World, home: &str, orders: &Orders, mut tell: impl FnMut(&str
         if !outcome.judgement.faults.is_empty() {
             // What stands there is not known any more: another home goes on.
             homes += 1;
-            scene = Scene::open(world, &format!("{home}-{homes}"));
+            scene = Scene::open(world, &format!("{home}-{homes}"), orders.power);
         }
     }
     figures
@@ -126,7 +136,7 @@ fn described(deed: Deed, crash: &Crash, outcome: &Outcome) -> String {
     };
     let at = outcome.at.as_ref().map_or("before its first step".into(), |l| format!("{} {}", l.mark, l.effect));
     let mut text = format!(
-        "{}: {} killed {}, {at}{}{}: {ended} after {:.2} s",
+        "{}: {} gone {}, {at}{}{}: {ended} after {:.2} s",
         deed.name(),
         crash.victims.name(),
         crash.moment,

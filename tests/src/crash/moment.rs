@@ -32,6 +32,8 @@ pub enum Victims {
     Node,
     /// The node, all keepers and fronts, and so all services.
     All,
+    /// Everybody, and what was not on the disk.
+    Power,
 }
 
 impl Victims {
@@ -40,6 +42,7 @@ impl Victims {
         match self {
             Self::Node => "node",
             Self::All => "node, keepers",
+            Self::Power => "power",
         }
     }
 }
@@ -56,8 +59,8 @@ pub struct Crash {
 }
 
 impl Crash {
-    /// The `number`th random crash of a seed.
-    pub fn random(seed: u64, number: u64) -> Self {
+    /// The `number`th random crash of a seed, hitting some of `victims`.
+    pub fn random(seed: u64, number: u64, victims: &[Victims]) -> Self {
         let mut bytes = [0; 16];
         bytes[..8].copy_from_slice(&seed.to_le_bytes());
         bytes[8..].copy_from_slice(&number.to_le_bytes());
@@ -66,7 +69,7 @@ impl Crash {
         Self {
             // A little beyond the end: a crash just after a deed is one, too.
             moment: Moment::Part(draw(0) % 1_050),
-            victims: if draw(1) % 2 == 0 { Victims::Node } else { Victims::All },
+            victims: victims[(draw(1) % victims.len() as u64) as usize],
             again: (draw(2) % 4 == 0).then(|| Duration::from_millis(draw(3) % 600)),
         }
     }
@@ -78,7 +81,7 @@ mod tests {
 
     #[test]
     fn a_seed_gives_the_same_crashes_and_another_gives_others() {
-        let list = |seed| (0..100).map(|n| Crash::random(seed, n)).collect::<Vec<_>>();
+        let list = |seed| (0..100).map(|n| Crash::random(seed, n, &[Victims::Node, Victims::All])).collect::<Vec<_>>();
         assert_eq!(list(7), list(7));
         assert_ne!(list(7), list(8));
         assert!(list(7).iter().any(|c| c.victims == Victims::Node) && list(7).iter().any(|c| c.again.is_some()));

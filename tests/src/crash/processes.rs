@@ -1,6 +1,7 @@
 //! Who runs for a home. Invariant: a process is found by any of its command line, its program and its folder, so that one
 //! which renamed itself is found as well.
 
+use rustix::process::{Pid, Signal, kill_process};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -28,11 +29,11 @@ impl Process {
         // What a keeper has become on its way to a service is the same program with another task.
         (self.helps(program) && task.file_name()? == "spec.json").then(|| task.parent().map(Path::to_owned)).flatten()
     }
-    /// Kills it at once.
-    pub fn kill(&self) {
-        if let Some(pid) = rustix::process::Pid::from_raw(self.pid) {
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        if let Some(pid) = Pid::from_raw(self.pid) {
             // It may have ended by itself meanwhile.
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            let _ = kill_process(pid, signal);
         }
     }
 }

@@ -4,6 +4,7 @@
 use super::{
     book::{self, Edition, NAME},
     deed::Deed,
+    disk::Disk,
     imprint::Imprint,
     judge::{self, Judgement},
     moment::{Crash, Moment, Victims},
@@ -16,6 +17,7 @@ use crate::{
     process::{PATIENCE, binary, eventually},
     visit,
 };
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::{
     path::PathBuf,
@@ -69,6 +71,7 @@ pub struct Scene {
     pub(super) node: Node,
     pub(super) softservice: PathBuf,
     pub(super) entries: Vec<String>,
+    disk: Option<Disk>,
     standing: Option<Edition>,
     heard: Receiver<Heard>,
     tell: Sender<Heard>,
@@ -77,12 +80,13 @@ pub struct Scene {
 
 impl Scene {
     /// A home with all editions published, the first installed, and data worth keeping.
-    pub fn open(world: &World, name: &str) -> Self {
+    pub fn open(world: &World, name: &str, power: bool) -> Self {
+        let disk = power.then(|| Disk::new(&world.path(name)).unwrap_or_else(|why| panic!("no disk: {why}")));
         let node = world.node(name);
         book::publish(&node, &world.path(&format!("{name}-sources")));
         let softservice = node.home.join("softservices").join(NAME);
         let (tell, heard) = mpsc::channel();
-        let mut scene = Self { node, softservice, entries: Vec::new(), standing: None, heard, tell, signed: 0 };
+        let mut scene = Self { node, disk, softservice, entries: Vec::new(), standing: None, heard, tell, signed: 0 };
         let up = Deed::Install.call(&scene.node.home).unwrap_or_else(|e| panic!("{e:?}: {}", scene.node.log()));
         assert_eq!(up["version"], "1.0.0", "{up}");
         scene.standing = Deed::Install.after();
@@ -156,6 +160,8 @@ impl Scene {
             self.entries.push(words);
         }
         for _ in std::iter::from_fn(|| self.heard.try_recv().ok()) {}
+        // What is done from here on has to be durable by itself; what was done by hand before it has not.
+        self.disk.iter().for_each(Disk::sync);
         let journal = std::fs::metadata(self.softservice.join("journal")).map_or(0, |m| m.len());
         Before { imprint: Imprint::of(&self.softservice.join("volumes")), journal }
     }
@@ -185,7 +191,7 @@ impl Scene {
                 Ok(Heard::Change(change)) => match moment {
                     Moment::Line(line) if change.name == "journal" => {
                         let so = |l: &Line| (&l.effect, &l.mark) == (&line.effect, &line.mark);
-                        if watch::journal(&self.softservice, journal).last().is_some_and(so) {
+                        if watch::journal(&self.softservice, journal).iter().any(so) {
                             return (true, result);
                         }
                     }
@@ -208,15 +214,27 @@ impl Scene {
 
     /// Kills, and waits until the victims are gone.
     fn kill(&mut self, victims: Victims) {
+        let program = binary();
+        let home = self.node.home.clone();
+        let cut = match &mut self.disk {
+            Some(disk) if victims == Victims::Power => {
+                // They stand still while the disk is looked at, and never go on.
+                processes::of(&home).iter().for_each(|p| p.signal(Signal::STOP));
+                Some(disk.cut())
+            }
+            _ => None,
+        };
         self.node.kill();
-        if victims == Victims::All {
+        if victims != Victims::Node {
             // The keepers die first and take their services with them, as in a crash of the whole machine; what is left
             // after that without being told is somebody whom nobody kept.
-            let program = binary();
-            let helpers = || processes::of(&self.node.home).into_iter().filter(|p| p.helps(program));
-            helpers().for_each(|p| p.kill());
+            processes::of(&home).iter().filter(|p| p.helps(program)).for_each(|p| p.signal(Signal::KILL));
             let end = Instant::now() + PATIENCE;
-            eventually("the victims are gone", end, || processes::of(&self.node.home).is_empty());
+            eventually("the victims are gone", end, || processes::of(&home).is_empty());
+        }
+        if let (Some(cut), Some(disk)) = (cut, &mut self.disk) {
+            disk.restore(cut);
+            watch::changes(&self.softservice, self.tell.clone()).expect("a folder can be watched");
         }
     }
 

@@ -22,6 +22,9 @@ struct Arguments {
     /// Also crash before and after each step of the journal
     #[arg(long)]
     steps: bool,
+    /// Also cut the power: the home is on a disk of its own, which keeps only what was synced (needs root and loop devices)
+    #[arg(long)]
+    power: bool,
     /// Print one JSON document instead of a table
     #[arg(long)]
     json: bool,
@@ -30,8 +33,13 @@ struct Arguments {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let began = Instant::now();
-    let orders =
-        Orders { moments: arguments.moments, steps: arguments.steps, seed: arguments.seed, only: arguments.only };
+    let orders = Orders {
+        moments: arguments.moments,
+        steps: arguments.steps,
+        seed: arguments.seed,
+        only: arguments.only,
+        power: arguments.power,
+    };
     let world = World::new();
     let figures = crash::run(&world, "crash", &orders, |line| eprintln!("{line}"));
     drop(world);
