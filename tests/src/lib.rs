@@ -6,6 +6,7 @@ pub mod api;
 pub mod crash;
 pub mod hosts;
 pub mod process;
+pub mod report;
 pub mod sources;
 pub mod systemd;
 pub mod visit;

@@ -14,7 +14,7 @@ use crate::{
     sources::{Guestbook, put, text},
     visit,
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::{
     fs,
     os::unix::fs::{PermissionsExt, symlink},
@@ -138,7 +138,7 @@ pub fn plant(volume: &Path) {
 
 /// Asks the node for an edition.
 pub fn up(home: &Path, edition: Edition) -> Result<Value, Failure> {
-    api::call(home, "up", &json!({ "reference": edition.reference(), "yes": true }))
+    api::up(home, &edition.reference())
 }
 
 /// Signs the book; true when that was acknowledged.
