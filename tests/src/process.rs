@@ -155,7 +155,7 @@ impl Node {
     /// Starts the node and waits until it says that it is ready.
     pub fn start_with(&mut self, arguments: &[&str]) {
         let mut command = self.command();
-        command.arg("node").args(arguments).args(["--web", "off"]);
+        command.arg("node").args(arguments).args(["--web", "off"]).env("SOFTSERVICE_LOG", "warn");
         let log = std::fs::File::create(self.home.with_extension("log")).expect("a log can be written");
         let mut process = command.stdout(Stdio::piped()).stderr(log).spawn().expect("the node starts");
         let stdout = process.stdout.take().expect("its output is ours");
@@ -205,6 +205,8 @@ impl Node {
         if let Some(mut process) = self.process.take() {
             wait(&mut process);
         }
+        let log = self.log();
+        assert!(!log.contains("still in use"), "whoever holds the store keeps the node from ending: {log}");
     }
 
     /// Runs a verb; stdout, stderr and code as they come.

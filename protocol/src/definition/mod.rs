@@ -6,6 +6,7 @@
 //! can be known, what was meant; one pass finds all of them; and the rules that a definition must keep are the very
 //! rules that a foreign release must keep ([`Release::check`]).
 
+mod advice;
 pub mod answer;
 mod check;
 pub mod closure;
@@ -23,6 +24,7 @@ mod source;
 pub mod substitution;
 pub mod units;
 
+pub(crate) use advice::secretive;
 pub use check::check;
 pub use compile::{Materials, compile};
 pub use foreign::ReleaseFault;
@@ -142,6 +144,8 @@ pub struct IncludeSource {
     pub distro: String,
     /// The versions that will do.
     pub range: semver::VersionReq,
+    /// The same as it was written.
+    pub written: String,
     /// The role of this distro beside which it runs.
     pub role: String,
     /// Answers to its parameters.
