@@ -8,5 +8,4 @@ mod guestbook;
 mod lan;
 mod lineage;
 mod survival;
-mod units;
 mod upgrade;

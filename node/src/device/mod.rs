@@ -26,7 +26,6 @@ mod services;
 mod stage;
 mod static_server;
 mod switch;
-mod units;
 mod verbs;
 
 pub use error::{DeviceError, Result};
