@@ -10,6 +10,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// Bytes for people.
+pub(crate) use softservice_protocol::definition::units::bytes as size;
+
 /// Without a terminal, progress is a line this often.
 const PLAIN_EVERY: Duration = Duration::from_secs(5);
 
@@ -179,21 +182,6 @@ fn seen(text: &str) -> String {
         .join("\n")
 }
 
-/// Bytes for people.
-pub(crate) fn size(bytes: u64) -> String {
-    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
-    if bytes < 1024 {
-        return format!("{bytes} B");
-    }
-    let mut value = bytes as f64 / 1024.0;
-    let mut unit = 0;
-    while value >= 1024.0 && unit + 1 < UNITS.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    format!("{value:.1} {}", UNITS.get(unit).copied().unwrap_or("TiB"))
-}
-
 /// Rows under headings, columns as wide as they need to be.
 pub(crate) fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
     let width = |i: usize| {
@@ -217,14 +205,6 @@ pub(crate) fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sizes_are_readable() {
-        assert_eq!(size(0), "0 B");
-        assert_eq!(size(1023), "1023 B");
-        assert_eq!(size(1536), "1.5 KiB");
-        assert_eq!(size(100 << 20), "100.0 MiB");
-    }
 
     #[test]
     fn foreign_text_cannot_move_the_cursor() {

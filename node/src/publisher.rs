@@ -32,7 +32,7 @@ pub enum PublisherError {
     #[error(transparent)]
     Key(#[from] KeyError),
     /// A root document.
-    #[error("root document {path}: {source}", path = path.display())]
+    #[error("publisher's file {path} is damaged: {source}; restore it from a backup", path = path.display())]
     Root {
         /// The file.
         path: PathBuf,
@@ -210,5 +210,16 @@ mod tests {
         assert!(matches!(Keys::open(home.path()), Err(PublisherError::Key(KeyError::Damaged { .. }))));
         fs::remove_file(&file).unwrap();
         assert!(matches!(Keys::open(home.path()), Err(PublisherError::Torn(_))));
+        fs::write(&file, text).unwrap();
+        let root = home.path().join("publisher/root-1");
+        let bytes = fs::read(&root).unwrap();
+        fs::write(&root, &bytes[..bytes.len() / 2]).unwrap();
+        let error = Keys::open(home.path()).unwrap_err();
+        assert!(matches!(error, PublisherError::Root { .. }));
+        let line = format!(
+            "publisher's file {} is damaged: signed envelope is malformed: it ends too early; restore it from a backup",
+            root.display()
+        );
+        assert_eq!(error.to_string(), line);
     }
 }

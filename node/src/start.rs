@@ -263,8 +263,10 @@ impl Node {
         // cannot be opened again, or removed. A thread of its own, as a pool would wait for it for ever.
         let (closed, wait) = tokio::sync::oneshot::channel();
         std::thread::spawn(move || closed.send(softservice_store::wait_closed(&store)));
-        if !matches!(tokio::time::timeout(CLOSING, wait).await, Ok(Ok(Ok(())))) {
-            tracing::debug!("the store is still in use, or is none of ours");
+        match tokio::time::timeout(CLOSING, wait).await {
+            Ok(Ok(Ok(()))) => {}
+            Ok(_) => tracing::debug!("the store is none of ours"),
+            Err(_) => tracing::warn!("the store is still in use after {} s", CLOSING.as_secs()),
         }
         tracing::info!("node stopped");
     }

@@ -70,7 +70,7 @@ fn config() -> impl bincode::config::Config {
 /// # Errors
 /// [`CodecError::TooLong`] when the value does not fit its kind's limit.
 pub fn encode<T: Wire>(value: &T) -> Result<Vec<u8>, CodecError> {
-    let malformed = |e: bincode::error::EncodeError| CodecError::Malformed { what: T::NAME, why: e.to_string() };
+    let malformed = |e| CodecError::Malformed { what: T::NAME, why: unwritable(e) };
     let mut bytes = vec![T::VERSION];
     bincode::serde::encode_into_std_write(value, &mut bytes, config()).map_err(malformed)?;
     if bytes.len() > T::LIMIT {
@@ -93,10 +93,66 @@ pub fn decode<T: Wire>(bytes: &[u8]) -> Result<T, CodecError> {
     if version != T::VERSION {
         return Err(CodecError::Version { what: T::NAME, found: version, known: T::VERSION });
     }
-    let malformed = |e: bincode::error::DecodeError| CodecError::Malformed { what: T::NAME, why: e.to_string() };
+    let malformed = |e| CodecError::Malformed { what: T::NAME, why: unreadable(e) };
     let (value, used): (T, usize) = bincode::serde::decode_from_slice(body, config()).map_err(malformed)?;
     if used != body.len() || encode(&value)? != bytes {
         return Err(CodecError::NotCanonical { what: T::NAME });
     }
     Ok(value)
+}
+
+/// The library's own words are the names of its variants, which say nothing to people.
+fn unreadable(error: bincode::error::DecodeError) -> String {
+    use bincode::error::DecodeError::*;
+    match error {
+        UnexpectedEnd { .. } => "it ends too early".into(),
+        LimitExceeded => "a length in it is beyond every limit".into(),
+        UnexpectedVariant { found, .. } => format!("it names a choice, number {found}, that does not exist"),
+        InvalidBooleanValue(found) => format!("a yes or no in it is {found}"),
+        Utf8 { .. } | InvalidCharEncoding(_) => "a text in it is not UTF-8".into(),
+        OutsideUsizeRange(found) => format!("a length in it is {found}"),
+        OtherString(why) if why.contains("variant index") => "it names a choice that does not exist".into(),
+        Other(why) => why.into(),
+        OtherString(why) => why,
+        _ => "its bytes spell no such thing".into(),
+    }
+}
+
+fn unwritable(error: bincode::error::EncodeError) -> String {
+    use bincode::error::EncodeError::*;
+    match error {
+        Other(why) => why.into(),
+        OtherString(why) => why,
+        _ => "it holds what cannot be written".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{id::PublicKey, message::Message, root::Root, sign::Envelope, time::Time};
+    use std::collections::BTreeSet;
+
+    /// Whatever is cut off or overwritten, the reason reads as a sentence, not as a piece of a program.
+    #[test]
+    fn reasons_are_for_people() {
+        let [root, release, fresh, revoke] = [1, 2, 3, 4].map(|n| PublicKey([n; 32]));
+        let good = encode(&Root::first(root, release, fresh, revoke, Time(1), Time(2))).unwrap();
+        let cut = (0..good.len()).map(|end| good[..end].to_vec());
+        let overwritten = (0..good.len()).map(|at| [&good[..at], &[0xff], &good[at + 1..]].concat());
+        let reasons: BTreeSet<String> = cut
+            .chain(overwritten)
+            .flat_map(|bytes| {
+                [decode::<Root>(&bytes).err(), decode::<Message>(&bytes).err(), decode::<Envelope>(&bytes).err()]
+            })
+            .flatten()
+            .map(|error| error.to_string())
+            .collect();
+        assert!(reasons.len() >= 6, "{reasons:#?}");
+        for reason in reasons {
+            let words = reason.split(|c: char| !c.is_alphanumeric()).filter(|w| *w != "UTF");
+            let camel = words.filter(|w| w.chars().skip(1).any(char::is_uppercase)).count();
+            assert!(camel == 0 && !reason.contains(['{', '}', '(', '"', '`', '<']), "{reason}");
+        }
+    }
 }

@@ -1,37 +1,55 @@
 //! The plan: every effect that `up` will have on this device, before anything changes.
-//! Invariant: deterministic, and its hash covers all of it but two things that are no effects: the hash itself, and
-//! `fetch_bytes`, which shrinks while content arrives and would make an agreed plan void.
+//! Invariant: deterministic, and its hash covers all of it but what is no effect or changes by itself from one moment to
+//! the next: the hash, `fetch_bytes`, which shrinks while content arrives, and `bytes` of single steps, which grow while
+//! a service writes. They would make an agreed plan void.
+
+mod steps;
 
 use crate::{
     id::ReleaseId,
-    instance::{Change, Instance, Isolation, Needs, Transition},
+    instance::{Change, Instance, Isolation, Limits, Needs, RoleNeed, Transition},
 };
 use serde::{Deserialize, Serialize};
 
 /// Permissions that come and go.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Permissions {
-    /// Asked for now, not before.
+    /// Asked for now, not before; ascending. Each needs the owner's yes.
     pub added: Vec<String>,
-    /// Asked for before, not now.
+    /// Asked for before, not now; ascending.
     pub removed: Vec<String>,
 }
 
 /// One effect.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlanStep {
-    /// `fetch`, `tree`, `file`, `secret`, `volume`, `port`, `rehearse`, `stop`, `point`, `start`, `test`, `keep`.
+    /// `tree`, `file`, `secret`, `volume`, `port`, `limit`, `hook`, then in the order of a generation's life: `keep`,
+    /// `beside`, `stop`, `snapshot`, `restore`, `migrate`, `point`, `start`, `front`, `test`, `settle`, `retire`, `expire`.
     pub kind: String,
     /// On what.
     pub what: String,
     /// How, for people.
     pub detail: String,
+    /// Bytes that it moves, where that changes by itself; not covered by the hash.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+}
+
+/// What people will notice of one service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Downtime {
+    /// The service.
+    pub service: String,
+    /// Whether it is away at all.
+    pub away: bool,
+    /// For how long, in words: no clock is promised.
+    pub words: String,
 }
 
 /// Everything that will happen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
-    /// BLAKE3 over all that follows but `fetch_bytes`, as hex; also the JSON answer's `plan`.
+    /// BLAKE3 over all that follows, as hex, see the module; also the JSON answer's `plan`.
     #[serde(rename = "plan")]
     pub hash: String,
     /// The softservice.
@@ -42,6 +60,8 @@ pub struct Plan {
     pub version: String,
     /// Its release, as hex.
     pub release: String,
+    /// The fingerprint of its instance: two plans of one content differ in nothing that runs, is written or asked.
+    pub instance: String,
     /// The number that the new generation will have.
     pub generation: u32,
     /// The current generation.
@@ -50,17 +70,21 @@ pub struct Plan {
     pub from_release: Option<String>,
     /// Effects in their order.
     pub steps: Vec<PlanStep>,
-    /// Bytes to fetch before; not covered by the hash.
+    /// Bytes of all its trees.
+    pub total_bytes: u64,
+    /// Bytes to fetch of them before; not covered by the hash.
     pub fetch_bytes: u64,
     /// Permissions that come and go.
     pub permissions: Permissions,
     /// What holds the services back, and what this machine cannot.
     pub isolation: Isolation,
-    /// What people will notice.
+    /// What people will notice, in one line.
     pub downtime: String,
+    /// The same for each service, in start order.
+    pub downtimes: Vec<Downtime>,
     /// Names of secrets that will be made.
     pub secrets_made: Vec<String>,
-    /// No test is declared: nothing but health will be asked.
+    /// No test runs on this occasion: nothing but health will be asked.
     pub unverified: bool,
 }
 
@@ -79,6 +103,10 @@ pub struct Facts<'a> {
     pub secrets: &'a [String],
     /// Volumes that exist.
     pub volumes: &'a [String],
+    /// How a snapshot of each volume that exists would be made. Only those that the change needs get into the plan.
+    pub snapshots: &'a [SnapshotFact],
+    /// Volumes whose data a rollback to an older data layout puts back.
+    pub restores: &'a [RestoreFact],
     /// Ports that are assigned already.
     pub ports: &'a [(String, u16)],
     /// Bytes that are not here yet.
@@ -89,38 +117,62 @@ pub struct Facts<'a> {
     pub isolation: Isolation,
 }
 
+/// How a snapshot of a volume would be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapshotFact {
+    /// The volume's key.
+    pub volume: String,
+    /// Bytes in it now.
+    pub bytes: u64,
+    /// By what means.
+    pub how: SnapshotHow,
+}
+
+/// The means of a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SnapshotHow {
+    /// The file system shares the blocks: next to no time and no space.
+    Reflink,
+    /// Byte by byte: time and space grow with the data.
+    Copy,
+}
+
+/// A volume whose data is put back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RestoreFact {
+    /// The volume's key.
+    pub volume: String,
+    /// The generation with which the data was kept.
+    pub generation: u32,
+    /// Bytes that are put back.
+    pub bytes: u64,
+}
+
 /// The plan for this instance, given what a device knows. `instance` may have been resolved with made-up numbers for
-/// ports that are not assigned yet: no number of it gets into the plan.
+/// ports that are not assigned yet: the same ones for the same facts.
 pub fn plan(release: ReleaseId, needs: &Needs, instance: &Instance, facts: &Facts<'_>) -> Plan {
     let current = facts.current.map(|(_, i)| i);
-    let changes = match current.filter(|_| facts.running) {
-        Some(old) => crate::instance::transition(&needs.roles, &old.roles, old.epoch != instance.epoch),
-        None => Transition::new(),
-    };
-    let had: &[String] = current.map_or(&[], |i| &i.permissions);
-    let missing = |list: &[String], other: &[String]| list.iter().filter(|p| !other.contains(p)).cloned().collect();
+    let changes = current.map(|old| instance.transition(old, facts.running)).unwrap_or_default();
+    let downtimes = downtimes(instance, facts, &changes);
     let mut plan = Plan {
         hash: String::new(),
         softservice: facts.softservice.into(),
         distro: instance.distro.clone(),
         version: instance.version.clone(),
         release: release.to_string(),
+        instance: instance.fingerprint.clone(),
         generation: facts.generation,
         previous: facts.current.map(|(n, _)| n),
         from_release: current.map(|i| i.release.to_string()),
-        steps: steps(needs, instance, facts, &changes),
+        steps: steps::all(needs, instance, facts, &changes),
+        total_bytes: total_bytes(needs),
         fetch_bytes: facts.fetch_bytes,
-        permissions: Permissions {
-            added: missing(&instance.permissions, had),
-            removed: missing(had, &instance.permissions),
-        },
+        permissions: permissions(instance, current),
         isolation: facts.isolation.clone(),
-        downtime: match current {
-            Some(_) if facts.running => "from the stop of the old services until the new ones are healthy".into(),
-            _ => "none: nothing of it runs now".into(),
-        },
+        downtime: summary(&downtimes, facts),
+        downtimes,
         secrets_made: needs.secrets.iter().map(|s| s.key.clone()).filter(|k| !facts.secrets.contains(k)).collect(),
-        unverified: instance.tests.is_empty(),
+        unverified: !instance.tests.iter().any(|t| t.is_due(occasion(facts))),
     };
     plan.hash = plan.digest();
     plan
@@ -129,7 +181,8 @@ pub fn plan(release: ReleaseId, needs: &Needs, instance: &Instance, facts: &Fact
 impl Plan {
     /// The hash that this plan must have.
     pub fn digest(&self) -> String {
-        let bare = Self { hash: String::new(), fetch_bytes: 0, ..self.clone() };
+        let mut bare = Self { hash: String::new(), fetch_bytes: 0, ..self.clone() };
+        bare.steps.iter_mut().for_each(|s| s.bytes = None);
         let mut hasher = blake3::Hasher::new();
         hasher.update(b"softdist/v1/plan\0");
         // Structs serialise their fields in the order of declaration and there are no maps in a plan.
@@ -138,83 +191,70 @@ impl Plan {
     }
 }
 
-fn steps(needs: &Needs, instance: &Instance, facts: &Facts<'_>, changes: &Transition) -> Vec<PlanStep> {
-    let mut steps = Vec::new();
-    let mut add = |kind: &str, what: &str, detail: String| {
-        steps.push(PlanStep { kind: kind.into(), what: what.into(), detail });
-    };
-    for tree in &needs.trees {
-        let detail = format!("{} files, {} bytes, manifest {}", tree.tree.files, tree.tree.bytes, tree.tree.manifest);
-        add("tree", &tree.key, detail);
-    }
-    for file in &instance.files {
-        add("file", &file.path, format!("rendered, mode {:04o}", file.mode));
-    }
-    for secret in needs.secrets.iter().filter(|s| !facts.secrets.contains(&s.key)) {
-        add("secret", &secret.key, format!("made on this device: {}", secret.generate.describe()));
-    }
-    for volume in needs.volumes.iter().filter(|v| !facts.volumes.contains(&v.key)) {
-        add("volume", &volume.key, "a new, empty folder".into());
-    }
-    for port in &needs.ports {
-        let held = facts.ports.iter().find(|(key, _)| *key == port.key).map(|(_, n)| *n);
-        add(
-            "port",
-            &port.key,
-            match (held, port.wish) {
-                (Some(n), _) => format!("tcp {n}, as before unless somebody else has taken it"),
-                (None, Some(n)) => format!("tcp {n} if it is free, else another"),
-                (None, None) => "a free tcp port".into(),
-            },
-        );
-    }
-    let change = |role: &str| changes.get(role).copied();
-    for service in instance.services.iter().filter(|s| change(&s.role) == Some(Change::Beside)) {
-        add(
-            "beside",
-            &service.name,
-            "started on inner ports and asked for its health, the old one still serving".into(),
-        );
-    }
-    if let Some((number, current)) = facts.current.filter(|_| facts.running) {
-        for service in current.services.iter().rev().filter(|s| change(&s.role) == Some(Change::Instead)) {
-            add("stop", &service.name, format!("of generation {number}, within {} s", service.grace.0.div_ceil(1000)));
-        }
-    }
-    add(
-        "point",
-        "current",
-        match facts.current {
-            Some((number, _)) => format!("from generation {number} to {}", facts.generation),
-            None => format!("to generation {}", facts.generation),
-        },
-    );
-    for service in instance.services.iter().filter(|s| change(&s.role).is_none_or(|c| c == Change::Instead)) {
-        let health = if service.health.is_some() { "then its health is asked" } else { "no healthcheck is declared" };
-        add("start", &service.name, format!("{}; {health}", service.command.first().map_or("", String::as_str)));
-    }
-    for test in &instance.tests {
-        add("test", &test.name, format!("on {}, within {} s", test.role, test.within.0.div_ceil(1000)));
-    }
-    add(
-        "keep",
-        "confirmation",
-        format!("healthy for {} s, else everything goes back", instance.settle.0.div_ceil(1000)),
-    );
-    for number in facts.expired {
-        add("expire", &format!("generation {number}"), "removed after success; data stays".into());
-    }
-    steps
+fn occasion(facts: &Facts<'_>) -> &'static str {
+    if facts.current.is_some() { "update" } else { "install" }
 }
 
-impl crate::release::Generate {
-    /// How it is made, for people.
-    pub fn describe(&self) -> String {
-        match self {
-            Self::Bytes(n) => format!("{n} random bytes"),
-            Self::Words(n) => format!("{n} random words"),
-            Self::Password(n) => format!("a password of {n} characters"),
-            Self::Keypair => "an Ed25519 key".into(),
-        }
+/// Each tree once, however many artifacts it is.
+fn total_bytes(needs: &Needs) -> u64 {
+    let mut seen = std::collections::BTreeSet::new();
+    let new = needs.trees.iter().filter(|t| seen.insert(t.tree.manifest));
+    new.fold(0u64, |sum, t| sum.saturating_add(t.tree.bytes))
+}
+
+fn permissions(new: &Instance, old: Option<&Instance>) -> Permissions {
+    let had: &[String] = old.map_or(&[], |i| &i.permissions);
+    let missing = |list: &[String], other: &[String]| -> Vec<String> {
+        list.iter().filter(|p| !other.contains(p)).cloned().collect()
+    };
+    let mut found = Permissions { added: missing(&new.permissions, had), removed: missing(had, &new.permissions) };
+    for role in &new.roles {
+        // A new role's limits are no more than what everything new may use: the plan lists them as a step.
+        let Some(before) = old.and_then(|o| o.roles.iter().find(|r| r.key == role.key)) else { continue };
+        limits(role, &before.limits, &mut found);
+    }
+    found.added.sort();
+    found.removed.sort();
+    found
+}
+
+/// A limit that rises is a permission that comes, one that falls is a permission that goes.
+fn limits(role: &RoleNeed, before: &Limits, found: &mut Permissions) {
+    let now = &role.limits;
+    let measures = [
+        ("memory", now.memory, before.memory),
+        ("cpu", now.cpu.map(u64::from), before.cpu.map(u64::from)),
+        ("processes", now.processes.map(u64::from), before.processes.map(u64::from)),
+    ];
+    for (measure, now, before) in measures.into_iter().filter(|(_, now, before)| now != before) {
+        let words = |n: Option<u64>| n.map_or_else(|| "without limit".into(), |n| steps::amount(measure, n));
+        let line = format!("{}: {measure} {} instead of {}", role.key, words(now), words(before));
+        let wider = now.is_none_or(|now| before.is_some_and(|before| now > before));
+        if wider { &mut found.added } else { &mut found.removed }.push(line);
+    }
+}
+
+fn downtimes(instance: &Instance, facts: &Facts<'_>, changes: &Transition) -> Vec<Downtime> {
+    let old = facts.current.map(|(_, i)| i).filter(|_| facts.running);
+    let one = |service: &crate::instance::ServiceSpec| {
+        let known = old.is_some_and(|o| o.roles.iter().any(|r| r.key == service.role));
+        let (away, words) = match changes.get(&service.role) {
+            _ if old.is_none() => (false, "none: it does not run now"),
+            _ if !known => (false, "none: it is new"),
+            Some(Change::Keep) => (false, "none: it runs on untouched"),
+            Some(Change::Beside) => (false, "none: the new one answers before the old one ends"),
+            _ => (true, steps::away(instance, facts, &service.role)),
+        };
+        Downtime { service: service.name.clone(), away, words: words.into() }
+    };
+    instance.services.iter().map(one).collect()
+}
+
+fn summary(downtimes: &[Downtime], facts: &Facts<'_>) -> String {
+    let away: Vec<&str> = downtimes.iter().filter(|d| d.away).map(|d| d.service.as_str()).collect();
+    match away.as_slice() {
+        _ if !facts.running || facts.current.is_none() => "none: nothing of it runs now".into(),
+        [] => "none: nothing that answers now stops before its successor answers".into(),
+        away => format!("of {}: from the stop until healthy again", away.join(", ")),
     }
 }

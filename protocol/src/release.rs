@@ -216,6 +216,16 @@ pub enum HookKind {
     Restore,
 }
 
+impl HookKind {
+    /// Its word in definitions and messages.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Backup => "backup",
+            Self::Restore => "restore",
+        }
+    }
+}
+
 /// A typed need.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Import {

@@ -54,6 +54,8 @@ pub struct Findings {
     pub bytes: u64,
     /// What is wrong; damaged objects are set aside, so that nobody serves or links them.
     pub damaged: Vec<Damage>,
+    /// What the log of records lost, now or in an earlier life: told by every check until [`Store::acknowledge`].
+    pub losses: Vec<Damage>,
     /// Index entries that were wrong or missing and are right now.
     pub reindexed: u64,
 }
@@ -131,6 +133,10 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// Objects that were damaged once, were set aside, and are not here again: what a repair still has to fetch.
     fn lost(&self) -> Result<Vec<Damage>, StoreError> {
         Ok(Vec::new())
+    }
+    /// Says that lost records are dealt with: no check tells of those again.
+    fn acknowledge(&self) -> Result<(), StoreError> {
+        Ok(())
     }
     /// Removes every object that is not in `keep`, unless it is expected or younger than this run.
     fn gc(&self, keep: &std::collections::BTreeSet<ObjectId>) -> Result<Swept, StoreError>;

@@ -5,7 +5,8 @@
 use crate::{
     contract::{Damage, Findings, Ingested, Layout, Materialised, Progress, Store, StoreError, Swept},
     index::{self, Index},
-    journal::{self, Log},
+    journal::{self, Flaw, Log},
+    losses::Losses,
     marks::Marks,
     objects::{self, Objects, Placer},
     partial::Partials,
@@ -35,6 +36,7 @@ pub struct DiskStore {
     pub(crate) objects: Objects,
     pub(crate) partials: Partials,
     records: Mutex<Log>,
+    losses: Mutex<Losses>,
     /// Held while a layout goes into log *and* index, so that a checkpoint never runs ahead of the index.
     pub(crate) layout_log: Mutex<Log>,
     marks: Mutex<Marks>,
@@ -85,19 +87,34 @@ pub fn open(dir: &Path) -> Result<DiskStore, StoreError> {
     }
     let objects = Objects::open(dir)?;
     let mut notes = Vec::new();
-    let (records, found) = Log::open(&logs.join("records"), &aside)?;
-    notes.extend(found);
+    let mut losses = Losses::open(&logs)?;
+    let path = logs.join("records");
+    if dir.join("marks.a").exists() && !path.exists() {
+        losses.note("the whole log is gone; begun anew")?;
+    }
+    let records = Log::open(&path, &aside, &mut |flaw| {
+        if flaw.lost {
+            return losses.note(&flaw.what);
+        }
+        notes.push(damage(&path, flaw));
+        Ok(())
+    })?;
     let mut seen = BTreeMap::new();
-    for record in decode_records(&records)?.0 {
+    for record in decode_records(&records)? {
         if let Some((feed, head)) = record::head_of(&record) {
             record::raise(&mut seen, feed, head);
         }
     }
     let (marks, found) = Marks::open(dir, seen)?;
     notes.extend(found);
-    let (layouts, found) = Log::open(&logs.join("layouts"), &aside)?;
-    let whole = found.is_empty();
-    notes.extend(found);
+    let path = logs.join("layouts");
+    let mut whole = path.exists();
+    let layouts = Log::open(&path, &aside, &mut |flaw| {
+        // Layouts are cut again from their objects: what was lost of them is only told.
+        whole = false;
+        notes.push(damage(&path, flaw));
+        Ok(())
+    })?;
     let (partials, found) = Partials::open(dir, &objects)?;
     notes.extend(found);
     let opened = index::Index::open(&dir.join("index"), &aside)?;
@@ -113,6 +130,7 @@ pub fn open(dir: &Path) -> Result<DiskStore, StoreError> {
         objects,
         partials,
         records: Mutex::new(records),
+        losses: Mutex::new(losses),
         layout_log: Mutex::new(layouts),
         marks: Mutex::new(marks),
         index: opened.index,
@@ -128,16 +146,21 @@ pub fn open(dir: &Path) -> Result<DiskStore, StoreError> {
     Ok(store)
 }
 
-/// Records that decode, and the offsets behind those that do not.
-fn decode_records(log: &Log) -> Result<(Vec<Record>, Vec<u64>), StoreError> {
-    let (mut good, mut bad) = (Vec::new(), Vec::new());
+fn damage(file: &Path, flaw: Flaw) -> Damage {
+    tracing::warn!(file = %file.display(), "{}", flaw.what);
+    Damage { file: file.to_owned(), object: None, what: flaw.what }
+}
+
+/// Records that decode. Others are whole, so a later version wrote them: it will read them again.
+fn decode_records(log: &Log) -> Result<Vec<Record>, StoreError> {
+    let mut known = Vec::new();
     for (end, payload) in log.read(Log::start())?.records {
         match codec::decode(&payload) {
-            Ok(record) => good.push(record),
-            Err(_) => bad.push(end),
+            Ok(record) => known.push(record),
+            Err(e) => tracing::warn!(log = %log.path().display(), end, "a record is passed over: {e}"),
         }
     }
-    Ok((good, bad))
+    Ok(known)
 }
 
 impl DiskStore {
@@ -154,6 +177,9 @@ impl DiskStore {
     }
     pub(crate) fn take_notes(&self) -> Vec<Damage> {
         std::mem::take(&mut lock(&self.notes))
+    }
+    pub(crate) fn losses(&self) -> Vec<Damage> {
+        lock(&self.losses).list()
     }
 
     /// Reads an object that gave wrong bytes as a whole; sets its damaged variants aside. Says whether a good one is left.
@@ -187,7 +213,8 @@ impl DiskStore {
         }
         Ok(good)
     }
-    /// Checks both logs and the marks on the disk; what is damaged is written anew without what is lost.
+    /// Checks both logs and the marks on the disk; what is damaged is written anew without what is lost. Lost records go
+    /// to the losses, everything else is answered.
     pub(crate) fn check_logs(&self) -> Result<Vec<Damage>, StoreError> {
         let mut damaged = lock(&self.marks).check()?;
         for (log, kind) in [(&self.records, "records"), (&self.layout_log, "layouts")] {
@@ -197,10 +224,15 @@ impl DiskStore {
             if found.holes.is_empty() && headers {
                 continue;
             }
-            damaged.extend(found.holes.iter().map(|hole| journal::hole_note(log.path(), hole)));
+            for flaw in found.holes.iter().map(journal::hole_flaw) {
+                match kind {
+                    "records" => lock(&self.losses).note(&flaw.what)?,
+                    _ => damaged.push(damage(log.path(), flaw)),
+                }
+            }
             if !headers {
                 let what = "a header does not add up; written anew".to_owned();
-                damaged.push(Damage { file: log.path().to_owned(), object: None, what });
+                damaged.push(damage(log.path(), Flaw { what, lost: false }));
             }
             let copy = journal::free_name(&self.aside(), kind);
             std::fs::copy(log.path(), &copy).map_err(|e| StoreError::io("copy", &copy, e))?;
@@ -241,7 +273,7 @@ impl Store for DiskStore {
         }
     }
     fn records(&self) -> Result<Vec<Record>, StoreError> {
-        Ok(decode_records(&lock(&self.records))?.0)
+        decode_records(&lock(&self.records))
     }
     fn mark(&self, feed: FeedId) -> Result<Option<Head>, StoreError> {
         Ok(lock(&self.marks).get(feed))
@@ -298,6 +330,9 @@ impl Store for DiskStore {
     }
     fn lost(&self) -> Result<Vec<Damage>, StoreError> {
         self.list_lost()
+    }
+    fn acknowledge(&self) -> Result<(), StoreError> {
+        lock(&self.losses).acknowledge()
     }
     fn gc(&self, keep: &BTreeSet<ObjectId>) -> Result<Swept, StoreError> {
         self.sweep(keep)

@@ -5,7 +5,7 @@
 //! `mark[4] len[4] tag[16] payload[len]`. The tag is keyed with a secret of the file and covers the record's own
 //! offset, so that a record inside another's payload, which a peer may have chosen, is never taken for one.
 
-use crate::contract::{Damage, StoreError};
+use crate::contract::StoreError;
 use std::{
     fs::File,
     io::{Read, Write},
@@ -31,6 +31,15 @@ pub(crate) struct Log {
     end: u64,
     /// Set when a sync failed: what the disk holds is unknown until the log is opened again.
     poisoned: bool,
+}
+
+/// Something wrong with a log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Flaw {
+    /// For people.
+    pub(crate) what: String,
+    /// Records may be gone; otherwise it is mended already.
+    pub(crate) lost: bool,
 }
 
 /// What a reading found.
@@ -104,28 +113,31 @@ pub(crate) fn scan(bytes: &[u8], base: u64, key: &[u8; 32]) -> Scan {
 }
 
 impl Log {
-    /// Opens or makes the log. A torn tail is cut off, its bytes are set aside in `aside`; what was lost is answered.
-    pub(crate) fn open(path: &Path, aside: &Path) -> Result<(Self, Vec<Damage>), StoreError> {
-        let mut notes = Vec::new();
+    /// Opens or makes the log. A torn tail is cut off, its bytes are set aside in `aside`. `tell` hears of every flaw
+    /// before anything is changed; what it cannot write down keeps the log as it is.
+    pub(crate) fn open(
+        path: &Path,
+        aside: &Path,
+        tell: &mut dyn FnMut(Flaw) -> Result<(), StoreError>,
+    ) -> Result<Self, StoreError> {
         if !path.exists() {
-            return Ok((Self::create(path)?, notes));
+            return Self::create(path);
         }
         let file = File::options().read(true).write(true).open(path).map_err(|e| StoreError::io("open", path, e))?;
         let bytes = read_from(&file, path, 0)?;
         let copies =
             [bytes.get(..BLOCK as usize), bytes.get(BLOCK as usize..START as usize)].map(|b| b.and_then(key_of));
         let Some(key) = copies[0].or(copies[1]) else {
-            let kept = set_aside(path, aside)?;
-            let what = format!("both of its headers are damaged; set aside as {}", kept.display());
-            notes.push(Damage { file: path.to_owned(), object: None, what });
-            return Ok((Self::create(path)?, notes));
+            let what = format!("both of its headers are damaged; set aside in {}, begun anew", aside.display());
+            tell(Flaw { what, lost: true })?;
+            set_aside(path, aside)?;
+            return Self::create(path);
         };
         if copies[0] != copies[1] {
-            notes.push(Damage {
-                file: path.to_owned(),
-                object: None,
-                what: "one of its two headers was damaged".into(),
-            });
+            // Both were there before the file got its name, so a shorter one lost what stood behind them.
+            let cut = (bytes.len() as u64) < START;
+            let what = if cut { "it was cut off within its headers" } else { "one of its two headers was damaged" };
+            tell(Flaw { what: format!("{what}; written anew"), lost: cut })?;
             for at in [0, BLOCK] {
                 file.write_all_at(&header(&key), at).map_err(|e| StoreError::io("write", path, e))?;
             }
@@ -133,19 +145,18 @@ impl Log {
         }
         let body = bytes.get(START as usize..).unwrap_or_default();
         let found = scan(body, START, &key);
-        notes.extend(found.holes.iter().map(|hole| hole_note(path, hole)));
+        found.holes.iter().try_for_each(|hole| tell(hole_flaw(hole)))?;
         let torn = START + body.len() as u64 - found.end;
         if torn > 0 {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let kept = free_name(aside, &format!("{name}-tail-{}", found.end));
             let tail = body.get((found.end - START) as usize..).unwrap_or_default();
+            let what = format!("{torn} bytes of a torn record at its end; set aside as {}", kept.display());
+            tell(Flaw { what, lost: true })?;
             std::fs::write(&kept, tail).map_err(|e| StoreError::io("write", &kept, e))?;
             file.set_len(found.end).and_then(|()| file.sync_all()).map_err(|e| StoreError::io("truncate", path, e))?;
-            let what = format!("{torn} bytes of a torn record at its end; set aside as {}", kept.display());
-            tracing::warn!(file = %path.display(), "{what}");
-            notes.push(Damage { file: path.to_owned(), object: None, what });
         }
-        Ok((Self { path: path.to_owned(), file, key, end: found.end, poisoned: false }, notes))
+        Ok(Self { path: path.to_owned(), file, key, end: found.end, poisoned: false })
     }
 
     fn create(path: &Path) -> Result<Self, StoreError> {
@@ -253,10 +264,9 @@ impl Log {
 }
 
 /// What is said about a hole.
-pub(crate) fn hole_note(path: &Path, hole: &Range<u64>) -> Damage {
-    let what =
-        format!("{} bytes at {} hold no whole record; those around them are good", hole.end - hole.start, hole.start);
-    Damage { file: path.to_owned(), object: None, what }
+pub(crate) fn hole_flaw(hole: &Range<u64>) -> Flaw {
+    let (bytes, at) = (hole.end - hole.start, hole.start);
+    Flaw { what: format!("{bytes} bytes at {at} hold no whole record; those around them are good"), lost: true }
 }
 
 fn read_from(file: &File, path: &Path, from: u64) -> Result<Vec<u8>, StoreError> {
@@ -293,11 +303,20 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn open(path: &Path) -> (Log, Vec<Flaw>) {
+        let mut flaws = Vec::new();
+        let aside = path.parent().unwrap();
+        let log = Log::open(path, aside, &mut |flaw| {
+            flaws.push(flaw);
+            Ok(())
+        });
+        (log.unwrap(), flaws)
+    }
     fn filled(payloads: &[Vec<u8>]) -> (tempfile::TempDir, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
-        let (mut log, notes) = Log::open(&path, dir.path()).unwrap();
-        assert!(notes.is_empty());
+        let (mut log, flaws) = open(&path);
+        assert!(flaws.is_empty());
         log.append(payloads.iter().map(Vec::as_slice)).unwrap();
         (dir, path)
     }
@@ -313,16 +332,16 @@ mod tests {
             place in any::<prop::sample::Index>(),
             bit in 0u8..8,
         ) {
-            let (dir, path) = filled(&payloads);
+            let (_dir, path) = filled(&payloads);
             let mut bytes = std::fs::read(&path).unwrap();
             let at = place.index(bytes.len());
             bytes[at] ^= 1 << bit;
             std::fs::write(&path, &bytes).unwrap();
-            let (log, notes) = Log::open(&path, dir.path()).unwrap();
+            let (log, flaws) = open(&path);
             let read = payloads_of(log.read(START).unwrap());
             if (at as u64) < START {
                 // Bytes behind a header's sum are padding.
-                prop_assert_eq!(at as u64 % BLOCK < 72, !notes.is_empty());
+                prop_assert_eq!(at as u64 % BLOCK < 72, !flaws.is_empty());
                 prop_assert_eq!(read, payloads);
             } else {
                 let mut end = START as usize;
@@ -330,7 +349,7 @@ mod tests {
                 let mut left = payloads.clone();
                 left.remove(touched);
                 prop_assert_eq!(read, left);
-                prop_assert_eq!(notes.len(), 1);
+                prop_assert_eq!(flaws.len(), 1);
             }
         }
 
@@ -339,17 +358,17 @@ mod tests {
             payloads in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 1..12),
             cut in any::<prop::sample::Index>(),
         ) {
-            let (dir, path) = filled(&payloads);
+            let (_dir, path) = filled(&payloads);
             let len = std::fs::metadata(&path).unwrap().len();
             let keep = START + cut.index((len - START) as usize) as u64;
             File::options().write(true).open(&path).unwrap().set_len(keep).unwrap();
-            let (mut log, _) = Log::open(&path, dir.path()).unwrap();
+            let (mut log, _) = open(&path);
             let left = payloads_of(log.read(START).unwrap());
             prop_assert!(left.len() < payloads.len());
             prop_assert_eq!(&left[..], &payloads[..left.len()]);
             log.append([b"next".as_slice()]).unwrap();
-            let (log, notes) = Log::open(&path, dir.path()).unwrap();
-            prop_assert!(notes.is_empty());
+            let (log, flaws) = open(&path);
+            prop_assert!(flaws.is_empty());
             prop_assert_eq!(payloads_of(log.read(START).unwrap()).pop(), Some(b"next".to_vec()));
         }
 
@@ -361,25 +380,25 @@ mod tests {
 
     #[test]
     fn a_record_inside_a_payload_is_not_one() {
-        let (dir, path) = filled(&[vec![1; 100]]);
+        let (_dir, path) = filled(&[vec![1; 100]]);
         let inner = std::fs::read(&path).unwrap()[START as usize..].to_vec();
-        let (mut log, _) = Log::open(&path, dir.path()).unwrap();
+        let (mut log, _) = open(&path);
         log.append([inner.as_slice(), b"last".as_slice()]).unwrap();
         let mut bytes = std::fs::read(&path).unwrap();
         bytes[START as usize + inner.len() + 9] ^= 1;
         std::fs::write(&path, bytes).unwrap();
-        let (log, _) = Log::open(&path, dir.path()).unwrap();
+        let (log, _) = open(&path);
         assert_eq!(payloads_of(log.read(START).unwrap()), vec![vec![1; 100], b"last".to_vec()]);
     }
 
     #[test]
     fn both_headers_lost_is_said_and_survived() {
-        let (dir, path) = filled(&[b"one".to_vec()]);
+        let (_dir, path) = filled(&[b"one".to_vec()]);
         let mut bytes = std::fs::read(&path).unwrap();
         bytes[..START as usize].fill(0);
         std::fs::write(&path, bytes).unwrap();
-        let (mut log, notes) = Log::open(&path, dir.path()).unwrap();
-        assert!(notes[0].what.contains("both"));
+        let (mut log, flaws) = open(&path);
+        assert!(flaws[0].what.contains("both"));
         log.append([b"two".as_slice()]).unwrap();
         assert_eq!(payloads_of(log.read(START).unwrap()), vec![b"two".to_vec()]);
     }

@@ -14,6 +14,7 @@ mod index;
 mod intake;
 mod journal;
 mod layouts;
+mod losses;
 mod marks;
 mod memory;
 mod objects;

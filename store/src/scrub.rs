@@ -41,8 +41,9 @@ impl DiskStore {
         self.adopt()?;
         let reindexed = self.check_index()?;
         damaged.extend(self.take_notes());
-        let findings = Findings { objects: read.len() as u64, bytes: total, damaged, reindexed };
-        tracing::info!(objects = findings.objects, damaged = findings.damaged.len(), reindexed, "store checked");
+        let findings = Findings { objects: read.len() as u64, bytes: total, damaged, losses: self.losses(), reindexed };
+        let (damaged, losses) = (findings.damaged.len(), findings.losses.len());
+        tracing::info!(objects = findings.objects, damaged, losses, reindexed, "store checked");
         Ok(findings)
     }
     fn check_object(&self, variant: &Variant, bytes: &AtomicU64, progress: Progress<'_>) -> Result<(), StoreError> {

@@ -106,6 +106,9 @@ impl Kept {
         let again = store.fsck(&|_| true).unwrap();
         assert_eq!(again.damaged, vec![], "the second check after damage to {file:?} still finds something");
         assert_eq!(again.reindexed, 0);
+        assert_eq!(again.losses, findings.losses, "what is lost is told by every check");
+        let silent = findings.losses.is_empty();
+        assert!(if log { !silent || heads.len() as u64 == RECORDS } else { silent }, "{file:?}: {findings:?}");
     }
 }
 
@@ -294,6 +297,48 @@ fn a_damaged_partial_chunk_that_nobody_read_is_found_when_assembled() {
     parts.iter().for_each(|p| store.put(p).unwrap());
     store.assemble(std::slice::from_ref(&kept.half)).unwrap();
     assert_eq!(store.object(kept.half.object, 300_000).unwrap(), bytes);
+}
+
+/// Whatever became of the log of records is told through restarts and checks, until somebody says that it is dealt with.
+#[test]
+fn lost_records_are_told_until_they_are_acknowledged() {
+    let kept = kept();
+    let log = Path::new("logs/records");
+    for how in [Harm::Halve, Harm::Empty, Harm::Zero, Harm::Delete, Harm::Flip(5)] {
+        let copy = kept.copy();
+        harm(&copy.path().join(log), how);
+        // Lives that come and go without a check: the first one cuts the log, or begins it anew.
+        let said = open(copy.path()).unwrap().fsck(&|_| true).unwrap().losses;
+        assert_eq!(said.len(), 1, "{how:?}");
+        assert!(said[0].file.ends_with(log) && said[0].object.is_none(), "{said:?}");
+        for _ in 0..2 {
+            drop(open(copy.path()).unwrap());
+            let store = open(copy.path()).unwrap();
+            store.keep(&Record::Reserved { publisher: PUBLISHER, head: head(RECORDS + 1) }).unwrap();
+            assert_eq!(store.fsck(&|_| true).unwrap().losses, said, "{how:?}");
+        }
+        let store = open(copy.path()).unwrap();
+        store.acknowledge().unwrap();
+        assert_eq!(store.fsck(&|_| true).unwrap().losses, vec![]);
+        drop(store);
+        assert_eq!(open(copy.path()).unwrap().fsck(&|_| true).unwrap().losses, vec![]);
+    }
+}
+
+#[test]
+fn a_loss_that_happens_under_a_running_store_is_told_by_every_later_check() {
+    let kept = kept();
+    let store = open(kept.dir.path()).unwrap();
+    let log = kept.dir.path().join("logs/records");
+    let mut bytes = std::fs::read(&log).unwrap();
+    let middle = 8192 + (bytes.len() - 8192) / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&log, bytes).unwrap();
+    let said = store.fsck(&|_| true).unwrap().losses;
+    assert_eq!(said.len(), 1);
+    assert_eq!(store.records().unwrap().len() as u64, RECORDS - 1);
+    drop(store);
+    assert_eq!(open(kept.dir.path()).unwrap().fsck(&|_| true).unwrap().losses, said);
 }
 
 #[test]

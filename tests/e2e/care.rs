@@ -1,4 +1,5 @@
-//! Disks rot: `fsck` finds a flipped byte in any stored object, and heals it from a peer.
+//! Disks rot: `fsck` finds a flipped byte in any stored object, and heals it from a peer; what a log lost is told until a
+//! peer has brought it back.
 
 use softservice_tests::{
     World,
@@ -62,5 +63,51 @@ fn every_flipped_object_is_found_and_healed_from_a_peer() {
     for number in 0..8 {
         let name = format!("root/part-{number}");
         assert_eq!(fs::read(copy.join(&name)).expect("healed"), fs::read(source.join(&name)).expect("there"), "{name}");
+    }
+}
+
+#[test]
+fn what_the_log_of_records_lost_is_told_until_a_peer_has_brought_it_back() {
+    let world = World::new();
+    let ann = world.node("ann");
+    let source = world.path("files");
+    plain(&source, "files", "1.0.0");
+    put(&source.join("root/file"), "content");
+    let mut ticket = ann.ok(&["publish", text(&source)])["ticket"].as_str().expect("a ticket").to_owned();
+    let mut bob = world.node("bob");
+    bob.ok(&["subscribe", &ticket, "--as", "ann"]);
+    for version in ["1.0.1", "1.0.2", "1.0.3"] {
+        plain(&source, "files", version);
+        ticket = ann.ok(&["publish", text(&source)])["ticket"].as_str().expect("a ticket").to_owned();
+    }
+    let newest = bob.ok(&["subscribe", &ticket]);
+    assert_eq!(newest["sequence"], 4);
+    bob.stop();
+    let log = bob.home.join("store/logs/records");
+    let half = fs::metadata(&log).expect("a log").len() * 3 / 4;
+    fs::File::options().write(true).open(&log).and_then(|f| f.set_len(half)).expect("it can be cut");
+
+    let mut ann = ann;
+    ann.stop();
+    for _ in 0..2 {
+        bob.start();
+        for arguments in [&["fsck"][..], &["fsck", "--repair"]] {
+            let (code, report) = bob.verb(arguments);
+            let told = report["damaged"].to_string();
+            assert_eq!(code, 6, "{arguments:?}: {report}");
+            assert!(told.contains("torn record") && told.contains("entries of ann up to 4"), "{told}");
+        }
+        bob.stop();
+    }
+    ann.start();
+    bob.start();
+    let ticket = ann.ok(&["ticket"])["ticket"].as_str().expect("a ticket").to_owned();
+    assert_eq!(bob.ok(&["subscribe", &ticket])["sequence"], 4, "nobody goes behind its mark");
+    let report = bob.ok(&["fsck", "--repair"]);
+    assert!(report["damaged"].to_string().contains("torn record"), "told a last time: {report}");
+    for _ in 0..2 {
+        assert_eq!(bob.ok(&["fsck"])["damaged"], serde_json::json!([]));
+        bob.stop();
+        bob.start();
     }
 }

@@ -7,3 +7,4 @@ mod guestbook;
 mod lan;
 mod lineage;
 mod survival;
+mod upgrade;

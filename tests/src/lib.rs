@@ -2,6 +2,7 @@
 //! Invariant: whatever a test starts is gone when its [`World`] is dropped, also after a panic; nothing waits by sleeping
 //! for luck, only for events with a deadline.
 
+pub mod api;
 pub mod hosts;
 pub mod process;
 pub mod sources;

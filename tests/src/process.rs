@@ -18,7 +18,8 @@ pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
         let test = std::env::current_exe().expect("a test knows its own path");
-        let profile = test.parent().and_then(Path::parent).expect("tests run from target/PROFILE/deps");
+        // Tests run from target/PROFILE/deps, programs from target/PROFILE.
+        let profile = test.ancestors().skip(1).find(|p| !p.ends_with("deps")).expect("a program stands in a folder");
         let binary = profile.join("softservice");
         // `cargo test --workspace` has built it. Building it again would resolve features for one package, not for all,
         // and so compile half of the dependencies a second time.
@@ -66,6 +67,8 @@ pub struct Node {
     pub home: PathBuf,
     /// The namespace it lives in.
     pub namespace: Option<String>,
+    /// Another program than the one of this build.
+    pub program: Option<PathBuf>,
     process: Option<Child>,
     /// What it said when it was ready.
     pub ready: Value,
@@ -82,7 +85,7 @@ impl World {
     }
     /// A home without a running node.
     pub fn home(&self, name: &str) -> Node {
-        Node { home: self.path(name), namespace: None, process: None, ready: Value::Null }
+        Node { home: self.path(name), namespace: None, program: None, process: None, ready: Value::Null }
     }
     /// A home with a node on loopback, found by nobody who was not told.
     pub fn node(&self, name: &str) -> Node {
@@ -131,13 +134,14 @@ pub fn processes_naming(text: &str) -> Vec<i32> {
 
 impl Node {
     fn command(&self) -> Command {
+        let program = self.program.as_deref().unwrap_or_else(|| binary());
         let mut command = match &self.namespace {
             Some(namespace) => {
                 let mut c = Command::new("ip");
-                c.args(["netns", "exec", namespace]).arg(binary());
+                c.args(["netns", "exec", namespace]).arg(program);
                 c
             }
-            None => Command::new(binary()),
+            None => Command::new(program),
         };
         command.arg("--home").arg(&self.home).arg("--json").stdin(Stdio::null());
         command
@@ -151,7 +155,7 @@ impl Node {
     /// Starts the node and waits until it says that it is ready.
     pub fn start_with(&mut self, arguments: &[&str]) {
         let mut command = self.command();
-        command.arg("node").args(arguments).args(["--web", "off"]);
+        command.arg("node").args(arguments).args(["--web", "off"]).env("SOFTSERVICE_LOG", "warn");
         let log = std::fs::File::create(self.home.with_extension("log")).expect("a log can be written");
         let mut process = command.stdout(Stdio::piped()).stderr(log).spawn().expect("the node starts");
         let stdout = process.stdout.take().expect("its output is ours");
@@ -201,6 +205,8 @@ impl Node {
         if let Some(mut process) = self.process.take() {
             wait(&mut process);
         }
+        let log = self.log();
+        assert!(!log.contains("still in use"), "whoever holds the store keeps the node from ending: {log}");
     }
 
     /// Runs a verb; stdout, stderr and code as they come.

@@ -39,6 +39,7 @@ pub(super) async fn run(ui: &mut Ui, home: PathBuf, args: NodeArgs) -> Result<()
     let stop_asked = super::interrupted();
     let node = session::start(config).await?;
     let context = node.context();
+    let asked = context.stop.clone();
     let status = context.handle.status().await.map_err(softservice_node::verbs::failure::Failure::from)?;
     let ready = json!({
         "event": "ready",
@@ -50,10 +51,12 @@ pub(super) async fn run(ui: &mut Ui, home: PathBuf, args: NodeArgs) -> Result<()
     });
     // JSON in either mode: this line is for whoever started the process.
     ui.event(&ready);
+    // Whoever holds a context holds the store, and the node's end waits for the store's.
+    drop(context);
     ui.note(format!("node {} is ready; Ctrl-C stops it", status.me.short()));
     tokio::select! {
         () = stop_asked => {}
-        () = context.stop.wait() => {}
+        () = asked.wait() => {}
     }
     ui.note("stopping");
     node.stop().await;

@@ -5,7 +5,7 @@ use super::keeper::{self, READY, Spec, Status, Task, files};
 use std::{path::Path, process::Stdio, time::Duration};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
-    net::{UnixStream, unix::OwnedReadHalf},
+    net::UnixStream,
     process::Command,
     time::timeout,
 };
@@ -56,13 +56,14 @@ pub(super) async fn start(command: &[String], folder: &Path, spec: &Spec) -> Res
     }
 }
 
-async fn ask(folder: &Path, question: &str) -> std::io::Result<Lines<BufReader<OwnedReadHalf>>> {
+/// What a keeper answers. Our side stays open, writing half and all: by that the keeper knows that we are still there.
+type Answers = Lines<BufReader<UnixStream>>;
+
+async fn ask(folder: &Path, question: &str) -> std::io::Result<Answers> {
     let (_dir, path) = keeper::in_folder(folder)?;
-    let (read, mut write) = UnixStream::connect(path).await?.into_split();
-    write.write_all(question.as_bytes()).await?;
-    write.write_all(b"\n").await?;
-    // The write half may go: the keeper reads one line only.
-    Ok(BufReader::new(read).lines())
+    let mut stream = UnixStream::connect(path).await?;
+    stream.write_all(format!("{question}\n").as_bytes()).await?;
+    Ok(BufReader::new(stream).lines())
 }
 
 /// How the service is; none when no keeper answers.
@@ -76,7 +77,7 @@ pub(super) async fn status(folder: &Path) -> Option<Status> {
 
 /// Changes of a service, until its keeper ends.
 #[derive(Debug)]
-pub(super) struct Watch(Lines<BufReader<OwnedReadHalf>>);
+pub(super) struct Watch(Answers);
 
 impl Watch {
     /// None when no keeper answers.

@@ -22,28 +22,6 @@ const BLIND_GRACE: Duration = Duration::from_secs(10);
 /// Before the keys of ports that a rehearsal keeps; no key has a blank.
 const REHEARSAL: &str = "rehearsal ";
 
-/// The effect's word in journals and figures.
-pub(super) fn word(effect: Effect) -> &'static str {
-    match effect {
-        Effect::Stage => "stage",
-        Effect::Beside => "beside",
-        Effect::StopPrevious => "stop_previous",
-        Effect::Snapshot => "snapshot",
-        Effect::Migrate => "migrate",
-        Effect::Point => "point",
-        Effect::Start => "start",
-        Effect::HandOver => "hand_over",
-        Effect::Confirm => "confirm",
-        Effect::Commit => "commit",
-        Effect::HandBack => "hand_back",
-        Effect::StopNew => "stop_new",
-        Effect::RestoreData => "restore_data",
-        Effect::PointBack => "point_back",
-        Effect::StartPrevious => "start_previous",
-        Effect::MarkFailed => "mark_failed",
-    }
-}
-
 impl Slot {
     pub(super) fn services<'a>(&'a self, device: &'a Device, number: u32, kind: Kind) -> Services<'a> {
         Services { place: &self.place, number, kind, keeper: &device.0.keeper, monitors: &self.monitors }

@@ -1,5 +1,6 @@
 //! Logs of services, from their beginning, and onward as they grow. Invariant: bounded memory: lines are read when they
-//! are asked for, and a line longer than [`LINE_BYTES`] comes in pieces.
+//! are asked for, and a line longer than [`LINE_BYTES`] comes in pieces. A reader that is slower than the keeper's turning
+//! of files misses nothing that is still on the disk.
 
 use super::{
     Device,
@@ -8,7 +9,6 @@ use super::{
 };
 use rustix::fs::inotify;
 use std::{
-    collections::VecDeque,
     fs::File,
     io::{BufRead, BufReader, Read},
     os::fd::OwnedFd,
@@ -19,8 +19,8 @@ use tokio::io::unix::AsyncFd;
 
 /// The longest piece of a line.
 const LINE_BYTES: u64 = 64 << 10;
-/// Older files of a log, oldest first; see the keeper.
-const OLDER: [&str; 2] = [".2", ".1"];
+/// Endings of a log's files, newest first; see the keeper.
+const NAMES: [&str; 3] = ["", ".1", ".2"];
 
 /// A line.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -42,13 +42,19 @@ pub struct Logs {
 struct Source {
     service: String,
     path: PathBuf,
-    /// Files to read before `path`.
-    older: VecDeque<PathBuf>,
-    reader: Option<BufReader<File>>,
-    /// Which file `reader` reads, when it is `path`.
-    inode: Option<u64>,
+    reading: Option<Reading>,
     /// The beginning of a line whose end is not written yet.
     partial: Vec<u8>,
+}
+
+/// The file that is read now, whatever it is called meanwhile.
+#[derive(Debug)]
+struct Reading {
+    reader: BufReader<File>,
+    /// Not given to another file while this one is open.
+    inode: u64,
+    /// The keeper has begun another file since: what is here now is all that will ever be.
+    complete: bool,
 }
 
 impl Device {
@@ -140,53 +146,61 @@ impl Logs {
 
 impl Source {
     fn new(service: String, path: PathBuf) -> Self {
-        let older = OLDER.iter().map(|end| PathBuf::from(format!("{}{end}", path.display())));
-        let older = older.filter(|p| p.exists()).collect();
-        Self { service, path, older, reader: None, inode: None, partial: Vec::new() }
+        Self { service, path, reading: None, partial: Vec::new() }
     }
 
     fn next(&mut self) -> Result<Option<LogLine>> {
         loop {
-            if self.reader.is_none() && !self.open()? {
-                return Ok(None);
-            }
-            let Some(reader) = &mut self.reader else { return Ok(None) };
+            let Some(reading) = &mut self.reading else {
+                self.reading = self.files()?.into_iter().next();
+                if self.reading.is_none() {
+                    return Ok(None);
+                }
+                continue;
+            };
             let room = LINE_BYTES.saturating_sub(self.partial.len() as u64);
-            let read = reader.take(room).read_until(b'\n', &mut self.partial).map_err(io("read", &self.path))?;
+            let read = (&mut reading.reader)
+                .take(room)
+                .read_until(b'\n', &mut self.partial)
+                .map_err(io("read", &self.path))?;
             if self.partial.last() == Some(&b'\n') || self.partial.len() as u64 >= LINE_BYTES {
                 return Ok(self.rest());
             }
-            if read == 0 && !self.turned() {
-                return Ok(None);
+            match (read, reading.complete, reading.inode) {
+                (1.., ..) => {}
+                (0, true, inode) => {
+                    let Some(next) = self.after(inode)? else { return Ok(None) };
+                    self.reading = Some(next);
+                }
+                (0, false, inode) if newest(&self.path).is_none_or(|newest| newest == inode) => return Ok(None),
+                // Between our reading and the turning something may have been added: once more, to the real end.
+                (0, false, _) => reading.complete = true,
             }
         }
     }
 
-    /// Whether the file at its end is not the newest any more; then it is left.
-    fn turned(&mut self) -> bool {
-        let newest = std::fs::metadata(&self.path).ok().map(|m| m.ino());
-        let turned = self.inode.is_none() || (newest.is_some() && newest != self.inode);
-        if turned {
-            self.reader = None;
+    /// Files of this log that are there, oldest first.
+    fn files(&self) -> Result<Vec<Reading>> {
+        let mut files: Vec<Reading> = Vec::new();
+        // Newest first: should the keeper turn in between, a file is met twice instead of never.
+        for path in NAMES.map(|end| PathBuf::from(format!("{}{end}", self.path.display()))) {
+            match File::open(&path).and_then(|file| Ok((file.metadata()?.ino(), file))) {
+                Ok((inode, _)) if files.iter().any(|f| f.inode == inode) => {}
+                Ok((inode, file)) => files.push(Reading { reader: BufReader::new(file), inode, complete: false }),
+                // Not started yet, never turned, or being turned.
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+                Err(e) => return Err(io("open", path)(e)),
+            }
         }
-        turned
+        files.reverse();
+        Ok(files)
     }
 
-    fn open(&mut self) -> Result<bool> {
-        let (path, newest) = match self.older.pop_front() {
-            Some(path) => (path, false),
-            None => (self.path.clone(), true),
-        };
-        match File::open(&path) {
-            Ok(file) => {
-                self.inode = newest.then(|| file.metadata().ok().map(|m| m.ino())).flatten();
-                self.reader = Some(BufReader::new(file));
-                Ok(true)
-            }
-            // Not started yet, or just turned over.
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(!newest && self.open()?),
-            Err(e) => Err(io("open", path)(e)),
-        }
+    /// The file that was begun after this one; the oldest when so many were begun that this one is gone.
+    fn after(&self, inode: u64) -> Result<Option<Reading>> {
+        let mut files = self.files()?;
+        let next = files.iter().position(|f| f.inode == inode).map_or(0, |at| at + 1);
+        Ok((next < files.len()).then(|| files.swap_remove(next)))
     }
 
     fn rest(&mut self) -> Option<LogLine> {
@@ -196,5 +210,56 @@ impl Source {
         let bytes = std::mem::take(&mut self.partial);
         let line = String::from_utf8_lossy(bytes.strip_suffix(b"\n").unwrap_or(&bytes)).into_owned();
         Some(LogLine { service: self.service.clone(), line })
+    }
+}
+
+/// Which file the log's name stands for now.
+fn newest(path: &Path) -> Option<u64> {
+    std::fs::metadata(path).ok().map(|m| m.ino())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::keeper::Log, *};
+
+    fn numbers(source: &mut Source) -> Vec<u32> {
+        let lines = std::iter::from_fn(|| source.next().expect("readable"));
+        lines.map(|l| l.line.parse().unwrap_or_else(|_| panic!("{:?} is no whole line", l.line))).collect()
+    }
+
+    #[test]
+    fn a_reader_misses_nothing_that_is_on_the_disk_however_often_files_turn_between_two_looks() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("x.log");
+        let mut source = Source::new("x".into(), path.clone());
+        assert!(numbers(&mut source).is_empty(), "nothing is written yet");
+        let mut log = Log::open(&path, 200).expect("a log");
+        let mut seen = Vec::new();
+        // 20 lines a file: looks come within a file, after one turning and after two.
+        for (look, step) in (0..200).zip([1, 7, 19, 20, 21, 33].into_iter().cycle()) {
+            for _ in 0..step {
+                let next = seen.len() as u32;
+                log.write(format!("{next:>9}\n").replace(' ', "0").as_bytes());
+                seen.push(next);
+            }
+            let read = numbers(&mut source);
+            assert_eq!(read, seen[seen.len() - step..], "look {look}");
+        }
+        let mut late = Source::new("x".into(), path);
+        let read = numbers(&mut late);
+        assert_eq!(read, seen[seen.len() - read.len()..], "whoever comes later sees the newest without a gap");
+        assert!(read.len() >= 40, "two whole files at least: {}", read.len());
+    }
+
+    #[test]
+    fn a_line_longer_than_a_file_comes_whole() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("x.log");
+        let mut log = Log::open(&path, 100).expect("a log");
+        for piece in ["a".repeat(60), "b".repeat(60), "c".repeat(60), "d\n".into()] {
+            log.write(piece.as_bytes());
+        }
+        let line = Source::new("x".into(), path).next().expect("readable").expect("a line").line;
+        assert_eq!(line, format!("{}{}{}d", "a".repeat(60), "b".repeat(60), "c".repeat(60)));
     }
 }

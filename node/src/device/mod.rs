@@ -168,7 +168,7 @@ impl Device {
         let _work = slot.work.lock().await;
         slot.note(&step, Mark::Begun).await.map_err(|e| e.to_string())?;
         let outcome = self.effect(&slot, &step).await;
-        locked(&slot.phases).insert(life::word(step.effect).to_owned(), began.elapsed().as_secs_f64());
+        locked(&slot.phases).insert(step.effect.word().to_owned(), began.elapsed().as_secs_f64());
         let mark = match &outcome {
             Ok(()) => Mark::Done,
             Err(e) => Mark::Failed(e.to_string()),

@@ -179,6 +179,8 @@ impl Device {
             running,
             secrets: &secrets,
             volumes: &volumes,
+            snapshots: &[],
+            restores: &[],
             ports: &known,
             fetch_bytes: request.fetch_bytes,
             expired: &expired,

@@ -94,6 +94,7 @@ impl Services<'_> {
             folder: self.place.home(),
             log: self.place.generation(self.number).log(self.kind, &service.name),
             restart: service.restart,
+            stop_signal: service.stop_signal,
             grace: service.grace,
         };
         if control::status(&folder).await.is_none() {
@@ -176,19 +177,23 @@ impl Services<'_> {
         let watch = watch.as_mut().ok_or_else(gone)?;
         let Some(check) = &service.health else {
             // Nothing says what healthy means: a process that is there must do.
+            let mut first = None;
             return loop {
                 let now = watch.next().await.ok_or_else(gone)?;
                 if now.phase == Phase::Running {
                     break Ok(());
                 }
-                self.alive(service, &now)?;
+                self.alive(service, &now, *first.get_or_insert(now.restarts))?;
             };
         };
         let end = Instant::now() + patience(check);
-        let (mut wait, mut next_question) = (FIRST_QUESTION, Instant::now());
+        let (mut wait, mut next_question, mut first) = (FIRST_QUESTION, Instant::now(), None);
         loop {
             tokio::select! {
-                now = watch.next() => self.alive(service, &now.ok_or_else(gone)?)?,
+                now = watch.next() => {
+                    let now = now.ok_or_else(gone)?;
+                    self.alive(service, &now, *first.get_or_insert(now.restarts))?;
+                }
                 () = tokio::time::sleep_until(next_question) => {
                     let answer = match self.question(service, check).await {
                         Ok(()) => self.itself(service).await,
@@ -214,13 +219,14 @@ impl Services<'_> {
         }
     }
 
-    /// An error when a service has ended for good or keeps crashing.
-    fn alive(&self, service: &ServiceSpec, now: &Status) -> Result<()> {
+    /// An error when a service has ended for good or keeps crashing: restarts of before somebody asked for this start, of
+    /// which `first` were seen first, are no matter.
+    fn alive(&self, service: &ServiceSpec, now: &Status, first: u32) -> Result<()> {
         let exit = now.last_exit.as_deref().unwrap_or("it ended");
         match now.phase {
             Phase::Exited | Phase::Stopped | Phase::Stopping => Err(self.sick(&service.name, exit.into())),
-            _ if now.restarts >= CRASHES => {
-                Err(self.sick(&service.name, format!("{exit}; started again {} times", now.restarts)))
+            _ if now.restarts.saturating_sub(first) >= CRASHES => {
+                Err(self.sick(&service.name, format!("{exit}; started again {} times", now.restarts - first)))
             }
             _ => Ok(()),
         }

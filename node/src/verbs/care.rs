@@ -4,7 +4,7 @@
 use super::{
     closure,
     failure::{Failure, Kind},
-    fetch, instances, pins, subscriptions,
+    fetch, instances, losses, pins, subscriptions,
 };
 use crate::{api::talk::Talk, context::Context};
 use serde::Deserialize;
@@ -87,11 +87,16 @@ pub(super) async fn fsck(context: &Context, args: &Fsck, talk: &Talk) -> Result<
     let found: Findings = closure::blocking(check).await?;
     let mut damaged = found.damaged;
     damaged.extend(still_lost(context, &damaged).await?);
-    let mut repaired = BTreeSet::new();
+    let mut lost = found.losses;
+    lost.extend(losses::behind(context).await?);
+    let (mut repaired, mut left) = (BTreeSet::new(), damaged.len() + lost.len());
     if args.repair {
         repaired = repair(context, &damaged, talk).await?;
+        let behind = if lost.is_empty() { Vec::new() } else { losses::settle(context).await? };
+        // What is no object was mended by the check itself.
+        left = damaged.iter().filter(|d| d.object.is_some_and(|id| !repaired.contains(&id))).count() + behind.len();
     }
-    let left = damaged.iter().filter(|d| d.object.is_none_or(|id| !repaired.contains(&id))).count();
+    damaged.extend(lost);
     let damage = |d: &Damage| json!({ "file": d.file, "object": d.object.map(|o| o.to_string()), "what": d.what });
     let answer = json!({
         "objects": found.objects,

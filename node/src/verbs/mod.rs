@@ -12,6 +12,7 @@ mod fetch;
 mod improve;
 mod instances;
 mod lock;
+mod losses;
 mod permissions;
 mod pins;
 mod provision;

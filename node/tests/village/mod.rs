@@ -149,6 +149,7 @@ pub fn compile(store: &dyn Store, publisher: PublisherId, version: &str, folder:
         files: vec![],
         services: vec![],
         allow: Allow::default(),
+        hooks: vec![],
     };
     let release = Release {
         publisher,

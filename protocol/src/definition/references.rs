@@ -93,6 +93,7 @@ fn judge(release: &Release, reference: &Reference, scope: Scope<'_>) -> Verdict 
         }
         Reference::Volume(n) => known(n, "volume", role.volumes.iter().map(|v| v.name.as_str()), &below("volume")),
         Reference::Files | Reference::Softservice => None,
+        Reference::Backup => Some(("is known in hooks only".into(), None)),
         Reference::Export { of, export, field } => {
             let foreign = *of != role.name && !matches!(scope, Scope::Test(_));
             exported(release, of, export, field).or_else(|| {

@@ -41,6 +41,8 @@ pub enum Reference {
     Platform,
     /// `${softservice}`: the path of the node's own program.
     Softservice,
+    /// `${backup}`: the folder that a hook writes a backup to or reads it from.
+    Backup,
 }
 
 impl std::fmt::Display for Reference {
@@ -56,6 +58,7 @@ impl std::fmt::Display for Reference {
             Self::Files => f.write_str("${files}"),
             Self::Platform => f.write_str("${platform}"),
             Self::Softservice => f.write_str("${softservice}"),
+            Self::Backup => f.write_str("${backup}"),
         }
     }
 }
@@ -182,6 +185,7 @@ fn reference(inside: &str) -> Result<Reference, (String, Option<String>)> {
         ["files"] => Ok(Reference::Files),
         ["platform"] => Ok(Reference::Platform),
         ["softservice"] => Ok(Reference::Softservice),
+        ["backup"] => Ok(Reference::Backup),
         ["param", n] => Ok(Reference::Param(own(n))),
         ["secret", n] => Ok(Reference::Secret(own(n))),
         ["artifact", n] => Ok(Reference::Artifact(own(n))),

@@ -32,6 +32,20 @@ pub fn size(text: &str) -> Result<u64, String> {
     decimal(number, *factor).ok_or_else(|| format!("{text:?} is not a size; write a number and a unit, such as 200MiB"))
 }
 
+/// Bytes for people: `1.5 KiB`.
+pub fn bytes(n: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    if n < 1024 {
+        return format!("{n} B");
+    }
+    let (mut value, mut units) = (n as f64 / 1024.0, UNITS.iter().peekable());
+    while value >= 1023.95 && units.len() > 1 {
+        value /= 1024.0;
+        units.next();
+    }
+    format!("{value:.1} {}", units.peek().copied().unwrap_or(&"PiB"))
+}
+
 /// Compose's one-letter units.
 fn near(unit: &str, name: &str) -> bool {
     unit.len() == 1
@@ -89,6 +103,13 @@ fn decimal(number: &str, factor: u64) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_are_readable() {
+        assert_eq!([bytes(0), bytes(1023), bytes(1536)], ["0 B", "1023 B", "1.5 KiB"]);
+        assert_eq!([bytes(100 << 20), bytes((1 << 20) - 1)], ["100.0 MiB", "1.0 MiB"]);
+        assert_eq!(bytes(u64::MAX), "16384.0 PiB");
+    }
 
     #[test]
     fn sizes_have_one_meaning() {

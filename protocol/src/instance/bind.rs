@@ -2,9 +2,10 @@
 //! number of references followed, so that templates of a hostile release cannot multiply.
 
 use super::{
-    Answers, Assignment, HOST,
+    Answers, Assignment, BACKUP, HOST,
     component::{Component, Components},
     error::InstanceError,
+    sandbox::{Network, Reach},
 };
 use crate::{
     definition::{
@@ -21,12 +22,26 @@ const DEPTH: usize = 64;
 const FOLLOWED: usize = 1_000_000;
 /// Bytes of one text after substitution.
 const TEXT_BYTES: usize = 1 << 20;
+/// Bytes of all texts of one resolution together.
+const ALL_BYTES: usize = 64 << 20;
 
 /// Where a template stands.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Scope<'s, 'a> {
     pub(super) component: &'s Component<'a>,
     pub(super) role: &'s Role,
+    pub(super) view: View,
+}
+
+/// From where a template looks at its role.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum View {
+    /// The role's own programs and files: `${port.X}` is where they listen themselves.
+    Inside,
+    /// A hook: as inside, and `${backup}` means something.
+    Hook,
+    /// Tests, bindings, endpoints: `${port.X}` is where others reach it.
+    Outside,
 }
 
 /// What a binding leads to.
@@ -71,6 +86,7 @@ pub(super) struct Binder<'s, 'a> {
     /// None while needs are found: bindings are followed, but nothing has a place yet.
     pub(super) assignment: Option<&'s Assignment>,
     followed: Cell<usize>,
+    filled: Cell<usize>,
 }
 
 fn known<'n>(names: impl Iterator<Item = &'n str>) -> String {
@@ -84,12 +100,25 @@ impl<'s, 'a> Binder<'s, 'a> {
         answers: &'s Answers,
         assignment: Option<&'s Assignment>,
     ) -> Self {
-        Self { components, answers, assignment, followed: Cell::new(0) }
+        Self { components, answers, assignment, followed: Cell::new(0), filled: Cell::new(0) }
     }
 
     /// A template with everything filled in.
     pub(super) fn fill(&self, text: &str, scope: Scope<'_, 'a>, place: &str) -> Result<String, InstanceError> {
-        self.fill_at(text, scope, place, 0)
+        let filled = self.fill_at(text, scope, place, 0)?;
+        self.spend(filled.len(), place)?;
+        Ok(filled)
+    }
+
+    /// Counts bytes that the instance will hold.
+    pub(super) fn spend(&self, bytes: usize, place: &str) -> Result<(), InstanceError> {
+        let sum = self.filled.get().saturating_add(bytes);
+        self.filled.set(sum);
+        if sum > ALL_BYTES {
+            let what = "bytes of all texts after substitution".into();
+            return Err(InstanceError::TooMuch { place: place.into(), what, limit: ALL_BYTES });
+        }
+        Ok(())
     }
 
     fn fill_at(&self, text: &str, scope: Scope<'_, 'a>, place: &str, depth: usize) -> Result<String, InstanceError> {
@@ -133,11 +162,11 @@ impl<'s, 'a> Binder<'s, 'a> {
     }
 
     fn value(&self, reference: &Reference, scope: Scope<'_, 'a>, depth: usize) -> Found<String> {
-        let Scope { component, role } = scope;
+        let Scope { component, role, view } = scope;
         match reference {
             Reference::Files => Ok(format!("{}/{}", self.placed()?.files, component.key(&[&role.name]))),
             Reference::Platform => Ok(self.placed()?.platform.clone()),
-            Reference::Softservice => Ok(self.placed()?.softservice.clone()),
+            Reference::Softservice => self.softservice(),
             Reference::Artifact(name) if role.artifacts.iter().any(|a| a.name == *name) => {
                 Ok(format!("{}/{}", self.placed()?.trees, component.key(&[&role.name, name])))
             }
@@ -146,7 +175,9 @@ impl<'s, 'a> Binder<'s, 'a> {
                 Ok(format!("{}/{}", self.placed()?.volumes, component.key(&[&role.name, name])))
             }
             Reference::Volume(_) => Err(lost("volume", role, role.volumes.iter().map(|v| v.name.as_str()))),
-            Reference::Port(name) => self.port(component, role, name).map(|p| p.to_string()),
+            Reference::Port(name) => self.port(component, role, name, view).map(|p| p.to_string()),
+            Reference::Backup if view == View::Hook => Ok(BACKUP.into()),
+            Reference::Backup => Err(Lost::Why("is known in hooks only".into())),
             Reference::Param(name) => Ok(self.param(component, name, depth)?),
             Reference::Secret(name) => self.secret(component, role, name).map(|(_, path)| path),
             Reference::Import { import, field } => {
@@ -158,13 +189,29 @@ impl<'s, 'a> Binder<'s, 'a> {
         }
     }
 
-    fn port(&self, component: &Component<'a>, role: &Role, name: &str) -> Found<u16> {
+    /// The number of a port, as seen from inside of its role or from elsewhere.
+    pub(super) fn port(&self, component: &Component<'a>, role: &Role, name: &str, view: View) -> Found<u16> {
         if !role.ports.iter().any(|p| p.name == name) {
             return Err(lost("port", role, role.ports.iter().map(|p| p.name.as_str())));
         }
         let key = component.key(&[&role.name, name]);
-        let port = self.placed()?.ports.get(&key).copied();
+        let placed = self.placed()?;
+        let inner = placed.inner.get(&key).filter(|_| view != View::Outside);
+        let port = inner.or_else(|| placed.ports.get(&key)).copied();
         port.ok_or_else(|| Lost::Why(format!("no number was assigned to {key}")))
+    }
+
+    /// The path of the node's own program.
+    pub(super) fn softservice(&self) -> Found<String> {
+        Ok(self.placed()?.softservice.clone())
+    }
+
+    /// Where a binding is reached.
+    pub(super) fn reach(&self, target: Target<'s, 'a>) -> Found<Reach> {
+        let port = target.export.port.as_deref();
+        let port = port.ok_or_else(|| Lost::Why(format!("export {} has no port", target.export.name)))?;
+        let port = self.port(target.component, target.role, port, View::Outside)?;
+        Ok(Reach { to: Network::Import, port: Some(port) })
     }
 
     /// A secret's key and path, if this role may read it.
@@ -195,7 +242,8 @@ impl<'s, 'a> Binder<'s, 'a> {
                 Some((_, text)) => {
                     let place = format!("{place}, with {name}");
                     let (component, role) = self.beside(parent, &include.role, &place)?;
-                    Some(self.fill_at(text, Scope { component, role }, &place, depth + 1)?)
+                    let scope = Scope { component, role, view: View::Outside };
+                    Some(self.fill_at(text, scope, &place, depth + 1)?)
                 }
             },
         };
@@ -252,7 +300,13 @@ impl<'s, 'a> Binder<'s, 'a> {
     }
 
     /// `first.export` as seen from inside a component: a role of it, else an include of it.
-    fn target(&self, component: &Component<'a>, first: &str, export: &str, depth: usize) -> Found<Target<'s, 'a>> {
+    pub(super) fn target(
+        &self,
+        component: &Component<'a>,
+        first: &str,
+        export: &str,
+        depth: usize,
+    ) -> Found<Target<'s, 'a>> {
         self.step(&component.label(), &format!("{first}.{export}"), depth)?;
         let component = self.components.by_path.get(&component.path);
         let component = component.ok_or_else(|| Lost::Why("its component is gone".into()))?;
@@ -286,7 +340,8 @@ impl<'s, 'a> Binder<'s, 'a> {
         let Target { component, role, export } = target;
         let place = format!("{}, export {}", component.label(), export.name);
         if let Some((_, text)) = export.fields.iter().find(|(name, _)| name == field) {
-            return Ok(self.fill_at(text, Scope { component, role }, &place, depth + 1)?);
+            let scope = Scope { component, role, view: View::Outside };
+            return Ok(self.fill_at(text, scope, &place, depth + 1)?);
         }
         if let Some((_, secret)) = export.secrets.iter().find(|(name, _)| name == field) {
             return self.secret(component, role, secret).map(|(_, path)| path);
@@ -294,7 +349,7 @@ impl<'s, 'a> Binder<'s, 'a> {
         let number = || {
             let port =
                 export.port.as_deref().ok_or_else(|| Lost::Why(format!("export {} has no port", export.name)))?;
-            self.port(component, role, port)
+            self.port(component, role, port, View::Outside)
         };
         match field {
             "host" => Ok(HOST.into()),

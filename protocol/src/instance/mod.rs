@@ -12,14 +12,19 @@
 mod bind;
 mod component;
 mod error;
+mod needs;
+mod order;
 pub mod param;
+mod programs;
 mod resolve;
+mod role;
 pub mod sandbox;
 mod transition;
+mod world;
 
 pub use error::InstanceError;
 pub use sandbox::{Isolation, Sandbox};
-pub use transition::{Change, Transition, transition};
+pub use transition::{Change, Move, Transition, transition};
 
 use crate::{
     id::ReleaseId,
@@ -52,8 +57,6 @@ pub struct Needs {
     pub volumes: Vec<VolumeNeed>,
     /// Trees to materialise.
     pub trees: Vec<TreeNeed>,
-    /// Roles, by key.
-    pub roles: Vec<RoleNeed>,
 }
 
 /// A port to assign.
@@ -61,8 +64,11 @@ pub struct Needs {
 pub struct PortNeed {
     /// Component, role, port.
     pub key: String,
-    /// The number that the author wishes.
+    /// The number that the author wishes; of the public one, if it is fronted.
     pub wish: Option<u16>,
+    /// Its role starts beside its predecessor: the device listens on the public number itself, and each generation of the
+    /// role gets an inner one, see [`Assignment::inner`].
+    pub fronted: bool,
 }
 
 /// A secret to make.
@@ -103,11 +109,28 @@ pub struct RoleNeed {
     pub key: String,
     /// Keys of its volumes: with any, it keeps data.
     pub volumes: Vec<String>,
+    /// Two of it cannot run at once: it keeps data, listens on numbers of its own choice (`allow.listen`) or writes
+    /// outside of what the device gives it (`allow.write`).
+    pub alone: bool,
     /// Keys of the roles that its imports lead to.
     pub uses: Vec<String>,
+    /// The most that its programs may use together.
+    pub limits: Limits,
     /// BLAKE3, as hex, over everything that decides what this role runs: its resolved services, files, hooks and trees, with
-    /// the generation's own folder and inner ports left out. Equal fingerprints in two generations mean the same behaviour.
+    /// the folders of the device and inner ports left out, and files that a change of does `nothing`. Equal fingerprints
+    /// in two generations mean the same behaviour.
     pub fingerprint: String,
+}
+
+/// The most that a role may use; none = as much as the device has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Limits {
+    /// Memory, in bytes.
+    pub memory: Option<u64>,
+    /// Processor time, in thousandths of one core.
+    pub cpu: Option<u32>,
+    /// Processes and threads.
+    pub processes: Option<u32>,
 }
 
 /// Where things are on this device.
@@ -141,9 +164,13 @@ pub struct Instance {
     pub version: String,
     /// Its release.
     pub release: ReleaseId,
+    /// BLAKE3, as hex, over all that it runs, writes and asks; folders of the device and inner ports left out.
+    pub fingerprint: String,
     /// Its data layout.
     pub epoch: u32,
-    /// Roles by key.
+    /// The data layouts of all its components by path, its own at "".
+    pub epochs: BTreeMap<String, u32>,
+    /// Roles in the order of their switch.
     pub roles: Vec<RoleNeed>,
     /// Processes in start order.
     pub services: Vec<ServiceSpec>,
@@ -164,8 +191,8 @@ pub struct Instance {
     pub fronts: Vec<FrontSpec>,
     /// Programs for backup and restore.
     pub hooks: Vec<HookSpec>,
-    /// How data of an older epoch is carried over.
-    pub migrate: Option<MigrateSpec>,
+    /// How data of an older epoch is carried over: at most one for each component, what is included first.
+    pub migrate: Vec<MigrateSpec>,
 }
 
 /// A process.
@@ -233,6 +260,8 @@ pub const BACKUP: &str = "${backup}";
 /// A migration, filled in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MigrateSpec {
+    /// The path of its component, whose epoch it speaks of.
+    pub component: String,
     /// The epoch it comes from.
     pub from_epoch: u32,
     /// The role's key.
@@ -307,14 +336,21 @@ pub struct TestSpec {
     pub role: String,
     /// What it does.
     pub probe: ProbeSpec,
-    /// The environment of a program: that of the role's services.
+    /// The environment of a program: that of the role's services. Empty for other probes.
     pub environment: BTreeMap<String, String>,
-    /// What a program may see and do; of no matter to other probes.
+    /// What a program may see and do. Empty for other probes.
     pub sandbox: Sandbox,
     /// It must pass within this time, tried again until then.
     pub within: Span,
     /// When it runs; empty = always.
     pub when: Vec<String>,
+}
+
+impl TestSpec {
+    /// Whether it runs on this occasion: `install`, `update` or `restore`.
+    pub fn is_due(&self, occasion: &str) -> bool {
+        self.when.is_empty() || self.when.iter().any(|w| w == occasion || w == "always")
+    }
 }
 
 /// Where people reach it.
@@ -331,7 +367,7 @@ pub struct Endpoint {
 /// # Errors
 /// Everything that no answer can heal; missing answers are [`Needs::questions`].
 pub fn needs(closure: &Closure, top: ReleaseId, answers: &Answers, platform: &str) -> Result<Needs, InstanceError> {
-    resolve::needs(closure, top, answers, platform)
+    needs::needs(closure, top, answers, platform)
 }
 
 /// The instance: everything filled in.

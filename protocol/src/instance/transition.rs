@@ -1,7 +1,7 @@
 //! How each role goes from one generation to the next. Invariant: a role with data is never run twice at once, and a role
 //! runs on untouched exactly when nothing that decides its behaviour changed.
 
-use super::RoleNeed;
+use super::{Instance, MigrateSpec, RoleNeed};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -27,11 +27,12 @@ pub type Transition = BTreeMap<String, Change>;
 /// asked against the wrong version then.
 pub fn transition(new: &[RoleNeed], old: &[RoleNeed], moved: bool) -> Transition {
     let unchanged = |r: &RoleNeed| old.iter().any(|o| o.key == r.key && o.fingerprint == r.fingerprint);
+    let beside = |r: &RoleNeed| !r.alone && !old.iter().any(|o| o.key == r.key && o.alone);
     let first = |r: &RoleNeed| match (r.volumes.is_empty(), unchanged(r)) {
         (false, true) if moved => Change::Instead,
         (_, true) => Change::Keep,
-        (true, false) => Change::Beside,
-        (false, false) => Change::Instead,
+        (_, false) if beside(r) => Change::Beside,
+        (_, false) => Change::Instead,
     };
     let mut changes: Transition = new.iter().map(|r| (r.key.clone(), first(r))).collect();
     // What uses a role that is away for a while cannot be tried meanwhile, and so on upwards.
@@ -45,13 +46,63 @@ pub fn transition(new: &[RoleNeed], old: &[RoleNeed], moved: bool) -> Transition
     }
 }
 
+/// A component whose data layout differs between two instances.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Move {
+    /// Its path; "" for the top distro.
+    pub component: String,
+    /// The epoch of the data that is there.
+    pub from: u32,
+    /// The epoch that the new release reads and writes.
+    pub to: u32,
+}
+
+impl Instance {
+    /// The transition from `old`, whose services run or are down: what does not run cannot be kept or stand beside.
+    pub fn transition(&self, old: &Instance, running: bool) -> Transition {
+        if running {
+            return transition(&self.roles, &old.roles, !self.moves(old).is_empty());
+        }
+        self.roles.iter().map(|r| (r.key.clone(), Change::Instead)).collect()
+    }
+
+    /// Components that both have and whose data layouts differ; ascending by path.
+    pub fn moves(&self, old: &Instance) -> Vec<Move> {
+        let moved = |(component, to): (&String, &u32)| {
+            let from = *old.epochs.get(component)?;
+            (from != *to).then(|| Move { component: component.clone(), from, to: *to })
+        };
+        self.epochs.iter().filter_map(moved).collect()
+    }
+
+    /// The migrations that apply to the data of `old`, in their order. A component that moves and declares none carries
+    /// its data over by itself.
+    ///
+    /// # Errors
+    /// A component declares how it carries data over, but not from the epoch that is there: the first such move.
+    pub fn migrations(&self, old: &Instance) -> Result<Vec<&MigrateSpec>, Move> {
+        let mut apply = Vec::new();
+        for moved in self.moves(old).into_iter().filter(|m| m.from < m.to) {
+            match self.migrate.iter().find(|m| m.component == moved.component) {
+                Some(migrate) if migrate.from_epoch == moved.from => apply.push(migrate),
+                Some(_) => return Err(moved),
+                None => {}
+            }
+        }
+        Ok(apply)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn role(key: &str, volumes: &[&str], uses: &[&str], fingerprint: &str) -> RoleNeed {
         let texts = |list: &[&str]| list.iter().map(|t| (*t).to_owned()).collect();
-        RoleNeed { key: key.into(), volumes: texts(volumes), uses: texts(uses), fingerprint: fingerprint.into() }
+        let (volumes, uses): (Vec<String>, Vec<String>) = (texts(volumes), texts(uses));
+        let alone = !volumes.is_empty();
+        let limits = Default::default();
+        RoleNeed { key: key.into(), alone, volumes, uses, limits, fingerprint: fingerprint.into() }
     }
 
     #[test]

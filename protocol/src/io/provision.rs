@@ -61,6 +61,30 @@ pub enum Effect {
     MarkFailed,
 }
 
+impl Effect {
+    /// Its one word in journals, figures and messages.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Stage => "stage",
+            Self::Beside => "beside",
+            Self::StopPrevious => "stop_previous",
+            Self::Snapshot => "snapshot",
+            Self::Migrate => "migrate",
+            Self::Point => "point",
+            Self::Start => "start",
+            Self::HandOver => "hand_over",
+            Self::Confirm => "confirm",
+            Self::Commit => "commit",
+            Self::HandBack => "hand_back",
+            Self::StopNew => "stop_new",
+            Self::RestoreData => "restore_data",
+            Self::PointBack => "point_back",
+            Self::StartPrevious => "start_previous",
+            Self::MarkFailed => "mark_failed",
+        }
+    }
+}
+
 /// What happens to generations.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProvisionInput {

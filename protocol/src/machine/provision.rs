@@ -130,7 +130,7 @@ impl Provision {
             // It was confirmed; whether the commit was written is unknown, and it is safe to repeat.
             return self.perform(desk, step, None);
         }
-        let why = format!("the node stopped during {}", name(step.effect));
+        let why = format!("the node stopped during {}", step.effect.word());
         let step = ProvisionStep { effect: way_back(step.effect), ..step };
         self.perform(desk, step, Some(why));
     }
@@ -165,7 +165,7 @@ impl Provision {
             life.again = Some(desk.now + Span(PAUSE.0 * u64::from(life.tries)));
             return;
         }
-        let cause = format!("{}: {cause}", name(step.effect));
+        let cause = format!("{}: {cause}", step.effect.word());
         if is_way_back(step.effect) {
             let why = match life.why.take() {
                 Some(first) => format!("{first}; then the way back failed: {cause}"),
@@ -183,27 +183,5 @@ impl Provision {
         let name = step.generation.name.clone();
         self.lives.insert(name, Life { step: step.clone(), tries: 0, why, again: None });
         desk.out(Output::Perform(step));
-    }
-}
-
-/// The step in the words of the journal and of messages.
-fn name(effect: Effect) -> &'static str {
-    match effect {
-        Effect::Stage => "stage",
-        Effect::Beside => "beside",
-        Effect::StopPrevious => "stop_previous",
-        Effect::Snapshot => "snapshot",
-        Effect::Migrate => "migrate",
-        Effect::Point => "point",
-        Effect::Start => "start",
-        Effect::HandOver => "hand_over",
-        Effect::Confirm => "confirm",
-        Effect::Commit => "commit",
-        Effect::HandBack => "hand_back",
-        Effect::StopNew => "stop_new",
-        Effect::RestoreData => "restore_data",
-        Effect::PointBack => "point_back",
-        Effect::StartPrevious => "start_previous",
-        Effect::MarkFailed => "mark_failed",
     }
 }

@@ -23,7 +23,7 @@ pub(crate) fn release() -> Release {
         }],
         includes: vec![include()],
         params: params(),
-        secrets: [Generate::Bytes(32), Generate::Words(6), Generate::Password(20)].map(secret).to_vec(),
+        secrets: [Generate::Bytes(32), Generate::Words(6), Generate::Password(20), Generate::Keypair].map(secret).to_vec(),
         roles: vec![role()],
         tests: tests(),
         update: Update {
@@ -100,6 +100,10 @@ fn tests() -> Vec<Test> {
     probes().map(test).to_vec()
 }
 
+fn hook(kind: HookKind) -> Hook {
+    Hook { kind, command: vec!["${artifact.server}/dump".into(), "${backup}".into()], within: Span::seconds(60) }
+}
+
 fn role() -> Role {
     let service = |(i, restart): (usize, Restart)| Service {
         name: format!("s{i}"),
@@ -108,6 +112,7 @@ fn role() -> Role {
         secrets: vec!["admin".into()],
         depends_on: vec!["db".into()],
         restart,
+        stop_signal: [StopSignal::Term, StopSignal::Int, StopSignal::Quit][i],
         stop_grace_period: Span::seconds(10),
         healthcheck: probes().into_iter().nth(i).map(|probe| Healthcheck {
             probe,
@@ -157,5 +162,6 @@ fn role() -> Role {
             cpu: Some(500),
             processes: None,
         },
+        hooks: [HookKind::Backup, HookKind::Restore].map(hook).to_vec(),
     }
 }

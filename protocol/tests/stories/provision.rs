@@ -6,41 +6,59 @@ use softservice_protocol::{
     time::Span,
 };
 
-const GOOD: [Effect; 7] = [
-    Effect::Stage,
-    Effect::Rehearse,
-    Effect::StopPrevious,
-    Effect::Point,
-    Effect::Start,
-    Effect::Confirm,
-    Effect::Commit,
-];
-const BACK: [Effect; 4] = [Effect::StopNew, Effect::PointBack, Effect::StartPrevious, Effect::MarkFailed];
+use Effect::*;
 
-/// A device in one word: which generation is pointed to, which runs, which are marked.
+const GOOD: [Effect; 10] = [Stage, Beside, StopPrevious, Snapshot, Migrate, Point, Start, HandOver, Confirm, Commit];
+const BACK: [Effect; 6] = [HandBack, StopNew, RestoreData, PointBack, StartPrevious, MarkFailed];
+
+/// A device in a few words, each the generation that it belongs to; none before a first install.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Device {
+    /// Pointed to.
     current: Option<u32>,
+    /// Of the services with data: those that run.
     running: Option<u32>,
+    /// Of the services without data: those that the fronts lead to.
+    public: Option<u32>,
+    /// Who wrote the data last.
+    data: Option<u32>,
     committed: Option<u32>,
     failed: bool,
 }
 
 impl Device {
     fn before(previous: Option<u32>) -> Self {
-        Self { current: previous, running: previous, committed: previous, failed: false }
+        let all = previous;
+        Self { current: all, running: all, public: all, data: all, committed: all, failed: false }
     }
     fn apply(&mut self, step: &ProvisionStep) {
+        let new = Some(step.generation.number);
         match step.effect {
-            Effect::Stage | Effect::Rehearse | Effect::Confirm => {}
-            Effect::StopPrevious | Effect::StopNew => self.running = None,
-            Effect::Point => self.current = Some(step.generation.number),
-            Effect::Start => self.running = Some(step.generation.number),
-            Effect::Commit => self.committed = Some(step.generation.number),
-            Effect::PointBack => self.current = step.previous,
-            Effect::StartPrevious => self.running = step.previous,
-            Effect::MarkFailed => self.failed = true,
+            Stage | Beside | Snapshot | Confirm => {}
+            StopPrevious => self.running = None,
+            Migrate => self.data = new,
+            Point => self.current = new,
+            Start => (self.running, self.data) = (new, new),
+            HandOver => self.public = new,
+            Commit => self.committed = new,
+            HandBack => self.public = step.previous,
+            // What is old runs on: only the new one's are ended.
+            StopNew => self.running = self.running.filter(|_| self.running != new),
+            RestoreData => self.data = step.previous,
+            PointBack => self.current = step.previous,
+            StartPrevious => self.running = step.previous,
+            MarkFailed => self.failed = true,
         }
+    }
+    /// As it shall be when generation 2 is committed.
+    fn renewed() -> Self {
+        Self::before(Some(2))
+    }
+    /// Whether it is as it shall be when generation 2 failed.
+    fn is_returned(&self, previous: Option<u32>) -> bool {
+        // A first install leaves what it wrote: there is nothing to come back, and removal is an act of its own.
+        let data = if previous.is_some() { previous } else { self.data };
+        *self == Self { failed: true, data, ..Self::before(previous) }
     }
 }
 
@@ -83,17 +101,16 @@ fn a_good_life_goes_through_every_step_once() {
     let mut world = begin(Some(1));
     assert_eq!(live(&mut world, &mut device, |_, _| false), GOOD);
     assert_eq!(ended(&world), Some(ProvisionEvent::Committed { generation: generation() }));
-    assert_eq!(device, Device { current: Some(2), running: Some(2), committed: Some(2), failed: false });
+    assert_eq!(device, Device::renewed());
 }
 
 #[test]
 fn a_first_install_leaves_out_what_concerns_a_previous_one() {
     let mut device = Device::before(None);
     let mut world = begin(None);
-    let steps = live(&mut world, &mut device, |e, _| e == Effect::Confirm);
-    use Effect::*;
-    assert_eq!(steps, [Stage, Rehearse, Point, Start, Confirm, StopNew, PointBack, MarkFailed]);
-    assert_eq!(device, Device { failed: true, ..Device::before(None) });
+    let steps = live(&mut world, &mut device, |e, _| e == Confirm);
+    assert_eq!(steps, [Stage, Point, Start, HandOver, Confirm, HandBack, StopNew, PointBack, MarkFailed]);
+    assert!(device.is_returned(None), "{device:?}");
 }
 
 #[test]
@@ -104,9 +121,9 @@ fn whatever_fails_the_previous_one_runs_again() {
         let steps = live(&mut world, &mut device, |effect, _| effect == bad);
         let Some(ProvisionEvent::Reverted { why, .. }) = ended(&world) else { panic!("{bad:?}: {:?}", ended(&world)) };
         assert!(why.contains("no"), "{why}");
-        assert_eq!(device, Device { failed: true, ..Device::before(Some(1)) }, "after {bad:?}");
-        let touched = steps.contains(&Effect::StopNew);
-        assert_eq!(touched, bad >= Effect::StopPrevious, "before the switch nothing that runs is touched");
+        assert!(device.is_returned(Some(1)), "after {bad:?}: {device:?}");
+        let touched = steps.iter().any(|e| (StopPrevious..=HandOver).contains(e));
+        assert_eq!(touched, bad >= StopPrevious, "before the switch nothing that runs is touched");
     }
 }
 
@@ -115,11 +132,11 @@ fn a_step_of_the_way_back_is_tried_again_and_then_the_owner_is_called() {
     for bad in BACK {
         let mut device = Device::before(Some(1));
         let mut world = begin(Some(1));
-        live(&mut world, &mut device, |e, tries| e == Effect::Start || (e == bad && tries < 2));
+        live(&mut world, &mut device, |e, tries| e == Start || (e == bad && tries < 2));
         assert!(matches!(ended(&world), Some(ProvisionEvent::Reverted { .. })), "{bad:?}");
-        assert_eq!(device, Device { failed: true, ..Device::before(Some(1)) });
+        assert!(device.is_returned(Some(1)), "{bad:?}: {device:?}");
         let mut world = begin(Some(1));
-        let steps = live(&mut world, &mut Device::before(Some(1)), |e, _| e == Effect::Start || e == bad);
+        let steps = live(&mut world, &mut Device::before(Some(1)), |e, _| e == Start || e == bad);
         assert!(matches!(ended(&world), Some(ProvisionEvent::Stuck { .. })), "{bad:?}");
         assert_eq!(steps.iter().filter(|e| **e == bad).count(), 3);
     }
@@ -130,21 +147,22 @@ fn a_step_of_the_way_back_is_tried_again_and_then_the_owner_is_called() {
 #[test]
 fn a_crash_at_any_step_leaves_old_or_new_never_a_mix() {
     for previous in [Some(1), None] {
-        for bad in [None, Some(Effect::Start), Some(Effect::Confirm)] {
-            for (cut, effect_was_done) in (0..12).flat_map(|cut| [(cut, false), (cut, true)]) {
+        for bad in [None, Some(Migrate), Some(Start), Some(Confirm)] {
+            for (cut, effect_was_done) in (0..16).flat_map(|cut| [(cut, false), (cut, true)]) {
                 let mut device = Device::before(previous);
                 let Some(step) = cut_off(previous, bad, cut, effect_was_done, &mut device) else { continue };
                 let mut world = World::new(&["bob"]);
                 world.provision("bob", ProvisionInput::Interrupted { step: step.clone() });
                 live(&mut world, &mut device, |_, _| false);
-                let old = Device { failed: true, ..Device::before(previous) };
-                let new = Device { current: Some(2), running: Some(2), committed: Some(2), failed: false };
                 match ended(&world) {
-                    Some(ProvisionEvent::Committed { .. }) => assert_eq!(device, new, "cut at {step:?}"),
-                    Some(ProvisionEvent::Reverted { .. }) => assert_eq!(device, old, "cut at {step:?}"),
+                    Some(ProvisionEvent::Committed { .. }) => assert_eq!(device, Device::renewed(), "cut at {step:?}"),
+                    Some(ProvisionEvent::Reverted { .. }) => {
+                        assert!(device.is_returned(previous), "cut at {step:?}: {device:?}");
+                    }
                     other => panic!("cut at {step:?}: {other:?}"),
                 }
-                assert_eq!(step.effect == Effect::Commit, device == new, "only what was confirmed is redone");
+                let renewed = device == Device::renewed();
+                assert_eq!(step.effect == Commit, renewed, "only what was confirmed is redone");
             }
         }
     }

@@ -115,6 +115,7 @@ pub(crate) fn document(name: &str, trees: Vec<(String, TreeRef)>, source: TreeRe
         files: vec![],
         services: vec![],
         allow: Allow::default(),
+        hooks: vec![],
     };
     Release {
         publisher: PublisherId([1; 32]),

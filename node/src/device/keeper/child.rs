@@ -2,12 +2,14 @@
 //! no process of an earlier start lives.
 
 use super::{
-    Phase, READY, Spec, Status, Task, control, files, leftovers,
+    Phase, READY, Spec, Status, Task,
+    backoff::Backoff,
+    control, files, last_status, leftovers,
     log::{FILE_BYTES, Log},
     publish,
 };
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, kill_process_group, waitpid};
-use softservice_protocol::release::Restart;
+use softservice_protocol::release::{Restart, StopSignal};
 use std::{
     io::Write,
     path::Path,
@@ -24,14 +26,10 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout},
 };
 
-/// The wait before the first restart; doubled for each further one.
-const FIRST_WAIT: Duration = Duration::from_millis(200);
-/// The longest wait before a restart.
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
-/// A service that ran for so long starts again as if it had never failed.
-const PROVEN: Duration = Duration::from_secs(60);
 /// How long the last output and the last answers may take when everything else is over.
 const GOODBYE: Duration = Duration::from_secs(1);
+/// Bytes that may be waiting in the pipe when a service ends.
+const MOST_WORDS: usize = 1 << 20;
 
 type Words = Arc<Mutex<Log>>;
 
@@ -42,6 +40,8 @@ struct Keeping<'a> {
     me: i32,
     status: watch::Sender<Status>,
     log: Words,
+    /// What it says, and where it says it.
+    said: Arc<pipe::Receiver>,
     output: std::io::PipeWriter,
     /// A child ended, ours or an orphan's.
     ended: SignalStream,
@@ -51,20 +51,24 @@ struct Keeping<'a> {
 /// Keeps the service until it is told to stop.
 pub(super) async fn keep(folder: &Path, spec: &Spec) -> std::io::Result<()> {
     let me = rustix::process::getpid().as_raw_nonzero().get();
+    let boot = leftovers::boot();
+    // A keeper that was stopped says so, and its folder goes: what is here was cut off in the middle of keeping.
+    let before = last_status(folder).filter(|s| s.boot == boot && s.pid.is_some());
     let status = Status {
         keeper: me,
         keeper_start: leftovers::started(me).unwrap_or(0),
-        boot: leftovers::boot(),
+        boot,
         pid: None,
         phase: Phase::Waiting,
-        restarts: 0,
-        last_exit: None,
+        restarts: before.as_ref().map_or(0, |s| s.restarts + 1),
+        last_exit: before.map(|_| "ended with its keeper, which was killed".into()),
     };
     publish(folder, &status)?;
     let (status, seen) = watch::channel(status);
     let log = Arc::new(Mutex::new(Log::open(&spec.log, FILE_BYTES)?));
     let (reader, output) = std::io::pipe()?;
-    let pump = tokio::spawn(pump(pipe::Receiver::from_owned_fd(reader.into())?, Arc::clone(&log)));
+    let said = Arc::new(pipe::Receiver::from_owned_fd(reader.into())?);
+    let pump = tokio::spawn(pump(Arc::clone(&said), Arc::clone(&log)));
     let ended = signal(SignalKind::child())?;
     let mut asked = signal(SignalKind::terminate())?;
     let (tell, stop) = mpsc::channel(1);
@@ -77,7 +81,7 @@ pub(super) async fn keep(folder: &Path, spec: &Spec) -> std::io::Result<()> {
     });
     let callers = control::callers();
     let serve = tokio::spawn(control::serve(control::bind(folder)?, seen, tell, Arc::clone(&callers)));
-    let mut keeping = Keeping { folder, spec, me, status, log, output, ended, stop };
+    let mut keeping = Keeping { folder, spec, me, status, log, said, output, ended, stop };
     // The node waits for this line. Afterwards nobody reads our output.
     let _ = writeln!(std::io::stdout(), "\n{READY}").and_then(|()| std::io::stdout().flush());
     keeping.life().await;
@@ -91,11 +95,17 @@ pub(super) async fn keep(folder: &Path, spec: &Spec) -> std::io::Result<()> {
     std::fs::remove_file(folder.join(files::CONTROL))
 }
 
-async fn pump(mut output: pipe::Receiver, log: Words) {
+async fn pump(said: Arc<pipe::Receiver>, log: Words) {
     let mut buffer = vec![0; 16 << 10];
-    while let Ok(n @ 1..) = output.read(&mut buffer).await {
-        if let (Some(bytes), Ok(mut log)) = (buffer.get(..n), log.lock()) {
-            log.write(bytes);
+    while said.readable().await.is_ok() {
+        match said.try_read(&mut buffer) {
+            Ok(n @ 1..) => {
+                if let (Some(bytes), Ok(mut log)) = (buffer.get(..n), log.lock()) {
+                    log.write(bytes);
+                }
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {}
+            _ => return,
         }
     }
 }
@@ -108,6 +118,23 @@ impl Keeping<'_> {
         }
     }
 
+    /// Takes what it said before it ended, so that the log tells things in their order.
+    fn last_words(&self) {
+        let mut buffer = vec![0; 16 << 10];
+        // More than a pipe holds. Somebody who could not be killed may write on: that must not keep us here.
+        for _ in 0..MOST_WORDS / buffer.len() {
+            // The kernel is asked, not the runtime, which hears of new output only between tasks.
+            match rustix::io::read(&*self.said, &mut buffer) {
+                Ok(n @ 1..) => {
+                    if let (Some(bytes), Ok(mut log)) = (buffer.get(..n), self.log.lock()) {
+                        log.write(bytes);
+                    }
+                }
+                _ => return,
+            }
+        }
+    }
+
     fn note(&self, what: &str) {
         if let Ok(mut log) = self.log.lock() {
             log.note(what);
@@ -115,7 +142,7 @@ impl Keeping<'_> {
     }
 
     async fn life(&mut self) {
-        let mut wait = FIRST_WAIT;
+        let mut backoff = Backoff::new();
         loop {
             let began = Instant::now();
             let outcome = match self.spawn() {
@@ -132,20 +159,18 @@ impl Keeping<'_> {
             };
             let phase = if again { Phase::Waiting } else { Phase::Exited };
             self.change(|s| (s.phase, s.pid, s.last_exit) = (phase, None, Some(outcome.words.clone())));
+            self.last_words();
             if !again {
                 self.note(&format!("{}; not started again", outcome.words));
                 let _ = self.stop.recv().await;
                 return;
             }
-            if began.elapsed() >= PROVEN {
-                wait = FIRST_WAIT;
-            }
+            let wait = backoff.after(began.elapsed());
             self.note(&format!("{}; started again in {:.1} s", outcome.words, wait.as_secs_f32()));
             tokio::select! {
                 () = sleep(wait) => {}
                 _ = self.stop.recv() => return,
             }
-            wait = (wait * 2).min(LONGEST_WAIT);
             self.change(|s| s.restarts += 1);
         }
     }
@@ -206,13 +231,13 @@ impl Keeping<'_> {
         }
     }
 
-    /// SIGTERM to the group, SIGKILL to whatever lives when the grace is over.
+    /// The stop signal to the group, SIGKILL to whatever lives when the grace is over.
     async fn stop_child(&mut self, mut child: Child, pid: Option<i32>) {
         self.change(|s| s.phase = Phase::Stopping);
         let grace = Duration::from_millis(self.spec.grace.0);
         let end = Instant::now() + grace;
         if let Some(pid) = pid.and_then(Pid::from_raw) {
-            let _ = kill_process_group(pid, Signal::TERM);
+            let _ = kill_process_group(pid, stop_signal(self.spec.stop_signal));
         }
         let mut ended = None;
         loop {
@@ -236,6 +261,7 @@ impl Keeping<'_> {
             }
         };
         self.end_rest(None).await;
+        self.last_words();
         self.note(&format!("stopped: {words}"));
         self.change(|s| (s.pid, s.last_exit) = (None, Some(words)));
     }
@@ -272,6 +298,14 @@ impl Keeping<'_> {
                 let _ = waitpid(Pid::from_raw(orphan.pid), WaitOptions::NOHANG);
             }
         }
+    }
+}
+
+fn stop_signal(signal: StopSignal) -> Signal {
+    match signal {
+        StopSignal::Term => Signal::TERM,
+        StopSignal::Int => Signal::INT,
+        StopSignal::Quit => Signal::QUIT,
     }
 }
 

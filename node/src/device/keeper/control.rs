@@ -1,19 +1,24 @@
 //! The keeper's socket. One line asks, lines of JSON answer: `status` once, `watch` at every change until the end,
-//! `stop` once the service is stopped. Invariant: nobody can make the keeper wait: each caller is a task of its own, and
-//! there are at most [`CALLERS`].
+//! `stop` once the service is stopped. Invariant: nobody can make the keeper wait, nor keep others from it for ever: each
+//! caller is a task of its own, there are at most [`CALLERS`], and one that is gone or says nothing gives its place back.
 
 use super::{Phase, Status, files};
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
-    net::{UnixListener, UnixStream},
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::{UnixListener, UnixStream, unix::OwnedReadHalf},
     sync::{Semaphore, mpsc, watch},
+    time::{sleep, timeout},
 };
 
 /// Callers at a time: the node's monitor, its waits, and some people.
 const CALLERS: usize = 16;
 /// Longest question.
 const QUESTION_BYTES: u64 = 64;
+/// Time for the question: whoever connects knows what it wants.
+const QUESTION: Duration = Duration::from_secs(5);
+/// Before the next try when no caller can be taken: the process may be out of descriptors for a moment.
+const REFUSED: Duration = Duration::from_millis(200);
 
 /// Binds the socket. Its path may be longer than the 107 bytes that the kernel's address has, so it is reached through
 /// the folder's descriptor.
@@ -54,8 +59,9 @@ pub(super) async fn serve(
                 });
             }
             Err(e) => {
+                // A keeper that nobody can reach any more could not even be told to stop.
                 eprintln!("keeper: accept: {e}");
-                return;
+                sleep(REFUSED).await;
             }
         }
     }
@@ -79,15 +85,19 @@ async fn answer(
 ) -> std::io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut question = String::new();
-    let mut read = BufReader::new(tokio::io::AsyncReadExt::take(read, QUESTION_BYTES));
-    read.read_line(&mut question).await?;
+    let mut read = BufReader::new(read.take(QUESTION_BYTES));
+    timeout(QUESTION, read.read_line(&mut question)).await.map_err(std::io::Error::other)??;
+    let mut read = read.into_inner().into_inner();
     let over = |s: &Status| s.phase == Phase::Stopped;
     match question.trim() {
         "status" => {}
         "stop" => {
-            // Full means that somebody asked already.
+            // Full means that somebody asked already. Whoever asked may have gone since: it is stopped all the same.
             let _ = stop.try_send(());
-            let _ = status.wait_for(over).await;
+            tokio::select! {
+                _ = status.wait_for(over) => {}
+                () = gone(&mut read) => return Ok(()),
+            }
         }
         "watch" => loop {
             let now = status.borrow_and_update().clone();
@@ -95,14 +105,24 @@ async fn answer(
                 break;
             }
             write.write_all(&line(&now)).await?;
-            if status.changed().await.is_err() {
-                return Ok(());
+            tokio::select! {
+                changed = status.changed() => if changed.is_err() {
+                    return Ok(());
+                },
+                // A service may go for weeks without a change, while nodes come, watch and are killed.
+                () = gone(&mut read) => return Ok(()),
             }
         },
         _ => return write.write_all(b"{\"error\":\"ask status, watch or stop\"}\n").await,
     }
     let now = status.borrow().clone();
     write.write_all(&line(&now)).await
+}
+
+/// Returns when the caller has gone; what it still says is not heard.
+async fn gone(read: &mut OwnedReadHalf) {
+    let mut buffer = [0; 64];
+    while matches!(read.read(&mut buffer).await, Ok(1..)) {}
 }
 
 fn line(status: &Status) -> Vec<u8> {

@@ -1,9 +1,11 @@
 //! A service's log: its raw output with a line of ours where it started and ended. Invariant: at most
-//! [`FILES`] files of about [`FILE_BYTES`] each, however much a service says.
+//! [`FILES`] files of about [`FILE_BYTES`] each, however much a service says, and a file begins with a line's beginning
+//! unless that line alone fills files.
 
 use std::{
     fs::{File, OpenOptions},
     io::Write,
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
 };
 
@@ -14,7 +16,7 @@ const FILES: u32 = 3;
 
 /// An open log.
 #[derive(Debug)]
-pub(super) struct Log {
+pub(in crate::device) struct Log {
     path: PathBuf,
     file: File,
     size: u64,
@@ -25,22 +27,45 @@ pub(super) struct Log {
 
 impl Log {
     /// Opens or makes it.
-    pub(super) fn open(path: &Path, limit: u64) -> std::io::Result<Self> {
-        let file = OpenOptions::new().append(true).create(true).open(path)?;
+    pub(in crate::device) fn open(path: &Path, limit: u64) -> std::io::Result<Self> {
+        let file = OpenOptions::new().append(true).read(true).create(true).open(path)?;
         let size = file.metadata()?.len();
-        Ok(Self { path: path.into(), file, size, limit, at_start: true })
+        // An earlier keeper may have been killed in the middle of a line.
+        let mut last = [b'\n'];
+        if size > 0 {
+            file.read_exact_at(&mut last, size - 1)?;
+        }
+        Ok(Self { path: path.into(), file, size, limit, at_start: last == [b'\n'] })
     }
 
     /// Adds output. A full disk loses output, never the service: the keeper's own log says so.
-    pub(super) fn write(&mut self, bytes: &[u8]) {
+    pub(in crate::device) fn write(&mut self, bytes: &[u8]) {
         if self.size >= self.limit {
-            self.turn();
+            let line_ends = bytes.iter().position(|b| *b == b'\n');
+            match line_ends {
+                _ if self.at_start => self.turn(),
+                Some(end) => {
+                    let (line, rest) = bytes.split_at(end + 1);
+                    self.put(line);
+                    self.turn();
+                    return self.put(rest);
+                }
+                // Somebody who never ends a line must not fill the disk.
+                None if self.size >= 2 * self.limit => self.turn(),
+                None => {}
+            }
         }
+        self.put(bytes);
+    }
+
+    fn put(&mut self, bytes: &[u8]) {
         match self.file.write_all(bytes) {
             Ok(()) => self.size += bytes.len() as u64,
             Err(e) => eprintln!("keeper: write {}: {e}", self.path.display()),
         }
-        self.at_start = bytes.last().is_none_or(|b| *b == b'\n');
+        if let Some(last) = bytes.last() {
+            self.at_start = *last == b'\n';
+        }
     }
 
     /// Adds a line of the keeper's own.

@@ -8,14 +8,20 @@
 //!
 //! The keeper adopts orphans (subreaper), so a child that forks away from its process group still ends with the service.
 
+mod backoff;
 mod child;
 mod control;
 mod launch;
 mod leftovers;
 mod log;
+#[cfg(test)]
+mod tests;
 
 use serde::{Deserialize, Serialize};
-use softservice_protocol::{release::Restart, time::Span};
+use softservice_protocol::{
+    release::{Restart, StopSignal},
+    time::Span,
+};
 use std::{
     collections::BTreeMap,
     ffi::OsString,
@@ -56,7 +62,10 @@ pub(super) struct Spec {
     pub(super) log: PathBuf,
     /// When it is started again.
     pub(super) restart: Restart,
-    /// Time from SIGTERM to SIGKILL.
+    /// What asks it to end; a spec that was written before this was known means SIGTERM.
+    #[serde(default)]
+    pub(super) stop_signal: StopSignal,
+    /// Time from that signal to SIGKILL.
     pub(super) grace: Span,
 }
 
@@ -199,3 +208,5 @@ pub(super) fn last_status(folder: &Path) -> Option<Status> {
 
 pub(super) use control::in_folder;
 pub(super) use leftovers::end as end_leftovers;
+#[cfg(test)]
+pub(super) use log::Log;

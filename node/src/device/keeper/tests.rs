@@ -1,0 +1,232 @@
+//! Real keepers with real children. The keeper is this very test program, started again.
+
+use super::{
+    super::control::{self, Watch},
+    Phase, Spec, Status, last_status,
+    log::FILE_BYTES,
+};
+use rustix::process::{Pid, Signal, kill_process};
+use softservice_protocol::{
+    release::{Restart, StopSignal},
+    time::Span,
+};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use tokio::time::timeout;
+
+/// No event of any test takes so long on the slowest machine.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Plays a keeper, and ends, if this process was started to be one.
+#[test]
+fn keeper_part() {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|a| a == KEEPER[0]) && arguments.len() > 2 {
+        let code = super::keeper_main(arguments.collect());
+        std::process::exit(i32::from(code != std::process::ExitCode::SUCCESS));
+    }
+}
+
+const KEEPER: [&str; 3] = ["device::keeper::tests::keeper_part", "--exact", "--nocapture"];
+
+/// A service with a folder for its keeper and its data; killed at the end, whatever happens.
+struct Kept {
+    scratch: tempfile::TempDir,
+    spec: Spec,
+}
+
+impl Kept {
+    fn new(script: &str, restart: Restart) -> Self {
+        let scratch = tempfile::tempdir().expect("a folder");
+        let spec = Spec {
+            service: "test".into(),
+            arguments: KEEPER.map(String::from).to_vec(),
+            command: ["/bin/sh", "-c", script].map(String::from).to_vec(),
+            environment: BTreeMap::from([("PATH".into(), "/usr/bin:/bin".into())]),
+            folder: scratch.path().into(),
+            log: scratch.path().join("x.log"),
+            restart,
+            stop_signal: StopSignal::Term,
+            grace: Span::seconds(20),
+        };
+        Self { scratch, spec }
+    }
+    fn folder(&self) -> PathBuf {
+        self.scratch.path().join("run")
+    }
+    async fn start(&self) {
+        let this = std::env::current_exe().expect("this program").display().to_string();
+        let command: Vec<String> = std::iter::once(this).chain(KEEPER.map(String::from)).collect();
+        control::start(&command, &self.folder(), &self.spec).await.expect("a keeper");
+    }
+    /// The first state that is so.
+    async fn until(&self, what: &str, so: impl Fn(&Status) -> bool) -> Status {
+        let mut watch = Watch::open(&self.folder()).await.expect("a keeper answers");
+        let seen = async {
+            loop {
+                let now = watch.next().await.expect("the keeper lives");
+                if so(&now) {
+                    return now;
+                }
+            }
+        };
+        timeout(DEADLINE, seen).await.unwrap_or_else(|_| panic!("never saw: {what}"))
+    }
+    async fn stop(&self) {
+        let grace = Duration::from_millis(self.spec.grace.0);
+        timeout(DEADLINE, control::stop(&self.folder(), grace)).await.expect("in time").expect("stopped");
+    }
+    fn log(&self) -> String {
+        std::fs::read_to_string(&self.spec.log).expect("a log")
+    }
+    fn file(&self, name: &str) -> PathBuf {
+        self.scratch.path().join(name)
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        // Its child dies with it.
+        let keeper = last_status(&self.folder()).and_then(|s| Pid::from_raw(s.keeper));
+        if let Some(keeper) = keeper.filter(|_| std::thread::panicking()) {
+            let _ = kill_process(keeper, Signal::KILL);
+        }
+    }
+}
+
+/// Waits for what nobody announces: the doings of the service itself.
+async fn so(so: impl Fn() -> bool) {
+    let end = std::time::Instant::now() + DEADLINE;
+    while !so() {
+        assert!(std::time::Instant::now() < end, "not in time");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn kill(pid: i32) {
+    kill_process(Pid::from_raw(pid).expect("a process"), Signal::KILL).expect("it can be killed");
+}
+
+#[tokio::test]
+async fn each_policy_restarts_after_the_ends_it_names_and_no_others() {
+    let cases = [
+        (Restart::Always, "exit 0", "ended with 0", true),
+        (Restart::Always, "exit 3", "ended with 3", true),
+        (Restart::OnFailure, "exit 0", "ended with 0", false),
+        (Restart::OnFailure, "exit 3", "ended with 3", true),
+        (Restart::OnFailure, "kill -9 $$", "ended by signal 9", true),
+        (Restart::No, "exit 0", "ended with 0", false),
+        (Restart::No, "exit 3", "ended with 3", false),
+        (Restart::No, "kill -15 $$", "ended by signal 15", false),
+    ];
+    for (restart, script, end, again) in cases {
+        let kept = Kept::new(script, restart);
+        kept.start().await;
+        let what = format!("{restart:?} after {script}");
+        let status = kept.until(&what, |s| s.phase == Phase::Exited || s.restarts >= 2).await;
+        assert_eq!(status.last_exit.as_deref(), Some(end), "{what}");
+        assert_eq!((status.restarts > 0, status.phase == Phase::Exited), (again, !again), "{what}: {status:?}");
+        kept.stop().await;
+        let started = kept.log().matches("started as process").count();
+        assert_eq!(started > 1, again, "{what}: {}", kept.log());
+        assert_eq!(kept.log().contains("not started again"), !again, "{what}: {}", kept.log());
+    }
+}
+
+#[tokio::test]
+async fn a_program_that_is_not_there_is_a_failure_that_says_so() {
+    let mut kept = Kept::new("", Restart::No);
+    kept.spec.command = vec!["/nothing/here".into()];
+    kept.start().await;
+    let status = kept.until("the end", |s| s.phase == Phase::Exited).await;
+    let why = status.last_exit.expect("a reason");
+    assert!(why.starts_with("could not be started: run /nothing/here: No such file"), "{why}");
+    kept.stop().await;
+}
+
+#[tokio::test]
+async fn the_stop_signal_is_the_one_that_was_asked_for() {
+    for (signal, name) in [(StopSignal::Term, "TERM"), (StopSignal::Int, "INT"), (StopSignal::Quit, "QUIT")] {
+        let script = "for s in TERM INT QUIT; do trap \"echo got $s; exit 7\" $s; done; touch ready; while :; do sleep 0.05; done";
+        let mut kept = Kept::new(script, Restart::Always);
+        kept.spec.stop_signal = signal;
+        kept.start().await;
+        kept.until("a running program", |s| s.phase == Phase::Running).await;
+        let ready = kept.file("ready");
+        so(|| ready.exists()).await;
+        kept.stop().await;
+        let log = kept.log();
+        assert!(log.contains(&format!("got {name}\n")) && log.matches("got ").count() == 1, "{log}");
+        assert!(log.ends_with("-- softservice: stopped: ended with 7\n"), "not started again: {log}");
+        assert!(!kept.folder().exists(), "nothing of the keeper stays");
+    }
+}
+
+#[tokio::test]
+async fn whoever_does_not_end_in_its_grace_is_killed() {
+    let mut kept = Kept::new("trap 'echo not yet' TERM; touch ready; while :; do sleep 0.05; done", Restart::Always);
+    kept.spec.grace = Span(300);
+    kept.start().await;
+    let ready = kept.file("ready");
+    so(|| ready.exists()).await;
+    let pid = kept.until("a process", |s| s.pid.is_some()).await.pid.expect("one");
+    kept.stop().await;
+    let log = kept.log();
+    assert!(log.contains("not yet\n") && log.contains("stopped: killed, it did not end within 0.3 s"), "{log}");
+    assert_eq!(super::leftovers::started(pid), None);
+}
+
+#[tokio::test]
+async fn the_successor_of_a_killed_keeper_goes_on_counting_and_says_why() {
+    let kept = Kept::new("echo again; exec sleep 1000", Restart::OnFailure);
+    kept.start().await;
+    let first = kept.until("a running program", |s| s.phase == Phase::Running).await;
+    assert_eq!((first.restarts, first.last_exit), (0, None));
+    kill(first.keeper);
+    let child = first.pid.expect("a process");
+    so(|| super::leftovers::started(child).is_none()).await;
+    kept.start().await;
+    let second = kept.until("a running program", |s| s.phase == Phase::Running).await;
+    assert_eq!(second.restarts, 1);
+    assert!(second.last_exit.expect("a reason").contains("with its keeper"));
+    kept.stop().await;
+    kept.start().await;
+    let third = kept.until("a running program", |s| s.phase == Phase::Running).await;
+    assert_eq!((third.restarts, third.last_exit), (0, None), "a stop in order begins anew");
+    kept.stop().await;
+}
+
+#[tokio::test]
+async fn callers_that_went_away_leave_their_places_to_others() {
+    let kept = Kept::new("exec sleep 1000", Restart::Always);
+    kept.start().await;
+    // More than there are places; a service that runs well has no change in weeks by which to notice.
+    for _ in 0..40 {
+        let mut watch = Watch::open(&kept.folder()).await.expect("a keeper answers");
+        assert!(watch.next().await.is_some(), "the first state comes at once");
+    }
+    assert!(control::status(&kept.folder()).await.is_some());
+    kept.stop().await;
+}
+
+#[tokio::test]
+async fn a_flood_of_output_keeps_its_newest_lines_in_three_files() {
+    const LINES: u32 = 4_000_000;
+    let kept = Kept::new(&format!("seq 1 {LINES}; exit 3"), Restart::No);
+    kept.start().await;
+    kept.until("the end", |s| s.phase == Phase::Exited).await;
+    kept.stop().await;
+    let mut last = None;
+    for end in [".2", ".1", ""] {
+        let path = format!("{}{end}", kept.spec.log.display());
+        let text = std::fs::read_to_string(&path).expect("three files");
+        assert!(text.len() as u64 <= FILE_BYTES + (64 << 10), "{path} has {} bytes", text.len());
+        for line in text.lines().filter(|l| !l.starts_with("--")) {
+            let number: u32 = line.parse().unwrap_or_else(|_| panic!("{path}: {line:?} is torn"));
+            assert!(last.is_none_or(|last| last + 1 == number), "{path}: {number} after {last:?}");
+            last = Some(number);
+        }
+    }
+    assert_eq!(last, Some(LINES), "nothing is lost at the end");
+    assert!(!PathBuf::from(format!("{}.3", kept.spec.log.display())).exists());
+    assert!(kept.log().ends_with("ended with 3; not started again\n"), "the reason is the last word");
+}

@@ -1,0 +1,262 @@
+//! The programs of a role, filled in: services, the files they read, hooks, migrations and tests. Invariant: a secret is
+//! in none of them except as the path of its file.
+
+use super::{
+    HealthSpec, HookSpec, InstanceError, MigrateSpec, ProbeSpec, RenderedFile, ServiceSpec, TestSpec,
+    bind::{Binder, Scope, View},
+    component::Component,
+    order::Wish,
+    role::Behaviour,
+    world,
+};
+use crate::release::{Probe, Role, Service, Template};
+use std::collections::BTreeMap;
+
+/// The programs of one role.
+#[derive(Debug, Default)]
+pub(super) struct Programs {
+    pub(super) services: Vec<Wish>,
+    /// In the order of the role's own list.
+    pub(super) files: Vec<RenderedFile>,
+    pub(super) hooks: Vec<HookSpec>,
+}
+
+impl Programs {
+    pub(super) fn of<'a>(
+        binder: &Binder<'_, 'a>,
+        component: &Component<'a>,
+        role: &Role,
+    ) -> Result<Self, InstanceError> {
+        let scope = Scope { component, role, view: View::Inside };
+        let key = component.key(&[&role.name]);
+        let mut made = Self::default();
+        for file in &role.files {
+            let place = format!("file {} of {}", file.path, component.label());
+            let stays =
+                file.path.split('/').all(|p| !matches!(p, "" | "." | "..")) && !file.path.contains(['\0', '\\']);
+            if !stays {
+                return Err(InstanceError::Path { place, path: file.path.clone() });
+            }
+            let text = binder.fill(&file.template, scope, &place)?;
+            made.files.push(RenderedFile { path: format!("{key}/{}", file.path), text, mode: file.mode & 0o777 });
+        }
+        for service in &role.services {
+            made.services.push(wish(binder, scope, service, &key)?);
+        }
+        for hook in &role.hooks {
+            let place = format!("hook {} of role {} of {}", hook.kind.word(), role.name, component.label());
+            let scope = Scope { view: View::Hook, ..scope };
+            let helper = helper(binder, scope, &hook.command, &place)?;
+            made.hooks.push(HookSpec {
+                role: key.clone(),
+                kind: hook.kind,
+                command: helper.command,
+                within: hook.within,
+                environment: helper.environment,
+                sandbox: helper.sandbox,
+            });
+        }
+        Ok(made)
+    }
+
+    /// What of it decides how the role behaves; files that a change of does nothing are left out.
+    pub(super) fn behaviour(&self, role: &Role) -> Behaviour<'_> {
+        let files = self.files.iter().zip(&role.files).filter(|(_, f)| f.on_change != "nothing");
+        Behaviour {
+            services: self.services.iter().map(|w| &w.spec).collect(),
+            files: files.map(|(rendered, _)| rendered).collect(),
+            hooks: self.hooks.iter().collect(),
+        }
+    }
+}
+
+/// A program that acts for a role without being a service of it.
+struct Helper {
+    command: Vec<String>,
+    environment: BTreeMap<String, String>,
+    sandbox: super::Sandbox,
+}
+
+fn helper<'a>(
+    binder: &Binder<'_, 'a>,
+    scope: Scope<'_, 'a>,
+    command: &[Template],
+    place: &str,
+) -> Result<Helper, InstanceError> {
+    let filled = filled(binder, scope, command, place)?;
+    // It stands beside the services of its role, so it sees their variables as they do.
+    let inside = Scope { view: View::Inside, ..scope };
+    let mut environment = BTreeMap::new();
+    for service in &scope.role.services {
+        environment.extend(variables(binder, inside, service, place)?.0);
+    }
+    let sandbox = world::of_helper(binder, scope, command, place)?;
+    Ok(Helper { command: filled, environment, sandbox })
+}
+
+fn filled<'a>(
+    binder: &Binder<'_, 'a>,
+    scope: Scope<'_, 'a>,
+    command: &[Template],
+    place: &str,
+) -> Result<Vec<String>, InstanceError> {
+    let filled = command.iter().map(|text| binder.fill(text, scope, place)).collect::<Result<Vec<_>, _>>()?;
+    if filled.first().is_none_or(String::is_empty) {
+        return Err(InstanceError::Unsupported { place: place.into(), what: "its command is empty".into() });
+    }
+    Ok(filled)
+}
+
+/// A service's variables, and of the secrets that it lists the keys and paths.
+#[allow(clippy::type_complexity)]
+fn variables<'a>(
+    binder: &Binder<'_, 'a>,
+    scope: Scope<'_, 'a>,
+    service: &Service,
+    place: &str,
+) -> Result<(BTreeMap<String, String>, Vec<(String, String)>), InstanceError> {
+    let mut environment = BTreeMap::new();
+    for (name, text) in &service.environment {
+        environment.insert(name.clone(), binder.fill(text, scope, place)?);
+    }
+    let mut secrets = Vec::new();
+    for listed in &service.secrets {
+        let (key, path) = binder.listed_secret(listed, scope).map_err(|e| e.at(place, listed))?;
+        let name = listed.trim_start_matches("import.").replace(['-', '.'], "_").to_ascii_uppercase();
+        environment.insert(format!("SECRET_{name}_FILE"), path.clone());
+        secrets.push((key, path));
+    }
+    Ok((environment, secrets))
+}
+
+fn wish<'a>(
+    binder: &Binder<'_, 'a>,
+    scope: Scope<'_, 'a>,
+    service: &Service,
+    key: &str,
+) -> Result<Wish, InstanceError> {
+    let Scope { component, role, .. } = scope;
+    let place = format!("service {} of role {} of {}", service.name, role.name, component.label());
+    let command = filled(binder, scope, &service.command, &place)?;
+    let (environment, secrets) = variables(binder, scope, service, &place)?;
+    let (secrets, paths): (Vec<_>, Vec<_>) = secrets.into_iter().unzip();
+    let (mut services, mut roles) = (Vec::new(), Vec::new());
+    for wanted in &service.depends_on {
+        if let Some(import) = wanted.strip_prefix("import.") {
+            let target = binder.import(component, role, import, 0).map_err(|e| e.at(&place, wanted))?;
+            roles.push(target.component.key(&[&target.role.name]));
+        } else if role.services.iter().any(|s| s.name == *wanted) {
+            services.push(wanted.clone());
+        } else {
+            let what = format!(
+                "depends_on {wanted:?}: there is no such service in its role, and imports are written import.NAME"
+            );
+            return Err(InstanceError::Unsupported { place, what });
+        }
+    }
+    let namesakes = component.release.roles.iter().flat_map(|r| &r.services).filter(|s| s.name == service.name);
+    let name = match namesakes.count() {
+        0 | 1 => component.key(&[&service.name]),
+        _ => component.key(&[&role.name, &service.name]),
+    };
+    let health = match &service.healthcheck {
+        None => None,
+        Some(check) => Some(HealthSpec {
+            probe: probe(binder, &check.probe, scope, &place)?,
+            interval: check.interval,
+            timeout: check.timeout,
+            start_period: check.start_period,
+            retries: check.retries,
+        }),
+    };
+    let spec = ServiceSpec {
+        name,
+        role: key.into(),
+        command,
+        environment,
+        secrets,
+        after: Vec::new(),
+        restart: service.restart,
+        stop_signal: service.stop_signal,
+        grace: service.stop_grace_period,
+        health,
+        sandbox: world::of_service(binder, scope, service, &paths, &place)?,
+    };
+    Ok(Wish { spec, own: service.name.clone(), services, roles })
+}
+
+/// The tests of a component.
+pub(super) fn tests<'a>(binder: &Binder<'_, 'a>, component: &Component<'a>) -> Result<Vec<TestSpec>, InstanceError> {
+    let one = |test: &crate::release::Test| {
+        let place = format!("test {} of {}", test.name, component.label());
+        let role = role(component, &test.role, &place)?;
+        let scope = Scope { component, role, view: View::Outside };
+        // Only a program needs a world of its own; the other questions are the node's.
+        let (environment, sandbox) = match &test.probe {
+            Probe::Exec { command } => {
+                let helper = helper(binder, scope, command, &place)?;
+                (helper.environment, helper.sandbox)
+            }
+            Probe::Http { .. } | Probe::Tcp { .. } => Default::default(),
+        };
+        Ok(TestSpec {
+            name: component.key(&[&test.name]),
+            role: component.key(&[&role.name]),
+            probe: probe(binder, &test.probe, scope, &place)?,
+            environment,
+            sandbox,
+            within: test.within,
+            when: test.when.clone(),
+        })
+    };
+    component.release.tests.iter().map(one).collect()
+}
+
+/// How a component's data is carried over, if it says so.
+pub(super) fn migrate<'a>(
+    binder: &Binder<'_, 'a>,
+    component: &Component<'a>,
+) -> Result<Option<MigrateSpec>, InstanceError> {
+    let Some(migrate) = &component.release.update.migrate else { return Ok(None) };
+    let place = format!("migrate of {}", component.label());
+    let role = role(component, &migrate.role, &place)?;
+    let helper = helper(binder, Scope { component, role, view: View::Inside }, &migrate.command, &place)?;
+    Ok(Some(MigrateSpec {
+        component: component.path.clone(),
+        from_epoch: migrate.from_epoch,
+        role: component.key(&[&role.name]),
+        command: helper.command,
+        needs_snapshot: migrate.needs_snapshot,
+        environment: helper.environment,
+        sandbox: helper.sandbox,
+    }))
+}
+
+fn role<'c>(component: &'c Component<'_>, name: &str, place: &str) -> Result<&'c Role, InstanceError> {
+    component
+        .role(name)
+        .ok_or_else(|| InstanceError::Unsupported { place: place.into(), what: format!("there is no role {name:?}") })
+}
+
+fn probe<'a>(
+    binder: &Binder<'_, 'a>,
+    probe: &Probe,
+    scope: Scope<'_, 'a>,
+    place: &str,
+) -> Result<ProbeSpec, InstanceError> {
+    let fill = |text: &String| binder.fill(text, scope, place);
+    Ok(match probe {
+        Probe::Http { url, status, contains } => {
+            let url = fill(url)?;
+            // `:PORT/path` means this device.
+            let url = if url.starts_with(':') { format!("http://{}{url}", super::HOST) } else { url };
+            ProbeSpec::Http { url, status: *status, contains: contains.as_ref().map(fill).transpose()? }
+        }
+        Probe::Tcp { address } => {
+            let address = fill(address)?;
+            let address = if address.starts_with(':') { format!("{}{address}", super::HOST) } else { address };
+            ProbeSpec::Tcp { address }
+        }
+        Probe::Exec { command } => ProbeSpec::Exec { command: filled(binder, scope, command, place)? },
+    })
+}

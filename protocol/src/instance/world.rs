@@ -1,0 +1,198 @@
+//! The sandbox of each program, filled in from its role's permissions. Invariant: default-deny: a program gets what its
+//! role owns, what it lists and what `allow` names, and of other roles no more than the address of a binding.
+
+use super::{
+    InstanceError, Sandbox,
+    bind::{Binder, Lost, Scope, View},
+    sandbox::{Listen, Mount, Network, Reach, Transport},
+};
+use crate::{
+    definition::substitution::{self, Reference},
+    release::Service,
+};
+
+/// What every program of a role gets.
+pub(super) fn of_role<'a>(
+    binder: &Binder<'_, 'a>,
+    scope: Scope<'_, 'a>,
+    place: &str,
+) -> Result<Sandbox, InstanceError> {
+    let Scope { component, role, .. } = scope;
+    let fill = |reference: String| binder.fill(&reference, scope, place);
+    let mut sandbox = Sandbox {
+        memory: role.allow.memory,
+        cpu: role.allow.cpu,
+        processes: role.allow.processes,
+        ..Sandbox::default()
+    };
+    for artifact in &role.artifacts {
+        sandbox.read.push(Mount::here(fill(format!("${{artifact.{}}}", artifact.name))?));
+    }
+    sandbox.read.push(Mount::here(fill("${files}".into())?));
+    sandbox.read.extend(role.allow.read.iter().map(Mount::here));
+    if role.files.iter().any(|f| names_program(&f.template)) {
+        sandbox.read.push(Mount::here(program(binder, place)?));
+    }
+    for volume in &role.volumes {
+        let from = fill(format!("${{volume.{}}}", volume.name))?;
+        sandbox.write.extend(volume.mount.iter().map(|at| Mount { from: from.clone(), at: at.clone() }));
+        sandbox.write.push(Mount::here(from));
+    }
+    // The other entries name own volumes, which are there already.
+    sandbox.write.extend(role.allow.write.iter().filter(|w| w.starts_with('/')).map(Mount::here));
+    for port in &role.ports {
+        let number = |view| binder.port(component, role, &port.name, view).map_err(|e| e.at(place, &port.name));
+        let (inner, public) = (number(View::Inside)?, number(View::Outside)?);
+        sandbox.listen.push(Listen { transport: Transport::Tcp, port: inner });
+        sandbox.connect.extend([inner, public].map(|n| Reach { to: Network::Device, port: Some(n) }));
+    }
+    sandbox.listen.extend(role.allow.listen.iter().filter_map(|entry| listen(entry)));
+    for import in &role.imports {
+        let target = binder.import(component, role, &import.name, 0);
+        sandbox
+            .connect
+            .push(target.and_then(|t| binder.reach(t)).map_err(|e| e.at(place, &format!("import.{}", import.name)))?);
+    }
+    sandbox.connect.extend(role.allow.connect.iter().filter_map(|entry| reach(entry)));
+    tidy(&mut sandbox);
+    Ok(sandbox)
+}
+
+/// What one service gets: its role's, its root, and the files of exactly the secrets that it lists.
+pub(super) fn of_service<'a>(
+    binder: &Binder<'_, 'a>,
+    scope: Scope<'_, 'a>,
+    service: &Service,
+    secrets: &[String],
+    place: &str,
+) -> Result<Sandbox, InstanceError> {
+    let mut sandbox = of_role(binder, scope, place)?;
+    sandbox.root = root(binder, scope, service, place)?;
+    sandbox.read.extend(secrets.iter().map(Mount::here));
+    let texts = service.command.iter().chain(service.environment.iter().map(|(_, text)| text));
+    let asks = service.healthcheck.iter().flat_map(|h| match &h.probe {
+        crate::release::Probe::Exec { command } => command.as_slice(),
+        _ => &[],
+    });
+    if texts.chain(asks).any(|text| names_program(text)) {
+        sandbox.read.push(Mount::here(program(binder, place)?));
+    }
+    tidy(&mut sandbox);
+    Ok(sandbox)
+}
+
+/// What a program gets that is no service of the role but acts for it: a test, a hook, a migration. It sees what the
+/// role's services see together, and what its own command names; its root is that of the first service that has one.
+pub(super) fn of_helper<'a>(
+    binder: &Binder<'_, 'a>,
+    scope: Scope<'_, 'a>,
+    command: &[String],
+    place: &str,
+) -> Result<Sandbox, InstanceError> {
+    let role = scope.role;
+    let mut sandbox = of_role(binder, scope, place)?;
+    for service in &role.services {
+        for listed in &service.secrets {
+            let (_, path) = binder.listed_secret(listed, scope).map_err(|e| e.at(place, listed))?;
+            sandbox.read.push(Mount::here(path));
+        }
+        if sandbox.root.is_none() {
+            sandbox.root = root(binder, scope, service, place)?;
+        }
+        if service.command.iter().any(|text| names_program(text)) {
+            sandbox.read.push(Mount::here(program(binder, place)?));
+        }
+    }
+    for reference in command.iter().flat_map(|text| substitution::references(text)) {
+        name(binder, scope, &reference, &mut sandbox).map_err(|e| e.at(place, &reference.to_string()))?;
+    }
+    tidy(&mut sandbox);
+    Ok(sandbox)
+}
+
+/// Adds what a reference leads to, beyond what the role has anyhow.
+fn name<'a>(
+    binder: &Binder<'_, 'a>,
+    scope: Scope<'_, 'a>,
+    reference: &Reference,
+    sandbox: &mut Sandbox,
+) -> Result<(), Lost> {
+    let Scope { component, role, .. } = scope;
+    match reference {
+        Reference::Secret(name) => sandbox.read.push(Mount::here(binder.secret(component, role, name)?.1)),
+        Reference::Softservice => sandbox.read.push(Mount::here(binder.softservice()?)),
+        Reference::Import { import, field } => {
+            let target = binder.import(component, role, import, 0)?;
+            if target.export.secrets.iter().any(|(name, _)| name == field) {
+                sandbox.read.push(Mount::here(binder.field(target, field, 0)?));
+            }
+        }
+        Reference::Export { of, export, .. } => {
+            let target = binder.target(component, of, export, 0)?;
+            sandbox.connect.push(binder.reach(target)?);
+        }
+        Reference::Param(_)
+        | Reference::Artifact(_)
+        | Reference::Volume(_)
+        | Reference::Port(_)
+        | Reference::Files
+        | Reference::Platform
+        | Reference::Backup => {}
+    }
+    Ok(())
+}
+
+/// The tree that is a service's whole root.
+fn root<'a>(
+    binder: &Binder<'_, 'a>,
+    scope: Scope<'_, 'a>,
+    service: &Service,
+    place: &str,
+) -> Result<Option<String>, InstanceError> {
+    let Some(name) = &service.root else { return Ok(None) };
+    binder.fill(&format!("${{artifact.{name}}}"), scope, place).map(Some)
+}
+
+fn program(binder: &Binder<'_, '_>, place: &str) -> Result<String, InstanceError> {
+    binder.softservice().map_err(|e| e.at(place, "softservice"))
+}
+
+fn names_program(text: &str) -> bool {
+    substitution::references(text).contains(&Reference::Softservice)
+}
+
+/// `tcp:8080`; the rules of a release refuse everything else.
+fn listen(entry: &str) -> Option<Listen> {
+    let (transport, port) = entry.split_once(':')?;
+    let transport = match transport {
+        "tcp" => Transport::Tcp,
+        "udp" => Transport::Udp,
+        _ => return None,
+    };
+    Some(Listen { transport, port: port.parse().ok()? })
+}
+
+/// `internet:443`, `lan:*`; imports are there already, and the rules of a release refuse everything else.
+fn reach(entry: &str) -> Option<Reach> {
+    let (to, port) = entry.split_once(':')?;
+    let to = match to {
+        "internet" => Network::Internet,
+        "lan" => Network::Lan,
+        "device" => Network::Device,
+        _ => return None,
+    };
+    let port = if port == "*" { None } else { Some(port.parse().ok()?) };
+    Some(Reach { to, port })
+}
+
+/// Canonical: ascending, each once.
+fn tidy(sandbox: &mut Sandbox) {
+    sandbox.read.sort();
+    sandbox.read.dedup();
+    sandbox.write.sort();
+    sandbox.write.dedup();
+    sandbox.listen.sort();
+    sandbox.listen.dedup();
+    sandbox.connect.sort();
+    sandbox.connect.dedup();
+}

@@ -1,0 +1,224 @@
+//! The effects of a plan, one by one. Invariant: what is made comes first, then the steps of a generation's life in the
+//! order in which the core takes them, see `machine/provision.rs`.
+
+use super::{Facts, PlanStep, SnapshotHow};
+use crate::{
+    definition::units,
+    instance::{Change, Instance, Needs, Transition},
+    release::Generate,
+    time::Span,
+};
+use std::collections::BTreeSet;
+
+/// Steps as they are found.
+#[derive(Debug, Default)]
+struct Steps(Vec<PlanStep>);
+
+impl Steps {
+    fn add(&mut self, kind: &str, what: impl Into<String>, detail: impl Into<String>) {
+        self.0.push(PlanStep { kind: kind.into(), what: what.into(), detail: detail.into(), bytes: None });
+    }
+    fn sized(&mut self, kind: &str, what: &str, detail: impl Into<String>, bytes: Option<u64>) {
+        self.0.push(PlanStep { kind: kind.into(), what: what.into(), detail: detail.into(), bytes });
+    }
+}
+
+pub(super) fn all(needs: &Needs, instance: &Instance, facts: &Facts<'_>, changes: &Transition) -> Vec<PlanStep> {
+    let mut steps = Steps::default();
+    made(&mut steps, needs, instance, facts);
+    held(&mut steps, instance);
+    life(&mut steps, instance, facts, changes);
+    steps.0
+}
+
+/// What appears on the device.
+fn made(steps: &mut Steps, needs: &Needs, instance: &Instance, facts: &Facts<'_>) {
+    for tree in &needs.trees {
+        let (files, bytes) = (count(u64::from(tree.tree.files), "file"), units::bytes(tree.tree.bytes));
+        steps.add("tree", &tree.key, format!("{files}, {bytes}, linked from the store"));
+    }
+    for file in &instance.files {
+        steps.add("file", &file.path, format!("rendered, mode {:04o}", file.mode));
+    }
+    for secret in needs.secrets.iter().filter(|s| !facts.secrets.contains(&s.key)) {
+        steps.add("secret", &secret.key, format!("made on this device: {}", secret.generate.describe()));
+    }
+    for volume in needs.volumes.iter().filter(|v| !facts.volumes.contains(&v.key)) {
+        steps.add("volume", &volume.key, "a new, empty folder");
+    }
+    for port in &needs.ports {
+        let held = facts.ports.iter().find(|(key, _)| *key == port.key).map(|(_, n)| *n);
+        let number = match (held, port.wish) {
+            (Some(n), _) => format!("tcp {n}, as before unless somebody else has taken it"),
+            (None, Some(n)) => format!("tcp {n} if it is free, else another"),
+            (None, None) => "a free tcp port".into(),
+        };
+        let front = if port.fronted { "; the device listens and passes on to an inner one" } else { "" };
+        steps.add("port", &port.key, format!("{number}{front}"));
+    }
+}
+
+/// What holds while it runs.
+fn held(steps: &mut Steps, instance: &Instance) {
+    for role in instance.roles.iter().filter(|r| instance.services.iter().any(|s| s.role == r.key)) {
+        let limits = [
+            role.limits.memory.map(|n| format!("memory {}", amount("memory", n))),
+            role.limits.cpu.map(|n| format!("cpu {}", amount("cpu", n.into()))),
+            role.limits.processes.map(|n| format!("processes {n}")),
+        ];
+        let limits: Vec<String> = limits.into_iter().flatten().collect();
+        steps.add("limit", &role.key, if limits.is_empty() { "none is declared".into() } else { limits.join(", ") });
+    }
+    for hook in &instance.hooks {
+        let when = match hook.kind {
+            crate::release::HookKind::Backup => "when a backup is made",
+            crate::release::HookKind::Restore => "when a backup is restored",
+        };
+        let detail = format!("{}, {when}, within {}", program(&hook.command), seconds(hook.within));
+        steps.add("hook", format!("{} {}", hook.role, hook.kind.word()), detail);
+    }
+}
+
+/// What happens, in its order.
+fn life(steps: &mut Steps, instance: &Instance, facts: &Facts<'_>, changes: &Transition) {
+    let of =
+        |change: Change| instance.services.iter().filter(move |s| changes.get(&s.role).is_some_and(|c| *c == change));
+    for service in of(Change::Keep) {
+        steps.add("keep", &service.name, "runs on untouched: nothing about it changed");
+    }
+    let ran = |role: &str| facts.current.is_some_and(|(_, old)| old.roles.iter().any(|r| r.key == role));
+    for service in of(Change::Beside) {
+        let while_ = if ran(&service.role) { " while the old one still serves" } else { ": its role is new" };
+        steps.add("beside", &service.name, format!("starts on inner ports and must be healthy{while_}"));
+    }
+    stops(steps, instance, facts, changes);
+    data(steps, instance, facts, changes);
+    let to = match facts.current {
+        Some((number, _)) => format!("from generation {number} to {}", facts.generation),
+        None => format!("to generation {}", facts.generation),
+    };
+    steps.add("point", "current", to);
+    for service in instance.services.iter().filter(|s| changes.get(&s.role).is_none_or(|c| *c == Change::Instead)) {
+        let health = if service.health.is_some() { "then its health is asked" } else { "no healthcheck is declared" };
+        steps.add("start", &service.name, format!("{}; {health}", program(&service.command)));
+    }
+    let beside = |role: &str| changes.get(role).is_none_or(|c| *c != Change::Keep);
+    for front in instance.fronts.iter().filter(|f| beside(&f.role)) {
+        let who = if front.everywhere { "for everybody who reaches this device" } else { "on this device only" };
+        steps.add("front", &front.key, format!("new connections go to the new service, {who}"));
+    }
+    for test in instance.tests.iter().filter(|t| t.is_due(super::occasion(facts))) {
+        steps.add("test", &test.name, format!("on {}, within {}", test.role, seconds(test.within)));
+    }
+    steps.add("settle", "confirmation", format!("healthy for {}, else everything goes back", seconds(instance.settle)));
+    for service in of(Change::Beside).filter(|s| ran(&s.role)) {
+        steps.add("retire", &service.name, "the old one ends when the new one is confirmed");
+    }
+    for number in facts.expired {
+        steps.add("expire", format!("generation {number}"), "removed after success; volumes stay");
+    }
+}
+
+/// Old services that end before new ones start: those whose role changes stop-first, and those whose role is gone.
+fn stops(steps: &mut Steps, instance: &Instance, facts: &Facts<'_>, changes: &Transition) {
+    let Some((number, old)) = facts.current.filter(|_| facts.running) else { return };
+    for service in old.services.iter().rev() {
+        let gone = !instance.roles.iter().any(|r| r.key == service.role);
+        if gone || changes.get(&service.role) == Some(&Change::Instead) {
+            let why = if gone { ", its role is gone" } else { "" };
+            steps.add("stop", &service.name, format!("of generation {number}, within {}{why}", seconds(service.grace)));
+        }
+    }
+}
+
+/// Volumes that exist, of roles that are replaced: they are kept before anything new touches them.
+fn kept<'f>(instance: &'f Instance, facts: &'f Facts<'_>, changes: &'f Transition) -> impl Iterator<Item = &'f String> {
+    let replaced = instance.roles.iter().filter(|r| changes.get(&r.key) == Some(&Change::Instead));
+    replaced.flat_map(|r| &r.volumes).filter(|v| facts.volumes.contains(v))
+}
+
+fn data(steps: &mut Steps, instance: &Instance, facts: &Facts<'_>, changes: &Transition) {
+    let Some((number, old)) = facts.current else { return };
+    let moves = instance.moves(old);
+    for volume in kept(instance, facts, changes) {
+        let fact = facts.snapshots.iter().find(|s| s.volume == *volume);
+        let how = match fact.map(|f| f.how) {
+            Some(SnapshotHow::Reflink) => "cloned by the file system",
+            Some(SnapshotHow::Copy) => "copied whole",
+            None => "cloned or copied whole",
+        };
+        let until = if moves.is_empty() {
+            "put back bit by bit if the update does not hold".into()
+        } else {
+            format!("put back if the update does not hold, kept as long as generation {number}")
+        };
+        steps.sized("snapshot", volume, format!("{how}; {until}"), fact.map(|f| f.bytes));
+    }
+    for restore in facts.restores {
+        let detail = format!(
+            "as it was kept with generation {}; what was written since leaves the service and stays in the snapshot of \
+             generation {number}",
+            restore.generation
+        );
+        steps.sized("restore", &restore.volume, detail, Some(restore.bytes));
+    }
+    let migrations = instance.migrations(old).unwrap_or_default();
+    for moved in &moves {
+        let of = if moved.component.is_empty() { instance.distro.clone() } else { moved.component.clone() };
+        let epochs = format!("data of epoch {} to {}", moved.from, moved.to);
+        match migrations.iter().find(|m| m.component == moved.component) {
+            Some(migrate) => steps.add("migrate", of, format!("{epochs}: {}", program(&migrate.command))),
+            None if moved.from < moved.to => {
+                steps.add("migrate", of, format!("{epochs}: its services do it themselves"))
+            }
+            None => {}
+        }
+    }
+}
+
+/// For how long a service that is replaced is away, in words.
+pub(super) fn away(instance: &Instance, facts: &Facts<'_>, role: &str) -> &'static str {
+    let volumes: BTreeSet<&String> = instance.roles.iter().filter(|r| r.key == role).flat_map(|r| &r.volumes).collect();
+    let copied = |s: &super::SnapshotFact| s.how == SnapshotHow::Copy && volumes.contains(&s.volume);
+    if facts.snapshots.iter().any(copied) {
+        "from its stop until it is healthy again; its data is copied in between"
+    } else {
+        "from its stop until it is healthy again"
+    }
+}
+
+/// So much of a measure, for people.
+pub(super) fn amount(measure: &str, n: u64) -> String {
+    match measure {
+        "memory" => units::bytes(n),
+        "cpu" if n.is_multiple_of(1000) => count(n / 1000, "core"),
+        "cpu" => format!("{} cores", format!("{}.{:03}", n / 1000, n % 1000).trim_end_matches('0')),
+        _ => n.to_string(),
+    }
+}
+
+/// The program without its folder, which is the generation's own.
+fn program(command: &[String]) -> &str {
+    let program = command.first().map_or("", String::as_str);
+    program.rsplit('/').next().unwrap_or(program)
+}
+
+fn count(n: u64, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
+fn seconds(span: Span) -> String {
+    format!("{} s", span.0.div_ceil(1000))
+}
+
+impl Generate {
+    /// How it is made, for people.
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Bytes(n) => format!("{n} random bytes"),
+            Self::Words(n) => format!("{n} random words"),
+            Self::Password(n) => format!("a password of {n} characters"),
+            Self::Keypair => "an Ed25519 key".into(),
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! From a release to what runs on one device.
+
+mod bindings;
+mod cast;
+mod plan;
+mod sandbox;
+mod transition;
