@@ -10,7 +10,10 @@ use super::{
     error::{DeviceError, Result, io},
 };
 use crate::sandbox::USERS;
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, Uid, chownat, openat, statat};
+use rustix::{
+    fs::{AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, Uid, chownat, openat, statat},
+    path::Arg,
+};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
@@ -71,19 +74,29 @@ impl Users {
     }
 }
 
-/// Gives a file, or a folder with all that is in it, to a user. What belongs to it already is not looked into: the top of
-/// a folder is given last, so that a giving that was cut off begins anew. Links are given, never followed.
-pub(super) fn give(path: &Path, user: u32) -> Result<()> {
+/// How far a giving looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Depth {
+    /// A folder that belongs to the user is taken as given, with all that is in it: its top is given last, so that a
+    /// giving that was cut off begins anew.
+    Top,
+    /// Everything is looked at.
+    All,
+}
+
+/// Gives a file, or a folder with all that is in it, to a user. Links are given, never followed.
+pub(super) fn give(path: &Path, user: u32, depth: Depth) -> Result<()> {
     let Some(name) = path.file_name().and_then(|n| n.to_str()) else { return Ok(()) };
     let parent = path.parent().unwrap_or(Path::new("/"));
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let given = openat(CWD, parent, flags, Mode::empty()).and_then(|dir| give_entry(dir.as_fd(), name, user));
+    let given = openat(CWD, parent, flags, Mode::empty()).and_then(|dir| give_entry(dir.as_fd(), name, user, depth));
     given.map_err(|e| io("give to its service", path)(e.into()))
 }
 
-fn give_entry(dir: BorrowedFd<'_>, name: impl rustix::path::Arg + Copy, user: u32) -> rustix::io::Result<()> {
+fn give_entry(dir: BorrowedFd<'_>, name: impl Arg + Copy, user: u32, depth: Depth) -> rustix::io::Result<()> {
     let stat = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
-    if stat.st_uid == user && stat.st_gid == user {
+    let given = stat.st_uid == user && stat.st_gid == user;
+    if given && depth == Depth::Top {
         return Ok(());
     }
     if FileType::from_raw_mode(stat.st_mode).is_dir() {
@@ -92,9 +105,12 @@ fn give_entry(dir: BorrowedFd<'_>, name: impl rustix::path::Arg + Copy, user: u3
         for entry in Dir::read_from(&folder)? {
             let entry = entry?;
             if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
-                give_entry(folder.as_fd(), entry.file_name(), user)?;
+                give_entry(folder.as_fd(), entry.file_name(), user, depth)?;
             }
         }
+    }
+    if given {
+        return Ok(());
     }
     chownat(dir, name, Some(Uid::from_raw(user)), Some(Gid::from_raw(user)), AtFlags::SYMLINK_NOFOLLOW)
 }

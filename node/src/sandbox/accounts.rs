@@ -18,7 +18,8 @@ pub(super) struct Accounts {
 impl Accounts {
     /// For a user of this number, over what a root tree brings of its own.
     pub(super) fn of(user: u32, group: u32, home: &Path, passwd: Option<&str>, groups: Option<&str>) -> Self {
-        const PASSWD: &str = "root:x:0:0:root:/root:/usr/sbin/nologin\nnobody:x:65534:65534:nobody:/:/usr/sbin/nologin\n";
+        const PASSWD: &str =
+            "root:x:0:0:root:/root:/usr/sbin/nologin\nnobody:x:65534:65534:nobody:/:/usr/sbin/nologin\n";
         const GROUP: &str = "root:x:0:\nnogroup:x:65534:\n";
         let own = format!("{NAME}:x:{user}:{group}:{NAME}:{}:/bin/sh", home.display());
         Self {

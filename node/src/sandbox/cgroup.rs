@@ -12,6 +12,7 @@ use std::{
     fs,
     io::{self, Error},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 /// The folder of all our groups, below the group that the node is in.
@@ -75,9 +76,9 @@ impl Cgroups {
     fn separate(mounts: &str, own: &str) -> Self {
         let mut found = Self::default();
         for controller in Controller::ALL {
-            let Some((root, at)) = mounted(mounts, |kind, options| {
-                kind == "cgroup" && options.split(',').any(|o| o == controller.name())
-            }) else {
+            let Some((root, at)) =
+                mounted(mounts, |kind, options| kind == "cgroup" && options.split(',').any(|o| o == controller.name()))
+            else {
                 continue;
             };
             let ours = own.lines().find_map(|line| {
@@ -171,6 +172,27 @@ impl Group {
         all.into_iter()
     }
 
+    /// A group of the same kind for this process and what it starts.
+    pub(super) fn of_process(&self, pid: Pid) -> Self {
+        let own = |folder: &PathBuf| PathBuf::from(format!("{}.{}", folder.display(), pid.as_raw_nonzero()));
+        let folders = self.folders.iter().map(|(c, folder)| (*c, own(folder))).collect();
+        Self { folders, unified: self.unified }
+    }
+
+    /// Removes groups of processes that were killed before they could. Only their own makers remove living ones.
+    pub(super) fn sweep(&self) {
+        for parent in self.folders().filter_map(|f| f.parent()) {
+            let Ok(groups) = fs::read_dir(parent) else { continue };
+            for group in groups.filter_map(|g| Some(g.ok()?.path())) {
+                let maker = group.extension().and_then(|e| e.to_str()).and_then(|e| e.parse::<u32>().ok());
+                if maker.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+                    // Refused by the kernel while somebody is in it.
+                    let _ = fs::remove_dir(group);
+                }
+            }
+        }
+    }
+
     /// Makes the group and sets its limits; one that is there gets the limits anew.
     pub(crate) fn make(&self, sandbox: &Sandbox) -> io::Result<()> {
         for folder in self.folders() {
@@ -246,22 +268,32 @@ impl Group {
         }
     }
 
-    /// Whether nobody is in it, or it is not there.
-    pub(crate) fn empty(&self) -> bool {
-        !self.folders().any(|f| fs::read_to_string(f.join("cgroup.procs")).is_ok_and(|t| !t.is_empty()))
-    }
-
-    /// Removes the group if nobody is in it, and the folder of all groups if this was the last.
-    pub(crate) fn remove(&self) {
-        for folder in self.folders() {
-            let _ = fs::remove_dir(folder);
+    /// Removes the group if nobody is in it, and the folder of all groups if this was the last. Answers whether it is gone.
+    pub(crate) fn remove(&self) -> bool {
+        self.folders().fold(true, |gone, folder| {
+            let removed = fs::remove_dir(folder);
             if let Some(parent) = folder.parent() {
                 // Refused by the kernel while another group is in it.
                 let _ = fs::remove_dir(parent);
             }
+            gone && removed.map_or_else(|e| e.kind() == io::ErrorKind::NotFound, |()| true)
+        })
+    }
+
+    /// Removes the group once its last process is dead. The kernel tells nobody when that is.
+    pub(crate) async fn removed(&self) {
+        for _ in 0..PATIENCE {
+            if self.remove() {
+                return;
+            }
+            tokio::time::sleep(LOOK).await;
         }
     }
 }
+
+/// Looks at a group whose processes are dying, and the time between them.
+const PATIENCE: u32 = 200;
+const LOOK: Duration = Duration::from_millis(5);
 
 /// Processes of the sandbox itself: bubblewrap's own and the first in its namespace.
 const OVERHEAD: u64 = 2;

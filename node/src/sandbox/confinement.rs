@@ -30,6 +30,11 @@ pub(crate) struct Confinement {
 }
 
 impl Confinement {
+    /// Whether bubblewrap stands between the program and its parent.
+    pub(crate) fn bubblewrap(&self) -> bool {
+        self.means.bwrap().is_some()
+    }
+
     /// Whether processes are counted by the user namespace; a root tree need not bring the program that sets it up.
     pub(super) fn counts_by_namespace(&self) -> bool {
         matches!(self.means, Means::Namespaces { .. }) && self.sandbox.root.is_none()

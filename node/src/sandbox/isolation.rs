@@ -1,21 +1,15 @@
 //! What this machine keeps of what a softservice was promised, in words for its owner. Invariant: nothing is called kept
 //! that was not tried, nothing that nobody asked for is missed, and the same promise on the same machine has the same words.
 
-use super::{
-    cgroup::Controller,
-    confinement::Means,
-    launch::sockets,
-    machine::Machine,
-    rules,
-    syscalls::Sockets,
-};
+use super::{cgroup::Controller, confinement::Means, launch::sockets, machine::Machine, rules, syscalls::Sockets};
 use softservice_protocol::instance::{
     Isolation, Sandbox,
     sandbox::{Network, Reduced, Transport},
 };
 use std::collections::BTreeSet;
 
-const NO_CGROUP: &str = "no cgroup of this device can be divided by the node; run it as root, or as a unit with Delegate=yes";
+const NO_CGROUP: &str =
+    "no cgroup of this device can be divided by the node; run it as root, or as a unit with Delegate=yes";
 const NO_PORTS: &str = "the kernel cannot rule TCP ports; Linux 6.7 or newer with Landlock can";
 
 /// What is kept and what is not.
@@ -50,12 +44,11 @@ impl Machine {
     }
 
     fn files_and_processes(&self, words: &mut Words) {
-        let lack = self.lack.as_deref().unwrap_or("bubblewrap does not work here");
-        if self.means.bwrap().is_some() {
+        let Some(lack) = self.no_roots() else {
             words.kept("files", "it sees its own trees, files, secrets and volumes, the device's programs read only, a private /tmp, and nothing else");
             words.kept("processes", "it sees and signals its own only");
             return;
-        }
+        };
         let files = match self.keeps.files {
             true => "it can read the device's programs, /etc and /proc, and shares /tmp; Landlock hides the rest",
             false => "it sees what its user may read",
@@ -67,7 +60,7 @@ impl Machine {
 
     fn user(&self, words: &mut Words) {
         match (&self.means, self.root, self.users) {
-            (Means::None, true, true) if !self.open_home() => words.lost(
+            (Means::None, true, true) if !self.own_users() => words.lost(
                 "user",
                 "its services run as root: other users cannot reach this home without bubblewrap; install bubblewrap, or use a home below /var/lib",
             ),
@@ -87,7 +80,10 @@ impl Machine {
 
     fn syscalls(&self, words: &mut Words) {
         match self.syscalls {
-            true => words.kept("syscalls", "tracing, mounts, namespaces, modules, keys, clocks, raw and unusual sockets are refused"),
+            true => words.kept(
+                "syscalls",
+                "tracing, mounts, namespaces, modules, keys, clocks, raw and unusual sockets are refused",
+            ),
             false => words.lost("syscalls", "the kernel has no filters of system calls (CONFIG_SECCOMP_FILTER)"),
         }
     }

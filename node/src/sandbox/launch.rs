@@ -14,7 +14,9 @@ use super::{
 };
 use rustix::{
     io::{FdFlags, fcntl_setfd},
-    process::{Gid, Resource, Rlimit, Signal, Uid, getgid, getppid, getuid, set_parent_process_death_signal, setrlimit},
+    process::{
+        Gid, Resource, Rlimit, Signal, Uid, getgid, getppid, getuid, set_parent_process_death_signal, setrlimit,
+    },
     thread::{set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid},
 };
 use serde::{Deserialize, Serialize};

@@ -25,6 +25,8 @@ const PROGRAMS: &[&str] = &["/usr/local/bin/bwrap", "/usr/bin/bwrap", "/bin/bwra
 pub(crate) struct Machine {
     /// The command that runs a keeper.
     pub(super) keeper: Vec<String>,
+    /// The node's home.
+    pub(super) home: PathBuf,
     pub(super) means: Means,
     /// Why there is nothing better, for people, with what would help.
     pub(super) lack: Option<String>,
@@ -51,10 +53,12 @@ pub(crate) struct Who {
 }
 
 impl Machine {
-    /// Finds out. `keeper` is the command that runs a keeper. Blocks for the time of a few program starts.
-    pub(crate) fn tried(keeper: &[String]) -> Self {
+    /// Finds out. `keeper` is the command that runs a keeper, `home` that of the node. Blocks for the time of a few
+    /// program starts.
+    pub(crate) fn tried(keeper: &[String], home: &Path) -> Self {
         let mut machine = Self {
             keeper: keeper.to_vec(),
+            home: home.to_owned(),
             means: Means::None,
             lack: None,
             keeps: rules::tried(),
@@ -105,7 +109,8 @@ impl Machine {
                 Err(why) => drop(first.get_or_insert(why)),
             }
         }
-        self.lack = first.map(|why| format!("bubblewrap cannot make namespaces ({why}); allow unprivileged user namespaces"));
+        self.lack =
+            first.map(|why| format!("bubblewrap cannot make namespaces ({why}); allow unprivileged user namespaces"));
     }
 
     /// Runs a program that does nothing, with everything that this machine is thought to keep.
@@ -153,7 +158,7 @@ impl Machine {
             means: self.means.clone(),
             keeps: self.keeps,
             syscalls: self.syscalls,
-            user: who.user.filter(|_| self.own_user(&who.home)),
+            user: who.user,
             home: who.home.clone(),
             group: self.cgroups.group(&group_name(who), sandbox),
             most_memory: sandbox.memory.filter(|_| lacks(Controller::Memory)),
@@ -161,9 +166,20 @@ impl Machine {
         }
     }
 
-    /// Whether a user of its own could be used: without a view of its own, it must reach its folders as they are.
-    pub(super) fn own_user(&self, home: &Path) -> bool {
-        self.users && (self.means != Means::None || open_to_all(home))
+    /// Whether softservices get users of their own. Without a view of their own they must reach their folders as they are.
+    pub(crate) fn own_users(&self) -> bool {
+        self.users && (self.means != Means::None || open_to_all(&self.home))
+    }
+
+    /// Whether programs find their folders where they are, below the node's home.
+    pub(crate) fn shares_folders(&self) -> bool {
+        self.means == Means::None
+    }
+
+    /// Why programs cannot have roots of their own; none = they can.
+    pub(crate) fn no_roots(&self) -> Option<&str> {
+        let lack = || self.lack.as_deref().unwrap_or("bubblewrap does not work here");
+        (self.means == Means::None).then(lack)
     }
 
     /// A command that runs a program once; see [`super::command`].
@@ -175,13 +191,9 @@ impl Machine {
         environment: &BTreeMap<String, String>,
     ) -> Command {
         let me = rustix::process::getpid().as_raw_nonzero().get();
-        // Two questions may be asked at the same time.
-        static COUNT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
-        let count = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let who = Who { label: format!("{}.{me}-{count}", who.label), ..who.clone() };
         let once = Once {
             command: argv.to_vec(),
-            confinement: self.confinement(sandbox, &who),
+            confinement: self.confinement(sandbox, who),
             asker: (me, crate::device::started(me).unwrap_or(0)),
         };
         let (program, arguments) = self.keeper.split_first().map_or(("softservice", &[][..]), |(p, a)| (p.as_str(), a));

@@ -19,6 +19,8 @@ mod root;
 mod rules;
 mod staging;
 mod syscalls;
+#[cfg(test)]
+mod tests;
 mod tree;
 mod users;
 
@@ -26,7 +28,7 @@ pub(crate) use cgroup::Group;
 pub(crate) use confinement::Confinement;
 pub(crate) use launch::{Launch, Told, launch};
 pub(crate) use machine::{Machine, Who};
-pub(crate) use once::{NOT_RUN, Once, once};
+pub(crate) use once::{Once, once};
 pub(crate) use users::USERS;
 
 use softservice_protocol::instance::Sandbox;
@@ -36,7 +38,7 @@ use std::collections::BTreeMap;
 ///
 /// - Standard output and error are the caller's to set; standard input is `/dev/null` in the sandbox.
 /// - The environment is `environment` and nothing else.
-/// - The exit code is the program's; 128 + n when signal n ended it; [`NOT_RUN`] with a reason on standard error when it
+/// - The exit code is the program's; 128 + n when signal n ended it; 126 with a reason on standard error when it
 ///   could not be run or the sandbox could not be made. Nothing runs with less than the machine can keep.
 /// - The program ends with the returned command's process, with this process, and when the command is dropped; nothing
 ///   it started stays behind.

@@ -8,7 +8,7 @@ use super::{
     confinement::Confinement,
     launch::{Launch, Told},
 };
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, set_child_subreaper};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, kill_process, pidfd_open, set_child_subreaper, waitpid};
 use serde::{Deserialize, Serialize};
 use std::{
     ffi::OsString,
@@ -33,7 +33,9 @@ pub(crate) struct Once {
 }
 
 /// Runs it; the exit code is the program's, or that of a shell for what did not end by itself.
-pub(crate) fn once(it: Once, arguments: Vec<OsString>) -> ExitCode {
+pub(crate) fn once(mut it: Once, arguments: Vec<OsString>) -> ExitCode {
+    // Another question may be asked at the same time.
+    it.confinement.group = it.confinement.group.map(|group| group.of_process(rustix::process::getpid()));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let ended = runtime.map_err(|e| format!("start a runtime: {e}")).and_then(|runtime| {
         let ended = runtime.block_on(run(&it, arguments));
@@ -57,7 +59,7 @@ pub(crate) fn once(it: Once, arguments: Vec<OsString>) -> ExitCode {
 }
 
 /// The exit code, as of a shell, of a program that could not be run.
-pub(crate) const NOT_RUN: u8 = 126;
+const NOT_RUN: u8 = 126;
 
 async fn run(it: &Once, mut arguments: Vec<OsString>) -> Result<ExitStatus, String> {
     let me = rustix::process::getpid();
@@ -72,6 +74,7 @@ async fn run(it: &Once, mut arguments: Vec<OsString>) -> Result<ExitStatus, Stri
     let mut told_to_end = unix::signal(unix::SignalKind::terminate()).map_err(|e| e.to_string())?;
     if let Some(group) = &it.confinement.group {
         group.make(&it.confinement.sandbox).map_err(|e| format!("make its cgroup: {e}"))?;
+        group.sweep();
     }
     let launch = Launch {
         command: it.command.clone(),
@@ -113,14 +116,16 @@ async fn end_rest(me: Pid) {
     let all = async {
         loop {
             let left = crate::device::descendants(me.as_raw_nonzero().get());
-            if left.is_empty() {
-                return;
-            }
+            let mut collected = false;
             for pid in left.iter().filter_map(|p| Pid::from_raw(p.pid)) {
                 let _ = kill_process(pid, Signal::KILL);
-                let _ = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::NOHANG);
+                collected |= matches!(waitpid(Some(pid), WaitOptions::NOHANG), Ok(Some(_)));
             }
-            ended.recv().await;
+            match (left.is_empty(), collected) {
+                (true, _) => return,
+                (false, true) => {}
+                (false, false) => drop(ended.recv().await),
+            }
         }
     };
     let _ = timeout(DEATH, all).await;

@@ -41,10 +41,14 @@ enum Thing {
     Read(PathBuf),
     Write(PathBuf),
     /// Empty, private, gone with the program.
-    Scratch { mode: u32 },
+    Scratch {
+        mode: u32,
+    },
     Text(String),
     Link(PathBuf),
-    Folder { mode: u32 },
+    Folder {
+        mode: u32,
+    },
     Proc,
     Dev,
 }
@@ -161,10 +165,17 @@ impl Root {
 
     /// Folders above everything that is mounted, open to the program.
     fn open_way(&mut self) {
-        let above: BTreeSet<PathBuf> =
-            self.things.keys().flat_map(|at| at.ancestors().skip(1)).filter(|p| *p != Path::new("/")).map(Path::to_owned).collect();
+        let above: BTreeSet<PathBuf> = self
+            .things
+            .keys()
+            .flat_map(|at| at.ancestors().skip(1))
+            .filter(|p| *p != Path::new("/"))
+            .map(Path::to_owned)
+            .collect();
         for folder in above {
-            let own = |above: &Path| matches!(self.things.get(above), None | Some(Thing::Scratch { .. } | Thing::Folder { .. }));
+            let own = |above: &Path| {
+                matches!(self.things.get(above), None | Some(Thing::Scratch { .. } | Thing::Folder { .. }))
+            };
             let covered = !folder.ancestors().skip(1).all(own);
             if !covered {
                 self.things.entry(folder).or_insert(Thing::Folder { mode: 0o755 });

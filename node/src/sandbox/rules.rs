@@ -6,8 +6,8 @@
 
 use super::confinement::{Confinement, Keeps};
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, NetPort, PathBeneath, PathFd,
-    Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, Scope,
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, NetPort, PathBeneath, PathFd, Ruleset,
+    RulesetAttr, RulesetCreated, RulesetCreatedAttr, Scope,
 };
 use softservice_protocol::instance::{
     Sandbox,
@@ -62,8 +62,7 @@ pub(super) fn bind(confinement: &Confinement, files: bool) -> Result<(), String>
         if keeps.ports {
             let tcp = sandbox.listen.iter().filter(|l| l.transport == Transport::Tcp);
             rules = rules.add_rules(tcp.map(|l| allowed(l.port, AccessNet::BindTcp)))?;
-            rules =
-                rules.add_rules(connects.into_iter().flatten().map(|port| allowed(port, AccessNet::ConnectTcp)))?;
+            rules = rules.add_rules(connects.into_iter().flatten().map(|port| allowed(port, AccessNet::ConnectTcp)))?;
         }
         if files && keeps.files {
             rules = see(rules, confinement)?;

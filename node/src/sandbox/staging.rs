@@ -7,7 +7,9 @@
 
 use rustix::{
     fs::CWD,
-    mount::{MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, mount, mount_change, move_mount, open_tree},
+    mount::{
+        MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, mount, mount_change, move_mount, open_tree,
+    },
     thread::UnshareFlags,
 };
 use std::{

@@ -134,8 +134,6 @@ const ALWAYS: &[i64] = &[
     #[cfg(target_arch = "x86_64")]
     libc::SYS_ioperm,
     #[cfg(target_arch = "x86_64")]
-    libc::SYS_create_module,
-    #[cfg(target_arch = "x86_64")]
     libc::SYS_uselib,
     #[cfg(target_arch = "x86_64")]
     libc::SYS__sysctl,
@@ -194,6 +192,9 @@ fn refused(sockets: Sockets) -> Result<Rules, seccompiler::BackendError> {
     Ok(rules)
 }
 
+/// Raw packets, as they were asked for before there was a family for them.
+const SOCK_PACKET: i32 = 10;
+
 /// Sockets that are refused.
 fn families(sockets: Sockets) -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
     const KIND: i32 = 0xf;
@@ -203,12 +204,9 @@ fn families(sockets: Sockets) -> Result<Vec<SeccompRule>, seccompiler::BackendEr
     }
     let mut rules = vec![SeccompRule::new(none_of(0, &known)?)?];
     // Interfaces and addresses are asked through it; its other protocols are for administrators.
-    rules.push(SeccompRule::new(vec![
-        is(0, libc::AF_NETLINK)?,
-        condition(2, SeccompCmpOp::Ne, libc::NETLINK_ROUTE)?,
-    ])?);
+    rules.push(SeccompRule::new(vec![is(0, libc::AF_NETLINK)?, condition(2, SeccompCmpOp::Ne, libc::NETLINK_ROUTE)?])?);
     for family in [libc::AF_INET, libc::AF_INET6] {
-        let mut kinds = vec![libc::SOCK_RAW, libc::SOCK_RDM, libc::SOCK_SEQPACKET, libc::SOCK_DCCP, libc::SOCK_PACKET];
+        let mut kinds = vec![libc::SOCK_RAW, libc::SOCK_RDM, libc::SOCK_SEQPACKET, libc::SOCK_DCCP, SOCK_PACKET];
         if sockets != Sockets::TcpUdp {
             kinds.push(libc::SOCK_DGRAM);
         }
@@ -234,8 +232,7 @@ fn no_protocol() -> Result<Rules, seccompiler::BackendError> {
 
 /// Calls whose arguments a filter cannot read, or that do anything on request; without them programs use the plain ones.
 fn unknown() -> Rules {
-    let numbers =
-        [libc::SYS_clone3, libc::SYS_io_uring_setup, libc::SYS_io_uring_enter, libc::SYS_io_uring_register];
+    let numbers = [libc::SYS_clone3, libc::SYS_io_uring_setup, libc::SYS_io_uring_enter, libc::SYS_io_uring_register];
     numbers.into_iter().map(|number| (number, vec![])).collect()
 }
 

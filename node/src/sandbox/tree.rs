@@ -145,7 +145,9 @@ mod tests {
         let places: BTreeMap<_, _> = places.into_iter().chain([("/etc/passwd".into(), false)]).collect();
         let entries: BTreeMap<_, _> = opened(tree.path(), &places).expect("a tree").into_iter().collect();
         let of = |p: &str| entries.get(Path::new(p));
-        assert!(matches!(of("/var"), Some(Entry::Opened { .. })) && matches!(of("/var/lib"), Some(Entry::Opened { .. })));
+        assert!(
+            matches!(of("/var"), Some(Entry::Opened { .. })) && matches!(of("/var/lib"), Some(Entry::Opened { .. }))
+        );
         assert_eq!(of("/var/lib/dpkg"), Some(&Entry::Whole));
         assert_eq!(of("/var/log"), Some(&Entry::Whole));
         assert_eq!(of("/bin"), Some(&Entry::Link("usr/bin".into())));

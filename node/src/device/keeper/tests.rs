@@ -47,6 +47,7 @@ impl Kept {
             restart,
             stop_signal: StopSignal::Term,
             grace: Span::seconds(20),
+            confinement: None,
         };
         Self { scratch, spec }
     }
