@@ -21,7 +21,7 @@ pub mod verbs;
 
 pub use config::Config;
 pub use context::Context;
-pub use home::HomeError;
+pub use home::{HomeError, freed};
 pub use identity::KeyError;
 pub use net::NetError;
 pub use publisher::PublisherError;

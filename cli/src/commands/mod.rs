@@ -11,6 +11,7 @@ mod status;
 
 use crate::{
     args::{Cli, Verb},
+    client::Client,
     demo,
     error::CliError,
     home,
@@ -51,19 +52,19 @@ pub(crate) async fn run(cli: Cli, ui: &mut Ui) -> Result<(), CliError> {
         Verb::Node(args) => node::run(ui, home::of(&cli.global)?, args).await,
         Verb::Stop => node::stop(ui, home::of(&cli.global)?).await,
         verb => {
-            let mut session = Session::open(home::of(&cli.global)?).await?;
+            let session = Session::new(home::of(&cli.global)?);
+            let client = session.client();
             let result = tokio::select! {
-                result = with_node(verb, &session, ui) => result,
-                () = interrupted() => Err(CliError::new(Kind::Failed, "interrupted")),
+                result = with_node(verb, &client, ui) => Some(result),
+                () = interrupted() => None,
             };
-            session.close().await;
-            result
+            session.close(ui, result.is_none()).await;
+            result.unwrap_or_else(|| Err(CliError::new(Kind::Failed, "interrupted")))
         }
     }
 }
 
-async fn with_node(verb: Verb, session: &Session, ui: &mut Ui) -> Result<(), CliError> {
-    let client = session.client();
+async fn with_node(verb: Verb, client: &Client, ui: &mut Ui) -> Result<(), CliError> {
     match verb {
         Verb::Status => status::status(client, ui).await,
         Verb::Peers => status::peers(client, ui).await,
