@@ -1,6 +1,10 @@
 //! Everything that can be typed. Invariant: verbs, flags and their meaning are those of `docs/cli/`; nothing is read
 //! from the environment but the home.
 
+mod data;
+
+pub(crate) use data::OverlayArgs;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -156,6 +160,8 @@ pub(crate) enum Verb {
         /// Which softservice
         name: String,
     },
+    /// Show or change your own files and variables of a softservice; updates keep them
+    Overlay(OverlayArgs),
     /// List the generations of a softservice
     Generations {
         /// Which softservice

@@ -7,6 +7,7 @@ mod content;
 mod instances;
 mod new;
 mod node;
+mod overlay;
 mod status;
 
 use crate::{
@@ -90,6 +91,7 @@ async fn with_node(verb: Verb, client: &Client, ui: &mut Ui) -> Result<(), CliEr
         Verb::Down { name } => instances::simple(client, ui, "down", &name, "is down").await,
         Verb::Start { name } => instances::simple(client, ui, "start", &name, "is up").await,
         Verb::Remove { name, data } => instances::remove(client, ui, &name, data).await,
+        Verb::Overlay(args) => overlay::run(client, ui, &args).await,
         Verb::Generations { name } => instances::generations(client, ui, &name).await,
         Verb::Ps { name } => instances::ps(client, ui, name).await,
         Verb::Logs { name, follow } => instances::logs(client, ui, &name, follow).await,

@@ -32,8 +32,8 @@ use std::{convert::Infallible, sync::Arc};
 use talk::Talk;
 use tokio::{sync::watch, task::JoinHandle};
 
-/// Arguments of a verb: answers, names, a ticket. The longest is a list of answers.
-const ARGUMENT_BYTES: usize = 256 << 10;
+/// Arguments of a verb: answers, names, a ticket. The longest are an owner's own files, each up to 256 KiB.
+const ARGUMENT_BYTES: usize = 4 << 20;
 
 /// The serving socket. Dropping it stops at once; [`Server::stop`] lets calls end.
 #[derive(Debug)]

@@ -4,6 +4,8 @@
 //! Reading order: [`layout`] (where things are), [`life`] (the effects), [`stage`], [`services`], [`confirm`], [`switch`],
 //! then [`keeper`], the process that each service has, and [`control`], our side of it.
 
+#[allow(dead_code, unused_imports, unreachable_pub)] // its verbs come next
+mod backup;
 mod confirm;
 mod control;
 mod durable;
@@ -13,6 +15,7 @@ mod keeper;
 mod layout;
 mod life;
 mod logs;
+mod overlay;
 mod planning;
 mod ports;
 mod probes;
@@ -32,6 +35,7 @@ pub use keeper::keeper_main;
 pub(crate) use keeper::{descendants, launch_task, once_task, started};
 pub use layout::platform;
 pub use logs::{LogLine, Logs};
+pub use overlay::OverlayText;
 pub use planning::PlanRequest;
 pub(crate) use readable::readable;
 pub use record::{GenerationRecord, Standing, TestResult};

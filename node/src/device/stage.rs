@@ -5,6 +5,7 @@ use super::{
     durable,
     error::{DeviceError, Result, io},
     layout::{Folder, Kind, Place},
+    overlay,
     ports::{self, Assigned},
     secrets,
 };
@@ -59,8 +60,7 @@ impl Staging<'_> {
     /// Makes a generation's trees, secrets, ports, volumes and files. `running`: keys of ports that services of ours
     /// listen on now.
     pub(super) fn stage(&self, folder: &Folder, running: &BTreeSet<String>) -> Result<Staged> {
-        let (top, answers) = self.place.inputs(folder.number)?;
-        let closure = closure(self.store, &self.place.name, top)?;
+        let (top, answers, closure) = overlay::inputs(self.store, self.place, folder.number)?;
         let needs = self.needs(&closure, top, &answers)?;
         self.trees(folder, &needs)?;
         let made = secrets::make(self.place, &needs.secrets)?;
