@@ -58,7 +58,11 @@ impl Device {
         slot.front(self).stop().await?;
         slot.stop_keepers(|_, _| true).await?;
         let place = slot.place.clone();
-        blocking(move || remove(&place, removal)).await
+        blocking(move || remove(&place, removal)).await?;
+        if !slot.place.root().exists() {
+            self.0.users.forget(&slot.place.name)?;
+        }
+        Ok(())
     }
 
     /// Stops and removes everything, data too: the end of a throwaway device.
