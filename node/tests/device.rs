@@ -8,7 +8,7 @@ use softservice_protocol::{
     io::{Effect, ProvisionInput},
 };
 use std::{io::BufRead, path::Path, process::Stdio};
-use workshop::{SERVER, Watched, Workshop, forward, get, kill, lives, part, release, written};
+use workshop::{SERVER, Watched, Workshop, forward, get, kill, lives, outside, part, release, written};
 
 #[test]
 fn keeper_part() {
@@ -216,7 +216,7 @@ async fn a_stop_waits_for_the_grace_and_then_leaves_nobody() {
     workshop.up("job", release).await.expect("installed");
     let pid = workshop.pid("job").await;
     let data = workshop.softservice("job").join("volumes/main.data/child");
-    let child: i32 = written(&data).await.trim().parse().expect("a number");
+    let child = outside(pid, written(&data).await.trim().parse().expect("a number"));
     assert!(lives(pid) && lives(child));
     workshop.device.down("job").await.expect("stopped");
     assert!(!lives(pid) && !lives(child), "also the one that left its group");

@@ -70,7 +70,7 @@ impl Errand<'_> {
             Err(_) => format!("it did not end within {} s", self.within.as_secs()),
         };
         let mut said = logs::tail(&spec.log, 2 * LAST_WORDS);
-        said.retain(|line| !line.starts_with("-- softservice"));
+        said.retain(|line| !line.starts_with("-- softservice") && !line.trim().is_empty());
         let said = said.split_off(said.len().saturating_sub(LAST_WORDS));
         Err(if said.is_empty() { why } else { format!("{why}: {}", said.join(" / ")) })
     }

@@ -130,6 +130,7 @@ impl Workshop {
     pub(crate) async fn url(&self, name: &str) -> String {
         self.device.info(name).await.expect("a softservice").endpoints[0].url.clone()
     }
+    #[allow(dead_code, reason = "not every story asks")]
     pub(crate) async fn pid(&self, name: &str) -> i32 {
         self.device.info(name).await.expect("a softservice").services[0].pid.expect("a process")
     }
@@ -255,6 +256,7 @@ pub(crate) async fn written(path: &Path) -> String {
 }
 
 /// Everything of a folder that a program could see, by path.
+#[allow(dead_code, reason = "not every story asks")]
 pub(crate) fn seen(root: &Path) -> BTreeMap<PathBuf, String> {
     use std::os::unix::fs::MetadataExt;
     let (mut seen, mut folders) = (BTreeMap::new(), vec![root.to_owned()]);
@@ -281,6 +283,19 @@ pub(crate) fn seen(root: &Path) -> BTreeMap<PathBuf, String> {
 pub(crate) fn lives(pid: i32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+}
+
+/// The process that one in the same sandbox as `beside` knows by a number.
+#[allow(dead_code, reason = "not every story asks")]
+pub(crate) fn outside(beside: i32, number: i32) -> i32 {
+    let space = |pid: i32| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+    let inner = |pid: i32| -> Option<i32> {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        status.lines().find_map(|l| l.strip_prefix("NSpid:"))?.split_ascii_whitespace().last()?.parse().ok()
+    };
+    let all = std::fs::read_dir("/proc").expect("proc").filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok());
+    let mut same = all.filter(|pid| space(*pid) == space(beside) && inner(*pid) == Some(number));
+    same.next().unwrap_or_else(|| panic!("process {number} of the sandbox is not there"))
 }
 
 /// Kills a process at once.
