@@ -37,7 +37,7 @@ impl Slot {
     /// The services of a generation.
     pub(super) fn services<'a>(&'a self, device: &'a Device, number: u32) -> Result<Services<'a>> {
         let course = self.place.course(number)?;
-        Ok(Services { place: &self.place, number, course, keeper: &device.0.keeper, monitors: &self.monitors })
+        Ok(Services { place: &self.place, number, course, device, monitors: &self.monitors })
     }
 
     pub(super) fn front<'a>(&'a self, device: &'a Device) -> Front<'a> {
@@ -134,7 +134,7 @@ impl Device {
         let (mut instance, course) = (place.instance(number)?, place.course(number)?);
         // Only asked, never watched.
         let monitors = Monitors::default();
-        let services = Services { place, number, course, keeper: &self.0.keeper, monitors: &monitors };
+        let services = Services { place, number, course, device: self, monitors: &monitors };
         let (mut running, mut dead) = (false, BTreeSet::new());
         for service in &instance.services {
             let status = services.status(service).await;
@@ -230,7 +230,7 @@ impl Switch<'_> {
             return blocking(move || Snapshots { place: &place }.bring_back(generation)).await;
         }
         let due = migrate::due(&place.name, self.number, &self.new, instance)?;
-        migrate::run(place, self.number, &self.device.0.keeper, &due).await
+        migrate::run(place, self.number, self.device, &due).await
     }
 
     async fn hand_back(&self) -> Result<()> {

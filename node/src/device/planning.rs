@@ -152,7 +152,7 @@ impl Device {
             fetch_bytes: request.fetch_bytes,
             expired: &expired,
             overlay: &laid.changes,
-            isolation: softservice_protocol::instance::Isolation::default(),
+            isolation: self.isolation(&request.name, &instance)?,
         };
         let plan = softservice_protocol::plan::plan(request.release, &needs, &instance, &facts);
         Ok(Planned { plan, answers, restore: request.restore, overlay: laid.overlay })

@@ -58,7 +58,12 @@ impl Device {
         slot.front(self).stop().await?;
         slot.stop_keepers(|_, _| true).await?;
         let place = slot.place.clone();
-        blocking(move || remove(&place, removal)).await
+        blocking(move || remove(&place, removal)).await?;
+        // While data of it is kept, its user is nobody else's.
+        match slot.place.root().exists() {
+            true => Ok(()),
+            false => self.0.users.forget(&slot.place.name),
+        }
     }
 
     /// Stops and removes everything, data too: the end of a throwaway device.
