@@ -142,13 +142,16 @@ pub(crate) enum Verb {
         #[arg(long, short)]
         yes: bool,
     },
-    /// Go back to an earlier generation; its data stays as it is
+    /// Go back to an earlier generation; data stays as it is, unless its layout has changed since: then it comes back, too
     Rollback {
         /// Which softservice
         name: String,
         /// Generation to go back to; the one before when not given
         #[arg(long, value_name = "N")]
         to: Option<u32>,
+        /// Agree to leave data behind that was written since its layout changed
+        #[arg(long)]
+        yes: bool,
     },
     /// Keep a softservice at its generation: no update, neither by hand nor by policy
     Hold {

@@ -8,7 +8,7 @@ use softservice_protocol::{
     io::{Effect, ProvisionInput},
 };
 use std::{io::BufRead, path::Path, process::Stdio};
-use workshop::{SERVER, Workshop, forward, get, kill, lives, part, release, until};
+use workshop::{SERVER, Watched, Workshop, forward, get, kill, lives, part, release, written};
 
 #[test]
 fn keeper_part() {
@@ -216,7 +216,7 @@ async fn a_stop_waits_for_the_grace_and_then_leaves_nobody() {
     workshop.up("job", release).await.expect("installed");
     let pid = workshop.pid("job").await;
     let data = workshop.softservice("job").join("volumes/main.data/child");
-    let child = until("the child", async || std::fs::read_to_string(&data).ok()?.trim().parse::<i32>().ok()).await;
+    let child: i32 = written(&data).await.trim().parse().expect("a number");
     assert!(lives(pid) && lives(child));
     workshop.device.down("job").await.expect("stopped");
     assert!(!lives(pid) && !lives(child), "also the one that left its group");
@@ -273,7 +273,7 @@ async fn data_outlives_a_removal_unless_asked() {
     let release = script(&workshop, "1.0.0", "#!/bin/sh\necho x >> \"$1/n\"\nexec sleep 1000\n", "");
     workshop.up("job", release).await.expect("installed");
     let data = workshop.softservice("job").join("volumes/main.data/n");
-    until("data", async || data.exists().then_some(())).await;
+    written(&data).await;
     workshop.device.remove("job", false).await.expect("removed");
     assert!(data.exists(), "data stays");
     assert!(workshop.device.list().await.expect("a list").is_empty());
@@ -303,14 +303,15 @@ async fn a_killed_keeper_takes_its_service_with_it_and_both_come_back() {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("proc");
     let keeper: i32 =
         stat.rsplit_once(") ").expect("stat").1.split(' ').nth(1).expect("a parent").parse().expect("a number");
+    let mut watched = Watched::new(&workshop.softservice("page").join("run/1/web"));
     kill(keeper);
-    let next = until("another process", async || {
+    let next = watched.until("another process", async || {
         let service = workshop.device.info("page").await.ok()?.services.remove(0);
         service.pid.filter(|p| *p != pid && service.state == "running")
     })
     .await;
     assert!(!lives(pid), "never two copies");
-    until("the page", async || get(&url).ok().filter(|a| a.1 == "hello")).await;
+    assert_eq!(get(&url).expect("the front waits for it").1, "hello");
     assert!(lives(next));
 }
 

@@ -214,9 +214,22 @@ pub(super) async fn agreed(
     finish(ui, result)
 }
 
-/// Goes back.
-pub(super) async fn rollback(client: &Client, ui: &mut Ui, name: &str, to: Option<u32>) -> Result<(), CliError> {
-    let result = client.call(ui, "rollback", json!({ "name": name, "to": to })).await;
+/// Goes back. Where data stays as it is, nobody is asked.
+pub(super) async fn rollback(
+    client: &Client,
+    ui: &mut Ui,
+    name: &str,
+    to: Option<u32>,
+    yes: bool,
+) -> Result<(), CliError> {
+    let wanted = json!({ "name": name, "to": to });
+    let plan = client.call(ui, "plan_rollback", wanted.clone()).await?;
+    let wanted = match plan["loses_data"].as_bool() {
+        Some(true) if yes => with(wanted, "yes", true),
+        Some(true) => with(wanted, "plan", agree(ui, &plan, "go back, and leave behind what was written since?", false)?),
+        _ => wanted,
+    };
+    let result = client.call(ui, "rollback", wanted).await;
     finish(ui, result)
 }
 

@@ -90,7 +90,7 @@ async fn with_node(verb: Verb, client: &Client, ui: &mut Ui) -> Result<(), CliEr
         Verb::Plan(target) => instances::plan(client, ui, &target).await,
         Verb::Up { target, plan, yes } => instances::up(client, ui, &target, plan, yes).await,
         Verb::Update { name, yes } => instances::update(client, ui, name, yes).await,
-        Verb::Rollback { name, to } => instances::rollback(client, ui, &name, to).await,
+        Verb::Rollback { name, to, yes } => instances::rollback(client, ui, &name, to, yes).await,
         Verb::Hold { name } => instances::simple(client, ui, "hold", &name, "is held").await,
         Verb::Unhold { name } => instances::simple(client, ui, "unhold", &name, "is held no more").await,
         Verb::Down { name } => instances::simple(client, ui, "down", &name, "is down").await,

@@ -197,6 +197,21 @@ impl Device {
         self.slot(name)?.turn()
     }
 
+    /// Whether nobody changes a softservice now; one that is not here rests.
+    ///
+    /// # Errors
+    /// A generation of it is on its way, or has stuck on it.
+    pub fn at_rest(&self, name: &str) -> Result<()> {
+        match self.existing(name) {
+            Ok(slot) => {
+                slot.idle()?;
+                slot.turn().map(drop)
+            }
+            Err(DeviceError::Unknown { .. }) => Ok(()),
+            Err(e) => Err(e),
+        }
+    }
+
     /// Carries out one step.
     ///
     /// # Errors
