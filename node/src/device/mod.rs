@@ -28,6 +28,7 @@ mod static_server;
 mod switch;
 mod verbs;
 
+pub use backup::BackupError;
 pub use error::{DeviceError, Result};
 pub use keeper::keeper_main;
 pub use layout::platform;
