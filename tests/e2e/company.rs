@@ -4,7 +4,7 @@
 use softservice_tests::{
     World,
     process::{PATIENCE, eventually},
-    sources::{put, text},
+    sources::{plain, put, text},
 };
 use std::{path::Path, process::Child, time::Instant};
 
@@ -38,6 +38,27 @@ fn verbs_that_come_at_once_all_get_their_answer() {
             assert_eq!(*code, Some(0), "round {round}: {answer}");
             assert_eq!(*answer, answers[0].1, "one home has one publisher");
         }
+    }
+}
+
+#[test]
+fn of_publications_of_one_version_at_once_one_is_made_and_the_others_are_refused() {
+    let world = World::new();
+    for round in 0..3 {
+        let home = if round == 2 { world.home("alone") } else { world.node(&format!("home-{round}")) };
+        let folder = world.path(&format!("distro-{round}"));
+        plain(&folder, "distro", "1.0.0");
+        put(&folder.join("root/file"), "content");
+        let verbs: Vec<Child> = (0..4).map(|_| home.spawn(&["publish", text(&folder)])).collect();
+        let mut answers: Vec<_> = verbs.into_iter().map(end).collect();
+        answers.sort();
+        let (made, refused) = answers.split_first().expect("four answers");
+        assert_eq!(made.0, Some(0), "{answers:?}");
+        for (code, answer) in refused {
+            assert_eq!(*code, Some(4), "{answer}");
+            assert!(answer.contains("published already, exactly as it is"), "{answer}");
+        }
+        assert_eq!(home.ok(&["publisher", "show"])["releases"], 1);
     }
 }
 
