@@ -48,7 +48,10 @@ use softservice_store::Store;
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 /// All softservices of this home. Cheap to clone; dropping the last one stops no service.
@@ -63,6 +66,8 @@ struct Inner {
     slots: Mutex<BTreeMap<String, Arc<Slot>>>,
     /// Ports are given by one softservice at a time: two must not see the same one free.
     giving_ports: Mutex<()>,
+    /// [`Device::clear`] was called: nothing is done any more.
+    closing: AtomicBool,
 }
 
 /// What is in memory of one softservice.
@@ -124,7 +129,14 @@ impl Device {
         // Paths of a generation reach services, which run elsewhere: they must not depend on where we stand.
         let softservices = std::path::absolute(home)?.join("softservices");
         durable::folder(&softservices, 0o700).map_err(std::io::Error::other)?;
-        let inner = Inner { softservices, store, keeper, slots: Mutex::default(), giving_ports: Mutex::default() };
+        let inner = Inner {
+            softservices,
+            store,
+            keeper,
+            slots: Mutex::default(),
+            giving_ports: Mutex::default(),
+            closing: AtomicBool::default(),
+        };
         Ok(Self(Arc::new(inner)))
     }
 
@@ -169,8 +181,10 @@ impl Device {
     /// Why it failed, for people.
     pub async fn perform(&self, step: ProvisionStep) -> std::result::Result<(), String> {
         let began = std::time::Instant::now();
+        self.open_still()?;
         let slot = self.slot(&step.generation.name).map_err(|e| e.to_string())?;
         let _work = slot.work.lock().await;
+        self.open_still()?;
         slot.note(&step, Mark::Begun).await.map_err(|e| e.to_string())?;
         let outcome = self.effect(&slot, &step).await;
         locked(&slot.phases).insert(step.effect.word().to_owned(), began.elapsed().as_secs_f64());
@@ -191,6 +205,11 @@ impl Device {
         }
         slot.note(&step, mark).await.map_err(|e| e.to_string())?;
         why.map_or(Ok(()), Err)
+    }
+
+    /// An error once everything is being cleared: a life that goes on would bring back what was just removed.
+    fn open_still(&self) -> std::result::Result<(), String> {
+        if self.0.closing.load(Ordering::Acquire) { Err("everything here is being removed".into()) } else { Ok(()) }
     }
 
     /// The slot of a softservice, which may be about to be made.

@@ -81,6 +81,11 @@ where
     done.unwrap_or_else(|error| Err(Failure::new(Kind::Bug, format!("a bug in this program: {error}"))))
 }
 
+/// Cut off.
+pub(super) fn abandoned() -> Failure {
+    Failure::new(Kind::NoNode, "nobody waits for it any more, or the node is stopping")
+}
+
 /// A place.
 #[derive(Debug)]
 pub(super) struct Throwaway {
@@ -183,10 +188,7 @@ impl Throwaway {
         work: impl AsyncFnOnce(&mut Self) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let mut place = Self::open(like).await?;
-        let outcome = tokio::select! {
-            outcome = work(&mut place) => outcome,
-            () = gone.wait() => Err(Failure::new(Kind::NoNode, "nobody waits for it any more, or the node is stopping")),
-        };
+        let outcome = gone.or(work(&mut place)).await.unwrap_or_else(|| Err(abandoned()));
         place.close().await?;
         outcome
     }

@@ -63,15 +63,11 @@ pub(super) async fn run(
     gone: &Stop,
 ) -> Result<Value, Failure> {
     let config = context.config.clone();
-    Throwaway::with(&config, gone, async |place| {
+    // Rows are cut off one by one, in their own places: cut off here, none of them could clean up.
+    Throwaway::with(&config, &Stop::default(), async |place| {
         let source = place.context()?;
-        let release = trial::subject(context, &source, args, talk).await?;
-        let document = closure::load(&source, release).await?.root()?.clone();
-        let older = earlier(context, args, &document, releases.unwrap_or(RELEASES)).await?;
-        for (_, old) in &older {
-            fetch::bring(context, *old, Depth::Content, talk).await?;
-            throwaway::hand_over(context, &source, &[*old], talk).await?;
-        }
+        let prepared = gone.or(prepare(context, &source, args, releases.unwrap_or(RELEASES), talk)).await;
+        let (release, document, older) = prepared.unwrap_or_else(|| Err(throwaway::abandoned()))?;
         let wishes = wishes(&source, release, &document).await?;
         let bench = Bench { source, config: &config, gone, talk, release, document, wishes, older };
         let rows = bench.rows().await?;
@@ -79,6 +75,24 @@ pub(super) async fn run(
         Ok(json!({ "passed": rows.len() - failed, "failed": failed, "matrix": rows }))
     })
     .await
+}
+
+/// What is tested, and what it may be upgraded from, where every row fetches them.
+async fn prepare(
+    context: &Context,
+    source: &Context,
+    args: &Test,
+    releases: usize,
+    talk: &Talk,
+) -> Result<(ReleaseRef, Release, Vec<(String, ReleaseRef)>), Failure> {
+    let release = trial::subject(context, source, args, talk).await?;
+    let document = closure::load(source, release).await?.root()?.clone();
+    let older = earlier(context, args, &document, releases).await?;
+    for (_, old) in &older {
+        fetch::bring(context, *old, Depth::Content, talk).await?;
+        throwaway::hand_over(context, source, &[*old], talk).await?;
+    }
+    Ok((release, document, older))
 }
 
 /// Published releases of the same distro by the same publisher, older than what is tested, newest first.
