@@ -21,24 +21,29 @@ mod ports;
 mod probes;
 mod readable;
 mod record;
+mod sandboxes;
 mod secrets;
 mod services;
 mod stage;
 mod static_server;
 mod switch;
+mod users;
 mod verbs;
 
 pub use backup::BackupError;
 pub use error::{DeviceError, Result};
 pub use keeper::keeper_main;
+pub(crate) use keeper::{descendants, launch_task, once_task, started};
 pub use layout::platform;
 pub use logs::{LogLine, Logs};
 pub use overlay::OverlayText;
 pub use planning::PlanRequest;
+pub(crate) use readable::readable;
 pub use record::{GenerationRecord, Standing, TestResult};
 pub use static_server::serve_static;
 pub use verbs::{GenerationInfo, ServiceInfo, SoftserviceInfo};
 
+use crate::sandbox::Machine;
 use journal::{Journal, Mark};
 use layout::Place;
 use ports::Reserved;
@@ -49,10 +54,11 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
+use users::Users;
 
 /// All softservices of this home. Cheap to clone; dropping the last one stops no service.
 #[derive(Debug, Clone)]
@@ -68,6 +74,11 @@ struct Inner {
     giving_ports: Mutex<()>,
     /// [`Device::clear`] was called: nothing is done any more.
     closing: AtomicBool,
+    /// Where this home is.
+    home: PathBuf,
+    users: Users,
+    /// What this machine can keep; found out when it is first asked for.
+    machine: OnceLock<Machine>,
 }
 
 /// What is in memory of one softservice.
@@ -127,7 +138,8 @@ impl Device {
     /// The folder cannot be made.
     pub fn open(home: PathBuf, store: Arc<dyn Store>, keeper: Vec<String>) -> std::io::Result<Self> {
         // Paths of a generation reach services, which run elsewhere: they must not depend on where we stand.
-        let softservices = std::path::absolute(home)?.join("softservices");
+        let home = std::path::absolute(home)?;
+        let softservices = home.join("softservices");
         durable::folder(&softservices, 0o700).map_err(std::io::Error::other)?;
         let inner = Inner {
             softservices,
@@ -136,6 +148,9 @@ impl Device {
             slots: Mutex::default(),
             giving_ports: Mutex::default(),
             closing: AtomicBool::default(),
+            users: Users::new(home.join("users.json")),
+            home,
+            machine: OnceLock::new(),
         };
         Ok(Self(Arc::new(inner)))
     }

@@ -142,7 +142,7 @@ impl Device {
 
     async fn any_runs(&self, place: &Place, number: u32, instance: &Instance) -> bool {
         let monitors = super::Monitors::default();
-        let services = Services { place, number, kind: Kind::Live, keeper: &self.0.keeper, monitors: &monitors };
+        let services = Services { place, number, kind: Kind::Live, device: self, monitors: &monitors };
         for service in &instance.services {
             if services.status(&service.name).await.is_some() {
                 return true;
@@ -193,7 +193,7 @@ impl Device {
             fetch_bytes: request.fetch_bytes,
             expired: &expired,
             overlay: &laid.changes,
-            isolation: softservice_protocol::instance::Isolation::default(),
+            isolation: self.isolation(&request.name, &instance)?,
         };
         let plan = softservice_protocol::plan::plan(request.release, &needs, &instance, &facts);
         Ok(Planned { plan, answers, overlay: laid.overlay })
