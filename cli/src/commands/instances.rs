@@ -226,7 +226,10 @@ pub(super) async fn rollback(
     let plan = client.call(ui, "plan_rollback", wanted.clone()).await?;
     let wanted = match plan["loses_data"].as_bool() {
         Some(true) if yes => with(wanted, "yes", true),
-        Some(true) => with(wanted, "plan", agree(ui, &plan, "go back, and leave behind what was written since?", false)?),
+        Some(true) => {
+            let hash = agree(ui, &plan, "go back, and leave behind what was written since?", false).await?;
+            with(wanted, "plan", hash)
+        }
         _ => wanted,
     };
     let result = client.call(ui, "rollback", wanted).await;

@@ -163,13 +163,11 @@ async fn prepare_rollback(context: &Context, args: &Rollback) -> Result<Prepared
 /// A softservice of a throwaway device. Whatever the outcome, it is an answer.
 pub(super) async fn try_out(
     context: &Context,
-    name: &str,
+    request: PlanRequest,
     release: ReleaseRef,
-    answers: BTreeMap<String, String>,
     talk: &Talk,
 ) -> Result<Value, Failure> {
     let began = Instant::now();
-    let request = PlanRequest { answers, ..PlanRequest::new(name, release.id) };
     let plan = context.device.plan(&request).await?;
     let outcome = live(context, Prepared { request, release, plan }, None, began, talk).await;
     match outcome {
