@@ -24,6 +24,7 @@ const LAST_WORDS: usize = 5;
 /// A program to run once.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Errand<'a> {
+    pub(super) device: &'a Device,
     pub(super) place: &'a Place,
     /// The generation for which it runs.
     pub(super) number: u32,

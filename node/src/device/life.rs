@@ -63,7 +63,7 @@ impl Device {
                 return switch::mark_failed(&slot.place, number, "it was given up");
             }
             Effect::PointBack => {
-                slot.place.course(number)?.write_files(&slot.place, false)?;
+                self.kept_files(slot, &slot.place.course(number)?, false)?;
                 return switch::point_back(&slot.place, step.previous);
             }
             _ => {}
@@ -80,7 +80,7 @@ impl Device {
             Effect::Snapshot => switch.snapshot().await,
             Effect::Migrate => switch.migrate().await,
             Effect::Point => {
-                switch.course.write_files(&slot.place, true)?;
+                self.kept_files(slot, &switch.course, true)?;
                 switch::point(&slot.place, Some(number))
             }
             Effect::Start => {
@@ -118,6 +118,14 @@ impl Device {
             Ok(())
         })
         .await
+    }
+
+    /// Writes the files of roles that run on, as they are now or as they were, for their services to read.
+    fn kept_files(&self, slot: &Slot, course: &Course, new: bool) -> Result<()> {
+        for path in course.write_files(&slot.place, new)? {
+            self.give(&slot.place, &path)?;
+        }
+        Ok(())
     }
 
     fn staging<'a>(&'a self, slot: &'a Slot) -> Staging<'a> {

@@ -43,6 +43,7 @@ pub(super) async fn run(place: &Place, number: u32, device: &Device, all: &[&Mig
             continue;
         }
         let errand = Errand {
+            device,
             place,
             number,
             device,

@@ -249,7 +249,9 @@ impl Watched {
 /// The text of a file that a service writes whole by a rename or in one piece, once it is there.
 pub(crate) async fn written(path: &Path) -> String {
     let mut watched = Watched::new(path.parent().expect("a folder"));
-    watched.until(&path.display().to_string(), async || std::fs::read_to_string(path).ok().filter(|t| !t.is_empty())).await
+    watched
+        .until(&path.display().to_string(), async || std::fs::read_to_string(path).ok().filter(|t| !t.is_empty()))
+        .await
 }
 
 /// Everything of a folder that a program could see, by path.
