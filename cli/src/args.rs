@@ -133,6 +133,9 @@ pub(crate) enum Verb {
         /// Agree to the plan without being asked
         #[arg(long, short)]
         yes: bool,
+        /// Accept promises of the sandbox that this machine cannot keep; the plan names them
+        #[arg(long)]
+        accept_reduced: bool,
     },
     /// Move softservices to the newest release
     Update {
@@ -141,6 +144,9 @@ pub(crate) enum Verb {
         /// Agree to the plans without being asked
         #[arg(long, short)]
         yes: bool,
+        /// Accept promises of the sandbox that this machine cannot keep; the plans name them
+        #[arg(long)]
+        accept_reduced: bool,
     },
     /// Go back to an earlier generation; its data stays as it is
     Rollback {
@@ -149,6 +155,9 @@ pub(crate) enum Verb {
         /// Generation to go back to; the one before when not given
         #[arg(long, value_name = "N")]
         to: Option<u32>,
+        /// Accept promises of the sandbox that this machine cannot keep
+        #[arg(long)]
+        accept_reduced: bool,
     },
     /// Keep a softservice at its generation: no update, neither by hand nor by policy
     Hold {
