@@ -72,6 +72,13 @@ pub(crate) enum Verb {
         /// Folder with distro.toml, or a REF
         #[arg(default_value = ".", value_name = "DIR|REF")]
         what: String,
+        /// Do all that owners do with it: install, reinstall, remove, upgrade, backup and restore, two at once, ports taken,
+        /// other answers, a crash during a switch
+        #[arg(long)]
+        matrix: bool,
+        /// Try upgrades from so many earlier published releases [default: 3]
+        #[arg(long, value_name = "N", requires = "matrix")]
+        releases: Option<usize>,
     },
     /// Compile, sign and announce a release
     Publish {

@@ -1,5 +1,6 @@
 //! What goes wrong on a device: which softservice, generation and service, and what a person can do.
 
+use super::backup::BackupError;
 use softservice_protocol::instance::{
     InstanceError,
     overlay::{Conflict, OverlayError},
@@ -110,6 +111,14 @@ pub enum DeviceError {
         name: String,
         /// Why.
         source: Box<OverlayError>,
+    },
+    /// A backup that cannot be made or used.
+    #[error("{name}: {source}")]
+    Backup {
+        /// The softservice.
+        name: String,
+        /// Why.
+        source: Box<BackupError>,
     },
     /// Content is missing or damaged.
     #[error("{name}: {source}")]

@@ -151,13 +151,11 @@ pub(super) async fn rollback(context: &Context, args: Rollback, talk: &Talk) -> 
 /// A softservice of a throwaway device. Whatever the outcome, it is an answer.
 pub(super) async fn try_out(
     context: &Context,
-    name: &str,
+    request: PlanRequest,
     release: ReleaseRef,
-    answers: BTreeMap<String, String>,
     talk: &Talk,
 ) -> Result<Value, Failure> {
     let began = Instant::now();
-    let request = PlanRequest { answers, ..PlanRequest::new(name, release.id) };
     let plan = context.device.plan(&request).await?;
     if !plan.isolation.reduced.is_empty() {
         let measures = consent::measures(&plan.isolation.reduced);
