@@ -140,6 +140,9 @@ pub(crate) enum Verb {
         /// Agree to the plan without being asked
         #[arg(long, short)]
         yes: bool,
+        /// Accept promises of the sandbox that this machine cannot keep; the plan names them
+        #[arg(long)]
+        accept_reduced: bool,
     },
     /// Move softservices to the newest release
     Update {
@@ -148,6 +151,9 @@ pub(crate) enum Verb {
         /// Agree to the plans without being asked
         #[arg(long, short)]
         yes: bool,
+        /// Accept promises of the sandbox that this machine cannot keep; the plans name them
+        #[arg(long)]
+        accept_reduced: bool,
     },
     /// Go back to an earlier generation; data stays as it is, unless its layout has changed since: then it comes back, too
     Rollback {
@@ -159,6 +165,9 @@ pub(crate) enum Verb {
         /// Agree to leave data behind that was written since its layout changed
         #[arg(long)]
         yes: bool,
+        /// Accept promises of the sandbox that this machine cannot keep
+        #[arg(long)]
+        accept_reduced: bool,
     },
     /// Keep a softservice at its generation: no update, neither by hand nor by policy
     Hold {

@@ -28,7 +28,6 @@ pub(super) struct Errand<'a> {
     pub(super) place: &'a Place,
     /// The generation for which it runs.
     pub(super) number: u32,
-    pub(super) device: &'a Device,
     /// Of its keeper's folder and its log. No service has a name with an `@`.
     pub(super) name: &'a str,
     pub(super) command: &'a [String],

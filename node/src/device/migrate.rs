@@ -46,7 +46,6 @@ pub(super) async fn run(place: &Place, number: u32, device: &Device, all: &[&Mig
             device,
             place,
             number,
-            device,
             name: &name,
             command: &migrate.command,
             environment: &migrate.environment,

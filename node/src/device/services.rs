@@ -98,8 +98,8 @@ impl Services<'_> {
         let folder = self.folder(service);
         let spec = self.spec(service)?;
         self.monitors.end(&folder).await;
-        let keeper = &self.device.0.keeper;
         if control::status(&folder).await.is_none() {
+            self.device.still_kept(self.place, self.number, &service.sandbox)?;
             let started = control::start(&self.device.0.keeper, &folder, &spec).await;
             started.map_err(|why| self.keeper(&service.name, why))?;
         }

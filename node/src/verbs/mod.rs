@@ -7,6 +7,7 @@ mod care;
 mod catalogue;
 pub mod check;
 mod closure;
+mod consent;
 pub mod failure;
 mod fetch;
 mod improve;
