@@ -26,6 +26,7 @@ mod services;
 mod stage;
 mod static_server;
 mod switch;
+mod upkeep;
 mod verbs;
 
 pub use error::{DeviceError, Result};
@@ -36,6 +37,7 @@ pub use overlay::OverlayText;
 pub use planning::PlanRequest;
 pub use record::{GenerationRecord, Standing, TestResult};
 pub use static_server::serve_static;
+pub use upkeep::TreeFindings;
 pub use verbs::{GenerationInfo, ServiceInfo, SoftserviceInfo};
 
 use journal::{Journal, Mark};
