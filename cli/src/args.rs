@@ -316,6 +316,9 @@ pub(crate) struct Target {
     /// Answer a question; may be repeated
     #[arg(long = "set", value_name = "K=V", value_parser = answer)]
     pub(crate) set: Vec<(String, String)>,
+    /// Answers as TOML, one NAME = VALUE a line; --set goes before it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) answers: Option<PathBuf>,
     /// Play only this role here; may be repeated [default: all]
     #[arg(long = "role", value_name = "R")]
     pub(crate) roles: Vec<String>,

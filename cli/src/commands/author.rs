@@ -18,14 +18,26 @@ pub(super) fn check(ui: &mut Ui, dir: &Path) -> Result<(), CliError> {
         Err(error) => Value::Object((*error.details).clone()),
     };
     for problem in list(&found, "problems") {
-        ui.data(format!("{}:{}: {}", text(problem, "file"), number(problem, "line"), text(problem, "message")));
+        ui.data(format!(
+            "{}:{}:{}: {}: {}",
+            text(problem, "file"),
+            number(problem, "line"),
+            number(problem, "column"),
+            text(problem, "severity"),
+            text(problem, "message")
+        ));
         if let Some(hint) = problem["hint"].as_str() {
             ui.data(format!("  {hint}"));
         }
     }
     let found = result?;
     ui.document(&found);
-    ui.data(format!("{} {} is a sound definition", text(&found, "distro"), text(&found, "version")));
+    let advice = match list(&found, "problems").len() {
+        0 => String::new(),
+        1 => ", with 1 piece of advice".into(),
+        n => format!(", with {n} pieces of advice"),
+    };
+    ui.data(format!("{} {} is a sound definition{advice}", text(&found, "distro"), text(&found, "version")));
     Ok(())
 }
 

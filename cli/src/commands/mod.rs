@@ -8,6 +8,8 @@ mod instances;
 mod new;
 mod node;
 mod overlay;
+mod plan;
+mod questions;
 mod status;
 
 use crate::{

@@ -144,6 +144,14 @@ pub enum DeviceError {
         /// What is wrong.
         why: String,
     },
+    /// It brings a root tree, and nothing can be mounted here.
+    #[error("{name} runs in a root tree of its own, which this machine cannot give it: {why}")]
+    NoRoots {
+        /// The softservice.
+        name: String,
+        /// Why, and what would help.
+        why: String,
+    },
     /// No port was free.
     #[error("{name}: no free tcp port for {key} between {from} and {to}")]
     NoPort {

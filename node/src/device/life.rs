@@ -19,7 +19,7 @@ const REHEARSAL: &str = "rehearsal ";
 
 impl Slot {
     pub(super) fn services<'a>(&'a self, device: &'a Device, number: u32, kind: Kind) -> Services<'a> {
-        Services { place: &self.place, number, kind, keeper: &device.0.keeper, monitors: &self.monitors }
+        Services { place: &self.place, number, kind, device, monitors: &self.monitors }
     }
 }
 

@@ -59,7 +59,7 @@ impl Device {
         Ok(self.planned(request).await?.plan)
     }
 
-    /// Parameters that still need an answer, in the order of the definition.
+    /// Parameters that nobody has answered, in the order of the release; those with a default need no answer.
     ///
     /// # Errors
     /// As [`Device::plan`].
@@ -69,10 +69,11 @@ impl Device {
             let place = Place::new(&device.0.softservices, &request.name)?;
             let closure = stage::closure(&*device.0.store, &request.name, request.release)?;
             let answers = carried(&place, &closure, &request)?;
-            let needs = softservice_protocol::instance::needs(&closure, request.release, &answers, &super::platform());
-            Ok(needs
-                .map_err(|source| DeviceError::Instance { name: request.name.clone(), source: Box::new(source) })?
-                .questions)
+            // Answers that are given must fit, before anybody is asked for more.
+            softservice_protocol::instance::needs(&closure, request.release, &answers, &super::platform())
+                .map_err(|source| DeviceError::Instance { name: request.name.clone(), source: Box::new(source) })?;
+            let asked = closure.get(&request.release).map_or(&[][..], |r| r.params.as_slice());
+            Ok(asked.iter().filter(|p| !answers.contains_key(&p.name)).cloned().collect())
         })
         .await
     }
@@ -142,7 +143,7 @@ impl Device {
 
     async fn any_runs(&self, place: &Place, number: u32, instance: &Instance) -> bool {
         let monitors = super::Monitors::default();
-        let services = Services { place, number, kind: Kind::Live, keeper: &self.0.keeper, monitors: &monitors };
+        let services = Services { place, number, kind: Kind::Live, device: self, monitors: &monitors };
         for service in &instance.services {
             if services.status(&service.name).await.is_some() {
                 return true;
@@ -193,7 +194,7 @@ impl Device {
             fetch_bytes: request.fetch_bytes,
             expired: &expired,
             overlay: &laid.changes,
-            isolation: softservice_protocol::instance::Isolation::default(),
+            isolation: self.isolation(&request.name, &instance)?,
         };
         let plan = softservice_protocol::plan::plan(request.release, &needs, &instance, &facts);
         Ok(Planned { plan, answers, overlay: laid.overlay })

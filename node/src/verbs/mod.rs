@@ -59,6 +59,7 @@ pub async fn run(context: &Context, verb: &str, arguments: Value, talk: &Talk) -
         "gc" => care::gc(context).await,
         "fsck" => care::fsck(context, &parse(arguments)?, talk).await,
         "plan" => provision::plan(context, parse(arguments)?, talk).await,
+        "questions" => provision::questions(context, parse(arguments)?, talk).await,
         "plan_update" => provision::plan_update(context, parse(arguments)?, talk).await,
         "up" => provision::up(context, parse(arguments)?, talk).await,
         "update" => provision::update(context, parse(arguments)?, talk).await,

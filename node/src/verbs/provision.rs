@@ -5,8 +5,7 @@ use super::{
     catalogue,
     closure::{self, blocking},
     failure::{Failure, Kind},
-    fetch,
-    instances::{self, Named},
+    fetch, instances,
     reference::{self, Found, Names},
 };
 use crate::{
@@ -49,6 +48,8 @@ pub(super) struct Up {
 #[serde(deny_unknown_fields)]
 pub(super) struct Update {
     name: String,
+    #[serde(default)]
+    set: BTreeMap<String, String>,
     plan: Option<String>,
     #[serde(default)]
     yes: bool,
@@ -72,6 +73,14 @@ pub(super) async fn plan(context: &Context, args: Up, talk: &Talk) -> Result<Val
     Ok(json!(prepare_up(context, &args, talk).await?.plan))
 }
 
+/// What may be asked of the owner before a plan is made.
+pub(super) async fn questions(context: &Context, args: Up, talk: &Talk) -> Result<Value, Failure> {
+    let (request, _) = wish(context, &args, talk).await?;
+    let open = context.device.questions(&request).await?;
+    let known = matches!(context.device.current(&request.name).await, Ok(Some(_)));
+    Ok(json!({ "softservice": request.name, "new": !known, "questions": catalogue::questions(&open) }))
+}
+
 pub(super) async fn up(context: &Context, args: Up, talk: &Talk) -> Result<Value, Failure> {
     let began = Instant::now();
     let prepared = prepare_up(context, &args, talk).await?;
@@ -85,8 +94,8 @@ pub(super) async fn up(context: &Context, args: Up, talk: &Talk) -> Result<Value
     live(context, prepared, agreed.as_deref(), began, talk).await
 }
 
-pub(super) async fn plan_update(context: &Context, args: Named, talk: &Talk) -> Result<Value, Failure> {
-    match prepare_update(context, &args.name, talk).await? {
+pub(super) async fn plan_update(context: &Context, args: Update, talk: &Talk) -> Result<Value, Failure> {
+    match prepare_update(context, &args.name, &args.set, talk).await? {
         Some(prepared) => {
             let mut answer = json!(prepared.plan);
             answer["newer"] = json!(true);
@@ -98,7 +107,7 @@ pub(super) async fn plan_update(context: &Context, args: Named, talk: &Talk) -> 
 
 pub(super) async fn update(context: &Context, args: Update, talk: &Talk) -> Result<Value, Failure> {
     let began = Instant::now();
-    let Some(prepared) = prepare_update(context, &args.name, talk).await? else {
+    let Some(prepared) = prepare_update(context, &args.name, &args.set, talk).await? else {
         let mut answer = present(context, &args.name).await?;
         answer["newer"] = json!(false);
         answer["seconds"] = json!(began.elapsed().as_secs_f64());
@@ -111,7 +120,7 @@ pub(super) async fn update(context: &Context, args: Update, talk: &Talk) -> Resu
 /// The policy `auto`: None when the newer release asks for more.
 pub(super) async fn update_unless_wider(context: &Context, name: &str, talk: &Talk) -> Result<Option<Value>, Failure> {
     let began = Instant::now();
-    let Some(prepared) = prepare_update(context, name, talk).await? else { return Ok(None) };
+    let Some(prepared) = prepare_update(context, name, &BTreeMap::new(), talk).await? else { return Ok(None) };
     if !prepared.plan.permissions.added.is_empty() {
         return Ok(None);
     }
@@ -159,6 +168,12 @@ pub(super) async fn size_of(context: &Context, release: ReleaseId) -> Result<u32
 }
 
 async fn prepare_up(context: &Context, args: &Up, talk: &Talk) -> Result<Prepared, Failure> {
+    let (request, release) = wish(context, args, talk).await?;
+    finish_plan(context, request, release).await
+}
+
+/// What is wished for, its documents fetched.
+async fn wish(context: &Context, args: &Up, talk: &Talk) -> Result<(PlanRequest, ReleaseRef), Failure> {
     let found = reference::find(context, &args.reference).await?;
     let name = args.name.clone().unwrap_or_else(|| found.listing.distro.clone());
     refuse_another(context, &name, &found).await?;
@@ -168,14 +183,21 @@ async fn prepare_up(context: &Context, args: &Up, talk: &Talk) -> Result<Prepare
     let release = found.release();
     fetch::bring(context, release, Depth::Manifests, talk).await?;
     refuse_parts(context, release, &args.roles).await?;
-    finish_plan(context, request, release).await
+    Ok((request, release))
 }
 
-async fn prepare_update(context: &Context, name: &str, talk: &Talk) -> Result<Option<Prepared>, Failure> {
+/// None when there is nothing newer. `set` answers what the newer release asks and the present one did not.
+async fn prepare_update(
+    context: &Context,
+    name: &str,
+    set: &BTreeMap<String, String>,
+    talk: &Talk,
+) -> Result<Option<Prepared>, Failure> {
     let Some(found) = newer_release(context, name).await? else { return Ok(None) };
     let release = found.release();
     fetch::bring(context, release, Depth::Manifests, talk).await?;
-    finish_plan(context, PlanRequest::new(name, release.id), release).await.map(Some)
+    let request = PlanRequest { answers: set.clone(), ..PlanRequest::new(name, release.id) };
+    finish_plan(context, request, release).await.map(Some)
 }
 
 /// What a softservice would be updated to.
@@ -208,7 +230,8 @@ pub(super) async fn finish_plan(
 
 /// A failure that carries the questions, so that whoever speaks with the owner can ask them.
 async fn refuse_unanswered(context: &Context, request: &PlanRequest) -> Result<(), Failure> {
-    let questions = context.device.questions(request).await?;
+    let mut questions = context.device.questions(request).await?;
+    questions.retain(|q| q.default.is_none());
     if questions.is_empty() {
         return Ok(());
     }
