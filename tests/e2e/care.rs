@@ -78,7 +78,7 @@ fn a_flipped_byte_under_a_generation_is_healed_there_too() {
     let ticket = ann.ok(&["publish", text(&source)])["ticket"].as_str().expect("a ticket").to_owned();
     let bob = world.node("bob");
     bob.ok(&["subscribe", &ticket, "--as", "ann"]);
-    let url = visit::url(&bob.ok(&["up", "ann/site", "--yes"]));
+    let url = visit::url(&bob.ok(&["up", "ann/site", "--yes", "--accept-reduced"]));
     let page = || visit::ask(&url, "GET", "/file", "").expect("it answers");
     let right = (200, "site".to_owned());
     assert_eq!(page(), right);

@@ -58,11 +58,11 @@ fn a_verb_waits_for_others_that_found_its_node() {
         served(&folder, name, settle);
         home.ok(&["publish", text(&folder)]);
     }
-    let first = home.spawn(&["up", "self/short", "--yes"]);
+    let first = home.spawn(&["up", "self/short", "--yes", "--accept-reduced"]);
     let socket = home.home.join("run/api.sock");
     eventually("the first verb's node listens", Instant::now() + PATIENCE, || socket.exists());
     // Longer than a node that stops lets calls go on.
-    let second = home.spawn(&["up", "self/long", "--yes"]);
+    let second = home.spawn(&["up", "self/long", "--yes", "--accept-reduced"]);
     for (verb, name) in [(first, "short"), (second, "long")] {
         let (code, answer) = end(verb);
         assert_eq!(code, Some(0), "{name}: {answer}");

@@ -249,6 +249,7 @@ impl Slot {
             state: Standing::Pending,
             why: None,
             plan: plan.hash.clone(),
+            reduced: plan.isolation.reduced.clone(),
             previous: plan.previous,
             made_at: now,
             shown_once: Vec::new(),

@@ -9,7 +9,7 @@ use super::{
 use serde::{Deserialize, Serialize};
 use softservice_protocol::{
     id::ReleaseId,
-    instance::{Answers, Instance},
+    instance::{Answers, Instance, sandbox::Reduced},
 };
 use std::{collections::BTreeMap, path::Path};
 
@@ -53,6 +53,9 @@ pub struct GenerationRecord {
     pub why: Option<String>,
     /// The agreed plan's hash.
     pub plan: String,
+    /// Promises that this machine could not keep when it was agreed to: the owner gave them up.
+    #[serde(default)]
+    pub reduced: Vec<Reduced>,
     /// The generation before it.
     pub previous: Option<u32>,
     /// Seconds since the Unix epoch when it was prepared.

@@ -106,6 +106,7 @@ impl Services<'_> {
             confinement: Some(self.device.confinement(self.place, &what, &service.sandbox)?),
         };
         if control::status(&folder).await.is_none() {
+            self.device.still_kept(self.place, self.number, &service.sandbox)?;
             control::start(&self.device.0.keeper, &folder, &spec).await.map_err(|why| DeviceError::Keeper {
                 name: self.place.name.clone(),
                 number: self.number,

@@ -285,11 +285,12 @@ impl Device {
         keys.into_iter().map(read).collect()
     }
 
-    /// Stops and removes everything, data too: the end of a throwaway device.
+    /// Stops and removes everything, data too: the end of a throwaway device. A life that is under way ends where it is.
     ///
     /// # Errors
     /// The first thing that could not be stopped or removed.
     pub async fn clear(&self) -> Result<()> {
+        self.0.closing.store(true, std::sync::atomic::Ordering::Release);
         for name in super::names(&self.0.softservices)? {
             let slot: Arc<super::Slot> = self.slot(&name)?;
             let _work = slot.work.lock().await;
