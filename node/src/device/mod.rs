@@ -38,6 +38,7 @@ mod snapshot;
 mod stage;
 mod static_server;
 mod switch;
+mod upkeep;
 mod users;
 mod verbs;
 
@@ -52,6 +53,7 @@ pub use planning::PlanRequest;
 pub(crate) use readable::readable;
 pub use record::{GenerationRecord, Standing, TestResult};
 pub use static_server::serve_static;
+pub use upkeep::TreeFindings;
 pub use verbs::{GenerationInfo, ServiceInfo, SoftserviceInfo};
 
 use crate::sandbox::Machine;
