@@ -32,6 +32,7 @@ pub(super) struct Errand<'a> {
     pub(super) name: &'a str,
     pub(super) command: &'a [String],
     pub(super) environment: &'a BTreeMap<String, String>,
+    /// What it may see and do.
     pub(super) sandbox: &'a Sandbox,
     /// It must end within this time.
     pub(super) within: Duration,
@@ -46,7 +47,7 @@ impl Errand<'_> {
         let folder = self.place.keeper(self.number, self.name);
         let keeper = &self.device.0.keeper;
         let what = format!("{}.{}", self.number, self.name);
-        let confinement = self.device.confinement(self.place, &what, self.sandbox);
+        let confinement = self.device.confinement(self.place, &what, self.sandbox).map_err(|e| e.to_string())?;
         let spec = Spec {
             service: format!("{}/{}", self.place.name, self.name),
             arguments: keeper.get(1..).unwrap_or_default().to_vec(),
@@ -57,7 +58,7 @@ impl Errand<'_> {
             restart: Restart::No,
             stop_signal: StopSignal::Term,
             grace: GRACE,
-            confinement: Some(confinement.map_err(|e| e.to_string())?),
+            confinement: Some(confinement),
         };
         let grace = services::span(GRACE);
         control::stop(&folder, grace).await?;

@@ -1,5 +1,6 @@
 //! What goes wrong on a device: which softservice, generation and service, and what a person can do.
 
+use super::backup::BackupError;
 use softservice_protocol::instance::{
     InstanceError,
     overlay::{Conflict, OverlayError},
@@ -127,6 +128,14 @@ pub enum DeviceError {
         /// Why.
         source: Box<OverlayError>,
     },
+    /// A backup that cannot be made or used.
+    #[error("{name}: {source}")]
+    Backup {
+        /// The softservice.
+        name: String,
+        /// Why.
+        source: Box<BackupError>,
+    },
     /// Content is missing or damaged.
     #[error("{name}: {source}")]
     Store {
@@ -158,6 +167,21 @@ pub enum DeviceError {
         /// The program.
         program: String,
         /// What is wrong.
+        why: String,
+    },
+    /// The machine keeps less than when its owner agreed.
+    #[error(
+        "{name} generation {number} is not started: this machine does not enforce {measure} any more, which its owner has not \
+         accepted: {why}; mend it, or provision it anew with --accept-reduced"
+    )]
+    LessKept {
+        /// The softservice.
+        name: String,
+        /// The generation.
+        number: u32,
+        /// What is not kept.
+        measure: String,
+        /// Why, and what would help.
         why: String,
     },
     /// It brings a root tree, and nothing can be mounted here.

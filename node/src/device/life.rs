@@ -238,7 +238,7 @@ impl Switch<'_> {
             return blocking(move || Snapshots { place: &place }.bring_back(generation)).await;
         }
         let due = migrate::due(&place.name, self.number, &self.new, instance)?;
-        migrate::run(self.device, place, self.number, &due).await
+        migrate::run(place, self.number, self.device, &due).await
     }
 
     async fn hand_back(&self) -> Result<()> {

@@ -35,7 +35,7 @@ pub(super) fn due<'n>(name: &str, number: u32, new: &'n Instance, old: &Instance
 }
 
 /// Runs migrations, each once: which ended well is written down, so that a repeated step does not carry data over twice.
-pub(super) async fn run(device: &Device, place: &Place, number: u32, all: &[&MigrateSpec]) -> Result<()> {
+pub(super) async fn run(place: &Place, number: u32, device: &Device, all: &[&MigrateSpec]) -> Result<()> {
     for migrate in all {
         let name = called(migrate);
         let done = place.generation(number).path.join(format!("{name}.done"));

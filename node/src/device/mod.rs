@@ -38,9 +38,11 @@ mod snapshot;
 mod stage;
 mod static_server;
 mod switch;
+mod upkeep;
 mod users;
 mod verbs;
 
+pub use backup::BackupError;
 pub use error::{DeviceError, Result};
 pub use keeper::keeper_main;
 pub(crate) use keeper::{descendants, launch_task, once_task, started};
@@ -51,6 +53,7 @@ pub use planning::PlanRequest;
 pub(crate) use readable::readable;
 pub use record::{GenerationRecord, Standing, TestResult};
 pub use static_server::serve_static;
+pub use upkeep::TreeFindings;
 pub use verbs::{GenerationInfo, ServiceInfo, SoftserviceInfo};
 
 use crate::sandbox::Machine;
@@ -66,7 +69,10 @@ use softservice_store::Store;
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 use users::Users;
 
@@ -82,6 +88,8 @@ struct Inner {
     slots: Mutex<BTreeMap<String, Arc<Slot>>>,
     /// Ports are given by one softservice at a time: two must not see the same one free.
     giving_ports: Mutex<()>,
+    /// [`Device::clear`] was called: nothing is done any more.
+    closing: AtomicBool,
     /// Where this home is.
     home: PathBuf,
     users: Users,
@@ -155,6 +163,7 @@ impl Device {
             keeper,
             slots: Mutex::default(),
             giving_ports: Mutex::default(),
+            closing: AtomicBool::default(),
             users: Users::new(home.join("users.json")),
             home,
             machine: OnceLock::new(),
@@ -218,8 +227,10 @@ impl Device {
     /// Why it failed, for people.
     pub async fn perform(&self, step: ProvisionStep) -> std::result::Result<(), String> {
         let began = std::time::Instant::now();
+        self.open_still()?;
         let slot = self.slot(&step.generation.name).map_err(|e| e.to_string())?;
         let _work = slot.work.lock().await;
+        self.open_still()?;
         slot.note(&step, Mark::Begun).await.map_err(|e| e.to_string())?;
         let outcome = self.effect(&slot, &step).await;
         locked(&slot.phases).insert(step.effect.word().to_owned(), began.elapsed().as_secs_f64());
@@ -252,6 +263,11 @@ impl Device {
         }
         slot.note(&step, mark).await.map_err(|e| e.to_string())?;
         why.map_or(Ok(()), Err)
+    }
+
+    /// An error once everything is being cleared: a life that goes on would bring back what was just removed.
+    fn open_still(&self) -> std::result::Result<(), String> {
+        if self.0.closing.load(Ordering::Acquire) { Err("everything here is being removed".into()) } else { Ok(()) }
     }
 
     /// The slot of a softservice, which may be about to be made.

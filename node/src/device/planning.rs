@@ -234,6 +234,7 @@ impl Slot {
             state: Standing::Pending,
             why: None,
             plan: plan.hash.clone(),
+            reduced: plan.isolation.reduced.clone(),
             previous: plan.previous,
             restore: planned.restore,
             made_at: now,

@@ -98,11 +98,12 @@ impl Services<'_> {
         let folder = self.folder(service);
         let spec = self.spec(service)?;
         self.monitors.end(&folder).await;
-        let keeper = &self.device.0.keeper;
         if control::status(&folder).await.is_none() {
-            control::start(keeper, &folder, &spec).await.map_err(|why| self.keeper(&service.name, why))?;
+            self.device.still_kept(self.place, self.number, &service.sandbox)?;
+            let started = control::start(&self.device.0.keeper, &folder, &spec).await;
+            started.map_err(|why| self.keeper(&service.name, why))?;
         }
-        let (command, of) = (keeper.clone(), folder.clone());
+        let (command, of) = (self.device.0.keeper.clone(), folder.clone());
         self.monitors.watch(folder, format!("{}: the keeper", spec.service), move || {
             let (command, folder, spec) = (command.clone(), of.clone(), spec.clone());
             Box::pin(async move { control::start(&command, &folder, &spec).await })
@@ -126,7 +127,6 @@ impl Services<'_> {
         Ok(Spec {
             service: format!("{}/{}", self.place.name, service.name),
             arguments: self.device.0.keeper.get(1..).unwrap_or_default().to_vec(),
-            confinement: Some(self.device.confinement(self.place, &what, &service.sandbox)?),
             command: service.command,
             environment: environment(self.place, &service.environment),
             folder: self.place.home(),
@@ -134,6 +134,7 @@ impl Services<'_> {
             restart: service.restart,
             stop_signal: service.stop_signal,
             grace: service.grace,
+            confinement: Some(self.device.confinement(self.place, &what, &service.sandbox)?),
         })
     }
 
