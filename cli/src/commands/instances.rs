@@ -35,6 +35,26 @@ pub(super) async fn plan(client: &Client, ui: &mut Ui, target: &Target) -> Resul
     Ok(())
 }
 
+/// Calls a verb that makes a generation. What this machine cannot enforce is asked for where somebody can answer.
+async fn provision(client: &Client, ui: &mut Ui, verb: &str, wanted: Value) -> Result<Value, CliError> {
+    let error = match client.call(ui, verb, wanted.clone()).await {
+        Ok(done) => return Ok(done),
+        Err(error) => error,
+    };
+    let reduced = error.details.get("reduced").and_then(Value::as_array).cloned().unwrap_or_default();
+    // A generation that was made says what it was made without; one that was refused has no state.
+    if reduced.is_empty() || error.details.contains_key("state") {
+        return Err(error);
+    }
+    for line in plan::reduced(&reduced) {
+        ui.note(line);
+    }
+    match ui.ask("this machine cannot enforce that; go ahead without?").await {
+        Some(true) => client.call(ui, verb, with(wanted, "accept_reduced", true)).await,
+        _ => Err(error),
+    }
+}
+
 /// Provisions.
 pub(super) async fn up(
     client: &Client,
@@ -42,6 +62,7 @@ pub(super) async fn up(
     target: &Target,
     hash: Option<String>,
     yes: bool,
+    accept_reduced: bool,
 ) -> Result<(), CliError> {
     let mut wanted = arguments(target)?;
     let consent = match hash {
@@ -56,7 +77,7 @@ pub(super) async fn up(
         }
     };
     let call = if consent.is_empty() { with(wanted, "yes", true) } else { with(wanted, "plan", consent) };
-    let result = client.call(ui, "up", call).await;
+    let result = provision(client, ui, "up", with(call, "accept_reduced", accept_reduced)).await;
     finish(ui, result)
 }
 
@@ -124,6 +145,9 @@ fn story(ui: &mut Ui, done: &Value) {
     for test in list(done, "tests") {
         ui.data(format!("  {}", test_line(test)));
     }
+    for line in plan::reduced(list(done, "reduced")) {
+        ui.data(line);
+    }
     if let Some(phases) = done["phases"].as_object().filter(|p| !p.is_empty()) {
         let each: Vec<String> = phases.iter().map(|(k, v)| format!("{k} {:.2}", v.as_f64().unwrap_or(0.0))).collect();
         ui.data(format!("  {:.2} s: {}", done["seconds"].as_f64().unwrap_or(0.0), each.join(", ")));
@@ -140,9 +164,15 @@ pub(super) fn test_line(test: &Value) -> String {
 }
 
 /// Moves to the newest.
-pub(super) async fn update(client: &Client, ui: &mut Ui, name: Option<String>, yes: bool) -> Result<(), CliError> {
+pub(super) async fn update(
+    client: &Client,
+    ui: &mut Ui,
+    name: Option<String>,
+    yes: bool,
+    accept_reduced: bool,
+) -> Result<(), CliError> {
     if let Some(name) = name {
-        return match update_one(client, ui, &name, yes).await {
+        return match update_one(client, ui, &name, yes, accept_reduced).await {
             Ok(Some(done)) => finish(ui, Ok(done)),
             Ok(None) => {
                 // The node says that there is nothing to do, with the state as it is.
@@ -159,7 +189,7 @@ pub(super) async fn update(client: &Client, ui: &mut Ui, name: Option<String>, y
             ui.note(format!("{} is held", text(one, "name")));
             continue;
         }
-        match update_one(client, ui, text(one, "name"), yes).await {
+        match update_one(client, ui, text(one, "name"), yes, accept_reduced).await {
             Ok(Some(result)) => done.push(result),
             Ok(None) => ui.note(format!("{} is at its newest release", text(one, "name"))),
             Err(error) => return finish(ui, Err(error)),
@@ -169,7 +199,13 @@ pub(super) async fn update(client: &Client, ui: &mut Ui, name: Option<String>, y
 }
 
 /// None when there is nothing newer.
-async fn update_one(client: &Client, ui: &mut Ui, name: &str, yes: bool) -> Result<Option<Value>, CliError> {
+async fn update_one(
+    client: &Client,
+    ui: &mut Ui,
+    name: &str,
+    yes: bool,
+    accept_reduced: bool,
+) -> Result<Option<Value>, CliError> {
     let mut wanted = json!({ "name": name, "set": {} });
     let plan = match client.call(ui, "plan_update", wanted.clone()).await {
         Ok(plan) => plan,
@@ -182,13 +218,14 @@ async fn update_one(client: &Client, ui: &mut Ui, name: &str, yes: bool) -> Resu
     if plan["newer"].as_bool() == Some(false) {
         return Ok(None);
     }
+    wanted["accept_reduced"] = accept_reduced.into();
     if yes {
-        return client.call(ui, "update", with(wanted, "yes", true)).await.map(Some);
+        return provision(client, ui, "update", with(wanted, "yes", true)).await.map(Some);
     }
     // The verb itself says yes to what the softservice may do already; wider permissions need an answer.
     let widens = !list(&plan["permissions"], "added").is_empty();
     let hash = agree(ui, &plan, "update?", !widens).await?;
-    client.call(ui, "update", with(wanted, "plan", hash)).await.map(Some)
+    provision(client, ui, "update", with(wanted, "plan", hash)).await.map(Some)
 }
 
 /// Plans with one verb, asks, and does it with another.
@@ -210,13 +247,31 @@ pub(super) async fn agreed(
             with(wanted, "plan", hash)
         }
     };
-    let result = client.call(ui, verb, wanted).await;
+    let result = provision(client, ui, verb, wanted).await;
     finish(ui, result)
 }
 
-/// Goes back.
-pub(super) async fn rollback(client: &Client, ui: &mut Ui, name: &str, to: Option<u32>) -> Result<(), CliError> {
-    let result = client.call(ui, "rollback", json!({ "name": name, "to": to })).await;
+/// Goes back. Where data stays as it is, nobody is asked.
+pub(super) async fn rollback(
+    client: &Client,
+    ui: &mut Ui,
+    name: &str,
+    to: Option<u32>,
+    yes: bool,
+    accept_reduced: bool,
+) -> Result<(), CliError> {
+    let wanted = json!({ "name": name, "to": to });
+    let plan = client.call(ui, "plan_rollback", wanted.clone()).await?;
+    let wanted = with(wanted, "accept_reduced", accept_reduced);
+    let wanted = match plan["loses_data"].as_bool() {
+        Some(true) if yes => with(wanted, "yes", true),
+        Some(true) => {
+            let hash = agree(ui, &plan, "go back, and leave behind what was written since?", false).await?;
+            with(wanted, "plan", hash)
+        }
+        _ => wanted,
+    };
+    let result = provision(client, ui, "rollback", wanted).await;
     finish(ui, result)
 }
 

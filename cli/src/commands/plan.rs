@@ -53,15 +53,21 @@ fn heading(plan: &Value) -> String {
     )
 }
 
-/// What holds the services back, in one line, and what this machine cannot, one line each.
+/// What holds the services back, by name in one line (the document says how), and what this machine cannot, one line each.
 fn isolation(isolation: &Value) -> Vec<String> {
-    let enforced: Vec<&str> = list(isolation, "enforced").iter().filter_map(Value::as_str).collect();
+    let name = |kept: &Value| Some(kept.as_str()?.split(':').next()?.to_owned());
+    let mut enforced: Vec<String> = list(isolation, "enforced").iter().filter_map(name).collect();
+    enforced.dedup();
     let enforced = if enforced.is_empty() { "none".to_owned() } else { enforced.join(", ") };
     let mut lines = vec![format!("  {:9} {enforced}", "isolation")];
-    for reduced in list(isolation, "reduced") {
-        lines.push(format!("  {:9} {}: {}", "! reduced", text(reduced, "measure"), text(reduced, "why")));
-    }
+    lines.extend(reduced(list(isolation, "reduced")));
     lines
+}
+
+/// What this machine cannot enforce, a line each.
+pub(super) fn reduced(reduced: &[Value]) -> Vec<String> {
+    let line = |r: &Value| format!("  {:9} {}: {}", "! reduced", text(r, "measure"), text(r, "why"));
+    reduced.iter().map(line).collect()
 }
 
 #[cfg(test)]
@@ -76,7 +82,7 @@ mod tests {
             "total_bytes": 4096, "fetch_bytes": 1536, "unverified": true, "downtime": "none",
             "steps": [step("tree", "web.app", None), step("snapshot", "pg.data", Some(1 << 20))],
             "permissions": { "added": ["web: connect internet:443"], "removed": ["web: read /etc/hosts"] },
-            "isolation": { "enforced": ["files", "user"], "reduced": [{ "measure": "udp", "why": "no rule for it" }] },
+            "isolation": { "enforced": ["files: its own only", "user: its own", "user: no capabilities"], "reduced": [{ "measure": "udp", "why": "no rule for it" }] },
         });
         let wanted = "\
 shelf 2.0.0 as photos, generation 3 after 2
