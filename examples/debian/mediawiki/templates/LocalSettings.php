@@ -65,4 +65,9 @@ foreach ( [ 'CategoryTree', 'Cite', 'Gadgets', 'ImageMap', 'InputBox', 'Interwik
 	wfLoadExtension( $extension );
 }
 unset( $skin, $extension );
-$wgLogos = [ '1x' => '/resources/assets/mediawiki.png' ];
+
+$wgLogos = [ '1x' => '/look/logo.svg', 'icon' => '/look/logo.svg' ];
+$wgFavicon = '/look/logo.svg';
+$wgHooks['BeforePageDisplay'][] = static function ( OutputPage $page ) {
+	$page->addStyle( '/look/site.css' );
+};
