@@ -6,6 +6,7 @@
 //! can be known, what was meant; one pass finds all of them; and the rules that a definition must keep are the very
 //! rules that a foreign release must keep ([`Release::check`]).
 
+mod advice;
 pub mod answer;
 mod check;
 pub mod closure;
@@ -142,6 +143,8 @@ pub struct IncludeSource {
     pub distro: String,
     /// The versions that will do.
     pub range: semver::VersionReq,
+    /// The same as it was written.
+    pub written: String,
     /// The role of this distro beside which it runs.
     pub role: String,
     /// Answers to its parameters.

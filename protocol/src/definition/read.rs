@@ -119,7 +119,7 @@ fn document(root: &Section<'_>) -> Definition {
     d.includes = root.named("include").into_iter().filter_map(|(n, i)| include(n, &i, only.as_deref())).collect();
     d.draft.tests = root.named("test").into_iter().map(|(n, i)| test(n, &i, only.as_deref())).collect();
     if let Some(section) = root.get("update").and_then(|i| i.section()) {
-        update(&section, &mut d.draft.update);
+        update(&section, &mut d.draft.update, only.as_deref());
         section.finish();
     }
     d.draft.includes = d.includes.iter().map(unpinned).collect();
@@ -167,7 +167,9 @@ fn include(name: String, item: &Item<'_>, only: Option<&str>) -> Option<IncludeS
         semver::VersionReq::parse(t)
             .map_err(|e| format!("{t:?} is not a range of versions: {e}; write \"^1.4\" or \"~2.8\""))
     };
-    let range = s.need("version", "\"^1.0\"").and_then(|i| i.parsed(parse)).unwrap_or_default();
+    let version = s.need("version", "\"^1.0\"");
+    let written = version.as_ref().filter(|i| i.is_text()).and_then(Item::text).unwrap_or_default();
+    let range = version.and_then(|i| i.parsed(parse)).unwrap_or_default();
     let role = match s.get("role") {
         Some(role) => role.text().unwrap_or_default(),
         None => only.map(str::to_owned).unwrap_or_else(|| {
@@ -178,8 +180,16 @@ fn include(name: String, item: &Item<'_>, only: Option<&str>) -> Option<IncludeS
             String::new()
         }),
     };
-    let found =
-        IncludeSource { publisher, distro, range, role, with: pairs(&s, "with"), bind: pairs(&s, "bind"), name };
+    let found = IncludeSource {
+        publisher,
+        distro,
+        range,
+        written,
+        role,
+        with: pairs(&s, "with"),
+        bind: pairs(&s, "bind"),
+        name,
+    };
     if let Some(Err(why)) = found
         .publisher
         .as_deref()
@@ -250,13 +260,14 @@ fn secret((name, item): (String, Item<'_>)) -> Secret {
 }
 
 fn generate(text: &str) -> Result<Generate, String> {
-    let bad = || format!("{text:?} makes no secret; write bytes:32, words:5 or password:20");
-    let (how, count) = text.split_once(':').ok_or_else(bad)?;
-    let count: u16 = count.parse().map_err(|_| bad())?;
+    let bad = || format!("{text:?} makes no secret; write bytes:32, words:5, password:20 or keypair:ed25519");
+    let (how, what) = text.split_once(':').ok_or_else(bad)?;
+    let count = what.parse::<u16>().map_err(|_| bad());
     match how {
-        "bytes" => Ok(Generate::Bytes(count)),
-        "words" => Ok(Generate::Words(count)),
-        "password" => Ok(Generate::Password(count)),
+        "bytes" => count.map(Generate::Bytes),
+        "words" => count.map(Generate::Words),
+        "password" => count.map(Generate::Password),
+        "keypair" if what == "ed25519" => Ok(Generate::Keypair),
         _ => Err(bad()),
     }
 }
@@ -314,15 +325,20 @@ fn test(name: String, item: &Item<'_>, only: Option<&str>) -> Test {
     t
 }
 
-fn update(s: &Section<'_>, update: &mut Update) {
+fn update(s: &Section<'_>, update: &mut Update, only: Option<&str>) {
     update.order = s.get("order").map(|i| i.texts()).unwrap_or_default();
     if let Some(settle) = s.get("settle").and_then(|i| i.duration()) {
         update.settle = settle;
     }
     let Some(m) = s.get("migrate").and_then(|i| i.section()) else { return };
+    let on = match (m.get("on"), only) {
+        (Some(on), _) => on.text().unwrap_or_default(),
+        (None, Some(only)) => only.to_owned(),
+        (None, None) => m.need("on", "\"…\"").and_then(|i| i.text()).unwrap_or_default(),
+    };
     update.migrate = Some(Migrate {
         from_epoch: m.need("from_epoch", "1").and_then(|i| i.within(0, i64::from(u32::MAX))).unwrap_or(0),
-        role: m.need("on", "\"…\"").and_then(|i| i.text()).unwrap_or_default(),
+        role: on,
         command: m.need("exec", "[\"…\"]").map(|i| i.texts()).unwrap_or_else(|| vec!["true".into()]),
         needs_snapshot: m.get("needs").and_then(|i| i.one_of(&["snapshot", "nothing"])) != Some("nothing"),
     });

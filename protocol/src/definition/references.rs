@@ -14,6 +14,8 @@ pub(crate) enum Scope<'a> {
     Service(&'a Role, &'a [String]),
     /// In a rendered file or a migration: everything of its role.
     Role(&'a Role),
+    /// In a hook: as in a file, and the folder of the backup.
+    Hook(&'a Role),
     /// In a field of an export: what other devices may know.
     Export(&'a Role),
     /// In a test: everything of its role and every export.
@@ -28,7 +30,7 @@ pub(crate) const FIELDS: [&str; 4] = ["address", "host", "port", "url"];
 impl<'a> Scope<'a> {
     fn role(self) -> Option<&'a Role> {
         match self {
-            Self::Service(r, _) | Self::Role(r) | Self::Export(r) | Self::Test(r) => Some(r),
+            Self::Service(r, _) | Self::Role(r) | Self::Hook(r) | Self::Export(r) | Self::Test(r) => Some(r),
             Self::Answer => None,
         }
     }
@@ -93,6 +95,7 @@ fn judge(release: &Release, reference: &Reference, scope: Scope<'_>) -> Verdict 
         }
         Reference::Volume(n) => known(n, "volume", role.volumes.iter().map(|v| v.name.as_str()), &below("volume")),
         Reference::Files | Reference::Softservice => None,
+        Reference::Backup if matches!(scope, Scope::Hook(_)) => None,
         Reference::Backup => Some(("is known in hooks only".into(), None)),
         Reference::Export { of, export, field } => {
             let foreign = *of != role.name && !matches!(scope, Scope::Test(_));
@@ -165,7 +168,7 @@ pub(crate) struct Text<'a> {
 }
 
 /// Every template of a release.
-pub(crate) fn texts_of(release: &Release) -> Vec<Text<'_>> {
+pub(crate) fn texts_of<'r>(release: &'r Release) -> Vec<Text<'r>> {
     let mut all = Vec::new();
     for i in &release.includes {
         all.extend(i.with.iter().map(|(n, text)| Text {
@@ -192,6 +195,11 @@ pub(crate) fn texts_of(release: &Release) -> Vec<Text<'_>> {
             if let Some(h) = &s.healthcheck {
                 probe(&h.probe, &format!("{at}.healthcheck"), role, &mut all);
             }
+        }
+        for h in &r.hooks {
+            let at = format!("{at}.hook.{}.exec", h.kind.word());
+            let one = |(n, text): (usize, &'r String)| Text { at: format!("{at}[{n}]"), text, role };
+            all.extend(h.command.iter().enumerate().map(one));
         }
     }
     for t in &release.tests {

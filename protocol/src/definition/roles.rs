@@ -8,7 +8,10 @@ use super::{
     substitution::{self, Reference},
 };
 use crate::{
-    release::{Allow, Artifact, Export, File, Healthcheck, Import, Port, Release, Restart, Role, Service, Volume},
+    release::{
+        Allow, Artifact, Export, File, Healthcheck, Hook, HookKind, Import, Port, Release, Restart, Role, Service,
+        StopSignal, Volume,
+    },
     time::Span,
 };
 
@@ -68,6 +71,10 @@ fn body(s: &Section<'_>, role: &mut Role, d: &mut Definition) {
         let (file, template) = file(path, &item);
         d.templates.push(TemplateSource { role: role.name.clone(), path: file.path.clone(), template });
         role.files.push(file);
+    }
+    if let Some(section) = s.get("hook").and_then(|i| i.section()) {
+        role.hooks = hooks(&section);
+        section.finish();
     }
     role.services = s.named("service").into_iter().map(service).collect();
     if let Some(section) = s.get("allow").and_then(|i| i.section()) {
@@ -196,7 +203,7 @@ fn service((name, item): (String, Item<'_>)) -> Service {
         secrets: Vec::new(),
         depends_on: Vec::new(),
         restart: Restart::OnFailure,
-        stop_signal: crate::release::StopSignal::Term,
+        stop_signal: StopSignal::Term,
         stop_grace_period: Span::seconds(10),
         healthcheck: None,
         root: None,
@@ -213,6 +220,11 @@ fn service((name, item): (String, Item<'_>)) -> Service {
         Some("always") => Restart::Always,
         _ => Restart::OnFailure,
     };
+    service.stop_signal = match s.get("stop_signal").and_then(|i| i.one_of(&["SIGTERM", "SIGINT", "SIGQUIT"])) {
+        Some("SIGINT") => StopSignal::Int,
+        Some("SIGQUIT") => StopSignal::Quit,
+        _ => StopSignal::Term,
+    };
     if let Some(period) = s.get("stop_grace_period").and_then(|i| i.duration()) {
         service.stop_grace_period = period;
     }
@@ -220,6 +232,18 @@ fn service((name, item): (String, Item<'_>)) -> Service {
     service.root = s.get("root").and_then(|i| root(&i));
     s.finish();
     service
+}
+
+/// In the order in which a release holds them.
+fn hooks(s: &Section<'_>) -> Vec<Hook> {
+    let hook = |key, kind| {
+        let section = s.get(key).and_then(|i| i.section())?;
+        let command = section.need("exec", "[\"${artifact.NAME}/dump\", \"${backup}\"]").map(|i| i.texts());
+        let within = section.get("within").and_then(|i| i.duration()).unwrap_or(Span::seconds(600));
+        section.finish();
+        Some(Hook { kind, command: command.unwrap_or_else(|| vec!["true".into(), "${backup}".into()]), within })
+    };
+    [hook("backup", HookKind::Backup), hook("restore", HookKind::Restore)].into_iter().flatten().collect()
 }
 
 fn root(item: &Item<'_>) -> Option<String> {
@@ -296,6 +320,7 @@ fn texts(role: &Role) -> Vec<String> {
             None => {}
         }
     }
+    all.extend(role.hooks.iter().flat_map(|h| h.command.iter().cloned()));
     all
 }
 
@@ -340,6 +365,7 @@ pub(crate) fn canonical(release: &mut Release) {
         role.volumes.sort_by(|a, b| a.name.cmp(&b.name));
         role.ports.sort_by(|a, b| a.name.cmp(&b.name));
         role.files.sort_by(|a, b| a.path.cmp(&b.path));
+        role.hooks.sort_by_key(|h| h.kind);
         for service in &mut role.services {
             service.environment.sort();
             service.secrets.sort();

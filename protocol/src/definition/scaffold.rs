@@ -53,6 +53,11 @@ command = ["${softservice}", "serve-static", "${artifact.site}", "${port.http}"]
 environment = { GREETING = "${param.greeting}" }
 healthcheck = { http = ":${port.http}/", interval = "2s" }
 
+[role.main.allow]                               # its own ports need no entry; nothing else is reached
+memory = "256MiB"
+cpu = 1
+processes = 64
+
 [test]
 greets = { on = "main", http = "${main.page.url}/", status = 200, contains = "hello", within = "20s" }
 

@@ -25,6 +25,11 @@ impl Places {
         Self { file: file.into(), text: text.into(), spans: BTreeMap::new() }
     }
 
+    /// Whether something stands at a dotted path.
+    pub(crate) fn has(&self, at: &str) -> bool {
+        self.spans.contains_key(at)
+    }
+
     /// The problem at a dotted path, or at the nearest place above it; at `token` inside of it, if that stands there.
     pub(crate) fn problem(&self, at: &str, token: Option<&str>, message: String, hint: Option<String>) -> Problem {
         let mut path = at;

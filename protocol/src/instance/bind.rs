@@ -12,7 +12,7 @@ use crate::{
         answer,
         substitution::{self, Part, Reference},
     },
-    release::{Export, Import, Role},
+    release::{Export, Generate, Import, Role},
 };
 use std::cell::Cell;
 
@@ -50,6 +50,24 @@ pub(super) struct Target<'s, 'a> {
     pub(super) component: &'s Component<'a>,
     pub(super) role: &'s Role,
     pub(super) export: &'s Export,
+}
+
+/// A secret on the device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Kept {
+    /// Component, secret.
+    pub(super) key: String,
+    /// Its file.
+    pub(super) path: String,
+    /// Of a keypair, the file of its public half.
+    pub(super) public: Option<String>,
+}
+
+impl Kept {
+    /// Every file of it.
+    pub(super) fn files(self) -> impl Iterator<Item = String> {
+        std::iter::once(self.path).chain(self.public)
+    }
 }
 
 /// A value of a reference, or why there is none.
@@ -179,7 +197,7 @@ impl<'s, 'a> Binder<'s, 'a> {
             Reference::Backup if view == View::Hook => Ok(BACKUP.into()),
             Reference::Backup => Err(Lost::Why("is known in hooks only".into())),
             Reference::Param(name) => Ok(self.param(component, name, depth)?),
-            Reference::Secret(name) => self.secret(component, role, name).map(|(_, path)| path),
+            Reference::Secret(name) => self.secret(component, role, name).map(|kept| kept.path),
             Reference::Import { import, field } => {
                 self.field(self.import(component, role, import, depth)?, field, depth)
             }
@@ -214,8 +232,8 @@ impl<'s, 'a> Binder<'s, 'a> {
         Ok(Reach { to: Network::Import, port: Some(port) })
     }
 
-    /// A secret's key and path, if this role may read it.
-    pub(super) fn secret(&self, component: &Component<'a>, role: &Role, name: &str) -> Found<(String, String)> {
+    /// Where a secret is, if this role may read it.
+    pub(super) fn secret(&self, component: &Component<'a>, role: &Role, name: &str) -> Found<Kept> {
         let secrets = &component.release.secrets;
         let secret = secrets.iter().find(|s| s.name == name).ok_or_else(|| {
             Lost::Why(format!("there is no such secret, {}", known(secrets.iter().map(|s| s.name.as_str()))))
@@ -224,7 +242,9 @@ impl<'s, 'a> Binder<'s, 'a> {
             return Err(Lost::Why(format!("role {} is not in the secret's \"for\"", role.name)));
         }
         let key = component.key(&[name]);
-        Ok((key.clone(), format!("{}/{key}", self.placed()?.secrets)))
+        let path = format!("{}/{key}", self.placed()?.secrets);
+        let public = matches!(secret.generate, Generate::Keypair).then(|| format!("{path}.pub"));
+        Ok(Kept { key, path, public })
     }
 
     /// A parameter's canonical value.
@@ -344,7 +364,7 @@ impl<'s, 'a> Binder<'s, 'a> {
             return Ok(self.fill_at(text, scope, &place, depth + 1)?);
         }
         if let Some((_, secret)) = export.secrets.iter().find(|(name, _)| name == field) {
-            return self.secret(component, role, secret).map(|(_, path)| path);
+            return self.secret(component, role, secret).map(|kept| kept.path);
         }
         let number = || {
             let port =
@@ -364,8 +384,8 @@ impl<'s, 'a> Binder<'s, 'a> {
         }
     }
 
-    /// The key and path of a secret as a service lists it: `session` or `import.db.password`.
-    pub(super) fn listed_secret(&self, listed: &str, scope: Scope<'_, 'a>) -> Found<(String, String)> {
+    /// Where a secret is as a service lists it: `session` or `import.db.password`.
+    pub(super) fn listed_secret(&self, listed: &str, scope: Scope<'_, 'a>) -> Found<Kept> {
         let parts: Vec<&str> = listed.split('.').collect();
         match *parts {
             [name] => self.secret(scope.component, scope.role, name),

@@ -3,7 +3,7 @@
 
 use super::{
     HealthSpec, HookSpec, InstanceError, MigrateSpec, ProbeSpec, RenderedFile, ServiceSpec, TestSpec,
-    bind::{Binder, Scope, View},
+    bind::{Binder, Kept, Scope, View},
     component::Component,
     order::Wish,
     role::Behaviour,
@@ -107,24 +107,23 @@ fn filled<'a>(
     Ok(filled)
 }
 
-/// A service's variables, and of the secrets that it lists the keys and paths.
-#[allow(clippy::type_complexity)]
+/// A service's variables, and the secrets that it lists.
 fn variables<'a>(
     binder: &Binder<'_, 'a>,
     scope: Scope<'_, 'a>,
     service: &Service,
     place: &str,
-) -> Result<(BTreeMap<String, String>, Vec<(String, String)>), InstanceError> {
+) -> Result<(BTreeMap<String, String>, Vec<Kept>), InstanceError> {
     let mut environment = BTreeMap::new();
     for (name, text) in &service.environment {
         environment.insert(name.clone(), binder.fill(text, scope, place)?);
     }
     let mut secrets = Vec::new();
     for listed in &service.secrets {
-        let (key, path) = binder.listed_secret(listed, scope).map_err(|e| e.at(place, listed))?;
+        let kept = binder.listed_secret(listed, scope).map_err(|e| e.at(place, listed))?;
         let name = listed.trim_start_matches("import.").replace(['-', '.'], "_").to_ascii_uppercase();
-        environment.insert(format!("SECRET_{name}_FILE"), path.clone());
-        secrets.push((key, path));
+        environment.insert(format!("SECRET_{name}_FILE"), kept.path.clone());
+        secrets.push(kept);
     }
     Ok((environment, secrets))
 }
@@ -139,7 +138,6 @@ fn wish<'a>(
     let place = format!("service {} of role {} of {}", service.name, role.name, component.label());
     let command = filled(binder, scope, &service.command, &place)?;
     let (environment, secrets) = variables(binder, scope, service, &place)?;
-    let (secrets, paths): (Vec<_>, Vec<_>) = secrets.into_iter().unzip();
     let (mut services, mut roles) = (Vec::new(), Vec::new());
     for wanted in &service.depends_on {
         if let Some(import) = wanted.strip_prefix("import.") {
@@ -174,13 +172,13 @@ fn wish<'a>(
         role: key.into(),
         command,
         environment,
-        secrets,
+        secrets: secrets.iter().map(|kept| kept.key.clone()).collect(),
         after: Vec::new(),
         restart: service.restart,
         stop_signal: service.stop_signal,
         grace: service.stop_grace_period,
         health,
-        sandbox: world::of_service(binder, scope, service, &paths, &place)?,
+        sandbox: world::of_service(binder, scope, service, secrets, &place)?,
     };
     Ok(Wish { spec, own: service.name.clone(), services, roles })
 }

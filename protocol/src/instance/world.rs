@@ -3,7 +3,7 @@
 
 use super::{
     InstanceError, Sandbox,
-    bind::{Binder, Lost, Scope, View},
+    bind::{Binder, Kept, Lost, Scope, View},
     sandbox::{Listen, Mount, Network, Reach, Transport},
 };
 use crate::{
@@ -63,12 +63,12 @@ pub(super) fn of_service<'a>(
     binder: &Binder<'_, 'a>,
     scope: Scope<'_, 'a>,
     service: &Service,
-    secrets: &[String],
+    secrets: Vec<Kept>,
     place: &str,
 ) -> Result<Sandbox, InstanceError> {
     let mut sandbox = of_role(binder, scope, place)?;
     sandbox.root = root(binder, scope, service, place)?;
-    sandbox.read.extend(secrets.iter().map(Mount::here));
+    sandbox.read.extend(secrets.into_iter().flat_map(Kept::files).map(Mount::here));
     let texts = service.command.iter().chain(service.environment.iter().map(|(_, text)| text));
     let asks = service.healthcheck.iter().flat_map(|h| match &h.probe {
         crate::release::Probe::Exec { command } => command.as_slice(),
@@ -93,8 +93,8 @@ pub(super) fn of_helper<'a>(
     let mut sandbox = of_role(binder, scope, place)?;
     for service in &role.services {
         for listed in &service.secrets {
-            let (_, path) = binder.listed_secret(listed, scope).map_err(|e| e.at(place, listed))?;
-            sandbox.read.push(Mount::here(path));
+            let kept = binder.listed_secret(listed, scope).map_err(|e| e.at(place, listed))?;
+            sandbox.read.extend(kept.files().map(Mount::here));
         }
         if sandbox.root.is_none() {
             sandbox.root = root(binder, scope, service, place)?;
@@ -119,12 +119,15 @@ fn name<'a>(
 ) -> Result<(), Lost> {
     let Scope { component, role, .. } = scope;
     match reference {
-        Reference::Secret(name) => sandbox.read.push(Mount::here(binder.secret(component, role, name)?.1)),
+        Reference::Secret(name) => {
+            sandbox.read.extend(binder.secret(component, role, name)?.files().map(Mount::here));
+        }
         Reference::Softservice => sandbox.read.push(Mount::here(binder.softservice()?)),
         Reference::Import { import, field } => {
             let target = binder.import(component, role, import, 0)?;
-            if target.export.secrets.iter().any(|(name, _)| name == field) {
-                sandbox.read.push(Mount::here(binder.field(target, field, 0)?));
+            if let Some((_, secret)) = target.export.secrets.iter().find(|(name, _)| name == field) {
+                let kept = binder.secret(target.component, target.role, secret)?;
+                sandbox.read.extend(kept.files().map(Mount::here));
             }
         }
         Reference::Export { of, export, .. } => {

@@ -80,6 +80,13 @@ fn allow_adds_exactly_what_it_names() {
 }
 
 #[test]
+fn a_keypair_comes_with_its_public_half() {
+    let instance = resolved_with(|pg, _| pg.secrets[0].generate = Generate::Keypair);
+    let app = sandbox(&instance, "app");
+    assert_eq!(read(app), ["/g/files/web", "/g/tree/web.app", "/s/pg.admin", "/s/pg.admin.pub"]);
+}
+
+#[test]
 fn a_tree_can_be_the_whole_root() {
     let instance = resolved_with(|pg, _| {
         pg.roles[0].services[0].root = Some("bin".into());

@@ -87,6 +87,7 @@ fn counts(r: &Release) -> Vec<Fault> {
             role.volumes.len(),
             role.ports.len(),
             role.files.len(),
+            role.hooks.len().max(role.hooks.iter().map(|h| h.command.len()).max().unwrap_or(0)),
             s.len(),
             a.listen.len().max(a.connect.len()).max(a.write.len()).max(a.read.len()),
             s.iter().map(|s| s.environment.len().max(s.secrets.len()).max(s.depends_on.len())).max().unwrap_or(0),

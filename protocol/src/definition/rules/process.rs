@@ -5,9 +5,9 @@ use crate::{
     definition::{
         Fault, names,
         references::{self, Scope},
-        substitution,
+        substitution::{self, Reference},
     },
-    release::{Probe, Release, Role, Service, Template},
+    release::{HookKind, Probe, Release, Role, Service, Template},
     time::Span,
 };
 
@@ -35,7 +35,7 @@ pub(super) fn command(r: &Release, at: &str, command: &[Template], scope: Scope<
 
 fn scope_tree(scope: Scope<'_>) -> Option<&str> {
     match scope {
-        Scope::Service(role, _) | Scope::Role(role) | Scope::Test(role) => {
+        Scope::Service(role, _) | Scope::Role(role) | Scope::Hook(role) | Scope::Test(role) => {
             role.artifacts.first().map(|a| a.name.as_str())
         }
         _ => None,
@@ -104,6 +104,32 @@ pub(super) fn service(r: &Release, role: &Role, at: &str, s: &Service, f: &mut V
         if h.retries == 0 || h.retries > 1000 {
             f.push(Fault::new(format!("{at}.retries"), "retries must be within 1 and 1000"));
         }
+    }
+}
+
+/// Hooks come in pairs: what one writes the other must be able to read.
+pub(super) fn hooks(r: &Release, role: &Role, at: &str, f: &mut Vec<Fault>) {
+    for hook in &role.hooks {
+        let at = format!("{at}.hook.{}", hook.kind.word());
+        command(r, &format!("{at}.exec"), &hook.command, Scope::Hook(role), f);
+        short(&format!("{at}.within"), hook.within, f);
+        if hook.within == Span(0) {
+            f.push(Fault::new(format!("{at}.within"), "`within` must be longer than nothing"));
+        }
+        if !hook.command.iter().any(|text| substitution::references(text).contains(&Reference::Backup)) {
+            let hint = Some("give the program `${backup}`, the folder of the backup".to_owned());
+            f.push(Fault::new(format!("{at}.exec"), "the hook does not say where the backup is").hint(hint));
+        }
+    }
+    ascending(f, &format!("{at}.hook"), role.hooks.iter().map(|h| h.kind.word()));
+    if let [only] = role.hooks.as_slice() {
+        let at = format!("{at}.hook.{}", only.kind.word());
+        f.push(match only.kind {
+            HookKind::Backup => Fault::new(at, "nothing brings back what the backup hook writes")
+                .hint(Some("add `restore = { exec = […] }` beside it".into())),
+            HookKind::Restore => Fault::new(at, "nothing writes what the restore hook reads")
+                .hint(Some("add `backup = { exec = […] }` beside it".into())),
+        });
     }
 }
 

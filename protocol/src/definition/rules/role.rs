@@ -55,6 +55,7 @@ pub(super) fn role(r: &Release, role: &Role, f: &mut Vec<Fault>) {
     for s in &role.services {
         process::service(r, role, &at, s, f);
     }
+    process::hooks(r, role, &at, f);
     allow(role, &format!("{at}.allow"), &role.allow, f);
     ascending(f, &at, role.imports.iter().map(|x| x.name.as_str()));
     ascending(f, &at, role.exports.iter().map(|x| x.name.as_str()));

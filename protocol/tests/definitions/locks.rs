@@ -1,0 +1,64 @@
+//! `distro.lock`: what is chosen, written and read.
+
+use crate::shelf::{changed, shelf, shown};
+use softservice_protocol::{
+    definition::{self, Lock},
+    feed::{Listing, RevokeLevel},
+    id::{ObjectId, ReleaseId},
+};
+
+fn listing(version: &str, revision: u32, revoked: Option<RevokeLevel>) -> Listing {
+    Listing {
+        distro: "d".into(),
+        version: version.into(),
+        revision,
+        channel: "stable".into(),
+        release: ReleaseId(ObjectId::of(format!("{version}~{revision}").as_bytes()).0),
+        size: 1,
+        summary: String::new(),
+        parents: vec![],
+        revoked,
+    }
+}
+
+#[test]
+fn a_lock_takes_the_newest_that_fits_and_was_not_revoked() {
+    let listings = [
+        listing("1.9.0", 1, None),
+        listing("1.10.0", 1, None),
+        listing("1.10.0", 2, None),
+        listing("1.11.0", 1, Some(RevokeLevel::Withdraw)),
+        listing("1.12.0-rc.1", 1, None),
+        listing("2.0.0", 1, None),
+        listing("not a version", 1, None),
+    ];
+    let choose = |range: &str| {
+        let found = definition::lock::choose(&range.parse().unwrap(), &listings);
+        found.map(|l| format!("{}~{}", l.version, l.revision))
+    };
+    assert_eq!(choose("^1.9").as_deref(), Some("1.10.0~2"));
+    assert_eq!(choose("~1.9").as_deref(), Some("1.9.0~1"));
+    assert_eq!(choose("*").as_deref(), Some("2.0.0~1"));
+    assert_eq!(choose("=1.12.0-rc.1").as_deref(), Some("1.12.0-rc.1~1"));
+    assert_eq!(choose("^3"), None);
+}
+
+#[test]
+fn a_lock_survives_its_text_and_says_what_is_wrong_with_another() {
+    let mut lock = Lock { includes: shelf().pins.into_values().collect() };
+    lock.includes.iter_mut().enumerate().for_each(|(n, l)| l.name = format!("include-{n}"));
+    let text = lock.write();
+    assert_eq!(Lock::read(&text).unwrap(), lock);
+    assert_eq!(Lock::read(&text).unwrap().write(), text);
+    lock.includes.reverse();
+    assert_eq!(lock.write(), text, "the order of a lock is its names'");
+    let problems = |text: &str| shown(&Lock::read(text).unwrap_err());
+    assert!(problems("").contains("lacks `format`"));
+    assert!(problems("format = 2").contains("needs softservice that reads format 2"));
+    assert!(problems(&changed(&text, "include-1", "include-0")).contains("pinned twice"));
+    assert!(
+        problems(&changed(&text, "release = \"", "release = \"zz"))
+            .contains("distro.lock:10:11: error: expected 64 hex")
+    );
+    assert!(problems(&changed(&text, "size", "sise")).contains("did you mean `size`?"));
+}
