@@ -13,6 +13,9 @@ set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "$1"
 out=$(cd "$1" && pwd)
+# One at a time: two would make the same trees.
+exec 9> "$out/lock"
+flock 9
 work=$(mktemp -d "$out/.work.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 mkdir -p "$out/packages" "$out/roots"

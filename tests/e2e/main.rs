@@ -6,5 +6,7 @@ mod demo;
 mod guestbook;
 mod lan;
 mod lineage;
+mod postgres;
 mod survival;
 mod upgrade;
+mod webapp;

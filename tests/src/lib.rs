@@ -3,6 +3,8 @@
 //! for luck, only for events with a deadline.
 
 pub mod api;
+pub mod browser;
+pub mod debian;
 pub mod hosts;
 pub mod process;
 pub mod sources;
