@@ -5,6 +5,7 @@ use softservice_tests::{
     Node, World,
     debian::{Psql, copy, edit, examples},
     sources::publish,
+    visit::endpoint,
 };
 use std::path::{Path, PathBuf};
 
@@ -54,7 +55,7 @@ impl Story {
 
 /// The database's port, as an answer names it.
 fn port(answer: &Value) -> u16 {
-    let url = answer["endpoints"][0]["url"].as_str().unwrap_or_else(|| panic!("no endpoint: {answer}"));
+    let url = endpoint(answer, "sql");
     url.rsplit(':').next().and_then(|p| p.parse().ok()).unwrap_or_else(|| panic!("no port in {url}"))
 }
 

@@ -8,7 +8,7 @@ use softservice_tests::{
     debian::{copy, disk, edit, examples},
     hosts::Lan,
     sources::publish,
-    visit::url,
+    visit::endpoint,
 };
 use std::{
     path::{Path, PathBuf},
@@ -80,7 +80,7 @@ fn an_empty_device_shows_the_wiki_of_a_publisher_on_the_lan() {
     );
 
     if browser_or_skip("the wiki's first page") {
-        let (namespace, page) = (bob.namespace.as_deref(), url(&answer));
+        let (namespace, page) = (bob.namespace.as_deref(), endpoint(&answer, "page"));
         let document = browser::document(namespace, &page, &world.path(""));
         let title = TITLE.replace('&', "&amp;");
         assert!(document.contains(&format!("<title>{title}</title>")), "{document}");
