@@ -1,6 +1,10 @@
 //! Everything that can be typed. Invariant: verbs, flags and their meaning are those of `docs/cli/`; nothing is read
 //! from the environment but the home.
 
+mod data;
+
+pub(crate) use data::OverlayArgs;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -156,6 +160,8 @@ pub(crate) enum Verb {
         /// Which softservice
         name: String,
     },
+    /// Show or change your own files and variables of a softservice; updates keep them
+    Overlay(OverlayArgs),
     /// List the generations of a softservice
     Generations {
         /// Which softservice
@@ -290,10 +296,10 @@ pub(crate) struct NodeArgs {
     /// Only speak to nodes that have this key
     #[arg(long, value_name = "FILE")]
     pub(crate) swarm_key: Option<PathBuf>,
-    /// Send at most so much a second, for example 10MiB
+    /// Send at most so much content a second, for example 10MiB [default: no limit]
     #[arg(long, value_name = "R", value_parser = rate)]
     pub(crate) limit_up: Option<u64>,
-    /// Receive at most so much a second, for example 10MiB
+    /// Receive at most so much content a second, for example 10MiB [default: no limit]
     #[arg(long, value_name = "R", value_parser = rate)]
     pub(crate) limit_down: Option<u64>,
 }
@@ -350,6 +356,9 @@ fn answer(text: &str) -> Result<(String, String), String> {
     Ok((key.into(), value.into()))
 }
 
+/// A chunk of usual size would take minutes below this, and whoever waits for it takes us for dead.
+const SLOWEST: u64 = 1024;
+
 /// Bytes a second: a number with an optional unit.
 fn rate(text: &str) -> Result<u64, String> {
     let text = text.trim().trim_end_matches("/s");
@@ -366,7 +375,11 @@ fn rate(text: &str) -> Result<u64, String> {
         "GiB" | "G" => 1024.0 * 1024.0 * 1024.0,
         other => return Err(format!("unknown unit {other:?}; known are KB, MB, GB, KiB, MiB, GiB")),
     };
-    Ok((number * factor) as u64)
+    let rate = (number * factor) as u64;
+    if rate < SLOWEST {
+        return Err("less than 1KiB a second lets no content through; leave it out for no limit".into());
+    }
+    Ok(rate)
 }
 
 #[cfg(test)]
@@ -383,7 +396,9 @@ mod tests {
     fn rates_have_units() {
         assert_eq!(rate("10MiB"), Ok(10 << 20));
         assert_eq!(rate("1.5KB/s"), Ok(1500));
-        assert_eq!(rate("512"), Ok(512));
+        assert_eq!(rate("5120"), Ok(5120));
+        assert!(rate("0").is_err_and(|e| e.contains("no limit")));
+        assert!(rate("512").is_err());
         assert!(rate("fast").is_err());
         assert!(rate("3 parsecs").is_err());
     }

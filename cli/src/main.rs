@@ -14,7 +14,7 @@ use args::{Cli, Verb};
 use clap::Parser as _;
 use error::CliError;
 use softservice_node::verbs::failure::Kind;
-use std::process::ExitCode;
+use std::{io::Write as _, process::ExitCode};
 use ui::Ui;
 
 fn main() -> ExitCode {
@@ -71,7 +71,8 @@ fn usage(error: &clap::Error) -> ExitCode {
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let message = lines.next().unwrap_or("usage").trim_start_matches("error: ").to_owned();
     let rest: Vec<&str> = lines.take_while(|line| !line.starts_with("For more information")).collect();
-    println!("{}", CliError::new(Kind::Usage, message).hint(rest.join("; ")).document());
+    // A closed pipe is no failure of ours.
+    let _ = writeln!(std::io::stdout(), "{}", CliError::new(Kind::Usage, message).hint(rest.join("; ")).document());
     ExitCode::from(Kind::Usage.exit())
 }
 

@@ -35,6 +35,10 @@ impl Ui {
     pub(crate) fn is_quiet(&self) -> bool {
         self.quiet
     }
+    /// Whether stdout is for programs.
+    pub(crate) fn is_json(&self) -> bool {
+        self.json
+    }
     /// Whether people read stdout on a terminal.
     pub(crate) fn is_terminal(&self) -> bool {
         !self.json && io::stdout().is_terminal()

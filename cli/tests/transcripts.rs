@@ -200,7 +200,7 @@ macro_rules! transcripts {
     };
 }
 
-transcripts!(author, errors, provisioning, sharing);
+transcripts!(author, errors, overlay, provisioning, sharing);
 
 #[test]
 fn no_transcript_is_forgotten() {

@@ -63,6 +63,21 @@ impl Home {
     }
 }
 
+/// Returns when nobody holds this home any more, or it cannot be asked.
+///
+/// # Errors
+/// When the lock file cannot be opened.
+pub async fn freed(path: &Path) -> io::Result<()> {
+    let lock = OpenOptions::new().write(true).open(path.join("lock"))?;
+    let (free, wait) = tokio::sync::oneshot::channel();
+    // A thread of its own: nobody can call it back from there, and a pool would wait for it at the end. It lets go at once.
+    std::thread::spawn(move || free.send(flock(&lock, FlockOperation::LockExclusive)));
+    match wait.await {
+        Ok(locked) => Ok(locked?),
+        Err(_) => Err(io::Error::other("the thread that waits for the home's lock ended")),
+    }
+}
+
 /// Writes a small private file so that it is whole or absent after a power cut.
 pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     use std::io::Write as _;

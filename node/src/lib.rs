@@ -14,13 +14,14 @@ mod home;
 pub mod identity;
 mod net;
 pub mod publisher;
+mod sandbox;
 pub mod shutdown;
 mod start;
 pub mod verbs;
 
 pub use config::Config;
 pub use context::Context;
-pub use home::HomeError;
+pub use home::{HomeError, freed};
 pub use identity::KeyError;
 pub use net::NetError;
 pub use publisher::PublisherError;

@@ -95,7 +95,8 @@ pub struct Node {
     me: Peer,
     driver: Option<JoinHandle<()>>,
     swarm: Option<JoinHandle<()>>,
-    _home: Home,
+    /// Locked until the store is closed, so that whoever gets the home next finds it free.
+    home: Option<Home>,
 }
 
 /// Starts a node in its home, over the store in `home/store`.
@@ -204,7 +205,8 @@ async fn run(config: Config, home: Home, store: Arc<dyn Store>) -> Result<Node, 
         started,
         stop,
     };
-    let node = Node { context, addresses: net.addresses, me, driver: Some(driver), swarm: Some(net.task), _home: home };
+    let node =
+        Node { context, addresses: net.addresses, me, driver: Some(driver), swarm: Some(net.task), home: Some(home) };
     tracing::info!(device = %node.me, "node started");
     Ok(node)
 }
@@ -257,7 +259,7 @@ impl Node {
             // An error is a panic in the task, which was reported where it happened.
             let _ = task.await;
         }
-        let store = self.context.home.join("store");
+        let (store, home) = (self.context.home.join("store"), self.home.take());
         drop(self);
         // Whoever served a peer may hold the store a moment longer, and its closing still writes: until then the home
         // cannot be opened again, or removed. A thread of its own, as a pool would wait for it for ever.
@@ -268,6 +270,7 @@ impl Node {
             Ok(_) => tracing::debug!("the store is none of ours"),
             Err(_) => tracing::warn!("the store is still in use after {} s", CLOSING.as_secs()),
         }
+        drop(home);
         tracing::info!("node stopped");
     }
 }

@@ -4,6 +4,7 @@
 //! [`release`] (made by [`definition`]), [`tree`] and [`chunk`], [`message`], then [`machine`].
 
 pub mod address;
+pub mod archive;
 pub mod bitmap;
 pub mod chunk;
 pub mod codec;

@@ -7,7 +7,7 @@ mod steps;
 
 use crate::{
     id::ReleaseId,
-    instance::{Change, Instance, Isolation, Limits, Needs, RoleNeed, Transition},
+    instance::{Change, Instance, Isolation, Limits, Needs, RoleNeed, Transition, overlay::OverlayChange},
 };
 use serde::{Deserialize, Serialize};
 
@@ -23,7 +23,7 @@ pub struct Permissions {
 /// One effect.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlanStep {
-    /// `tree`, `file`, `secret`, `volume`, `port`, `limit`, `hook`, then in the order of a generation's life: `keep`,
+    /// `tree`, `overlay`, `file`, `secret`, `volume`, `port`, `limit`, `hook`, then in the order of a generation's life: `keep`,
     /// `beside`, `stop`, `snapshot`, `restore`, `migrate`, `point`, `start`, `front`, `test`, `settle`, `retire`, `expire`.
     pub kind: String,
     /// On what.
@@ -113,6 +113,8 @@ pub struct Facts<'a> {
     pub fetch_bytes: u64,
     /// Generations that will be removed after success.
     pub expired: &'a [u32],
+    /// What the owner's own changes do to the release.
+    pub overlay: &'a [OverlayChange],
     /// What this machine can enforce of what the instance asks for.
     pub isolation: Isolation,
 }

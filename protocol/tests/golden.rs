@@ -56,6 +56,7 @@ fn derived() -> Vec<(String, Vec<u8>)> {
         ("cuts-noise".into(), cuts(&noise)),
         ("cuts-zeros".into(), cuts(&vec![0; 1 << 20])),
         ("ticket".into(), ticket.to_string().into_bytes()),
+        ("archive".into(), specimens::archive()),
     ]
 }
 

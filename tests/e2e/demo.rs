@@ -4,6 +4,7 @@ use serde_json::Value;
 use softservice_tests::process::{binary, processes_naming};
 use std::{
     io::{BufRead as _, BufReader},
+    os::unix::process::CommandExt as _,
     process::{Command, Stdio},
 };
 
@@ -28,24 +29,26 @@ fn the_demo_tells_its_whole_story_and_leaves_nothing() {
 
 #[test]
 fn a_demo_that_is_told_to_stop_leaves_nothing_either() {
-    for signal in ["INT", "TERM"] {
+    for signal in ["INT", "TERM", "HUP"] {
         let temporary = tempfile::tempdir().expect("a temporary folder");
         let mut demo = Command::new(binary())
             .env("TMPDIR", temporary.path())
             .args(["--json", "demo"])
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
+            .process_group(0)
             .spawn()
             .expect("runs");
         // In the middle: the nodes run and the first device serves the guestbook.
         let mut said = BufReader::new(demo.stderr.take().expect("piped")).lines();
         let told: Vec<String> = said.by_ref().take(4).map(|line| line.expect("text")).collect();
         assert_eq!(told.len(), 4, "{told:?}");
-        let pid = demo.id().to_string();
-        assert!(Command::new("kill").args(["-s", signal, &pid]).status().expect("kill runs").success());
-        let rest = said.count();
+        // As a terminal does it: to the whole group. One that hung up takes no more lines either.
+        let group = format!("-{}", demo.id());
+        assert!(Command::new("kill").args(["-s", signal, "--", &group]).status().expect("kill runs").success());
+        drop(said);
         let output = demo.wait_with_output().expect("it ends");
-        assert_eq!(output.status.code(), Some(1), "SIG{signal}, {rest} lines later");
+        assert_eq!(output.status.code(), Some(1), "SIG{signal}");
         let answer: Value = serde_json::from_slice(&output.stdout).expect("one document");
         assert_eq!(answer["error"]["kind"], "failed", "{answer}");
         let left: Vec<_> = std::fs::read_dir(temporary.path()).expect("it can be read").flatten().collect();

@@ -215,6 +215,29 @@ async fn update_one(client: &Client, ui: &mut Ui, name: &str, yes: bool) -> Resu
     client.call(ui, "update", json!({ "name": name, "plan": hash })).await.map(Some)
 }
 
+/// Plans with one verb, asks, and does it with another.
+pub(super) async fn agreed(
+    client: &Client,
+    ui: &mut Ui,
+    plan: &str,
+    verb: &str,
+    wanted: Value,
+    hash: Option<&str>,
+    yes: bool,
+) -> Result<(), CliError> {
+    let wanted = match hash {
+        Some(hash) => with(wanted, "plan", hash),
+        None if yes => with(wanted, "yes", true),
+        None => {
+            let shown = client.call(ui, plan, wanted.clone()).await?;
+            let hash = agree(ui, &shown, "go ahead?", false)?;
+            with(wanted, "plan", hash)
+        }
+    };
+    let result = client.call(ui, verb, wanted).await;
+    finish(ui, result)
+}
+
 /// Goes back.
 pub(super) async fn rollback(client: &Client, ui: &mut Ui, name: &str, to: Option<u32>) -> Result<(), CliError> {
     let result = client.call(ui, "rollback", json!({ "name": name, "to": to })).await;
@@ -299,6 +322,7 @@ pub(super) async fn ps(client: &Client, ui: &mut Ui, name: Option<String>) -> Re
         }
     }
     ui.data(ui::table(&["NAME", "DISTRO", "GENERATION", "STATE", "PID", "RESTARTS"], &rows));
+    all.iter().for_each(|one| super::overlay::tasks(ui, one));
     Ok(())
 }
 

@@ -7,10 +7,12 @@ mod content;
 mod instances;
 mod new;
 mod node;
+mod overlay;
 mod status;
 
 use crate::{
     args::{Cli, Verb},
+    client::Client,
     demo,
     error::CliError,
     home,
@@ -20,6 +22,8 @@ use crate::{
 use clap::CommandFactory as _;
 use serde_json::Value;
 use softservice_node::verbs::failure::Kind;
+use std::io::Write as _;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Runs the verb.
 pub(crate) async fn run(cli: Cli, ui: &mut Ui) -> Result<(), CliError> {
@@ -38,7 +42,8 @@ pub(crate) async fn run(cli: Cli, ui: &mut Ui) -> Result<(), CliError> {
             let quiet = ui.is_quiet();
             let say = move |line: &str| {
                 if !quiet {
-                    eprintln!("{line}");
+                    // Whoever closed stderr, or hung up, has heard enough; what was begun is cleared up all the same.
+                    let _ = writeln!(std::io::stderr(), "{line}");
                 }
             };
             let report = demo::run(args.keep, &say).await.map_err(|e| CliError::new(Kind::Failed, e.to_string()))?;
@@ -51,19 +56,19 @@ pub(crate) async fn run(cli: Cli, ui: &mut Ui) -> Result<(), CliError> {
         Verb::Node(args) => node::run(ui, home::of(&cli.global)?, args).await,
         Verb::Stop => node::stop(ui, home::of(&cli.global)?).await,
         verb => {
-            let mut session = Session::open(home::of(&cli.global)?).await?;
+            let session = Session::new(home::of(&cli.global)?);
+            let client = session.client();
             let result = tokio::select! {
-                result = with_node(verb, &session, ui) => result,
-                () = interrupted() => Err(CliError::new(Kind::Failed, "interrupted")),
+                result = with_node(verb, &client, ui) => Some(result),
+                () = interrupted() => None,
             };
-            session.close().await;
-            result
+            session.close(ui, result.is_none()).await;
+            result.unwrap_or_else(|| Err(CliError::new(Kind::Failed, "interrupted")))
         }
     }
 }
 
-async fn with_node(verb: Verb, session: &Session, ui: &mut Ui) -> Result<(), CliError> {
-    let client = session.client();
+async fn with_node(verb: Verb, client: &Client, ui: &mut Ui) -> Result<(), CliError> {
     match verb {
         Verb::Status => status::status(client, ui).await,
         Verb::Peers => status::peers(client, ui).await,
@@ -89,6 +94,7 @@ async fn with_node(verb: Verb, session: &Session, ui: &mut Ui) -> Result<(), Cli
         Verb::Down { name } => instances::simple(client, ui, "down", &name, "is down").await,
         Verb::Start { name } => instances::simple(client, ui, "start", &name, "is up").await,
         Verb::Remove { name, data } => instances::remove(client, ui, &name, data).await,
+        Verb::Overlay(args) => overlay::run(client, ui, &args).await,
         Verb::Generations { name } => instances::generations(client, ui, &name).await,
         Verb::Ps { name } => instances::ps(client, ui, name).await,
         Verb::Logs { name, follow } => instances::logs(client, ui, &name, follow).await,
@@ -101,16 +107,31 @@ async fn with_node(verb: Verb, session: &Session, ui: &mut Ui) -> Result<(), Cli
     }
 }
 
-/// SIGINT or SIGTERM.
-pub(crate) async fn interrupted() {
-    use tokio::signal::unix::{SignalKind, signal};
-    match (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) {
-        (Ok(mut interrupt), Ok(mut terminate)) => {
-            tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
-        }
-        // Without handlers the signals end the process, as they do by default.
-        _ => std::future::pending().await,
+/// SIGINT, SIGTERM, or SIGHUP: the terminal is gone. `nohup` asks to go on then, and is obeyed. Heard from the call on, not
+/// from the first look at the future.
+pub(crate) fn interrupted() -> impl Future<Output = ()> {
+    let hear = |kind| signal(kind).ok();
+    let (interrupt, terminate) = (hear(SignalKind::interrupt()), hear(SignalKind::terminate()));
+    let hangup = Some(SignalKind::hangup()).filter(|kind| !is_ignored(*kind)).and_then(hear);
+    async {
+        tokio::select! { () = heard(interrupt) => {}, () = heard(terminate) => {}, () = heard(hangup) => {} }
     }
+}
+
+async fn heard(signal: Option<Signal>) {
+    match signal {
+        Some(mut signal) => drop(signal.recv().await),
+        // Without a handler the signal does what it does by default.
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether this process was started to ignore a signal; a handler of ours would undo that.
+fn is_ignored(kind: SignalKind) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    mask >> (kind.as_raw_value() - 1) & 1 == 1
 }
 
 /// A text field, empty when it is not there.

@@ -1,16 +1,24 @@
 //! `node` and `stop`. Invariant: the first line on stdout is the ready event, and it is printed
 //! only when the node listens and its API answers.
 
-use crate::{args::NodeArgs, client::Client, error::CliError, session, ui::Ui};
+use crate::{
+    args::NodeArgs,
+    error::CliError,
+    session::{self, Begun, Session},
+    ui::Ui,
+};
 use serde_json::json;
 use softservice_node::{api, config::Config, verbs::failure::Kind};
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 /// Runs the node until a signal or `stop`.
 pub(super) async fn run(ui: &mut Ui, home: PathBuf, args: NodeArgs) -> Result<(), CliError> {
+    let runs = || {
+        CliError::new(Kind::Refused, format!("a node already runs in {}", home.display()))
+            .hint("`softservice stop` stops it, --home DIR chooses another home")
+    };
     if api::is_alive(&home).await {
-        return Err(CliError::new(Kind::Refused, format!("a node already runs in {}", home.display()))
-            .hint("`softservice stop` stops it, --home DIR chooses another home"));
+        return Err(runs());
     }
     if args.web != "off" {
         return Err(CliError::new(
@@ -24,7 +32,7 @@ pub(super) async fn run(ui: &mut Ui, home: PathBuf, args: NodeArgs) -> Result<()
         listen.extend(listening(address)?);
     }
     let config = Config {
-        home,
+        home: home.clone(),
         listen,
         peers: args.peer,
         mdns: !args.no_mdns,
@@ -37,7 +45,7 @@ pub(super) async fn run(ui: &mut Ui, home: PathBuf, args: NodeArgs) -> Result<()
     };
     // Before the node is up: a signal that comes in the middle of the start shall stop it in order as well.
     let stop_asked = super::interrupted();
-    let node = session::start(config).await?;
+    let Begun::Own(node) = session::begin(config).await? else { return Err(runs()) };
     let context = node.context();
     let asked = context.stop.clone();
     let status = context.handle.status().await.map_err(softservice_node::verbs::failure::Failure::from)?;
@@ -81,7 +89,7 @@ pub(super) async fn stop(ui: &mut Ui, home: PathBuf) -> Result<(), CliError> {
     if !api::is_alive(&home).await {
         return Err(CliError::new(Kind::NoNode, format!("no node runs in {}", home.display())));
     }
-    let answer = Client::new(&home).call(ui, "stop", json!({})).await?;
+    let answer = Session::running(home).client().call(ui, "stop", json!({})).await?;
     let pid = answer["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()).and_then(rustix::process::Pid::from_raw);
     if let Some(pid) = pid {
         gone(pid).await?;

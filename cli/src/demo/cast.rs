@@ -46,6 +46,8 @@ impl Stage {
     fn command(&self, home: &Path) -> Command {
         let mut command = Command::new(&self.program);
         command.arg("--home").arg(home).arg("--json").stdin(Stdio::null()).kill_on_drop(true);
+        // What a terminal signals to its group is for the one who directs: the others are stopped in order.
+        command.process_group(0);
         command
     }
 

@@ -9,7 +9,7 @@ mod socket;
 pub mod talk;
 
 pub use served::{ServeError, Served};
-pub use socket::{connect, is_alive};
+pub use socket::{appears, connect, is_alive};
 
 use crate::{
     context::Context,
@@ -28,17 +28,18 @@ use axum::{
 };
 use futures::stream;
 use serde_json::{Value, json};
-use std::convert::Infallible;
+use std::{convert::Infallible, sync::Arc};
 use talk::Talk;
 use tokio::{sync::watch, task::JoinHandle};
 
-/// Arguments of a verb: answers, names, a ticket. The longest is a list of answers.
-const ARGUMENT_BYTES: usize = 256 << 10;
+/// Arguments of a verb: answers, names, a ticket. The longest are an owner's own files, each up to 256 KiB.
+const ARGUMENT_BYTES: usize = 4 << 20;
 
 /// The serving socket. Dropping it stops at once; [`Server::stop`] lets calls end.
 #[derive(Debug)]
 pub struct Server {
     stop: watch::Sender<bool>,
+    calls: Calls,
     served: JoinHandle<()>,
     socket: std::path::PathBuf,
 }
@@ -52,10 +53,11 @@ impl Server {
         let home = context.home.clone();
         let listener = socket::bind(&home)?;
         let (stop, mut stopped) = watch::channel(false);
+        let calls = Calls::default();
         let router = Router::new()
             .route("/v1/{verb}", post(answer))
             .layer(axum::extract::DefaultBodyLimit::max(ARGUMENT_BYTES))
-            .with_state(context);
+            .with_state((context, calls.clone()));
         let served = tokio::spawn(async move {
             let graceful = async move {
                 // An error means that the server is gone, which is a reason to stop as well.
@@ -65,7 +67,17 @@ impl Server {
                 tracing::error!(%error, "the local api ended");
             }
         });
-        Ok(Self { stop, served, socket: socket::path(&home) })
+        Ok(Self { stop, calls, served, socket: socket::path(&home) })
+    }
+    /// How many calls have an end and have not come to it.
+    pub fn working(&self) -> usize {
+        *self.calls.0.borrow()
+    }
+    /// Nobody new finds the node; returns when the last call that has an end has come to it.
+    pub async fn drain(&self) {
+        let _ = std::fs::remove_file(&self.socket);
+        // An error cannot come: the sender is ours.
+        let _ = self.calls.0.subscribe().wait_for(|working| *working == 0).await;
     }
     /// No new calls; those in work may end, until `patience` is over.
     pub async fn stop(mut self, patience: std::time::Duration) {
@@ -85,14 +97,38 @@ impl Drop for Server {
     }
 }
 
+/// Calls that are worked on, those left out that end only when their caller goes away.
+#[derive(Debug, Clone, Default)]
+struct Calls(Arc<watch::Sender<usize>>);
+
+/// One of them.
+struct Working(Calls);
+
+impl Calls {
+    fn begin(&self, verb: &str) -> Option<Working> {
+        (verb != "logs").then(|| {
+            self.0.send_modify(|working| *working += 1);
+            Working(self.clone())
+        })
+    }
+}
+
+impl Drop for Working {
+    fn drop(&mut self) {
+        self.0.0.send_modify(|working| *working -= 1);
+    }
+}
+
 /// One call. The verb runs in a task of its own, which ends when the answer's body is dropped.
-async fn answer(State(context): State<Context>, Path(verb): Path<String>, body: Bytes) -> Response {
+async fn answer(State((context, calls)): State<(Context, Calls)>, Path(verb): Path<String>, body: Bytes) -> Response {
+    let working = calls.begin(&verb);
     let arguments = match parse(&body) {
         Ok(arguments) => arguments,
         Err(failure) => return reply(StatusCode::BAD_REQUEST, Body::from(format!("{}\n", failure.line()))),
     };
     let (talk, lines) = Talk::channel();
     let work = AbortOnDrop(tokio::spawn(async move {
+        let _working = working;
         let last = match verbs::run(&context, &verb, arguments, &talk).await {
             Ok(result) => json!({ "result": result }),
             Err(failure) => failure.line(),

@@ -3,7 +3,7 @@
 //! A socket's path may have 108 bytes and homes are often longer, so the folder is opened and named through
 //! `/proc/self/fd`.
 
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{CWD, Mode, OFlags, inotify};
 use std::{
     io,
     os::{
@@ -12,7 +12,10 @@ use std::{
     },
     path::{Path, PathBuf},
 };
-use tokio::net::{UnixListener, UnixStream};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    net::{UnixListener, UnixStream},
+};
 
 const NAME: &str = "api.sock";
 
@@ -60,9 +63,48 @@ pub async fn is_alive(home: &Path) -> bool {
     connect(home).await.is_ok()
 }
 
+/// Returns when a node of this home listens. The home's folder must exist.
+///
+/// # Errors
+/// When the folder cannot be watched.
+pub async fn appears(home: &Path) -> io::Result<()> {
+    let watch = inotify::init(inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC)?;
+    let names = inotify::WatchFlags::CREATE | inotify::WatchFlags::MOVED_TO;
+    inotify::add_watch(&watch, home, names)?;
+    // The call is deprecated for types that may lend a descriptor that they do not own; an OwnedFd owns its.
+    #[allow(deprecated, reason = "its successor is unsafe, which this workspace denies")]
+    let watch = AsyncFd::with_interest(watch, Interest::READABLE)?;
+    loop {
+        // Watched before it is looked at, so that nothing falls in between.
+        match inotify::add_watch(&watch, home.join("run"), names) {
+            Ok(_) | Err(rustix::io::Errno::NOENT) => {}
+            Err(error) => return Err(error.into()),
+        }
+        if is_alive(home).await {
+            return Ok(());
+        }
+        let mut ready = watch.readable().await?;
+        // What happened does not matter, only that something did.
+        while rustix::io::read(watch.get_ref(), &mut [0; 4096]).is_ok() {}
+        ready.clear_ready();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_socket_that_appears_is_heard_of() {
+        let home = tempfile::tempdir().expect("home");
+        let (sooner, later) = tokio::join!(appears(home.path()), async {
+            // Begun after the other waits: a join polls in order.
+            let listener = bind(home.path()).expect("bind");
+            appears(home.path()).await.map(|()| listener)
+        });
+        sooner.expect("heard of");
+        later.expect("there already");
+    }
 
     #[tokio::test]
     async fn a_home_with_a_long_path_has_a_socket_and_a_dead_one_is_replaced() {

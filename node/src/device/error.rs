@@ -1,6 +1,9 @@
 //! What goes wrong on a device: which softservice, generation and service, and what a person can do.
 
-use softservice_protocol::instance::InstanceError;
+use softservice_protocol::instance::{
+    InstanceError,
+    overlay::{Conflict, OverlayError},
+};
 use softservice_store::StoreError;
 use std::path::{Path, PathBuf};
 
@@ -88,6 +91,26 @@ pub enum DeviceError {
         /// Why.
         source: Box<InstanceError>,
     },
+    /// The owner's own changes and the author's do not go together.
+    #[error(
+        "{name}: your own {what} and the new release do not go together: {why}; `softservice overlay {name} --next` shows both and settles it",
+        what = conflicts.iter().map(|c| c.what.as_str()).collect::<Vec<_>>().join(", "),
+        why = conflicts.first().map_or("", |c| c.why.as_str()),
+    )]
+    Conflict {
+        /// The softservice.
+        name: String,
+        /// Each of them.
+        conflicts: Vec<Conflict>,
+    },
+    /// A change of the overlay that cannot be.
+    #[error("{name}: {source}")]
+    Overlay {
+        /// The softservice.
+        name: String,
+        /// Why.
+        source: Box<OverlayError>,
+    },
     /// Content is missing or damaged.
     #[error("{name}: {source}")]
     Store {
@@ -119,6 +142,14 @@ pub enum DeviceError {
         /// The program.
         program: String,
         /// What is wrong.
+        why: String,
+    },
+    /// It brings a root tree, and nothing can be mounted here.
+    #[error("{name} runs in a root tree of its own, which this machine cannot give it: {why}")]
+    NoRoots {
+        /// The softservice.
+        name: String,
+        /// Why, and what would help.
         why: String,
     },
     /// No port was free.

@@ -2,13 +2,8 @@
 //! way forward removes what the way back needs.
 
 use super::{
-    Device, Slot, blocking, confirm, control, durable,
-    error::Result,
-    layout::Kind,
-    locked, ports,
-    services::Services,
-    stage::{self, Staging},
-    switch,
+    Device, Slot, blocking, confirm, control, durable, error::Result, layout::Kind, locked, overlay, ports,
+    services::Services, stage::Staging, switch,
 };
 use softservice_protocol::{
     instance::{self, Instance, ServiceSpec},
@@ -24,7 +19,7 @@ const REHEARSAL: &str = "rehearsal ";
 
 impl Slot {
     pub(super) fn services<'a>(&'a self, device: &'a Device, number: u32, kind: Kind) -> Services<'a> {
-        Services { place: &self.place, number, kind, keeper: &device.0.keeper, monitors: &self.monitors }
+        Services { place: &self.place, number, kind, device, monitors: &self.monitors }
     }
 }
 
@@ -155,8 +150,7 @@ impl Device {
         let of_tried = |key: &&String| key.rsplit_once('.').is_some_and(|(role, _)| tried.contains(role));
         let keys: BTreeSet<String> = new.ports.keys().filter(of_tried).cloned().collect();
         let assigned = ports::rehearse(&self.0.softservices, &slot.place, &new.ports, &keys)?;
-        let (top, answers) = slot.place.inputs(number)?;
-        let closure = stage::closure(&*self.0.store, &slot.place.name, top)?;
+        let (top, answers, closure) = overlay::inputs(&*self.0.store, &slot.place, number)?;
         let folder = slot.place.generation(number);
         let staging = self.staging(slot);
         let mut instance = staging.render(&folder, Kind::Rehearsal, &closure, top, &answers, assigned.numbers)?;

@@ -4,6 +4,8 @@
 //! Reading order: [`layout`] (where things are), [`life`] (the effects), [`stage`], [`services`], [`confirm`], [`switch`],
 //! then [`keeper`], the process that each service has, and [`control`], our side of it.
 
+#[allow(dead_code, unused_imports, unreachable_pub)] // its verbs come next
+mod backup;
 mod confirm;
 mod control;
 mod durable;
@@ -13,27 +15,34 @@ mod keeper;
 mod layout;
 mod life;
 mod logs;
+mod overlay;
 mod planning;
 mod ports;
 mod probes;
 mod readable;
 mod record;
+mod sandboxes;
 mod secrets;
 mod services;
 mod stage;
 mod static_server;
 mod switch;
+mod users;
 mod verbs;
 
 pub use error::{DeviceError, Result};
 pub use keeper::keeper_main;
+pub(crate) use keeper::{descendants, launch_task, once_task, started};
 pub use layout::platform;
 pub use logs::{LogLine, Logs};
+pub use overlay::OverlayText;
 pub use planning::PlanRequest;
+pub(crate) use readable::readable;
 pub use record::{GenerationRecord, Standing, TestResult};
 pub use static_server::serve_static;
 pub use verbs::{GenerationInfo, ServiceInfo, SoftserviceInfo};
 
+use crate::sandbox::Machine;
 use journal::{Journal, Mark};
 use layout::Place;
 use ports::Reserved;
@@ -43,8 +52,9 @@ use softservice_store::Store;
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
+use users::Users;
 
 /// All softservices of this home. Cheap to clone; dropping the last one stops no service.
 #[derive(Debug, Clone)]
@@ -58,6 +68,11 @@ struct Inner {
     slots: Mutex<BTreeMap<String, Arc<Slot>>>,
     /// Ports are given by one softservice at a time: two must not see the same one free.
     giving_ports: Mutex<()>,
+    /// Where this home is.
+    home: PathBuf,
+    users: Users,
+    /// What this machine can keep; found out when it is first asked for.
+    machine: OnceLock<Machine>,
 }
 
 /// What is in memory of one softservice.
@@ -117,9 +132,19 @@ impl Device {
     /// The folder cannot be made.
     pub fn open(home: PathBuf, store: Arc<dyn Store>, keeper: Vec<String>) -> std::io::Result<Self> {
         // Paths of a generation reach services, which run elsewhere: they must not depend on where we stand.
-        let softservices = std::path::absolute(home)?.join("softservices");
+        let home = std::path::absolute(home)?;
+        let softservices = home.join("softservices");
         durable::folder(&softservices, 0o700).map_err(std::io::Error::other)?;
-        let inner = Inner { softservices, store, keeper, slots: Mutex::default(), giving_ports: Mutex::default() };
+        let inner = Inner {
+            softservices,
+            store,
+            keeper,
+            slots: Mutex::default(),
+            giving_ports: Mutex::default(),
+            users: Users::new(home.join("users.json")),
+            home,
+            machine: OnceLock::new(),
+        };
         Ok(Self(Arc::new(inner)))
     }
 

@@ -5,13 +5,14 @@ use super::{
     Device, Slot, blocking,
     error::{DeviceError, Result},
     layout::{Kind, Place},
+    overlay,
     record::{GenerationRecord, Standing},
     services::Services,
     stage, switch,
 };
 use softservice_protocol::{
     id::ReleaseId,
-    instance::{Answers, Closure, Instance},
+    instance::{Answers, Closure, Instance, overlay::Overlay},
     io::Generation,
     plan::{Facts, Plan},
     release::Param,
@@ -29,6 +30,8 @@ pub struct PlanRequest {
     pub answers: Answers,
     /// The answers are all there are: a rollback.
     pub exact: bool,
+    /// The owner's own changes; none = those of the current generation.
+    pub overlay: Option<Overlay>,
     /// Bytes of it that are not in the store yet.
     pub fetch_bytes: u64,
 }
@@ -36,7 +39,7 @@ pub struct PlanRequest {
 impl PlanRequest {
     /// A request without answers.
     pub fn new(name: impl Into<String>, release: ReleaseId) -> Self {
-        Self { name: name.into(), release, answers: Answers::new(), exact: false, fetch_bytes: 0 }
+        Self { name: name.into(), release, answers: Answers::new(), exact: false, overlay: None, fetch_bytes: 0 }
     }
 }
 
@@ -44,6 +47,7 @@ impl PlanRequest {
 struct Planned {
     plan: Plan,
     answers: Answers,
+    overlay: Overlay,
 }
 
 impl Device {
@@ -118,7 +122,8 @@ impl Device {
                 return Err(DeviceError::Epoch { name: name.into(), number, old, now });
             }
         }
-        Ok(PlanRequest { answers, exact: true, ..PlanRequest::new(name, release) })
+        let overlay = Some(place.generation(number).read_overlay()?);
+        Ok(PlanRequest { answers, exact: true, overlay, ..PlanRequest::new(name, release) })
     }
 
     async fn planned(&self, request: &PlanRequest) -> Result<Planned> {
@@ -137,7 +142,7 @@ impl Device {
 
     async fn any_runs(&self, place: &Place, number: u32, instance: &Instance) -> bool {
         let monitors = super::Monitors::default();
-        let services = Services { place, number, kind: Kind::Live, keeper: &self.0.keeper, monitors: &monitors };
+        let services = Services { place, number, kind: Kind::Live, device: self, monitors: &monitors };
         for service in &instance.services {
             if services.status(&service.name).await.is_some() {
                 return true;
@@ -156,6 +161,9 @@ impl Device {
         let wrong = |source| DeviceError::Instance { name: request.name.clone(), source: Box::new(source) };
         let closure = stage::closure(&*self.0.store, &request.name, request.release)?;
         let answers = carried(place, &closure, request)?;
+        let own = request.overlay.clone().map_or_else(|| place.current_overlay(), Ok)?;
+        let laid = overlay::laid(place, &closure, request.release, &own)?;
+        let closure = laid.closure;
         let platform = super::platform();
         let needs =
             softservice_protocol::instance::needs(&closure, request.release, &answers, &platform).map_err(wrong)?;
@@ -184,10 +192,11 @@ impl Device {
             ports: &known,
             fetch_bytes: request.fetch_bytes,
             expired: &expired,
-            isolation: softservice_protocol::instance::Isolation::default(),
+            overlay: &laid.changes,
+            isolation: self.isolation(&request.name, &instance)?,
         };
         let plan = softservice_protocol::plan::plan(request.release, &needs, &instance, &facts);
-        Ok(Planned { plan, answers })
+        Ok(Planned { plan, answers, overlay: laid.overlay })
     }
 }
 
@@ -229,6 +238,7 @@ impl Slot {
         super::durable::remove_folder(&folder.path)?;
         super::durable::folder(&folder.path, 0o700)?;
         folder.write_answers(&planned.answers)?;
+        folder.write_overlay(&planned.overlay)?;
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs());
         let record = GenerationRecord {
             generation: plan.generation,

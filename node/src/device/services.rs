@@ -2,13 +2,14 @@
 //! for is healthy; a monitor starts its keeper again should that die, until somebody stops the service.
 
 use super::{
+    Device,
     control::{self, Watch},
     error::{DeviceError, Result},
     keeper::{Phase, Spec, Status},
     layout::{Kind, Place},
-    probes::{self, Surroundings},
+    probes,
 };
-use softservice_protocol::instance::{HealthSpec, Instance, ServiceSpec};
+use softservice_protocol::instance::{HealthSpec, Instance, Sandbox, ServiceSpec};
 use std::{
     collections::BTreeMap,
     path::PathBuf,
@@ -36,7 +37,7 @@ pub(super) struct Services<'a> {
     pub(super) place: &'a Place,
     pub(super) number: u32,
     pub(super) kind: Kind,
-    pub(super) keeper: &'a [String],
+    pub(super) device: &'a Device,
     pub(super) monitors: &'a Monitors,
 }
 
@@ -57,6 +58,11 @@ pub(super) fn span(span: softservice_protocol::time::Span) -> Duration {
 impl Services<'_> {
     fn folder(&self, service: &str) -> PathBuf {
         self.place.keeper(self.number, self.kind, service)
+    }
+
+    /// Names a program of this generation among all of its softservice.
+    fn what(&self, program: &str) -> String {
+        format!("{}.{program}", self.kind.run(self.number))
     }
 
     fn sick(&self, service: &str, why: String) -> DeviceError {
@@ -86,9 +92,10 @@ impl Services<'_> {
     /// Starts one service's keeper, unless it runs already, and a monitor.
     async fn launch(&self, service: &ServiceSpec) -> Result<()> {
         let folder = self.folder(&service.name);
+        let what = self.what(&service.name);
         let spec = Spec {
             service: format!("{}/{}", self.place.name, service.name),
-            arguments: self.keeper.get(1..).unwrap_or_default().to_vec(),
+            arguments: self.device.0.keeper.get(1..).unwrap_or_default().to_vec(),
             command: service.command.clone(),
             environment: environment(self.place, &service.environment),
             folder: self.place.home(),
@@ -96,9 +103,10 @@ impl Services<'_> {
             restart: service.restart,
             stop_signal: service.stop_signal,
             grace: service.grace,
+            confinement: Some(self.device.confinement(self.place, &what, &service.sandbox)?),
         };
         if control::status(&folder).await.is_none() {
-            control::start(self.keeper, &folder, &spec).await.map_err(|why| DeviceError::Keeper {
+            control::start(&self.device.0.keeper, &folder, &spec).await.map_err(|why| DeviceError::Keeper {
                 name: self.place.name.clone(),
                 number: self.number,
                 service: service.name.clone(),
@@ -112,7 +120,7 @@ impl Services<'_> {
     }
 
     fn monitor(&self, folder: PathBuf, spec: Spec) {
-        let keeper = self.keeper.to_vec();
+        let keeper = self.device.0.keeper.clone();
         let watched = folder.clone();
         let task = tokio::spawn(async move {
             loop {
@@ -232,11 +240,23 @@ impl Services<'_> {
         }
     }
 
+    /// A command that runs a program of this generation once, in a sandbox.
+    pub(super) fn once(
+        &self,
+        what: &str,
+        sandbox: &Sandbox,
+        argv: &[String],
+        own: &BTreeMap<String, String>,
+    ) -> std::result::Result<tokio::process::Command, String> {
+        let environment = environment(self.place, own);
+        self.device.command(self.place, what, sandbox, argv, &environment).map_err(|e| e.to_string())
+    }
+
     /// Asks a service's health once.
     pub(super) async fn question(&self, service: &ServiceSpec, check: &HealthSpec) -> std::result::Result<(), String> {
-        let environment = environment(self.place, &service.environment);
-        let around = Surroundings { environment: &environment, folder: &self.place.home() };
-        probes::ask(&check.probe, span(check.timeout), around).await
+        let what = self.what(&service.name);
+        let run = |argv: &[String]| self.once(&what, &service.sandbox, argv, &service.environment);
+        probes::ask(&check.probe, span(check.timeout), &run).await
     }
 
     /// Watches one service for a while: it must neither end nor answer badly `retries` times in a row.

@@ -5,9 +5,11 @@ use super::{
     durable,
     error::{DeviceError, Result, io},
     layout::{Folder, Kind, Place},
+    overlay,
     ports::{self, Assigned},
     secrets,
 };
+use crate::sandbox;
 use softservice_protocol::{
     codec,
     id::ReleaseId,
@@ -59,8 +61,7 @@ impl Staging<'_> {
     /// Makes a generation's trees, secrets, ports, volumes and files. `running`: keys of ports that services of ours
     /// listen on now.
     pub(super) fn stage(&self, folder: &Folder, running: &BTreeSet<String>) -> Result<Staged> {
-        let (top, answers) = self.place.inputs(folder.number)?;
-        let closure = closure(self.store, &self.place.name, top)?;
+        let (top, answers, closure) = overlay::inputs(self.store, self.place, folder.number)?;
         let needs = self.needs(&closure, top, &answers)?;
         self.trees(folder, &needs)?;
         let made = secrets::make(self.place, &needs.secrets)?;
@@ -141,15 +142,20 @@ impl Staging<'_> {
         } else {
             PATH.split(':').map(|dir| Path::new(dir).join(program)).collect()
         };
-        let found: Vec<&PathBuf> = candidates.iter().filter(|p| p.is_file()).collect();
-        let Some(first) = found.first() else {
+        // In a root tree of its own a path means the tree's file, but for what is brought into it from outside.
+        let brought = |path: &Path| service.sandbox.read.iter().any(|m| path.starts_with(&m.at));
+        let mut found = candidates.into_iter().filter_map(|path| match &service.sandbox.root {
+            Some(tree) if !brought(&path) => sandbox::in_tree(Path::new(tree), &path),
+            _ => Some(path),
+        });
+        let Some(first) = found.find(|p| p.is_file()) else {
             return Err(wrong(if program.starts_with('/') {
                 "there is no such file"
             } else {
                 "no such program in /usr/local/bin, /usr/bin, /bin"
             }));
         };
-        let bits = first.metadata().map_err(io("look at", first))?.permissions().mode();
+        let bits = first.metadata().map_err(io("look at", &first))?.permissions().mode();
         if bits & 0o111 == 0 {
             return Err(wrong("it is not executable; `chmod +x` it and publish again"));
         }

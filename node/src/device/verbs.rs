@@ -235,7 +235,7 @@ impl Device {
         for number in slot.place.numbers()? {
             self.stop_generation(&slot, number).await?;
         }
-        let place = slot.place.clone();
+        let (place, place_of) = (slot.place.clone(), slot.place.root().to_owned());
         blocking(move || {
             let empty = |folder: std::path::PathBuf| std::fs::read_dir(folder).is_ok_and(|mut e| e.next().is_none());
             if data || (empty(place.volumes()) && empty(place.secrets())) {
@@ -251,6 +251,9 @@ impl Device {
             Ok(())
         })
         .await?;
+        if !place_of.exists() {
+            self.0.users.forget(name)?;
+        }
         super::locked(&self.0.slots).remove(name);
         drop(work);
         Ok(())
@@ -296,6 +299,7 @@ impl Device {
                 self.stop_run(&slot, &run).await?;
             }
             durable::remove_folder(slot.place.root())?;
+            self.0.users.forget(&name)?;
             super::locked(&self.0.slots).remove(&name);
         }
         Ok(())

@@ -4,14 +4,10 @@
 use super::{
     closure,
     failure::{Failure, Kind},
+    overlay,
     reference::{self, Found},
 };
-use crate::{
-    api::talk::Talk,
-    context::Context,
-    device::{DeviceError, SoftserviceInfo},
-    handle::Catalogue,
-};
+use crate::{api::talk::Talk, context::Context, device::DeviceError, handle::Catalogue};
 use semver::Version;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -24,6 +20,9 @@ use softservice_protocol::{
 
 impl From<DeviceError> for Failure {
     fn from(error: DeviceError) -> Self {
+        if let Some(refusal) = overlay::refusal(&error) {
+            return refusal;
+        }
         let message = error.to_string();
         let kind = match &error {
             DeviceError::Unknown { .. } | DeviceError::NoGeneration { .. } | DeviceError::NoService { .. } => {
@@ -33,7 +32,7 @@ impl From<DeviceError> for Failure {
             | DeviceError::Held { .. }
             | DeviceError::PlanChanged { .. }
             | DeviceError::Epoch { .. } => Kind::Refused,
-            DeviceError::Name(_) => Kind::Usage,
+            DeviceError::Name(_) | DeviceError::Overlay { .. } => Kind::Usage,
             DeviceError::Damaged { .. } => Kind::Damaged,
             DeviceError::Instance { source, .. } => match source.as_ref() {
                 InstanceError::Unanswered { .. } | InstanceError::Unasked { .. } | InstanceError::Answer { .. } => {
@@ -71,7 +70,12 @@ pub(super) async fn ps(context: &Context, args: MaybeNamed) -> Result<Value, Fai
         Some(name) => vec![context.device.info(&name).await?],
         None => context.device.list().await?,
     };
-    Ok(json!(all))
+    let newer = updatable(context).await?;
+    let mut shown = Vec::new();
+    for info in all {
+        shown.push(overlay::with_tasks(context, json!(info), &newer).await);
+    }
+    Ok(json!(shown))
 }
 
 pub(super) async fn generations(context: &Context, args: Named) -> Result<Value, Failure> {
@@ -209,13 +213,14 @@ pub(super) async fn summary(context: &Context) -> Result<Value, Failure> {
     let newer = updatable(context).await?;
     let available =
         |l: &Listing| json!({ "version": l.version, "revision": l.revision, "release": l.release.to_string() });
-    let one = |info: SoftserviceInfo| {
+    let mut all = Vec::new();
+    for info in context.device.list().await? {
         let newest = newer.iter().find(|c| c.name == info.name).map(|c| available(&c.found.listing));
-        let mut one = json!(info);
+        let mut one = overlay::with_tasks(context, json!(info), &newer).await;
         one["available"] = json!(newest);
-        one
-    };
-    Ok(context.device.list().await?.into_iter().map(one).collect())
+        all.push(one);
+    }
+    Ok(json!(all))
 }
 
 /// Releases that generations here need.

@@ -14,6 +14,7 @@ use softservice_protocol::{
     id::PublisherId,
     io::Depth,
 };
+use std::{io::Write as _, os::unix::fs::PermissionsExt as _, path::Path};
 
 /// Pins what is not pinned, writes `distro.lock` when that changed it, and brings the closure of all includes here, as
 /// deep as asked.
@@ -46,7 +47,7 @@ pub(super) async fn resolve(
     // A distro without includes gets no lock, an unchanged lock is not touched.
     let empty = lock.includes.is_empty() && project.lock.is_none();
     if !empty && Lock::read(&text).ok() != project.lock {
-        std::fs::write(&path, text).map_err(|e| Failure::failed(format!("write {}: {e}", path.display())))?;
+        replace(&path, &text).map_err(|e| Failure::failed(format!("write {}: {e}", path.display())))?;
     }
     let mut releases = Releases::new();
     for locked in &lock.includes {
@@ -57,6 +58,15 @@ pub(super) async fn resolve(
         releases.extend(super::closure::load(context, locked.release).await?.releases().clone());
     }
     Ok((lock, releases))
+}
+
+/// Writes a file whole or not at all: another process may read it at this moment.
+fn replace(path: &Path, text: &str) -> std::io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let readable = std::fs::Permissions::from_mode(0o644);
+    let mut file = tempfile::Builder::new().prefix(".distro-lock-").permissions(readable).tempfile_in(folder)?;
+    file.write_all(text.as_bytes())?;
+    file.persist(path).map(drop).map_err(|e| e.error)
 }
 
 /// A pin of a publisher that goes by another name here, or by none, is kept: petnames are local, and a working copy of

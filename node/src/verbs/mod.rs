@@ -13,6 +13,7 @@ mod improve;
 mod instances;
 mod lock;
 mod losses;
+mod overlay;
 mod permissions;
 mod pins;
 mod provision;
@@ -62,6 +63,9 @@ pub async fn run(context: &Context, verb: &str, arguments: Value, talk: &Talk) -
         "up" => provision::up(context, parse(arguments)?, talk).await,
         "update" => provision::update(context, parse(arguments)?, talk).await,
         "rollback" => provision::rollback(context, parse(arguments)?, talk).await,
+        "overlay" => overlay::show(context, parse(arguments)?, talk).await,
+        "plan_overlay" => overlay::plan(context, parse(arguments)?, talk).await,
+        "set_overlay" => overlay::change(context, parse(arguments)?, talk).await,
         "hold" => instances::hold(context, parse(arguments)?, true).await,
         "unhold" => instances::hold(context, parse(arguments)?, false).await,
         "down" => instances::down(context, parse(arguments)?).await,

@@ -62,10 +62,10 @@ pub(super) struct Rollback {
 }
 
 /// What was planned, and what carrying it out needs.
-struct Prepared {
-    request: PlanRequest,
-    release: ReleaseRef,
-    plan: Plan,
+pub(super) struct Prepared {
+    pub(super) request: PlanRequest,
+    pub(super) release: ReleaseRef,
+    pub(super) plan: Plan,
 }
 
 pub(super) async fn plan(context: &Context, args: Up, talk: &Talk) -> Result<Value, Failure> {
@@ -149,7 +149,7 @@ pub(super) async fn try_out(
     }
 }
 
-async fn size_of(context: &Context, release: ReleaseId) -> Result<u32, Failure> {
+pub(super) async fn size_of(context: &Context, release: ReleaseId) -> Result<u32, Failure> {
     let store = closure::store(context);
     blocking(move || {
         let bytes = store.object(release.object(), softservice_protocol::limits::RELEASE_BYTES)?;
@@ -172,6 +172,14 @@ async fn prepare_up(context: &Context, args: &Up, talk: &Talk) -> Result<Prepare
 }
 
 async fn prepare_update(context: &Context, name: &str, talk: &Talk) -> Result<Option<Prepared>, Failure> {
+    let Some(found) = newer_release(context, name).await? else { return Ok(None) };
+    let release = found.release();
+    fetch::bring(context, release, Depth::Manifests, talk).await?;
+    finish_plan(context, PlanRequest::new(name, release.id), release).await.map(Some)
+}
+
+/// What a softservice would be updated to.
+pub(super) async fn newer_release(context: &Context, name: &str) -> Result<Option<Found>, Failure> {
     let Some((_, current)) = context.device.current(name).await? else {
         return Err(Failure::refused(format!("{name} never was confirmed")).hint("`softservice up` provisions it"));
     };
@@ -182,12 +190,14 @@ async fn prepare_update(context: &Context, name: &str, talk: &Talk) -> Result<Op
     reference::refresh(context).await?;
     let Some(found) = instances::newer(&context.handle.catalogue(), &origin) else { return Ok(None) };
     refuse_revoked(&found)?;
-    let release = found.release();
-    fetch::bring(context, release, Depth::Manifests, talk).await?;
-    finish_plan(context, PlanRequest::new(name, release.id), release).await.map(Some)
+    Ok(Some(found))
 }
 
-async fn finish_plan(context: &Context, mut request: PlanRequest, release: ReleaseRef) -> Result<Prepared, Failure> {
+pub(super) async fn finish_plan(
+    context: &Context,
+    mut request: PlanRequest,
+    release: ReleaseRef,
+) -> Result<Prepared, Failure> {
     let closure = closure::load(context, release).await?;
     let store = closure::store(context);
     request.fetch_bytes = blocking(move || missing_bytes(store.as_ref(), &closure)).await?;
@@ -278,7 +288,7 @@ pub(super) fn missing_bytes(store: &dyn Store, closure: &closure::Closure) -> Re
 }
 
 /// The hash that was agreed to, if one was named.
-fn consent(plan: &Plan, hash: Option<&str>, yes: bool) -> Result<Option<String>, Failure> {
+pub(super) fn consent(plan: &Plan, hash: Option<&str>, yes: bool) -> Result<Option<String>, Failure> {
     match hash {
         Some(hash) if hash == plan.hash => Ok(Some(hash.to_owned())),
         Some(_) => Err(Failure::refused(format!(
@@ -299,7 +309,7 @@ async fn runs_already(context: &Context, prepared: &Prepared) -> Result<bool, Fa
 }
 
 /// Fetches, prepares and lives a generation to its end.
-async fn live(
+pub(super) async fn live(
     context: &Context,
     prepared: Prepared,
     agreed: Option<&str>,

@@ -26,6 +26,11 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
+use tokio::sync::Mutex;
+
+/// One publication at a time is compared with the feed and appended to it: of two for one version, the one that comes later
+/// is refused by its name. Reading the folders, which takes long, goes on side by side.
+static APPENDING: Mutex<()> = Mutex::const_new(());
 
 /// Folders that are never part of the source: the author's history and this tool's notes.
 const NOT_SOURCE: [&str; 2] = [".git", improve::NOTES];
@@ -72,6 +77,7 @@ pub(super) async fn publish(context: &Context, args: Publish, talk: &Talk) -> Re
     let publisher = own(context).await?;
     let compiled = compile(context, publisher, &project, lock, releases, talk).await?;
     let release = &compiled.release;
+    let _appending = APPENDING.lock().await;
     refuse_twice(context, publisher, &compiled)?;
     let listing = Listing {
         distro: release.distro.clone(),

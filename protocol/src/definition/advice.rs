@@ -4,6 +4,8 @@
 mod secrets;
 mod unused;
 
+pub(crate) use secrets::secretive;
+
 use super::{Definition, Fault, Problem};
 use crate::{
     release::{Probe, Role},

@@ -24,6 +24,7 @@ mod source;
 pub mod substitution;
 pub mod units;
 
+pub(crate) use advice::secretive;
 pub use check::check;
 pub use compile::{Materials, compile};
 pub use foreign::ReleaseFault;

@@ -43,6 +43,14 @@ impl Component<'_> {
     pub(super) fn label(&self) -> String {
         if self.path.is_empty() { self.release.distro.clone() } else { format!("include {}", self.path) }
     }
+    /// What a service of it is called: with its role where another role has one of the same name.
+    pub(super) fn service_key(&self, role: &Role, service: &str) -> String {
+        let namesakes = self.release.roles.iter().flat_map(|r| &r.services).filter(|s| s.name == service);
+        match namesakes.count() {
+            0 | 1 => self.key(&[service]),
+            _ => self.key(&[&role.name, service]),
+        }
+    }
     /// A role of it.
     pub(super) fn role(&self, name: &str) -> Option<&Role> {
         self.release.roles.iter().find(|r| r.name == name)
@@ -54,6 +62,33 @@ impl Component<'_> {
 pub(super) struct Components<'a> {
     pub(super) by_path: BTreeMap<String, Component<'a>>,
     pub(super) order: Vec<String>,
+}
+
+impl<'a> Components<'a> {
+    /// Every role with the component that has it.
+    pub(super) fn all_roles(&self) -> impl Iterator<Item = (&Component<'a>, &'a Role)> {
+        self.order.iter().filter_map(|p| self.by_path.get(p)).flat_map(|c| c.release.roles.iter().map(move |r| (c, r)))
+    }
+    /// The role of this key.
+    pub(super) fn of_role(&self, key: &str) -> Option<(&Component<'a>, &'a Role)> {
+        self.all_roles().find(|(c, r)| c.key(&[&r.name]) == key)
+    }
+    /// Keys of all roles.
+    pub(super) fn roles(&self) -> Vec<String> {
+        self.all_roles().map(|(c, r)| c.key(&[&r.name])).collect()
+    }
+    /// The service that is called so in the instance: where it stands, and its own name there.
+    pub(super) fn of_service(&self, key: &str) -> Option<(&Component<'a>, &'a Role, String)> {
+        let named = |(c, r): (&Component<'a>, &'a Role)| {
+            let service = r.services.iter().find(|s| c.service_key(r, &s.name) == key)?;
+            Some(service.name.clone())
+        };
+        self.all_roles().find_map(|(c, r)| Some((c, r, named((c, r))?)))
+    }
+    /// What all services are called.
+    pub(super) fn services(&self) -> Vec<String> {
+        self.all_roles().flat_map(|(c, r)| r.services.iter().map(move |s| c.service_key(r, &s.name))).collect()
+    }
 }
 
 /// Walks the closure.

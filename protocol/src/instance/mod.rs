@@ -14,6 +14,7 @@ mod component;
 mod error;
 mod needs;
 mod order;
+pub mod overlay;
 pub mod param;
 mod programs;
 mod resolve;

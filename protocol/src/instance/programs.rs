@@ -152,11 +152,7 @@ fn wish<'a>(
             return Err(InstanceError::Unsupported { place, what });
         }
     }
-    let namesakes = component.release.roles.iter().flat_map(|r| &r.services).filter(|s| s.name == service.name);
-    let name = match namesakes.count() {
-        0 | 1 => component.key(&[&service.name]),
-        _ => component.key(&[&role.name, &service.name]),
-    };
+    let name = component.service_key(role, &service.name);
     let health = match &service.healthcheck {
         None => None,
         Some(check) => Some(HealthSpec {

@@ -37,6 +37,9 @@ fn made(steps: &mut Steps, needs: &Needs, instance: &Instance, facts: &Facts<'_>
         let (files, bytes) = (count(u64::from(tree.tree.files), "file"), units::bytes(tree.tree.bytes));
         steps.add("tree", &tree.key, format!("{files}, {bytes}, linked from the store"));
     }
+    for change in facts.overlay {
+        steps.add("overlay", &change.what, &change.detail);
+    }
     for file in &instance.files {
         steps.add("file", &file.path, format!("rendered, mode {:04o}", file.mode));
     }

@@ -2,6 +2,7 @@
 
 mod bindings;
 mod cast;
+mod overlay;
 mod plan;
 mod sandbox;
 mod transition;

@@ -71,6 +71,7 @@ impl Given {
             ports: &known.ports,
             fetch_bytes: known.fetch_bytes,
             expired: &known.expired,
+            overlay: &[],
             isolation: known.isolation.clone(),
         };
         plan::plan(release, &needs(&self.closure()), &self.instance(), &facts)

@@ -4,6 +4,7 @@
 
 use crate::cast::{NOW, Publisher, digest, listing, revoke};
 use softservice_protocol::{
+    archive::{self, ArchiveError, Header, Kind, Owner, Part, Stamp, Writer},
     bitmap::Bitmap,
     chunk::{ChunkRef, Cutting},
     codec::{self, CodecError, Wire},
@@ -11,7 +12,7 @@ use softservice_protocol::{
     id::{ChunkId, ObjectId, PublisherId, ReleaseId},
     io::Record,
     message::{Bytes, Message, SpanAnswer, SpanRequest},
-    release::Release,
+    release::{Release, ReleaseRef},
     root::{Delegation, FeedStart, Root},
     sign::Envelope,
     time::Span,
@@ -63,6 +64,47 @@ pub(crate) fn anna() -> Publisher {
     anna.publish(Listing { parents: vec![ReleaseId([8; 32])], ..listing("guestbook", "1.2.3-rc.1", 1) });
     anna.append(anna.sealed(&anna.draft(revoke(1))));
     anna
+}
+
+/// A backup with one thing of each kind.
+pub(crate) fn archive() -> Vec<u8> {
+    let header = Header {
+        made_at: 1_800_000_000,
+        program: "0.1.0".into(),
+        softservice: "guestbook".into(),
+        publisher: PublisherId([1; 32]),
+        distro: "guestbook".into(),
+        version: "1.2.3-rc.1".into(),
+        release: ReleaseRef { id: ReleaseId([2; 32]), size: 700 },
+        epoch: 4,
+        answers: vec![("title".into(), "Our book".into())],
+        parts: vec![Part::Volume("store.data.book".into()), Part::Hook("web".into()), Part::Secrets, Part::Overlay],
+        entries: 8,
+        bytes: 5,
+    };
+    let entry = |part, path: &str, kind| archive::Entry {
+        part,
+        path: path.into(),
+        kind,
+        mode: 0o640,
+        owner: if part == 0 { Owner::Service } else { Owner::Other { user: 1000, group: 100 } },
+        changed: Stamp { seconds: 1_700_000_000, nanos: 5 },
+    };
+    let (mut writer, mut bytes) = Writer::begin(header).unwrap();
+    let mut add = |frame: Result<Vec<u8>, ArchiveError>| bytes.extend(frame.unwrap());
+    add(writer.entry(entry(0, "", Kind::Folder)));
+    add(writer.entry(entry(0, "entries", Kind::File { size: 4101, shared: true })));
+    add(writer.hole(4096));
+    add(writer.data(b"hello"));
+    add(writer.end_file());
+    add(writer.entry(entry(0, "latest", Kind::Link(b"entries".to_vec()))));
+    add(writer.entry(entry(0, "names", Kind::Again(0))));
+    add(writer.entry(entry(0, "pipe", Kind::Pipe)));
+    for part in 1..4 {
+        add(writer.entry(entry(part, "", Kind::Folder)));
+    }
+    add(writer.end());
+    bytes
 }
 
 pub(crate) fn equivocation() -> Equivocation {

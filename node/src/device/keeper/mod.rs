@@ -11,12 +11,15 @@
 mod backoff;
 mod child;
 mod control;
-mod launch;
+mod inside;
 mod leftovers;
 mod log;
+mod outcome;
+mod story;
 #[cfg(test)]
 mod tests;
 
+use crate::sandbox::{self, Confinement, Launch, Once};
 use serde::{Deserialize, Serialize};
 use softservice_protocol::{
     release::{Restart, StopSignal},
@@ -37,12 +40,24 @@ pub(super) enum Task {
     /// Keep a service.
     Keep(Box<Spec>),
     /// Become the service: the keeper runs itself with this task as its child.
-    Launch {
-        /// Program and arguments.
-        command: Vec<String>,
-        /// The keeper's process; when it is gone already, nothing is launched.
-        keeper: i32,
-    },
+    Launch(Box<Launch>),
+    /// Run something once, in the service's place.
+    Once(Box<Once>),
+}
+
+/// A task as the last argument of a keeper's command: what is short-lived needs no file.
+pub(crate) fn once_task(once: Once) -> String {
+    argument(&Task::Once(Box::new(once)))
+}
+
+/// As [`once_task`].
+pub(crate) fn launch_task(launch: Launch) -> String {
+    argument(&Task::Launch(Box::new(launch)))
+}
+
+fn argument(task: &Task) -> String {
+    // Made of text and numbers only: it cannot fail.
+    serde_json::to_string(task).unwrap_or_default()
 }
 
 /// A service to keep.
@@ -67,6 +82,9 @@ pub(super) struct Spec {
     pub(super) stop_signal: StopSignal,
     /// Time from that signal to SIGKILL.
     pub(super) grace: Span,
+    /// How it is held; none = not at all, as before there were sandboxes.
+    #[serde(default)]
+    pub(super) confinement: Option<Confinement>,
 }
 
 /// How a service is, as its keeper knows.
@@ -78,8 +96,11 @@ pub(super) struct Status {
     pub(super) keeper_start: u64,
     /// This boot's identity.
     pub(super) boot: String,
-    /// The child, also its process group.
+    /// The service's own process, once its program runs; before that the child that becomes it, or its sandbox.
     pub(super) pid: Option<i32>,
+    /// The child, also its process group; none = as `pid`, as before there were sandboxes.
+    #[serde(default)]
+    pub(super) group: Option<i32>,
     /// What it does.
     pub(super) phase: Phase,
     /// How often it was started again.
@@ -139,18 +160,22 @@ pub(super) mod files {
 /// The line that a keeper prints when it can be talked to.
 pub(super) const READY: &str = "keeper ready";
 
-/// The hidden verb `softservice keeper TASK`: returns when its work is over.
+/// The hidden verb `softservice keeper TASK`: returns when its work is over. The task is a file, or the text itself.
 pub fn keeper_main(arguments: Vec<OsString>) -> ExitCode {
-    let Some(path) = arguments.last().map(PathBuf::from) else {
-        eprintln!("keeper: expected the path of a task");
+    let Some(task) = arguments.last() else {
+        eprintln!("keeper: expected a task, or the path of one");
         return ExitCode::from(2);
     };
-    let task = std::fs::read(&path)
-        .map_err(|e| e.to_string())
-        .and_then(|b| serde_json::from_slice(&b).map_err(|e| e.to_string()));
+    let path = PathBuf::from(task);
+    let text = match task.as_encoded_bytes() {
+        text @ [b'{', ..] => Ok(text.to_vec()),
+        _ => std::fs::read(&path).map_err(|e| format!("read {}: {e}", path.display())),
+    };
+    let task = text.and_then(|b| serde_json::from_slice(&b).map_err(|e| format!("understand its task: {e}")));
     let done = match task {
-        Err(why) => Err(format!("read {}: {why}", path.display())),
-        Ok(Task::Launch { command, keeper }) => Err(launch::launch(&command, keeper)),
+        Err(why) => Err(why),
+        Ok(Task::Launch(launch)) => Err(sandbox::launch(&launch)),
+        Ok(Task::Once(once)) => return sandbox::once(*once, itself()),
         Ok(Task::Keep(spec)) => keep(&path, *spec),
     };
     match done {
@@ -160,6 +185,13 @@ pub fn keeper_main(arguments: Vec<OsString>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The arguments of this program without the task.
+fn itself() -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    arguments.pop();
+    arguments
 }
 
 fn keep(path: &Path, spec: Spec) -> Result<(), String> {
@@ -208,5 +240,6 @@ pub(super) fn last_status(folder: &Path) -> Option<Status> {
 
 pub(super) use control::in_folder;
 pub(super) use leftovers::end as end_leftovers;
+pub(crate) use leftovers::{descendants, started};
 #[cfg(test)]
 pub(super) use log::Log;

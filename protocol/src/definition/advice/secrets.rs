@@ -20,7 +20,7 @@ const WORDS: [&str; 10] = [
 ];
 
 /// Whether a key's name says that its value is a secret itself, not a path of one.
-fn secretive(key: &str) -> bool {
+pub(crate) fn secretive(key: &str) -> bool {
     let key = key.to_ascii_lowercase().replace('-', "_");
     let path = ["_file", "_path", "_dir"].iter().any(|end| key.ends_with(end));
     !path && WORDS.iter().any(|w| key.contains(w))

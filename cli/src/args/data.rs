@@ -1,0 +1,87 @@
+//! Flags of the verbs about an owner's own: changes that updates keep.
+
+use clap::Args;
+use std::path::PathBuf;
+
+/// `overlay`.
+#[derive(Debug, Clone, Args)]
+#[command(after_long_help = "\
+Without a change it shows what is there. A change is a generation of its own: it is planned, tried, and taken back when it
+does not hold. Updates keep it: where the author changed the same file, both are merged line by line; where that cannot be,
+the update is refused and `ps` shows what is to be done.
+
+  softservice overlay shelf --print web/shelf.toml > mine.toml      the author's text, to begin with
+  softservice overlay shelf --set-file web/shelf.toml=mine.toml     your own in its place
+  softservice overlay shelf --set-file web/extra.toml=extra.toml    a file of your own beside it
+  softservice overlay shelf --set-env app.CACHE=200                 a variable of a service
+  softservice overlay shelf --drop web/shelf.toml --drop app.CACHE  the author's again
+
+After an update was refused:
+
+  softservice overlay shelf --next --print web/shelf.toml > mine.toml   both texts between markers, to be edited
+  softservice overlay shelf --next --set-file web/shelf.toml=mine.toml  your decision, and the update with it
+  softservice overlay shelf --next --drop web/shelf.toml                or the author's new text
+
+Texts and values are templates as in distro.toml: ${param.NAME}, ${port.NAME}, ${volume.NAME} and the like are filled in;
+$${ stands for a plain ${. Secrets do not belong here: they are made on the device, see [secret] of the distro.")]
+pub(crate) struct OverlayArgs {
+    /// Which softservice
+    pub(crate) name: String,
+    /// Put your own text in place of the author's, or add a file; may be repeated
+    #[arg(long, value_name = "ROLE/PATH=FILE", value_parser = super::answer)]
+    pub(crate) set_file: Vec<(String, String)>,
+    /// Permission bits of the files that are set, in octal [default: the author's, else 0640]
+    #[arg(long, value_name = "MODE", value_parser = octal, requires = "set_file")]
+    pub(crate) mode: Option<u32>,
+    /// Set a variable of a service; may be repeated
+    #[arg(long, value_name = "SERVICE.NAME=VALUE", value_parser = variable)]
+    pub(crate) set_env: Vec<(String, String, String)>,
+    /// Give up an own file or variable; may be repeated
+    #[arg(long, value_name = "ROLE/PATH|SERVICE.NAME")]
+    pub(crate) drop: Vec<String>,
+    /// Print a file's template: your own, else the author's; with --next, both between markers where they do not go
+    /// together
+    #[arg(long, value_name = "ROLE/PATH", conflicts_with_all = ["set_file", "set_env", "drop"])]
+    pub(crate) print: Option<String>,
+    /// Against the newest release instead of the one that runs; a change brings the update with it
+    #[arg(long)]
+    pub(crate) next: bool,
+    /// Do only the plan of this hash
+    #[arg(long, value_name = "HASH")]
+    pub(crate) plan: Option<String>,
+    /// Agree to the plan without being asked
+    #[arg(long, short)]
+    pub(crate) yes: bool,
+}
+
+impl OverlayArgs {
+    /// What is to be changed, as the API takes it; texts still as paths of files.
+    pub(crate) fn files(&self) -> impl Iterator<Item = (&str, PathBuf)> {
+        self.set_file.iter().map(|(key, file)| (key.as_str(), PathBuf::from(file)))
+    }
+}
+
+fn octal(text: &str) -> Result<u32, String> {
+    u32::from_str_radix(text, 8).ok().filter(|m| *m <= 0o777).ok_or("expected permission bits, for example 0640".into())
+}
+
+/// `SERVICE.NAME=VALUE`; services may have dots themselves.
+fn variable(text: &str) -> Result<(String, String, String), String> {
+    let (key, value) = super::answer(text)?;
+    let (service, name) = key.rsplit_once('.').ok_or("expected SERVICE.NAME=VALUE")?;
+    Ok((service.into(), name.into(), value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_name_their_service() {
+        let wanted = ("pg.server".to_owned(), "SLOW".to_owned(), "a=b.c".to_owned());
+        assert_eq!(variable("pg.server.SLOW=a=b.c"), Ok(wanted));
+        assert!(variable("SLOW=1").is_err() && variable("app.SLOW").is_err());
+        assert_eq!(octal("0640"), Ok(0o640));
+        assert!(octal("4755").is_err() && octal("9").is_err());
+    }
+}

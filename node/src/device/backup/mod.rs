@@ -1,0 +1,15 @@
+//! Backups: one encrypted, verified file that holds all that a softservice needs to live again: its data, answers,
+//! secrets and overlay, and the release that they belong to. Invariant: a file that bears the name of a backup is whole, and
+//! was read back; nothing of a softservice is changed by a file that was not verified to its end.
+//!
+//! [`seal`] is the encryption (an age file, which other programs read too), [`pack`] makes the stream inside it of folders,
+//! [`unpack`] makes folders of the stream. What the stream says is `softservice_protocol::archive`.
+
+mod error;
+mod file;
+mod pack;
+mod seal;
+mod unpack;
+
+pub use error::BackupError;
+pub use seal::{Keys, Lock};
