@@ -4,10 +4,13 @@
 
 pub mod api;
 pub mod browser;
+pub mod crash;
 pub mod debian;
 pub mod hosts;
 pub mod process;
+pub mod report;
 pub mod sources;
+pub mod systemd;
 pub mod visit;
 
 pub use process::{Node, World};

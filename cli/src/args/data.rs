@@ -52,6 +52,9 @@ pub(crate) struct OverlayArgs {
     /// Agree to the plan without being asked
     #[arg(long, short)]
     pub(crate) yes: bool,
+    /// Accept promises of the sandbox that this machine cannot keep; the plan names them
+    #[arg(long)]
+    pub(crate) accept_reduced: bool,
 }
 
 impl OverlayArgs {

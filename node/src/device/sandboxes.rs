@@ -8,7 +8,7 @@ use super::{
     users,
 };
 use crate::sandbox::{self, Confinement, Machine, Who};
-use softservice_protocol::instance::{Instance, Isolation, ProbeSpec, Sandbox};
+use softservice_protocol::instance::{Instance, Isolation, ProbeSpec, Sandbox, sandbox::Reduced};
 use std::{
     collections::BTreeMap,
     fs::Permissions,
@@ -37,6 +37,31 @@ impl Device {
             return Err(DeviceError::NoRoots { name: name.into(), why: why.into() });
         }
         Ok(machine.isolation(all.into_iter()))
+    }
+
+    /// What the owner of a softservice gave up when its current generation was agreed to; nothing while there is none.
+    ///
+    /// # Errors
+    /// Its record cannot be read.
+    pub fn accepted(&self, name: &str) -> Result<Vec<Reduced>> {
+        let place = Place::new(&self.0.softservices, name)?;
+        match place.current_number()? {
+            Some(number) => Ok(place.record(number)?.reduced),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// An error when this machine keeps less of a promise than the generation's owner agreed to: it has lost a measure
+    /// since.
+    pub(super) fn still_kept(&self, place: &Place, number: u32, sandbox: &Sandbox) -> Result<()> {
+        let accepted = place.record(number)?.reduced;
+        let now = self.machine().isolation([sandbox].into_iter()).reduced;
+        match now.into_iter().find(|r| accepted.iter().all(|a| a.measure != r.measure)) {
+            None => Ok(()),
+            Some(Reduced { measure, why }) => {
+                Err(DeviceError::LessKept { name: place.name.clone(), number, measure, why })
+            }
+        }
     }
 
     /// How the service `what` is held; its folders are given to its user.
@@ -69,7 +94,6 @@ impl Device {
 
     /// Gives a file or folder of a softservice, with all that is in it, to its user. What a backup brought back belongs to
     /// whatever user the softservice had where it was made.
-    #[allow(dead_code, reason = "hooks get their folder of the backup by it")]
     pub(super) fn give(&self, place: &Place, path: &Path) -> Result<()> {
         match self.user(place)? {
             Some(user) => users::give(path, user, users::Depth::All),

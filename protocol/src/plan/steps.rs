@@ -4,7 +4,7 @@
 use super::{Facts, PlanStep, SnapshotHow};
 use crate::{
     definition::units,
-    instance::{Change, Instance, Needs, Transition},
+    instance::{Change, Instance, Needs, Transition, ends_first},
     release::Generate,
     time::Span,
 };
@@ -34,7 +34,7 @@ pub(super) fn all(needs: &Needs, instance: &Instance, facts: &Facts<'_>, changes
 /// What appears on the device.
 fn made(steps: &mut Steps, needs: &Needs, instance: &Instance, facts: &Facts<'_>) {
     for tree in &needs.trees {
-        let (files, bytes) = (count(u64::from(tree.tree.files), "file"), units::bytes(tree.tree.bytes));
+        let (files, bytes) = (units::count(u64::from(tree.tree.files), "file"), units::bytes(tree.tree.bytes));
         steps.add("tree", &tree.key, format!("{files}, {bytes}, linked from the store"));
     }
     for change in facts.overlay {
@@ -64,12 +64,7 @@ fn made(steps: &mut Steps, needs: &Needs, instance: &Instance, facts: &Facts<'_>
 /// What holds while it runs.
 fn held(steps: &mut Steps, instance: &Instance) {
     for role in instance.roles.iter().filter(|r| instance.services.iter().any(|s| s.role == r.key)) {
-        let limits = [
-            role.limits.memory.map(|n| format!("memory {}", amount("memory", n))),
-            role.limits.cpu.map(|n| format!("cpu {}", amount("cpu", n.into()))),
-            role.limits.processes.map(|n| format!("processes {n}")),
-        ];
-        let limits: Vec<String> = limits.into_iter().flatten().collect();
+        let limits = role.limits.describe();
         steps.add("limit", &role.key, if limits.is_empty() { "none is declared".into() } else { limits.join(", ") });
     }
     for hook in &instance.hooks {
@@ -94,7 +89,7 @@ fn life(steps: &mut Steps, instance: &Instance, facts: &Facts<'_>, changes: &Tra
         let while_ = if ran(&service.role) { " while the old one still serves" } else { ": its role is new" };
         steps.add("beside", &service.name, format!("starts on inner ports and must be healthy{while_}"));
     }
-    stops(steps, instance, facts, changes);
+    stops(steps, facts, changes);
     data(steps, instance, facts, changes);
     let to = match facts.current {
         Some((number, _)) => format!("from generation {number} to {}", facts.generation),
@@ -117,18 +112,23 @@ fn life(steps: &mut Steps, instance: &Instance, facts: &Facts<'_>, changes: &Tra
     for service in of(Change::Beside).filter(|s| ran(&s.role)) {
         steps.add("retire", &service.name, "the old one ends when the new one is confirmed");
     }
+    if let Some((_, old)) = facts.current.filter(|_| facts.running) {
+        let gone = |role: &str| !changes.contains_key(role) && old.roles.iter().any(|r| r.key == role && !r.alone);
+        for service in old.services.iter().filter(|s| gone(&s.role)) {
+            steps.add("retire", &service.name, "its role is gone; it ends when the new generation is confirmed");
+        }
+    }
     for number in facts.expired {
         steps.add("expire", format!("generation {number}"), "removed after success; volumes stay");
     }
 }
 
-/// Old services that end before new ones start: those whose role changes stop-first, and those whose role is gone.
-fn stops(steps: &mut Steps, instance: &Instance, facts: &Facts<'_>, changes: &Transition) {
+/// Old services that end before new ones start.
+fn stops(steps: &mut Steps, facts: &Facts<'_>, changes: &Transition) {
     let Some((number, old)) = facts.current.filter(|_| facts.running) else { return };
     for service in old.services.iter().rev() {
-        let gone = !instance.roles.iter().any(|r| r.key == service.role);
-        if gone || changes.get(&service.role) == Some(&Change::Instead) {
-            let why = if gone { ", its role is gone" } else { "" };
+        if old.roles.iter().any(|r| r.key == service.role && ends_first(changes, r)) {
+            let why = if changes.contains_key(&service.role) { "" } else { ", its role is gone" };
             steps.add("stop", &service.name, format!("of generation {number}, within {}{why}", seconds(service.grace)));
         }
     }
@@ -190,24 +190,10 @@ pub(super) fn away(instance: &Instance, facts: &Facts<'_>, role: &str) -> &'stat
     }
 }
 
-/// So much of a measure, for people.
-pub(super) fn amount(measure: &str, n: u64) -> String {
-    match measure {
-        "memory" => units::bytes(n),
-        "cpu" if n.is_multiple_of(1000) => count(n / 1000, "core"),
-        "cpu" => format!("{} cores", format!("{}.{:03}", n / 1000, n % 1000).trim_end_matches('0')),
-        _ => n.to_string(),
-    }
-}
-
 /// The program without its folder, which is the generation's own.
 fn program(command: &[String]) -> &str {
     let program = command.first().map_or("", String::as_str);
     program.rsplit('/').next().unwrap_or(program)
-}
-
-fn count(n: u64, what: &str) -> String {
-    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
 fn seconds(span: Span) -> String {

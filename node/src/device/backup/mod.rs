@@ -5,6 +5,7 @@
 //! [`seal`] is the encryption (an age file, which other programs read too), [`pack`] makes the stream inside it of folders,
 //! [`unpack`] makes folders of the stream. What the stream says is `softservice_protocol::archive`.
 
+mod digest;
 mod error;
 mod file;
 mod pack;
