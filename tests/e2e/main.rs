@@ -7,5 +7,7 @@ mod demo;
 mod guestbook;
 mod lan;
 mod lineage;
+mod postgres;
 mod survival;
 mod upgrade;
+mod webapp;

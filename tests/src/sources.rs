@@ -1,5 +1,6 @@
 //! Distros to publish: the guestbook as files, and plain trees. Invariant: a source is complete when it is returned.
 
+use crate::Node;
 use std::{
     fs,
     os::unix::fs::PermissionsExt,
@@ -73,6 +74,12 @@ impl Guestbook {
         put(&self.whole.join("distro.toml"), &whole);
         let _ = fs::remove_file(self.whole.join("distro.lock"));
     }
+}
+
+/// Publishes a folder; the ticket.
+pub fn publish(node: &Node, folder: &Path) -> String {
+    let answer = node.ok(&["publish", text(folder)]);
+    answer["ticket"].as_str().expect("publishing gives a ticket").to_owned()
 }
 
 /// Writes a text file, folders included.

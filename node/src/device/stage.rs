@@ -11,6 +11,7 @@ use super::{
     secrets,
     snapshot::Snapshots,
 };
+use crate::sandbox;
 use softservice_protocol::{
     codec,
     id::ReleaseId,
@@ -203,15 +204,20 @@ impl Staging<'_> {
         } else {
             PATH.split(':').map(|dir| Path::new(dir).join(program)).collect()
         };
-        let found: Vec<&PathBuf> = candidates.iter().filter(|p| p.is_file()).collect();
-        let Some(first) = found.first() else {
+        // In a root tree of its own a path means the tree's file, but for what is brought into it from outside.
+        let brought = |path: &Path| service.sandbox.read.iter().any(|m| path.starts_with(&m.at));
+        let mut found = candidates.into_iter().filter_map(|path| match &service.sandbox.root {
+            Some(tree) if !brought(&path) => sandbox::in_tree(Path::new(tree), &path),
+            _ => Some(path),
+        });
+        let Some(first) = found.find(|p| p.is_file()) else {
             return Err(wrong(if program.starts_with('/') {
                 "there is no such file"
             } else {
                 "no such program in /usr/local/bin, /usr/bin, /bin"
             }));
         };
-        let bits = first.metadata().map_err(io("look at", first))?.permissions().mode();
+        let bits = first.metadata().map_err(io("look at", &first))?.permissions().mode();
         if bits & 0o111 == 0 {
             return Err(wrong("it is not executable; `chmod +x` it and publish again"));
         }
