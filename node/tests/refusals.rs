@@ -12,7 +12,9 @@ use softservice_protocol::{
     release::ReleaseRef,
     tree::Manifest,
 };
-use softservice_store::{Compared, Findings, Ingested, Layout, Materialised, MemoryStore, Progress, Store, StoreError, Swept};
+use softservice_store::{
+    Compared, Findings, Ingested, Layout, Materialised, MemoryStore, Progress, Store, StoreError, Swept,
+};
 use std::{
     collections::BTreeSet,
     path::Path,

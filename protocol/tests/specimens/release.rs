@@ -23,7 +23,9 @@ pub(crate) fn release() -> Release {
         }],
         includes: vec![include()],
         params: params(),
-        secrets: [Generate::Bytes(32), Generate::Words(6), Generate::Password(20), Generate::Keypair].map(secret).to_vec(),
+        secrets: [Generate::Bytes(32), Generate::Words(6), Generate::Password(20), Generate::Keypair]
+            .map(secret)
+            .to_vec(),
         roles: vec![role()],
         tests: tests(),
         update: Update {
