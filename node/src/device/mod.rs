@@ -5,7 +5,6 @@
 //! [`services`], [`front`], [`snapshot`], [`confirm`], [`commit`], [`recover`], then [`keeper`], the process that each service
 //! has, and [`control`], our side of it.
 
-#[allow(dead_code, unused_imports, unreachable_pub)] // its verbs come next
 mod backup;
 mod commit;
 mod confirm;
@@ -39,6 +38,7 @@ mod static_server;
 mod switch;
 mod verbs;
 
+pub use backup::{BackupError, BackupRecord, BackupRequest, FromBackup, Keys, Lock, Restore, Tell, Unpacked};
 pub use error::{DeviceError, Result};
 pub use keeper::keeper_main;
 pub use layout::platform;
@@ -146,6 +146,7 @@ impl Device {
     /// shown by [`Device::list`]; it does not keep the others from running.
     pub async fn recover(&self) -> Vec<ProvisionInput> {
         let mut told = Vec::new();
+        self.forget_unpacked();
         let names = names(&self.0.softservices).unwrap_or_else(|e| {
             tracing::error!(error = %e, "the softservices of this device cannot be listed");
             Vec::new()
@@ -231,6 +232,16 @@ impl Device {
         }
         slot.note(&step, mark).await.map_err(|e| e.to_string())?;
         why.map_or(Ok(()), Err)
+    }
+
+    /// The home that this device is of.
+    fn home(&self) -> PathBuf {
+        self.0.softservices.parent().map_or_else(PathBuf::new, Path::to_path_buf)
+    }
+
+    /// The user and group that programs of a softservice run as.
+    fn user_of(&self, _name: &str) -> Result<(u32, u32)> {
+        Ok((rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()))
     }
 
     /// The slot of a softservice, which may be about to be made.
