@@ -39,6 +39,14 @@ impl From<DeviceError> for Failure {
             | DeviceError::Epoch { .. } => Kind::Refused,
             DeviceError::Name(_) | DeviceError::Overlay { .. } => Kind::Usage,
             DeviceError::Damaged { .. } => Kind::Damaged,
+            DeviceError::Down { .. } | DeviceError::Occupied { .. } => Kind::Refused,
+            DeviceError::Backup { source, .. } => match source.as_ref() {
+                BackupError::Damaged { .. } => Kind::Damaged,
+                BackupError::Exists(_) | BackupError::Locked { .. } | BackupError::Refused { .. } => Kind::Refused,
+                BackupError::Key { .. } | BackupError::Foreign { .. } => Kind::Usage,
+                BackupError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => Kind::NotFound,
+                _ => Kind::Failed,
+            },
             DeviceError::Instance { source, .. } => match source.as_ref() {
                 InstanceError::Unanswered { .. } | InstanceError::Unasked { .. } | InstanceError::Answer { .. } => {
                     Kind::Usage
