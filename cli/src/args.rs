@@ -72,6 +72,13 @@ pub(crate) enum Verb {
         /// Folder with distro.toml, or a REF
         #[arg(default_value = ".", value_name = "DIR|REF")]
         what: String,
+        /// Do all that owners do with it: install, reinstall, remove, upgrade, backup and restore, two at once, ports taken,
+        /// other answers, a crash during a switch
+        #[arg(long)]
+        matrix: bool,
+        /// Try upgrades from so many earlier published releases [default: 3]
+        #[arg(long, value_name = "N", requires = "matrix")]
+        releases: Option<usize>,
     },
     /// Compile, sign and announce a release
     Publish {
@@ -133,6 +140,9 @@ pub(crate) enum Verb {
         /// Agree to the plan without being asked
         #[arg(long, short)]
         yes: bool,
+        /// Accept promises of the sandbox that this machine cannot keep; the plan names them
+        #[arg(long)]
+        accept_reduced: bool,
     },
     /// Move softservices to the newest release
     Update {
@@ -141,6 +151,9 @@ pub(crate) enum Verb {
         /// Agree to the plans without being asked
         #[arg(long, short)]
         yes: bool,
+        /// Accept promises of the sandbox that this machine cannot keep; the plans name them
+        #[arg(long)]
+        accept_reduced: bool,
     },
     /// Go back to an earlier generation; data stays as it is, unless its layout has changed since: then it comes back, too
     Rollback {
@@ -152,6 +165,9 @@ pub(crate) enum Verb {
         /// Agree to leave data behind that was written since its layout changed
         #[arg(long)]
         yes: bool,
+        /// Accept promises of the sandbox that this machine cannot keep
+        #[arg(long)]
+        accept_reduced: bool,
     },
     /// Keep a softservice at its generation: no update, neither by hand nor by policy
     Hold {
@@ -323,6 +339,9 @@ pub(crate) struct Target {
     /// Answer a question; may be repeated
     #[arg(long = "set", value_name = "K=V", value_parser = answer)]
     pub(crate) set: Vec<(String, String)>,
+    /// Answers as TOML, one NAME = VALUE a line; --set goes before it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) answers: Option<PathBuf>,
     /// Play only this role here; may be repeated [default: all]
     #[arg(long = "role", value_name = "R")]
     pub(crate) roles: Vec<String>,

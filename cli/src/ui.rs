@@ -89,23 +89,31 @@ impl Ui {
             let _ = writeln!(stderr, "hint: {}", seen(hint));
         }
     }
+    /// Whether somebody is there to answer.
+    pub(crate) fn can_ask(&self) -> bool {
+        !self.json && io::stdin().is_terminal() && io::stderr().is_terminal()
+    }
     /// Asks; anything but yes is no. Without a terminal there is nobody to ask: None.
-    pub(crate) fn ask(&mut self, question: &str) -> Option<bool> {
-        let answer = self.question(&format!("{question} [y/N]"))?;
+    pub(crate) async fn ask(&mut self, question: &str) -> Option<bool> {
+        let answer = self.question(&format!("{question} [y/N]")).await?;
         Some(matches!(answer.to_lowercase().as_str(), "y" | "yes"))
     }
     /// Asks for a line. None without a terminal, and at the end of input.
-    pub(crate) fn question(&mut self, question: &str) -> Option<String> {
+    pub(crate) async fn question(&mut self, question: &str) -> Option<String> {
         self.clear();
-        if self.json || !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+        if !self.can_ask() {
             return None;
         }
         let mut stderr = io::stderr();
         let _ = write!(stderr, "{} ", seen(question));
         let _ = stderr.flush();
-        let mut answer = String::new();
-        match io::stdin().lock().read_line(&mut answer) {
-            Ok(read) if read > 0 => Some(answer.trim().to_owned()),
+        // Beside the runtime: whoever waits for an answer must notice Ctrl-C.
+        let read = tokio::task::spawn_blocking(|| {
+            let mut answer = String::new();
+            io::stdin().lock().read_line(&mut answer).map(|read| (read, answer))
+        });
+        match read.await {
+            Ok(Ok((read, answer))) if read > 0 => Some(answer.trim().to_owned()),
             _ => None,
         }
     }

@@ -14,6 +14,7 @@ mod home;
 pub mod identity;
 mod net;
 pub mod publisher;
+mod sandbox;
 pub mod shutdown;
 mod start;
 pub mod verbs;

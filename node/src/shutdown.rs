@@ -32,4 +32,11 @@ impl Stop {
         // An error means that every sender is gone; `self` holds one, so it cannot come.
         let _ = receiver.wait_for(|asked| *asked).await;
     }
+    /// What `work` comes to; none once somebody asked, and then it is dropped where it stands.
+    pub async fn or<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            done = work => Some(done),
+            () = self.wait() => None,
+        }
+    }
 }

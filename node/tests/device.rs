@@ -305,11 +305,12 @@ async fn a_killed_keeper_takes_its_service_with_it_and_both_come_back() {
         stat.rsplit_once(") ").expect("stat").1.split(' ').nth(1).expect("a parent").parse().expect("a number");
     let mut watched = Watched::new(&workshop.softservice("page").join("run/1/web"));
     kill(keeper);
-    let next = watched.until("another process", async || {
-        let service = workshop.device.info("page").await.ok()?.services.remove(0);
-        service.pid.filter(|p| *p != pid && service.state == "running")
-    })
-    .await;
+    let next = watched
+        .until("another process", async || {
+            let service = workshop.device.info("page").await.ok()?.services.remove(0);
+            service.pid.filter(|p| *p != pid && service.state == "running")
+        })
+        .await;
     assert!(!lives(pid), "never two copies");
     assert_eq!(get(&url).expect("the front waits for it").1, "hello");
     assert!(lives(next));

@@ -7,7 +7,9 @@ mod steps;
 
 use crate::{
     id::ReleaseId,
-    instance::{Change, Instance, Isolation, Limits, Needs, RoleNeed, Transition, overlay::OverlayChange},
+    instance::{
+        Change, Instance, Isolation, Limits, Needs, RoleNeed, Transition, limits::amount, overlay::OverlayChange,
+    },
 };
 use serde::{Deserialize, Serialize};
 
@@ -233,15 +235,8 @@ fn permissions(new: &Instance, old: Option<&Instance>) -> Permissions {
 
 /// A limit that rises is a permission that comes, one that falls is a permission that goes.
 fn limits(role: &RoleNeed, before: &Limits, found: &mut Permissions) {
-    let now = &role.limits;
-    let measures = [
-        ("memory", now.memory, before.memory),
-        ("cpu", now.cpu.map(u64::from), before.cpu.map(u64::from)),
-        ("processes", now.processes.map(u64::from), before.processes.map(u64::from)),
-    ];
-    for (measure, now, before) in measures.into_iter().filter(|(_, now, before)| now != before) {
-        let words = |n: Option<u64>| n.map_or_else(|| "without limit".into(), |n| steps::amount(measure, n));
-        let line = format!("{}: {measure} {} instead of {}", role.key, words(now), words(before));
+    for (measure, before, now) in before.against(&role.limits) {
+        let line = format!("{}: {measure} {} instead of {}", role.key, amount(measure, now), amount(measure, before));
         let wider = now.is_none_or(|now| before.is_some_and(|before| now > before));
         if wider { &mut found.added } else { &mut found.removed }.push(line);
     }

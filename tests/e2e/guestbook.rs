@@ -32,7 +32,7 @@ fn parts_of_two_publishers_become_one_service() {
     let plan = bob.ok(&["plan", "wim/guestbook"]);
     let hash = plan["plan"].as_str().expect("a plan has a hash").to_owned();
     assert!(plan["fetch_bytes"].as_u64() > Some(0) && plan["steps"].as_array().is_some_and(|s| !s.is_empty()));
-    let up = bob.ok(&["up", "wim/guestbook", "--plan", &hash, "--yes"]);
+    let up = bob.ok(&["up", "wim/guestbook", "--plan", &hash, "--yes", "--accept-reduced"]);
     assert_eq!(up["version"], "1.0.0");
     assert!(up["tests"].as_array().is_some_and(|t| t.iter().all(|t| t["ok"] == true) && t.len() >= 4), "{up}");
     let url = url(&up);
@@ -90,7 +90,7 @@ fn a_bad_release_goes_back_by_itself() {
     }
     let ticket = publish(&ann, &book.whole);
     bob.ok(&["subscribe", &ticket, "--as", "ann"]);
-    let url = url(&bob.ok(&["up", "guestbook", "--yes"]));
+    let url = url(&bob.ok(&["up", "guestbook", "--yes", "--accept-reduced"]));
     book.set_version(3);
     publish(&ann, &book.web);
     publish(&ann, &book.whole);

@@ -24,7 +24,7 @@ fn a_service_outlives_its_node_and_is_found_again() {
     for folder in [&book.data, &book.web, &book.whole] {
         bob.ok(&["publish", text(folder)]);
     }
-    let up = bob.ok(&["up", "guestbook", "--yes"]);
+    let up = bob.ok(&["up", "guestbook", "--yes", "--accept-reduced"]);
     let url = visit::url(&up);
     let before = bob.ok(&["ps", "guestbook"]);
 

@@ -76,8 +76,8 @@ fn a_new_binary_finds_everything_as_the_old_one_left_it() {
     for folder in [&book.data, &book.web, &book.whole, &world.path("sources/counter")] {
         bob.ok(&["publish", text(folder)]);
     }
-    let url = visit::url(&bob.ok(&["up", "guestbook", "--yes"]));
-    bob.ok(&["up", "counter", "--yes"]);
+    let url = visit::url(&bob.ok(&["up", "guestbook", "--yes", "--accept-reduced"]));
+    bob.ok(&["up", "counter", "--yes", "--accept-reduced"]);
     let before = services(&bob);
     let keepers = helpers(&program, Some(bob.pid()));
     assert!(keepers.len() >= 3, "each service has a keeper: {keepers:?}");

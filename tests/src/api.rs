@@ -1,7 +1,7 @@
 //! A client of the local API without the command line in between: what a verb costs is what the node costs.
 //! Invariant: a call ends with a document, with the node's error, or with the node's end.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::{
     io::{BufRead, BufReader, Write},
     os::unix::net::UnixStream,
@@ -39,4 +39,9 @@ pub fn call(home: &Path, verb: &str, arguments: &Value) -> Result<Value, Failure
         }
     }
     Err(Failure::Gone("the answer was cut off".into()))
+}
+
+/// `up` with every consent that a test gives.
+pub fn up(home: &Path, reference: &str) -> Result<Value, Failure> {
+    call(home, "up", &json!({ "reference": reference, "yes": true }))
 }

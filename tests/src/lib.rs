@@ -3,9 +3,12 @@
 //! for luck, only for events with a deadline.
 
 pub mod api;
+pub mod crash;
 pub mod hosts;
 pub mod process;
+pub mod report;
 pub mod sources;
+pub mod systemd;
 pub mod visit;
 
 pub use process::{Node, World};

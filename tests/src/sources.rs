@@ -92,6 +92,19 @@ pub fn plain(folder: &Path, name: &str, version: &str) {
     );
 }
 
+/// A distro that serves the file `root/file`, which holds its name, and whose confirmation takes `settle` seconds.
+pub fn served(folder: &Path, name: &str, settle: u32) {
+    let toml = format!(
+        "format = 1\n[distro]\nname = \"{name}\"\nversion = \"1.0.0\"\nsummary = \"A file, served\"\n\
+         [update]\nsettle = \"{settle}s\"\n[role.main.artifact]\nroot = {{ tree = \"root\" }}\n\
+         [role.main.service.web]\n\
+         command = [\"${{softservice}}\", \"serve-static\", \"${{artifact.root}}\", \"${{port.http}}\"]\n\
+         [role.main]\nexport.page = {{ type = \"http/1\", port = \"http\" }}\n"
+    );
+    put(&folder.join("distro.toml"), &toml);
+    put(&folder.join("root/file"), name);
+}
+
 /// Every file below `folder`: path, executable, content's hash; symlinks with their targets.
 pub fn listing(folder: &Path) -> Vec<(String, bool, String)> {
     let mut found = Vec::new();

@@ -52,6 +52,9 @@ pub(crate) struct OverlayArgs {
     /// Agree to the plan without being asked
     #[arg(long, short)]
     pub(crate) yes: bool,
+    /// Accept promises of the sandbox that this machine cannot keep; the plan names them
+    #[arg(long)]
+    pub(crate) accept_reduced: bool,
 }
 
 /// `backup`.
@@ -105,6 +108,9 @@ pub(crate) struct RestoreArgs {
     /// Agree to the plan without being asked
     #[arg(long, short)]
     pub(crate) yes: bool,
+    /// Accept what this machine cannot enforce of the sandbox
+    #[arg(long)]
+    pub(crate) accept_reduced: bool,
 }
 
 impl OverlayArgs {

@@ -18,36 +18,62 @@ pub(super) fn check(ui: &mut Ui, dir: &Path) -> Result<(), CliError> {
         Err(error) => Value::Object((*error.details).clone()),
     };
     for problem in list(&found, "problems") {
-        ui.data(format!("{}:{}: {}", text(problem, "file"), number(problem, "line"), text(problem, "message")));
+        ui.data(format!(
+            "{}:{}:{}: {}: {}",
+            text(problem, "file"),
+            number(problem, "line"),
+            number(problem, "column"),
+            text(problem, "severity"),
+            text(problem, "message")
+        ));
         if let Some(hint) = problem["hint"].as_str() {
             ui.data(format!("  {hint}"));
         }
     }
     let found = result?;
     ui.document(&found);
-    ui.data(format!("{} {} is a sound definition", text(&found, "distro"), text(&found, "version")));
+    let advice = match list(&found, "problems").len() {
+        0 => String::new(),
+        1 => ", with 1 piece of advice".into(),
+        n => format!(", with {n} pieces of advice"),
+    };
+    ui.data(format!("{} {} is a sound definition{advice}", text(&found, "distro"), text(&found, "version")));
     Ok(())
 }
 
 /// Provisions it in a throwaway place.
-pub(super) async fn test(client: &Client, ui: &mut Ui, what: &str) -> Result<(), CliError> {
+pub(super) async fn test(
+    client: &Client,
+    ui: &mut Ui,
+    what: &str,
+    matrix: bool,
+    releases: Option<usize>,
+) -> Result<(), CliError> {
     let path = Path::new(what);
-    let wanted = if path.is_dir() { json!({ "dir": home::absolute(path)? }) } else { json!({ "reference": what }) };
+    let mut wanted = if path.is_dir() { json!({ "dir": home::absolute(path)? }) } else { json!({ "reference": what }) };
+    wanted["matrix"] = matrix.into();
+    wanted["releases"] = json!(releases);
     let result = client.call(ui, "test", wanted).await;
     let found = match &result {
         Ok(found) => found.clone(),
         Err(error) => Value::Object((*error.details).clone()),
     };
-    for test in list(&found, "tests") {
-        ui.data(test_line(test));
-    }
+    list(&found, "tests").iter().for_each(|test| ui.data(test_line(test)));
+    list(&found, "matrix").iter().for_each(|row| ui.data(row_line(row)));
     let found = result?;
     ui.document(&found);
     ui.data(format!("{} passed, {} failed", count(&found, "passed"), count(&found, "failed")));
-    if list(&found, "tests").is_empty() {
+    if !matrix && list(&found, "tests").is_empty() {
         ui.note("the definition declares no tests: it came up healthy, nothing more is known");
     }
     Ok(())
+}
+
+/// A row of the matrix.
+fn row_line(row: &Value) -> String {
+    let verdict = if row["ok"].as_bool() == Some(true) { "pass" } else { "FAIL" };
+    let seconds = row["seconds"].as_f64().unwrap_or_default();
+    format!("{verdict}  {:20} {seconds:.1} s  {}", text(row, "name"), text(row, "output"))
 }
 
 /// Signs and announces.

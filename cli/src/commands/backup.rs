@@ -86,6 +86,7 @@ pub(super) async fn restore(client: &Client, ui: &mut Ui, args: &RestoreArgs) ->
         "identity_file": optional(args.identity.as_deref())?,
         "passphrase_file": optional(args.passphrase_file.as_deref())?,
         "replace": args.replace,
+        "accept_reduced": args.accept_reduced,
     });
     instances::agreed(client, ui, "plan_restore", "restore", wanted, args.plan.as_deref(), args.yes).await
 }

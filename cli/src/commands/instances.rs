@@ -1,19 +1,23 @@
 //! `plan`, `up`, `update`, `rollback` and the rest of a softservice's life. Invariant: nothing that the owner has not
 //! seen is agreed to: consent names the hash of the plan that was shown.
 
-use super::{content, count, list, number, short, text};
+use super::{
+    content, count, list, number, plan,
+    questions::{self, Ask},
+    short, text,
+};
 use crate::{
     args::Target,
     client::Client,
     error::CliError,
     ui::{self, Ui},
 };
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use softservice_node::verbs::failure::Kind;
 
-fn arguments(target: &Target) -> Value {
-    let set: Map<String, Value> = target.set.iter().map(|(k, v)| (k.clone(), v.clone().into())).collect();
-    json!({ "reference": target.reference, "name": target.name, "set": set, "roles": target.roles })
+fn arguments(target: &Target) -> Result<Value, CliError> {
+    let set = questions::given(target)?;
+    Ok(json!({ "reference": target.reference, "name": target.name, "set": set, "roles": target.roles }))
 }
 
 fn with(mut arguments: Value, key: &str, value: impl Into<Value>) -> Value {
@@ -23,38 +27,32 @@ fn with(mut arguments: Value, key: &str, value: impl Into<Value>) -> Value {
 
 /// Shows every effect.
 pub(super) async fn plan(client: &Client, ui: &mut Ui, target: &Target) -> Result<(), CliError> {
-    let plan = client.call(ui, "plan", arguments(target)).await?;
+    let plan = answered(client, ui, &mut arguments(target)?).await?;
     ui.document(&plan);
-    for line in plan_lines(&plan) {
+    for line in plan::lines(&plan) {
         ui.data(line);
     }
     Ok(())
 }
 
-fn plan_lines(plan: &Value) -> Vec<String> {
-    let mut lines = vec![format!(
-        "{} {} as {}, generation {}",
-        text(plan, "distro"),
-        text(plan, "version"),
-        text(plan, "softservice"),
-        number(plan, "generation")
-    )];
-    for step in list(plan, "steps") {
-        lines.push(format!("  {:9} {}  {}", text(step, "kind"), text(step, "what"), text(step, "detail")));
+/// Calls a verb that makes a generation. What this machine cannot enforce is asked for where somebody can answer.
+async fn provision(client: &Client, ui: &mut Ui, verb: &str, wanted: Value) -> Result<Value, CliError> {
+    let error = match client.call(ui, verb, wanted.clone()).await {
+        Ok(done) => return Ok(done),
+        Err(error) => error,
+    };
+    let reduced = error.details.get("reduced").and_then(Value::as_array).cloned().unwrap_or_default();
+    // A generation that was made says what it was made without; one that was refused has no state.
+    if reduced.is_empty() || error.details.contains_key("state") {
+        return Err(error);
     }
-    for (mark, key) in [("+", "added"), ("-", "removed")] {
-        for permission in list(&plan["permissions"], key).iter().filter_map(Value::as_str) {
-            lines.push(format!("  {mark} permission {permission}"));
-        }
+    for line in plan::reduced(&reduced) {
+        ui.note(line);
     }
-    if plan["unverified"].as_bool() == Some(true) {
-        lines.push("  unverified: no test is declared, only health will be asked".into());
+    match ui.ask("this machine cannot enforce that; go ahead without?").await {
+        Some(true) => client.call(ui, verb, with(wanted, "accept_reduced", true)).await,
+        _ => Err(error),
     }
-    lines.push(format!("  isolation  {}", text(plan, "isolation")));
-    lines.push(format!("  downtime   {}", text(plan, "downtime")));
-    lines.push(format!("  to fetch   {}", ui::size(count(plan, "fetch_bytes"))));
-    lines.push(format!("plan {}", text(plan, "plan")));
-    lines
 }
 
 /// Provisions.
@@ -62,48 +60,39 @@ pub(super) async fn up(
     client: &Client,
     ui: &mut Ui,
     target: &Target,
-    plan: Option<String>,
+    hash: Option<String>,
     yes: bool,
+    accept_reduced: bool,
 ) -> Result<(), CliError> {
-    let mut wanted = arguments(target);
-    let consent = match plan {
+    let mut wanted = arguments(target)?;
+    let consent = match hash {
         Some(hash) => hash,
-        None if yes => String::new(),
+        None if yes => {
+            questions::ask(client, ui, &mut wanted, Ask::Needed).await?;
+            String::new()
+        }
         None => {
             let plan = answered(client, ui, &mut wanted).await?;
-            agree(ui, &plan, "go ahead?", false)?
+            agree(ui, &plan, "go ahead?", false).await?
         }
     };
     let call = if consent.is_empty() { with(wanted, "yes", true) } else { with(wanted, "plan", consent) };
-    let result = client.call(ui, "up", call).await;
+    let result = provision(client, ui, "up", with(call, "accept_reduced", accept_reduced)).await;
     finish(ui, result)
 }
 
-/// The plan, once the owner has answered what has no default. Without a terminal the failure names the questions.
+/// The plan, once the owner has answered what is open. Without a terminal the failure names the questions.
 async fn answered(client: &Client, ui: &mut Ui, wanted: &mut Value) -> Result<Value, CliError> {
-    loop {
-        let error = match client.call(ui, "plan", wanted.clone()).await {
-            Ok(plan) => return Ok(plan),
-            Err(error) => error,
-        };
-        let questions = error.details.get("questions").and_then(Value::as_array).cloned().unwrap_or_default();
-        if questions.is_empty() {
-            return Err(error);
-        }
-        for question in &questions {
-            let what = if text(question, "ask").is_empty() { text(question, "name") } else { text(question, "ask") };
-            let Some(answer) = ui.question(&format!("{what} ({}):", text(question, "type"))) else { return Err(error) };
-            wanted["set"][text(question, "name")] = answer.into();
-        }
-    }
+    questions::ask(client, ui, wanted, Ask::Everything).await?;
+    client.call(ui, "plan", wanted.clone()).await
 }
 
 /// Shows a plan and asks; the hash is the consent. Without anybody to ask it goes on only when `quietly` allows.
-fn agree(ui: &mut Ui, plan: &Value, question: &str, quietly: bool) -> Result<String, CliError> {
-    for line in plan_lines(plan) {
+async fn agree(ui: &mut Ui, plan: &Value, question: &str, quietly: bool) -> Result<String, CliError> {
+    for line in plan::lines(plan) {
         ui.note(line);
     }
-    match ui.ask(question) {
+    match ui.ask(question).await {
         Some(true) => Ok(text(plan, "plan").to_owned()),
         Some(false) => Err(CliError::new(Kind::Refused, "not agreed to; nothing was changed")),
         None if quietly => Ok(text(plan, "plan").to_owned()),
@@ -156,6 +145,9 @@ fn story(ui: &mut Ui, done: &Value) {
     for test in list(done, "tests") {
         ui.data(format!("  {}", test_line(test)));
     }
+    for line in plan::reduced(list(done, "reduced")) {
+        ui.data(line);
+    }
     if let Some(phases) = done["phases"].as_object().filter(|p| !p.is_empty()) {
         let each: Vec<String> = phases.iter().map(|(k, v)| format!("{k} {:.2}", v.as_f64().unwrap_or(0.0))).collect();
         ui.data(format!("  {:.2} s: {}", done["seconds"].as_f64().unwrap_or(0.0), each.join(", ")));
@@ -172,9 +164,15 @@ pub(super) fn test_line(test: &Value) -> String {
 }
 
 /// Moves to the newest.
-pub(super) async fn update(client: &Client, ui: &mut Ui, name: Option<String>, yes: bool) -> Result<(), CliError> {
+pub(super) async fn update(
+    client: &Client,
+    ui: &mut Ui,
+    name: Option<String>,
+    yes: bool,
+    accept_reduced: bool,
+) -> Result<(), CliError> {
     if let Some(name) = name {
-        return match update_one(client, ui, &name, yes).await {
+        return match update_one(client, ui, &name, yes, accept_reduced).await {
             Ok(Some(done)) => finish(ui, Ok(done)),
             Ok(None) => {
                 // The node says that there is nothing to do, with the state as it is.
@@ -191,7 +189,7 @@ pub(super) async fn update(client: &Client, ui: &mut Ui, name: Option<String>, y
             ui.note(format!("{} is held", text(one, "name")));
             continue;
         }
-        match update_one(client, ui, text(one, "name"), yes).await {
+        match update_one(client, ui, text(one, "name"), yes, accept_reduced).await {
             Ok(Some(result)) => done.push(result),
             Ok(None) => ui.note(format!("{} is at its newest release", text(one, "name"))),
             Err(error) => return finish(ui, Err(error)),
@@ -201,18 +199,33 @@ pub(super) async fn update(client: &Client, ui: &mut Ui, name: Option<String>, y
 }
 
 /// None when there is nothing newer.
-async fn update_one(client: &Client, ui: &mut Ui, name: &str, yes: bool) -> Result<Option<Value>, CliError> {
-    let plan = client.call(ui, "plan_update", json!({ "name": name })).await?;
+async fn update_one(
+    client: &Client,
+    ui: &mut Ui,
+    name: &str,
+    yes: bool,
+    accept_reduced: bool,
+) -> Result<Option<Value>, CliError> {
+    let mut wanted = json!({ "name": name, "set": {} });
+    let plan = match client.call(ui, "plan_update", wanted.clone()).await {
+        Ok(plan) => plan,
+        // A newer release may ask what the present one did not.
+        Err(error) if ui.can_ask() && questions::ask_listed(ui, &error, &mut wanted).await? => {
+            client.call(ui, "plan_update", wanted.clone()).await?
+        }
+        Err(error) => return Err(error),
+    };
     if plan["newer"].as_bool() == Some(false) {
         return Ok(None);
     }
+    wanted["accept_reduced"] = accept_reduced.into();
     if yes {
-        return client.call(ui, "update", json!({ "name": name, "yes": true })).await.map(Some);
+        return provision(client, ui, "update", with(wanted, "yes", true)).await.map(Some);
     }
     // The verb itself says yes to what the softservice may do already; wider permissions need an answer.
     let widens = !list(&plan["permissions"], "added").is_empty();
-    let hash = agree(ui, &plan, "update?", !widens)?;
-    client.call(ui, "update", json!({ "name": name, "plan": hash })).await.map(Some)
+    let hash = agree(ui, &plan, "update?", !widens).await?;
+    provision(client, ui, "update", with(wanted, "plan", hash)).await.map(Some)
 }
 
 /// Plans with one verb, asks, and does it with another.
@@ -230,11 +243,11 @@ pub(super) async fn agreed(
         None if yes => with(wanted, "yes", true),
         None => {
             let shown = client.call(ui, plan, wanted.clone()).await?;
-            let hash = agree(ui, &shown, "go ahead?", false)?;
+            let hash = agree(ui, &shown, "go ahead?", false).await?;
             with(wanted, "plan", hash)
         }
     };
-    let result = client.call(ui, verb, wanted).await;
+    let result = provision(client, ui, verb, wanted).await;
     finish(ui, result)
 }
 
@@ -245,15 +258,20 @@ pub(super) async fn rollback(
     name: &str,
     to: Option<u32>,
     yes: bool,
+    accept_reduced: bool,
 ) -> Result<(), CliError> {
     let wanted = json!({ "name": name, "to": to });
     let plan = client.call(ui, "plan_rollback", wanted.clone()).await?;
+    let wanted = with(wanted, "accept_reduced", accept_reduced);
     let wanted = match plan["loses_data"].as_bool() {
         Some(true) if yes => with(wanted, "yes", true),
-        Some(true) => with(wanted, "plan", agree(ui, &plan, "go back, and leave behind what was written since?", false)?),
+        Some(true) => {
+            let hash = agree(ui, &plan, "go back, and leave behind what was written since?", false).await?;
+            with(wanted, "plan", hash)
+        }
         _ => wanted,
     };
-    let result = client.call(ui, "rollback", wanted).await;
+    let result = provision(client, ui, "rollback", wanted).await;
     finish(ui, result)
 }
 

@@ -9,6 +9,8 @@ mod instances;
 mod new;
 mod node;
 mod overlay;
+mod plan;
+mod questions;
 mod status;
 
 use crate::{
@@ -73,7 +75,7 @@ async fn with_node(verb: Verb, client: &Client, ui: &mut Ui) -> Result<(), CliEr
     match verb {
         Verb::Status => status::status(client, ui).await,
         Verb::Peers => status::peers(client, ui).await,
-        Verb::Test { what } => author::test(client, ui, &what).await,
+        Verb::Test { what, matrix, releases } => author::test(client, ui, &what, matrix, releases).await,
         Verb::Publish { dir, channel } => author::publish(client, ui, &dir, &channel).await,
         Verb::Ticket { publisher } => author::ticket(client, ui, publisher).await,
         Verb::Publisher(_) => author::publisher(client, ui).await,
@@ -87,9 +89,13 @@ async fn with_node(verb: Verb, client: &Client, ui: &mut Ui) -> Result<(), CliEr
         Verb::Improve { reference, dir } => catalogue::improve(client, ui, &reference, &dir).await,
         Verb::Lineage { reference } => catalogue::lineage(client, ui, &reference).await,
         Verb::Plan(target) => instances::plan(client, ui, &target).await,
-        Verb::Up { target, plan, yes } => instances::up(client, ui, &target, plan, yes).await,
-        Verb::Update { name, yes } => instances::update(client, ui, name, yes).await,
-        Verb::Rollback { name, to, yes } => instances::rollback(client, ui, &name, to, yes).await,
+        Verb::Up { target, plan, yes, accept_reduced } => {
+            instances::up(client, ui, &target, plan, yes, accept_reduced).await
+        }
+        Verb::Update { name, yes, accept_reduced } => instances::update(client, ui, name, yes, accept_reduced).await,
+        Verb::Rollback { name, to, yes, accept_reduced } => {
+            instances::rollback(client, ui, &name, to, yes, accept_reduced).await
+        }
         Verb::Hold { name } => instances::simple(client, ui, "hold", &name, "is held").await,
         Verb::Unhold { name } => instances::simple(client, ui, "unhold", &name, "is held no more").await,
         Verb::Down { name } => instances::simple(client, ui, "down", &name, "is down").await,

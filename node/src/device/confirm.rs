@@ -3,12 +3,12 @@
 
 use super::{
     error::{DeviceError, Result},
-    probes::{self, Surroundings},
+    probes,
     record::TestResult,
-    services::{Services, environment, span},
+    services::{Services, span},
 };
 use softservice_protocol::instance::{Instance, TestSpec};
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 /// The first wait between two tries of a test; doubled up to [`LONGEST_WAIT`].
@@ -24,7 +24,7 @@ pub(super) async fn confirm(services: &Services<'_>, instance: &Instance, occasi
     }
     let mut results = Vec::new();
     for test in instance.tests.iter().filter(|t| due(t, occasion)) {
-        results.push(run(services, instance, test).await);
+        results.push(run(services, test).await);
     }
     let failed: Vec<&TestResult> = results.iter().filter(|r| !r.ok).collect();
     let verdict = failed.first().map(|first| DeviceError::Tests {
@@ -46,19 +46,15 @@ fn due(test: &TestSpec, occasion: &str) -> bool {
     test.when.is_empty() || test.when.iter().any(|w| w == occasion || w == "always")
 }
 
-async fn run(services: &Services<'_>, instance: &Instance, test: &TestSpec) -> TestResult {
+async fn run(services: &Services<'_>, test: &TestSpec) -> TestResult {
     let began = Instant::now();
     let end = began + span(test.within);
-    // A test that runs a program sees what the services of its role see.
-    let own: BTreeMap<String, String> =
-        instance.services.iter().filter(|s| s.role == test.role).flat_map(|s| s.environment.clone()).collect();
-    let environment = environment(services.place, &own);
-    let folder = services.place.home();
-    let around = Surroundings { environment: &environment, folder: &folder };
+    let what = format!("{}.test.{}", services.number, test.name);
+    let run = |argv: &[String]| services.once(&what, &test.sandbox, argv, &test.environment);
     let mut wait = FIRST_WAIT;
     let outcome = loop {
         let left = end.saturating_duration_since(Instant::now()).max(FIRST_WAIT);
-        match probes::ask(&test.probe, left.min(TRY), around).await {
+        match probes::ask(&test.probe, left.min(TRY), &run).await {
             Ok(()) => break Ok(()),
             Err(why) if Instant::now() + wait >= end => break Err(why),
             Err(_) => sleep(wait).await,

@@ -5,7 +5,10 @@
 use super::{durable, error::Result, layout::Place, ports::Numbers};
 use serde::{Deserialize, Serialize};
 use softservice_protocol::instance::{Change, FrontSpec, Instance, RenderedFile, RoleNeed, Transition, ends_first};
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
 
 /// What happens to the roles of one generation.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -118,21 +121,22 @@ impl Course {
         new.fronts.iter().chain(gone.filter(|f| !taken.contains(&f.public))).cloned().collect()
     }
 
-    /// Writes the files of roles that run on, as they are now or as they were.
-    pub(super) fn write_files(&self, place: &Place, new: bool) -> Result<()> {
+    /// Writes the files of roles that run on, as they are now or as they were; answers which are there.
+    pub(super) fn write_files(&self, place: &Place, new: bool) -> Result<Vec<PathBuf>> {
+        let mut written = Vec::new();
         for file in &self.files {
-            let path = place.generation(file.generation).files().join(&file.new.path);
+            let files = place.generation(file.generation).files();
+            let path = files.join(&file.new.path);
             match if new { Some(&file.new) } else { file.old.as_ref() } {
                 Some(file) => {
-                    if let Some(parent) = path.parent() {
-                        durable::folder(parent, 0o700)?;
-                    }
+                    durable::folder(path.parent().unwrap_or(&files), 0o700)?;
                     durable::write(&path, file.text.as_bytes(), file.mode)?;
+                    written.push(path);
                 }
                 None => durable::remove(&path)?,
             }
         }
-        Ok(())
+        Ok(written)
     }
 }
 

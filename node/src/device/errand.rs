@@ -2,12 +2,14 @@
 //! with its generation's services and never outlives a way back, whatever becomes of the node that sent it.
 
 use super::{
+    Device,
     control::{self, Watch},
     keeper::{Phase, Spec},
     layout::Place,
     logs, services,
 };
 use softservice_protocol::{
+    instance::Sandbox,
     release::{Restart, StopSignal},
     time::Span,
 };
@@ -22,15 +24,16 @@ const LAST_WORDS: usize = 5;
 /// A program to run once.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Errand<'a> {
+    pub(super) device: &'a Device,
     pub(super) place: &'a Place,
     /// The generation for which it runs.
     pub(super) number: u32,
-    /// The command of a keeper.
-    pub(super) keeper: &'a [String],
     /// Of its keeper's folder and its log. No service has a name with an `@`.
     pub(super) name: &'a str,
     pub(super) command: &'a [String],
     pub(super) environment: &'a BTreeMap<String, String>,
+    /// What it may see and do.
+    pub(super) sandbox: &'a Sandbox,
     /// It must end within this time.
     pub(super) within: Duration,
 }
@@ -42,9 +45,12 @@ impl Errand<'_> {
     /// How it ended, and what it said last.
     pub(super) async fn run(&self) -> Result<(), String> {
         let folder = self.place.keeper(self.number, self.name);
+        let keeper = &self.device.0.keeper;
+        let what = format!("{}.{}", self.number, self.name);
+        let confinement = self.device.confinement(self.place, &what, self.sandbox).map_err(|e| e.to_string())?;
         let spec = Spec {
             service: format!("{}/{}", self.place.name, self.name),
-            arguments: self.keeper.get(1..).unwrap_or_default().to_vec(),
+            arguments: keeper.get(1..).unwrap_or_default().to_vec(),
             command: self.command.to_vec(),
             environment: services::environment(self.place, self.environment),
             folder: self.place.home(),
@@ -52,10 +58,11 @@ impl Errand<'_> {
             restart: Restart::No,
             stop_signal: StopSignal::Term,
             grace: GRACE,
+            confinement: Some(confinement),
         };
         let grace = services::span(GRACE);
         control::stop(&folder, grace).await?;
-        control::start(self.keeper, &folder, &spec).await?;
+        control::start(keeper, &folder, &spec).await?;
         let outcome = timeout(self.within, ended(&folder)).await;
         control::stop(&folder, grace).await?;
         let why = match outcome {

@@ -195,6 +195,29 @@ pub enum DeviceError {
         /// What is wrong.
         why: String,
     },
+    /// The machine keeps less than when its owner agreed.
+    #[error(
+        "{name} generation {number} is not started: this machine does not enforce {measure} any more, which its owner has not \
+         accepted: {why}; mend it, or provision it anew with --accept-reduced"
+    )]
+    LessKept {
+        /// The softservice.
+        name: String,
+        /// The generation.
+        number: u32,
+        /// What is not kept.
+        measure: String,
+        /// Why, and what would help.
+        why: String,
+    },
+    /// It brings a root tree, and nothing can be mounted here.
+    #[error("{name} runs in a root tree of its own, which this machine cannot give it: {why}")]
+    NoRoots {
+        /// The softservice.
+        name: String,
+        /// Why, and what would help.
+        why: String,
+    },
     /// No port was free.
     #[error("{name}: no free tcp port for {key} between {from} and {to}")]
     NoPort {

@@ -37,7 +37,7 @@ impl Slot {
     /// The services of a generation.
     pub(super) fn services<'a>(&'a self, device: &'a Device, number: u32) -> Result<Services<'a>> {
         let course = self.place.course(number)?;
-        Ok(Services { place: &self.place, number, course, keeper: &device.0.keeper, monitors: &self.monitors })
+        Ok(Services { place: &self.place, number, course, device, monitors: &self.monitors })
     }
 
     pub(super) fn front<'a>(&'a self, device: &'a Device) -> Front<'a> {
@@ -64,7 +64,7 @@ impl Device {
                 return switch::mark_failed(&slot.place, number, "it was given up");
             }
             Effect::PointBack => {
-                slot.place.course(number)?.write_files(&slot.place, false)?;
+                self.kept_files(slot, &slot.place.course(number)?, false)?;
                 return switch::point_back(&slot.place, step.previous);
             }
             _ => {}
@@ -81,7 +81,7 @@ impl Device {
             Effect::Snapshot => switch.snapshot().await,
             Effect::Migrate => switch.migrate().await,
             Effect::Point => {
-                switch.course.write_files(&slot.place, true)?;
+                self.kept_files(slot, &switch.course, true)?;
                 switch::point(&slot.place, Some(number))
             }
             Effect::Start => {
@@ -124,6 +124,14 @@ impl Device {
         .await
     }
 
+    /// Writes the files of roles that run on, as they are now or as they were, for their services to read.
+    fn kept_files(&self, slot: &Slot, course: &Course, new: bool) -> Result<()> {
+        for path in course.write_files(&slot.place, new)? {
+            self.give(&slot.place, &path)?;
+        }
+        Ok(())
+    }
+
     fn staging<'a>(&'a self, place: &'a Place) -> Staging<'a> {
         Staging {
             softservices: &self.0.softservices,
@@ -138,7 +146,7 @@ impl Device {
         let (mut instance, course) = (place.instance(number)?, place.course(number)?);
         // Only asked, never watched.
         let monitors = Monitors::default();
-        let services = Services { place, number, course, keeper: &self.0.keeper, monitors: &monitors };
+        let services = Services { place, number, course, device: self, monitors: &monitors };
         let (mut running, mut dead) = (false, BTreeSet::new());
         for service in &instance.services {
             let status = services.status(service).await;
@@ -254,7 +262,7 @@ impl Switch<'_> {
             return blocking(move || Snapshots { place: &place }.bring_back(generation)).await;
         }
         let due = migrate::due(&place.name, self.number, &self.new, instance)?;
-        migrate::run(place, self.number, &self.device.0.keeper, &due).await
+        migrate::run(place, self.number, self.device, &due).await
     }
 
     async fn hand_back(&self) -> Result<()> {

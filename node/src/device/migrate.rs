@@ -2,7 +2,7 @@
 //! before, and only from the layout that it knows.
 
 use super::{
-    durable,
+    Device, durable,
     errand::Errand,
     error::{DeviceError, Result},
     layout::Place,
@@ -35,7 +35,7 @@ pub(super) fn due<'n>(name: &str, number: u32, new: &'n Instance, old: &Instance
 }
 
 /// Runs migrations, each once: which ended well is written down, so that a repeated step does not carry data over twice.
-pub(super) async fn run(place: &Place, number: u32, keeper: &[String], all: &[&MigrateSpec]) -> Result<()> {
+pub(super) async fn run(place: &Place, number: u32, device: &Device, all: &[&MigrateSpec]) -> Result<()> {
     for migrate in all {
         let name = called(migrate);
         let done = place.generation(number).path.join(format!("{name}.done"));
@@ -43,12 +43,13 @@ pub(super) async fn run(place: &Place, number: u32, keeper: &[String], all: &[&M
             continue;
         }
         let errand = Errand {
+            device,
             place,
             number,
-            keeper,
             name: &name,
             command: &migrate.command,
             environment: &migrate.environment,
+            sandbox: &migrate.sandbox,
             within: LONGEST,
         };
         errand.run().await.map_err(|why| DeviceError::Migration {

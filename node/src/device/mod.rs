@@ -30,25 +30,32 @@ mod record;
 mod recover;
 mod removal;
 mod rollback;
+mod sandboxes;
 mod secrets;
 mod services;
 mod snapshot;
 mod stage;
 mod static_server;
 mod switch;
+mod upkeep;
+mod users;
 mod verbs;
 
 pub use backup::{BackupError, BackupRecord, BackupRequest, FromBackup, Keys, Lock, Restore, Tell, Unpacked};
 pub use error::{DeviceError, Result};
 pub use keeper::keeper_main;
+pub(crate) use keeper::{descendants, launch_task, once_task, started};
 pub use layout::platform;
 pub use logs::{LogLine, Logs};
 pub use overlay::OverlayText;
 pub use planning::PlanRequest;
+pub(crate) use readable::readable;
 pub use record::{GenerationRecord, Standing, TestResult};
 pub use static_server::serve_static;
+pub use upkeep::TreeFindings;
 pub use verbs::{GenerationInfo, ServiceInfo, SoftserviceInfo};
 
+use crate::sandbox::Machine;
 use journal::{Journal, Mark};
 use layout::Place;
 use monitors::Monitors;
@@ -61,8 +68,12 @@ use softservice_store::Store;
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
+use users::Users;
 
 /// All softservices of this home. Cheap to clone; dropping the last one stops no service.
 #[derive(Debug, Clone)]
@@ -76,6 +87,13 @@ struct Inner {
     slots: Mutex<BTreeMap<String, Arc<Slot>>>,
     /// Ports are given by one softservice at a time: two must not see the same one free.
     giving_ports: Mutex<()>,
+    /// [`Device::clear`] was called: nothing is done any more.
+    closing: AtomicBool,
+    /// Where this home is.
+    home: PathBuf,
+    users: Users,
+    /// What this machine can keep; found out when it is first asked for.
+    machine: OnceLock<Machine>,
 }
 
 /// What is in memory of one softservice.
@@ -135,9 +153,20 @@ impl Device {
     /// The folder cannot be made.
     pub fn open(home: PathBuf, store: Arc<dyn Store>, keeper: Vec<String>) -> std::io::Result<Self> {
         // Paths of a generation reach services, which run elsewhere: they must not depend on where we stand.
-        let softservices = std::path::absolute(home)?.join("softservices");
+        let home = std::path::absolute(home)?;
+        let softservices = home.join("softservices");
         durable::folder(&softservices, 0o700).map_err(std::io::Error::other)?;
-        let inner = Inner { softservices, store, keeper, slots: Mutex::default(), giving_ports: Mutex::default() };
+        let inner = Inner {
+            softservices,
+            store,
+            keeper,
+            slots: Mutex::default(),
+            giving_ports: Mutex::default(),
+            closing: AtomicBool::default(),
+            users: Users::new(home.join("users.json")),
+            home,
+            machine: OnceLock::new(),
+        };
         Ok(Self(Arc::new(inner)))
     }
 
@@ -198,8 +227,10 @@ impl Device {
     /// Why it failed, for people.
     pub async fn perform(&self, step: ProvisionStep) -> std::result::Result<(), String> {
         let began = std::time::Instant::now();
+        self.open_still()?;
         let slot = self.slot(&step.generation.name).map_err(|e| e.to_string())?;
         let _work = slot.work.lock().await;
+        self.open_still()?;
         slot.note(&step, Mark::Begun).await.map_err(|e| e.to_string())?;
         let outcome = self.effect(&slot, &step).await;
         locked(&slot.phases).insert(step.effect.word().to_owned(), began.elapsed().as_secs_f64());
@@ -234,14 +265,9 @@ impl Device {
         why.map_or(Ok(()), Err)
     }
 
-    /// The home that this device is of.
-    fn home(&self) -> PathBuf {
-        self.0.softservices.parent().map_or_else(PathBuf::new, Path::to_path_buf)
-    }
-
-    /// The user and group that programs of a softservice run as.
-    fn user_of(&self, _name: &str) -> Result<(u32, u32)> {
-        Ok((rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()))
+    /// An error once everything is being cleared: a life that goes on would bring back what was just removed.
+    fn open_still(&self) -> std::result::Result<(), String> {
+        if self.0.closing.load(Ordering::Acquire) { Err("everything here is being removed".into()) } else { Ok(()) }
     }
 
     /// The slot of a softservice, which may be about to be made.

@@ -15,7 +15,10 @@ use super::{
 };
 use softservice_protocol::{
     id::ReleaseId,
-    instance::{Answers, Closure, Instance, overlay::{Overlay, OverlayChange}},
+    instance::{
+        Answers, Closure, Instance,
+        overlay::{Overlay, OverlayChange},
+    },
     io::Generation,
     plan::{Facts, Plan, RestoreFact, SnapshotFact, SnapshotHow},
     release::Param,
@@ -69,7 +72,7 @@ impl Device {
         Ok(self.planned(request).await?.plan)
     }
 
-    /// Parameters that still need an answer, in the order of the definition.
+    /// Parameters that nobody has answered, in the order of the release; those with a default need no answer.
     ///
     /// # Errors
     /// As [`Device::plan`].
@@ -79,10 +82,11 @@ impl Device {
             let place = Place::new(&device.0.softservices, &request.name)?;
             let closure = stage::closure(&*device.0.store, &request.name, request.release)?;
             let answers = carried(&place, &closure, &request)?;
-            let needs = softservice_protocol::instance::needs(&closure, request.release, &answers, &super::platform());
-            Ok(needs
-                .map_err(|source| DeviceError::Instance { name: request.name.clone(), source: Box::new(source) })?
-                .questions)
+            // Answers that are given must fit, before anybody is asked for more.
+            softservice_protocol::instance::needs(&closure, request.release, &answers, &super::platform())
+                .map_err(|source| DeviceError::Instance { name: request.name.clone(), source: Box::new(source) })?;
+            let asked = closure.get(&request.release).map_or(&[][..], |r| r.params.as_slice());
+            Ok(asked.iter().filter(|p| !answers.contains_key(&p.name)).cloned().collect())
         })
         .await
     }
@@ -165,7 +169,7 @@ impl Device {
             expired: &expired,
             overlay: &laid.changes,
             backup: &backup,
-            isolation: softservice_protocol::instance::Isolation::default(),
+            isolation: self.isolation(&request.name, &instance)?,
         };
         let plan = softservice_protocol::plan::plan(request.release, &needs, &instance, &facts);
         Ok(Planned { plan, answers, restore: request.restore, overlay: laid.overlay, backup: request.backup.clone() })
@@ -175,7 +179,8 @@ impl Device {
 /// What a restore does to data, for people.
 fn backed_up(from: &FromBackup, present: &[String]) -> Vec<OverlayChange> {
     let line = |what: &String, detail: &str| OverlayChange { what: what.clone(), detail: detail.into() };
-    let away = present.iter().map(|key| line(key, "what is there is put away, and comes back unless this is confirmed"));
+    let away =
+        present.iter().map(|key| line(key, "what is there is put away, and comes back unless this is confirmed"));
     let comes = from.volumes.iter().map(|key| line(key, "as it is in the backup"));
     let hooks = from.hooks.iter().map(|role| line(role, "brought back by its own program, beside its services"));
     let secrets = line(&"secrets".into(), "as they are in the backup");
@@ -256,6 +261,7 @@ impl Slot {
             state: Standing::Pending,
             why: None,
             plan: plan.hash.clone(),
+            reduced: plan.isolation.reduced.clone(),
             previous: plan.previous,
             restore: planned.restore,
             from_backup: planned.backup.as_ref().map(|b| b.describe()),

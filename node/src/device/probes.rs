@@ -5,7 +5,7 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper::{Request, Uri, body::Bytes, header};
 use hyper_util::rt::TokioIo;
 use softservice_protocol::instance::ProbeSpec;
-use std::{collections::BTreeMap, path::Path, process::Stdio, time::Duration};
+use std::{process::Stdio, time::Duration};
 use tokio::{io::AsyncReadExt, net::TcpStream, process::Command, time::timeout};
 
 /// Bytes of an answer's body that are read: a page, not a download.
@@ -15,18 +15,14 @@ const OUTPUT_BYTES: usize = 4 << 10;
 /// Redirects followed on one host.
 const REDIRECTS: usize = 5;
 
-/// Where programs run.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Surroundings<'a> {
-    pub(super) environment: &'a BTreeMap<String, String>,
-    pub(super) folder: &'a Path,
-}
+/// Makes the command of a program to ask with: held as its softservice is, see `Device::command`.
+pub(super) type Run<'a> = dyn Fn(&[String]) -> Result<Command, String> + Sync + 'a;
 
 /// Asks once.
 ///
 /// # Errors
 /// What was seen instead, for people.
-pub(super) async fn ask(probe: &ProbeSpec, patience: Duration, around: Surroundings<'_>) -> Result<(), String> {
+pub(super) async fn ask(probe: &ProbeSpec, patience: Duration, run: &Run<'_>) -> Result<(), String> {
     let late = || format!("no answer within {:.1} s", patience.as_secs_f32());
     match probe {
         ProbeSpec::Http { url, status, contains } => timeout(patience, http(url, *status, contains.as_deref()))
@@ -36,7 +32,7 @@ pub(super) async fn ask(probe: &ProbeSpec, patience: Duration, around: Surroundi
             let connected = timeout(patience, TcpStream::connect(address)).await;
             connected.map_err(|_| format!("{address}: {}", late()))?.map(drop).map_err(|e| format!("{address}: {e}"))
         }
-        ProbeSpec::Exec { command } => exec(command, patience, around).await,
+        ProbeSpec::Exec { command } => exec(command, patience, run).await,
     }
 }
 
@@ -117,21 +113,12 @@ fn same_host(from: &Uri, to: &str) -> Option<Uri> {
     }
 }
 
-async fn exec(command: &[String], patience: Duration, around: Surroundings<'_>) -> Result<(), String> {
-    let (program, arguments) = command.split_first().ok_or("the command is empty")?;
+async fn exec(command: &[String], patience: Duration, run: &Run<'_>) -> Result<(), String> {
+    let program = command.first().ok_or("the command is empty")?;
     let (reader, writer) = std::io::pipe().map_err(|e| e.to_string())?;
     let other = writer.try_clone().map_err(|e| e.to_string())?;
-    let mut command = Command::new(program);
-    command
-        .args(arguments)
-        .env_clear()
-        .envs(around.environment)
-        .current_dir(around.folder)
-        .stdin(Stdio::null())
-        .stdout(writer)
-        .stderr(other)
-        .process_group(0)
-        .kill_on_drop(true);
+    let mut command = run(command)?;
+    command.stdin(Stdio::null()).stdout(writer).stderr(other).process_group(0).kill_on_drop(true);
     let mut child = command.spawn().map_err(|e| format!("{program}: {e}"))?;
     // The command holds the pipe's writing ends: without this the output would never end.
     drop(command);
@@ -213,8 +200,12 @@ mod tests {
     }
 
     async fn asked(probe: ProbeSpec, patience: Duration) -> Result<(), String> {
-        let environment = BTreeMap::from([("PATH".to_owned(), "/usr/bin:/bin".to_owned())]);
-        ask(&probe, patience, Surroundings { environment: &environment, folder: Path::new("/") }).await
+        let plain = |argv: &[String]| {
+            let mut command = Command::new(&argv[0]);
+            command.args(&argv[1..]).env_clear().env("PATH", "/usr/bin:/bin").current_dir("/");
+            Ok(command)
+        };
+        ask(&probe, patience, &plain).await
     }
 
     #[tokio::test]

@@ -9,7 +9,7 @@ use tokio::io::{Interest, unix::AsyncFd};
     deprecated,
     reason = "the constructor is sound for OwnedFd; its replacement is unsafe, which this workspace denies"
 )]
-pub(super) fn readable(fd: OwnedFd) -> std::io::Result<AsyncFd<OwnedFd>> {
+pub(crate) fn readable(fd: OwnedFd) -> std::io::Result<AsyncFd<OwnedFd>> {
     AsyncFd::with_interest(fd, Interest::READABLE)
 }
 

@@ -11,7 +11,7 @@ use super::{
 use serde::{Deserialize, Serialize};
 use softservice_protocol::{
     id::ReleaseId,
-    instance::{Answers, Instance},
+    instance::{Answers, Instance, sandbox::Reduced},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -68,6 +68,9 @@ pub struct GenerationRecord {
     pub why: Option<String>,
     /// The agreed plan's hash.
     pub plan: String,
+    /// Promises that this machine could not keep when it was agreed to: the owner gave them up.
+    #[serde(default)]
+    pub reduced: Vec<Reduced>,
     /// The generation before it.
     pub previous: Option<u32>,
     /// The data of this generation comes back with it: a rollback to an older data layout.

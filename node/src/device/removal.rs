@@ -58,14 +58,20 @@ impl Device {
         slot.front(self).stop().await?;
         slot.stop_keepers(|_, _| true).await?;
         let place = slot.place.clone();
-        blocking(move || remove(&place, removal)).await
+        blocking(move || remove(&place, removal)).await?;
+        // While data of it is kept, its user is nobody else's.
+        match slot.place.root().exists() {
+            true => Ok(()),
+            false => self.0.users.forget(&slot.place.name),
+        }
     }
 
-    /// Stops and removes everything, data too: the end of a throwaway device.
+    /// Stops and removes everything, data too: the end of a throwaway device. A life that is under way ends where it is.
     ///
     /// # Errors
     /// The first thing that could not be stopped or removed.
     pub async fn clear(&self) -> Result<()> {
+        self.0.closing.store(true, std::sync::atomic::Ordering::Release);
         for name in names(&self.0.softservices)? {
             let slot = self.slot(&name)?;
             let _work = slot.work.lock().await;

@@ -2,15 +2,16 @@
 //! for is healthy; a monitor starts its keeper again should that die, until somebody stops the service.
 
 use super::{
+    Device,
     control::{self, Watch},
     course::Course,
     error::{DeviceError, Result},
     keeper::{Phase, Spec, Status},
     layout::Place,
     monitors::Monitors,
-    probes::{self, Surroundings},
+    probes,
 };
-use softservice_protocol::instance::{HealthSpec, Instance, ServiceSpec};
+use softservice_protocol::instance::{HealthSpec, Instance, Sandbox, ServiceSpec};
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
@@ -29,7 +30,7 @@ pub(super) struct Services<'a> {
     pub(super) place: &'a Place,
     pub(super) number: u32,
     pub(super) course: Course,
-    pub(super) keeper: &'a [String],
+    pub(super) device: &'a Device,
     pub(super) monitors: &'a Monitors,
 }
 
@@ -51,6 +52,11 @@ impl Services<'_> {
     /// The folder of the keeper that has a service.
     fn folder(&self, service: &ServiceSpec) -> PathBuf {
         self.place.keeper(self.course.runs_from(&service.role, self.number), &service.name)
+    }
+
+    /// Names a program of this generation among all of its softservice.
+    fn what(&self, program: &str) -> String {
+        format!("{}.{program}", self.number)
     }
 
     fn sick(&self, service: &str, why: String) -> DeviceError {
@@ -93,9 +99,11 @@ impl Services<'_> {
         let spec = self.spec(service)?;
         self.monitors.end(&folder).await;
         if control::status(&folder).await.is_none() {
-            control::start(self.keeper, &folder, &spec).await.map_err(|why| self.keeper(&service.name, why))?;
+            self.device.still_kept(self.place, self.number, &service.sandbox)?;
+            let started = control::start(&self.device.0.keeper, &folder, &spec).await;
+            started.map_err(|why| self.keeper(&service.name, why))?;
         }
-        let (command, of) = (self.keeper.to_vec(), folder.clone());
+        let (command, of) = (self.device.0.keeper.clone(), folder.clone());
         self.monitors.watch(folder, format!("{}: the keeper", spec.service), move || {
             let (command, folder, spec) = (command.clone(), of.clone(), spec.clone());
             Box::pin(async move { control::start(&command, &folder, &spec).await })
@@ -115,9 +123,10 @@ impl Services<'_> {
                 found.ok_or_else(|| DeviceError::NoGeneration { name: self.place.name.clone(), number })?
             }
         };
+        let what = format!("{number}.{}", service.name);
         Ok(Spec {
             service: format!("{}/{}", self.place.name, service.name),
-            arguments: self.keeper.get(1..).unwrap_or_default().to_vec(),
+            arguments: self.device.0.keeper.get(1..).unwrap_or_default().to_vec(),
             command: service.command,
             environment: environment(self.place, &service.environment),
             folder: self.place.home(),
@@ -125,6 +134,7 @@ impl Services<'_> {
             restart: service.restart,
             stop_signal: service.stop_signal,
             grace: service.grace,
+            confinement: Some(self.device.confinement(self.place, &what, &service.sandbox)?),
         })
     }
 
@@ -230,11 +240,23 @@ impl Services<'_> {
         }
     }
 
+    /// A command that runs a program of this generation once, in a sandbox.
+    pub(super) fn once(
+        &self,
+        what: &str,
+        sandbox: &Sandbox,
+        argv: &[String],
+        own: &BTreeMap<String, String>,
+    ) -> std::result::Result<tokio::process::Command, String> {
+        let environment = environment(self.place, own);
+        self.device.command(self.place, what, sandbox, argv, &environment).map_err(|e| e.to_string())
+    }
+
     /// Asks a service's health once.
     pub(super) async fn question(&self, service: &ServiceSpec, check: &HealthSpec) -> std::result::Result<(), String> {
-        let environment = environment(self.place, &service.environment);
-        let around = Surroundings { environment: &environment, folder: &self.place.home() };
-        probes::ask(&check.probe, span(check.timeout), around).await
+        let what = self.what(&service.name);
+        let run = |argv: &[String]| self.once(&what, &service.sandbox, argv, &service.environment);
+        probes::ask(&check.probe, span(check.timeout), &run).await
     }
 
     /// Watches one service for a while: it must neither end nor answer badly `retries` times in a row.

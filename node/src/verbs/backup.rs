@@ -3,6 +3,7 @@
 
 use super::{
     closure,
+    consent::{self, Consent},
     failure::{Failure, Kind},
     fetch, instances,
     provision::{self, Prepared},
@@ -40,6 +41,8 @@ pub(super) struct Wanted {
     plan: Option<String>,
     #[serde(default)]
     yes: bool,
+    #[serde(default)]
+    accept_reduced: bool,
 }
 
 fn tell(talk: &Talk) -> Tell {
@@ -78,8 +81,9 @@ pub(super) async fn restore(context: &Context, args: Wanted, talk: &Talk) -> Res
     let began = Instant::now();
     let prepared = prepare(context, &args, talk).await?;
     let backup = prepared.request.backup.as_ref().map_or(Value::Null, |b| described(&b.header));
-    let agreed = provision::consent(&prepared.plan, args.plan.as_deref(), args.yes)?;
-    let mut answer = provision::live(context, prepared, agreed.as_deref(), began, talk).await?;
+    let agreed = consent::plan(&prepared.plan, args.plan.as_deref(), args.yes)?;
+    let consent = Consent { plan: agreed.as_deref(), accept_reduced: args.accept_reduced };
+    let mut answer = provision::live(context, prepared, consent, began, talk).await?;
     answer["backup"] = backup;
     Ok(answer)
 }
@@ -137,7 +141,9 @@ pub(super) async fn prepare(context: &Context, args: &Wanted, talk: &Talk) -> Re
     let says = (root.publisher, &root.distro, &root.version, root.epoch);
     if says != (header.publisher, &header.distro, &header.version, header.epoch) {
         return Err(Failure::new(Kind::Damaged, format!("{} is not a backup of its own release", args.file.display()))
-            .hint("it says another distro, version or data layout than the release that it names; nothing was changed"));
+            .hint(
+                "it says another distro, version or data layout than the release that it names; nothing was changed",
+            ));
     }
     let request = PlanRequest {
         answers: header.answers.iter().cloned().collect(),

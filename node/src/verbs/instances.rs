@@ -7,7 +7,12 @@ use super::{
     overlay,
     reference::{self, Found},
 };
-use crate::{api::talk::Talk, context::Context, device::DeviceError, handle::Catalogue};
+use crate::{
+    api::talk::Talk,
+    context::Context,
+    device::{BackupError, DeviceError},
+    handle::Catalogue,
+};
 use semver::Version;
 use serde::Deserialize;
 use serde_json::{Value, json};

@@ -8,12 +8,14 @@ mod care;
 mod catalogue;
 pub mod check;
 mod closure;
+mod consent;
 pub mod failure;
 mod fetch;
 mod improve;
 mod instances;
 mod lock;
 mod losses;
+mod matrix;
 mod overlay;
 mod permissions;
 mod pins;
@@ -23,10 +25,11 @@ mod reference;
 mod source;
 mod status;
 mod subscriptions;
+mod throwaway;
 mod trial;
 
 pub use auto::follow as follow_policies;
-pub(crate) use trial::ended as trials_ended;
+pub(crate) use throwaway::ended as trials_ended;
 
 use crate::{api::talk::Talk, context::Context};
 use failure::Failure;
@@ -60,6 +63,7 @@ pub async fn run(context: &Context, verb: &str, arguments: Value, talk: &Talk) -
         "gc" => care::gc(context).await,
         "fsck" => care::fsck(context, &parse(arguments)?, talk).await,
         "plan" => provision::plan(context, parse(arguments)?, talk).await,
+        "questions" => provision::questions(context, parse(arguments)?, talk).await,
         "plan_update" => provision::plan_update(context, parse(arguments)?, talk).await,
         "up" => provision::up(context, parse(arguments)?, talk).await,
         "update" => provision::update(context, parse(arguments)?, talk).await,

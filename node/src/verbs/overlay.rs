@@ -3,6 +3,7 @@
 //! for the owner, shown until it is settled.
 
 use super::{
+    consent::{self, Consent},
     failure::{Failure, Kind},
     fetch, instances,
     provision::{self, Prepared},
@@ -43,6 +44,8 @@ pub(super) struct Change {
     plan: Option<String>,
     #[serde(default)]
     yes: bool,
+    #[serde(default)]
+    accept_reduced: bool,
 }
 
 /// An edit, as it is written.
@@ -85,10 +88,11 @@ pub(super) async fn plan(context: &Context, args: Change, talk: &Talk) -> Result
 
 pub(super) async fn change(context: &Context, args: Change, talk: &Talk) -> Result<Value, Failure> {
     let began = Instant::now();
-    let (hash, yes) = (args.plan.clone(), args.yes);
+    let (hash, yes, accept_reduced) = (args.plan.clone(), args.yes, args.accept_reduced);
     let prepared = prepare(context, args, talk).await?;
-    let agreed = provision::consent(&prepared.plan, hash.as_deref(), yes)?;
-    provision::live(context, prepared, agreed.as_deref(), began, talk).await
+    let agreed = consent::plan(&prepared.plan, hash.as_deref(), yes)?;
+    let consent = Consent { plan: agreed.as_deref(), accept_reduced };
+    provision::live(context, prepared, consent, began, talk).await
 }
 
 async fn prepare(context: &Context, args: Change, talk: &Talk) -> Result<Prepared, Failure> {

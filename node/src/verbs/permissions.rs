@@ -2,7 +2,10 @@
 //! `allow` in the closure is here; a plan says the same of one softservice, with answers filled in.
 
 use super::closure::Closure;
-use softservice_protocol::release::{Allow, Release};
+use softservice_protocol::{
+    instance::Limits,
+    release::{Allow, Release},
+};
 use std::collections::BTreeSet;
 
 /// All of it, ascending.
@@ -25,8 +28,7 @@ fn lines(allow: &Allow) -> Vec<String> {
     {
         lines.extend(entries.iter().map(|entry| format!("{verb} {entry}")));
     }
-    lines.extend(allow.memory.map(|n| format!("memory {n} bytes")));
-    lines.extend(allow.cpu.map(|n| format!("cpu {n} thousandths of a core")));
-    lines.extend(allow.processes.map(|n| format!("processes {n}")));
+    let limits = Limits::of(allow).describe();
+    lines.extend((!limits.is_empty()).then(|| format!("at most {}", limits.join(", "))));
     lines
 }

@@ -4,9 +4,9 @@
 use super::{
     catalogue,
     closure::{self, blocking},
+    consent::{self, Consent},
     failure::{Failure, Kind},
-    fetch,
-    instances::{self, Named},
+    fetch, instances,
     reference::{self, Found, Names},
 };
 use crate::{
@@ -43,15 +43,21 @@ pub(super) struct Up {
     plan: Option<String>,
     #[serde(default)]
     yes: bool,
+    #[serde(default)]
+    accept_reduced: bool,
 }
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Update {
     name: String,
+    #[serde(default)]
+    set: BTreeMap<String, String>,
     plan: Option<String>,
     #[serde(default)]
     yes: bool,
+    #[serde(default)]
+    accept_reduced: bool,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -62,6 +68,8 @@ pub(super) struct Rollback {
     plan: Option<String>,
     #[serde(default)]
     yes: bool,
+    #[serde(default)]
+    accept_reduced: bool,
 }
 
 /// What was planned, and what carrying it out needs.
@@ -75,6 +83,14 @@ pub(super) async fn plan(context: &Context, args: Up, talk: &Talk) -> Result<Val
     Ok(json!(prepare_up(context, &args, talk).await?.plan))
 }
 
+/// What may be asked of the owner before a plan is made.
+pub(super) async fn questions(context: &Context, args: Up, talk: &Talk) -> Result<Value, Failure> {
+    let (request, _) = wish(context, &args, talk).await?;
+    let open = context.device.questions(&request).await?;
+    let known = matches!(context.device.current(&request.name).await, Ok(Some(_)));
+    Ok(json!({ "softservice": request.name, "new": !known, "questions": catalogue::questions(&open) }))
+}
+
 pub(super) async fn up(context: &Context, args: Up, talk: &Talk) -> Result<Value, Failure> {
     let began = Instant::now();
     let prepared = prepare_up(context, &args, talk).await?;
@@ -85,12 +101,13 @@ pub(super) async fn up(context: &Context, args: Up, talk: &Talk) -> Result<Value
         answer["seconds"] = json!(began.elapsed().as_secs_f64());
         return Ok(answer);
     }
-    let agreed = consent(&prepared.plan, args.plan.as_deref(), args.yes)?;
-    live(context, prepared, agreed.as_deref(), began, talk).await
+    let agreed = consent::plan(&prepared.plan, args.plan.as_deref(), args.yes)?;
+    let consent = Consent { plan: agreed.as_deref(), accept_reduced: args.accept_reduced };
+    live(context, prepared, consent, began, talk).await
 }
 
-pub(super) async fn plan_update(context: &Context, args: Named, talk: &Talk) -> Result<Value, Failure> {
-    match prepare_update(context, &args.name, talk).await? {
+pub(super) async fn plan_update(context: &Context, args: Update, talk: &Talk) -> Result<Value, Failure> {
+    match prepare_update(context, &args.name, &args.set, talk).await? {
         Some(prepared) => {
             let mut answer = json!(prepared.plan);
             answer["newer"] = json!(true);
@@ -104,25 +121,28 @@ pub(super) async fn update(context: &Context, args: Update, talk: &Talk) -> Resu
     let began = Instant::now();
     // "Nothing newer" would be no answer while another is on its way.
     context.device.at_rest(&args.name)?;
-    let Some(prepared) = prepare_update(context, &args.name, talk).await? else {
+    let Some(prepared) = prepare_update(context, &args.name, &args.set, talk).await? else {
         let mut answer = present(context, &args.name).await?;
         answer["newer"] = json!(false);
         answer["seconds"] = json!(began.elapsed().as_secs_f64());
         return Ok(answer);
     };
-    let agreed = consent(&prepared.plan, args.plan.as_deref(), args.yes)?;
-    live(context, prepared, agreed.as_deref(), began, talk).await
+    let agreed = consent::plan(&prepared.plan, args.plan.as_deref(), args.yes)?;
+    let consent = Consent { plan: agreed.as_deref(), accept_reduced: args.accept_reduced };
+    live(context, prepared, consent, began, talk).await
 }
 
-/// The policy `auto`: None when the newer release asks for more.
+/// The policy `auto`: None when the newer release asks for more, or would be held less.
 pub(super) async fn update_unless_wider(context: &Context, name: &str, talk: &Talk) -> Result<Option<Value>, Failure> {
     let began = Instant::now();
-    let Some(prepared) = prepare_update(context, name, talk).await? else { return Ok(None) };
-    if !prepared.plan.permissions.added.is_empty() {
+    let Some(prepared) = prepare_update(context, name, &BTreeMap::new(), talk).await? else { return Ok(None) };
+    let reduced = consent::unaccepted(context, &prepared.plan)?;
+    if !prepared.plan.permissions.added.is_empty() || !reduced.is_empty() {
         return Ok(None);
     }
     let hash = prepared.plan.hash.clone();
-    live(context, prepared, Some(&hash), began, talk).await.map(Some)
+    let consent = Consent { plan: Some(&hash), accept_reduced: false };
+    live(context, prepared, consent, began, talk).await.map(Some)
 }
 
 pub(super) async fn plan_rollback(context: &Context, args: Rollback) -> Result<Value, Failure> {
@@ -138,9 +158,10 @@ pub(super) async fn rollback(context: &Context, args: Rollback, talk: &Talk) -> 
     let prepared = prepare_rollback(context, &args).await?;
     let agreed = match (&args.plan, prepared.request.restore) {
         (None, None) => None,
-        _ => consent(&prepared.plan, args.plan.as_deref(), args.yes)?,
+        _ => consent::plan(&prepared.plan, args.plan.as_deref(), args.yes)?,
     };
-    live(context, prepared, agreed.as_deref(), began, talk).await
+    let consent = Consent { plan: agreed.as_deref(), accept_reduced: args.accept_reduced };
+    live(context, prepared, consent, began, talk).await
 }
 
 async fn prepare_rollback(context: &Context, args: &Rollback) -> Result<Prepared, Failure> {
@@ -154,15 +175,18 @@ async fn prepare_rollback(context: &Context, args: &Rollback) -> Result<Prepared
 /// A softservice of a throwaway device. Whatever the outcome, it is an answer.
 pub(super) async fn try_out(
     context: &Context,
-    name: &str,
+    request: PlanRequest,
     release: ReleaseRef,
-    answers: BTreeMap<String, String>,
     talk: &Talk,
 ) -> Result<Value, Failure> {
     let began = Instant::now();
-    let request = PlanRequest { answers, ..PlanRequest::new(name, release.id) };
     let plan = context.device.plan(&request).await?;
-    let outcome = live(context, Prepared { request, release, plan }, None, began, talk).await;
+    if !plan.isolation.reduced.is_empty() {
+        let measures = consent::measures(&plan.isolation.reduced);
+        talk.note(format!("not enforced on this machine, accepted for the test: {measures}")).await;
+    }
+    let consent = Consent { plan: None, accept_reduced: true };
+    let outcome = live(context, Prepared { request, release, plan }, consent, began, talk).await;
     match outcome {
         Err(failure) if failure.details.contains_key("state") => {
             let mut answer = Value::Object(*failure.details);
@@ -183,6 +207,12 @@ pub(super) async fn size_of(context: &Context, release: ReleaseId) -> Result<u32
 }
 
 async fn prepare_up(context: &Context, args: &Up, talk: &Talk) -> Result<Prepared, Failure> {
+    let (request, release) = wish(context, args, talk).await?;
+    finish_plan(context, request, release).await
+}
+
+/// What is wished for, its documents fetched.
+async fn wish(context: &Context, args: &Up, talk: &Talk) -> Result<(PlanRequest, ReleaseRef), Failure> {
     let found = reference::find(context, &args.reference).await?;
     let name = args.name.clone().unwrap_or_else(|| found.listing.distro.clone());
     refuse_another(context, &name, &found).await?;
@@ -192,14 +222,21 @@ async fn prepare_up(context: &Context, args: &Up, talk: &Talk) -> Result<Prepare
     let release = found.release();
     fetch::bring(context, release, Depth::Manifests, talk).await?;
     refuse_parts(context, release, &args.roles).await?;
-    finish_plan(context, request, release).await
+    Ok((request, release))
 }
 
-async fn prepare_update(context: &Context, name: &str, talk: &Talk) -> Result<Option<Prepared>, Failure> {
+/// None when there is nothing newer. `set` answers what the newer release asks and the present one did not.
+async fn prepare_update(
+    context: &Context,
+    name: &str,
+    set: &BTreeMap<String, String>,
+    talk: &Talk,
+) -> Result<Option<Prepared>, Failure> {
     let Some(found) = newer_release(context, name).await? else { return Ok(None) };
     let release = found.release();
     fetch::bring(context, release, Depth::Manifests, talk).await?;
-    finish_plan(context, PlanRequest::new(name, release.id), release).await.map(Some)
+    let request = PlanRequest { answers: set.clone(), ..PlanRequest::new(name, release.id) };
+    finish_plan(context, request, release).await.map(Some)
 }
 
 /// What a softservice would be updated to.
@@ -232,7 +269,8 @@ pub(super) async fn finish_plan(
 
 /// A failure that carries the questions, so that whoever speaks with the owner can ask them.
 async fn refuse_unanswered(context: &Context, request: &PlanRequest) -> Result<(), Failure> {
-    let questions = context.device.questions(request).await?;
+    let mut questions = context.device.questions(request).await?;
+    questions.retain(|q| q.default.is_none());
     if questions.is_empty() {
         return Ok(());
     }
@@ -311,21 +349,6 @@ pub(super) fn missing_bytes(store: &dyn Store, closure: &closure::Closure) -> Re
     Ok(missing)
 }
 
-/// The hash that was agreed to, if one was named.
-pub(super) fn consent(plan: &Plan, hash: Option<&str>, yes: bool) -> Result<Option<String>, Failure> {
-    match hash {
-        Some(hash) if hash == plan.hash => Ok(Some(hash.to_owned())),
-        Some(_) => Err(Failure::refused(format!(
-            "the plan for {} is not, or no longer, the one that was agreed to",
-            plan.softservice
-        ))
-        .hint(format!("it is {} now; `softservice plan` shows it", plan.hash))),
-        None if yes => Ok(None),
-        None => Err(Failure::refused("the plan was not agreed to")
-            .hint(format!("agree with `plan`: {:?}, or with `yes`", plan.hash))),
-    }
-}
-
 async fn runs_already(context: &Context, prepared: &Prepared) -> Result<bool, Failure> {
     let name = &prepared.request.name;
     let Ok(Some((_, current))) = context.device.current(name).await else { return Ok(false) };
@@ -336,17 +359,18 @@ async fn runs_already(context: &Context, prepared: &Prepared) -> Result<bool, Fa
 pub(super) async fn live(
     context: &Context,
     prepared: Prepared,
-    agreed: Option<&str>,
+    consent: Consent<'_>,
     began: Instant,
     talk: &Talk,
 ) -> Result<Value, Failure> {
+    consent::refuse_reduced(context, &prepared.plan, consent)?;
     let name = prepared.request.name.clone();
     let fetching = Instant::now();
     let figures = fetch::bring(context, prepared.release, Depth::Content, talk).await?;
     let fetched_in = fetching.elapsed().as_secs_f64();
     // The plan's hash does not cover what a fetch changes, so it still stands.
     let turn = context.device.turn(&name)?;
-    let (generation, previous) = context.device.prepare(&prepared.request, agreed).await?;
+    let (generation, previous) = context.device.prepare(&prepared.request, consent.plan).await?;
     let number = generation.number;
     talk.note(format!("provisioning {name} generation {number}: {} {}", prepared.plan.distro, prepared.plan.version))
         .await;
@@ -399,6 +423,7 @@ async fn described(context: &Context, name: &str, number: u32, figures: &FetchFi
         "fetched": fetch::describe(figures),
         "tests": record.tests,
         "phases": record.phases,
+        "reduced": record.reduced,
     }))
 }
 

@@ -80,10 +80,11 @@ pub(super) fn read(dir: &Path) -> Result<Project, Failure> {
 /// The failure that says all that is wrong with a definition.
 pub(super) fn unsound(problems: &[Problem]) -> Failure {
     let errors: Vec<&Problem> = problems.iter().filter(|p| p.is_error()).collect();
+    let told = |p: &Problem| format!("{}:{}:{}: {}", p.file, p.line, p.column, p.message);
     let message = match errors.as_slice() {
         [] => "the definition is not sound".to_owned(),
-        [one] => format!("{}:{}: {}", one.file, one.line, one.message),
-        [first, rest @ ..] => format!("{}:{}: {} (and {} more)", first.file, first.line, first.message, rest.len()),
+        [one] => told(one),
+        [first, rest @ ..] => format!("{} (and {} more)", told(first), rest.len()),
     };
     let mut failure = Failure::failed(message).with(json!({ "ok": false, "problems": describe(problems) }));
     failure.hint = errors.first().and_then(|p| p.hint.clone());

@@ -34,7 +34,8 @@ pub(crate) fn part(name: &str) -> Option<Vec<OsString>> {
 pub(crate) fn play_keeper() {
     if let Some(arguments) = part("keeper_part") {
         let code = keeper_main(arguments);
-        std::process::exit(i32::from(code != std::process::ExitCode::SUCCESS));
+        let number = (0..=u8::MAX).find(|n| std::process::ExitCode::from(*n) == code);
+        std::process::exit(number.map_or(1, i32::from));
     }
 }
 
@@ -248,7 +249,9 @@ impl Watched {
 /// The text of a file that a service writes whole by a rename or in one piece, once it is there.
 pub(crate) async fn written(path: &Path) -> String {
     let mut watched = Watched::new(path.parent().expect("a folder"));
-    watched.until(&path.display().to_string(), async || std::fs::read_to_string(path).ok().filter(|t| !t.is_empty())).await
+    watched
+        .until(&path.display().to_string(), async || std::fs::read_to_string(path).ok().filter(|t| !t.is_empty()))
+        .await
 }
 
 /// Everything of a folder that a program could see, by path.

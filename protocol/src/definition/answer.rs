@@ -32,7 +32,7 @@ pub(crate) fn unbounded(kind: &ParamKind, text: &str) -> Result<String, String> 
 }
 
 /// How a kind is called in a definition.
-pub(crate) fn kind_word(kind: &ParamKind) -> &'static str {
+pub fn kind_word(kind: &ParamKind) -> &'static str {
     match kind {
         ParamKind::Text => "text",
         ParamKind::Int => "int",

@@ -46,6 +46,11 @@ pub fn bytes(n: u64) -> String {
     format!("{value:.1} {}", units.peek().copied().unwrap_or(&"PiB"))
 }
 
+/// So many of something, for people: `1 file`, `2 files`.
+pub fn count(n: u64, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
 /// Compose's one-letter units.
 fn near(unit: &str, name: &str) -> bool {
     unit.len() == 1

@@ -12,6 +12,7 @@
 mod bind;
 mod component;
 mod error;
+pub(crate) mod limits;
 mod needs;
 mod order;
 pub mod overlay;
@@ -24,6 +25,7 @@ mod transition;
 mod world;
 
 pub use error::InstanceError;
+pub use limits::Limits;
 pub use sandbox::{Isolation, Sandbox};
 pub use transition::{Change, Move, Transition, ends_first, transition};
 
@@ -121,17 +123,6 @@ pub struct RoleNeed {
     /// the folders of the device and inner ports left out, and files that a change of does `nothing`. Equal fingerprints
     /// in two generations mean the same behaviour.
     pub fingerprint: String,
-}
-
-/// The most that a role may use; none = as much as the device has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Limits {
-    /// Memory, in bytes.
-    pub memory: Option<u64>,
-    /// Processor time, in thousandths of one core.
-    pub cpu: Option<u32>,
-    /// Processes and threads.
-    pub processes: Option<u32>,
 }
 
 /// Where things are on this device.

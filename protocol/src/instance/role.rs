@@ -77,7 +77,7 @@ pub(super) fn need<'a>(
         volumes: role.volumes.iter().map(|v| component.key(&[&role.name, &v.name])).collect(),
         uses: uses(scope, binder)?.into_iter().collect(),
         alone: alone(role),
-        limits: Limits { memory: role.allow.memory, cpu: role.allow.cpu, processes: role.allow.processes },
+        limits: Limits::of(&role.allow),
         fingerprint: hasher.finalize().to_hex().to_string(),
     })
 }

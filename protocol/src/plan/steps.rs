@@ -34,7 +34,7 @@ pub(super) fn all(needs: &Needs, instance: &Instance, facts: &Facts<'_>, changes
 /// What appears on the device.
 fn made(steps: &mut Steps, needs: &Needs, instance: &Instance, facts: &Facts<'_>) {
     for tree in &needs.trees {
-        let (files, bytes) = (count(u64::from(tree.tree.files), "file"), units::bytes(tree.tree.bytes));
+        let (files, bytes) = (units::count(u64::from(tree.tree.files), "file"), units::bytes(tree.tree.bytes));
         steps.add("tree", &tree.key, format!("{files}, {bytes}, linked from the store"));
     }
     for change in facts.overlay {
@@ -64,12 +64,7 @@ fn made(steps: &mut Steps, needs: &Needs, instance: &Instance, facts: &Facts<'_>
 /// What holds while it runs.
 fn held(steps: &mut Steps, instance: &Instance) {
     for role in instance.roles.iter().filter(|r| instance.services.iter().any(|s| s.role == r.key)) {
-        let limits = [
-            role.limits.memory.map(|n| format!("memory {}", amount("memory", n))),
-            role.limits.cpu.map(|n| format!("cpu {}", amount("cpu", n.into()))),
-            role.limits.processes.map(|n| format!("processes {n}")),
-        ];
-        let limits: Vec<String> = limits.into_iter().flatten().collect();
+        let limits = role.limits.describe();
         steps.add("limit", &role.key, if limits.is_empty() { "none is declared".into() } else { limits.join(", ") });
     }
     for hook in &instance.hooks {
@@ -198,24 +193,10 @@ pub(super) fn away(instance: &Instance, facts: &Facts<'_>, role: &str) -> &'stat
     }
 }
 
-/// So much of a measure, for people.
-pub(super) fn amount(measure: &str, n: u64) -> String {
-    match measure {
-        "memory" => units::bytes(n),
-        "cpu" if n.is_multiple_of(1000) => count(n / 1000, "core"),
-        "cpu" => format!("{} cores", format!("{}.{:03}", n / 1000, n % 1000).trim_end_matches('0')),
-        _ => n.to_string(),
-    }
-}
-
 /// The program without its folder, which is the generation's own.
 fn program(command: &[String]) -> &str {
     let program = command.first().map_or("", String::as_str);
     program.rsplit('/').next().unwrap_or(program)
-}
-
-fn count(n: u64, what: &str) -> String {
-    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
 fn seconds(span: Span) -> String {

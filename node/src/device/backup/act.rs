@@ -18,7 +18,7 @@ use crate::device::{
 };
 use softservice_protocol::{
     archive::{Header, Part},
-    instance::{self, BACKUP, HookSpec, Instance, ServiceSpec},
+    instance::{self, BACKUP, HookSpec, Instance, ServiceSpec, sandbox::Mount},
     release::{HookKind, Release, ReleaseRef},
 };
 use std::{
@@ -85,7 +85,9 @@ impl Device {
         });
         let done = work.await;
         drop(waiting);
-        done.unwrap_or_else(|e| std::panic::resume_unwind(e.try_into_panic().unwrap_or_else(|e| Box::new(e.to_string()))))
+        done.unwrap_or_else(|e| {
+            std::panic::resume_unwind(e.try_into_panic().unwrap_or_else(|e| Box::new(e.to_string())))
+        })
     }
 
     async fn back_up(
@@ -113,7 +115,7 @@ impl Device {
         }
         self.copy_volumes(slot, &plan, &scratch).await?;
         let sources = sources(&slot.place, &plan, &scratch);
-        let (place, user, home) = (slot.place.clone(), self.user_of(&request.name)?, self.home());
+        let (place, user, home) = (slot.place.clone(), self.service_user(&slot.place)?, self.0.home.clone());
         let header = plan.header;
         blocking(move || {
             let progress: Progress<'_> = &|what, bytes, of| {
@@ -141,8 +143,7 @@ impl Device {
             let wrong = |source| DeviceError::Instance { name: place.name.clone(), source: Box::new(source) };
             let needs = instance::needs(&closure, top, &answers, &crate::device::platform()).map_err(wrong)?;
             let instance = place.instance(number)?;
-            let hooks: Vec<HookSpec> =
-                instance.hooks.iter().filter(|h| h.kind == HookKind::Backup).cloned().collect();
+            let hooks: Vec<HookSpec> = instance.hooks.iter().filter(|h| h.kind == HookKind::Backup).cloned().collect();
             if let Some(hook) = hooks.first().filter(|_| !running) {
                 return Err(DeviceError::Down { name: place.name.clone(), role: hook.role.clone() });
             }
@@ -155,8 +156,7 @@ impl Device {
             let bytes = device.0.store.object(top.object(), softservice_protocol::limits::RELEASE_BYTES);
             let store = |source| DeviceError::Store { name: place.name.clone(), source: Box::new(source) };
             let bytes = bytes.map_err(store)?;
-            let document: Release =
-                softservice_protocol::codec::decode(&bytes).map_err(|e| store(e.into()))?;
+            let document: Release = softservice_protocol::codec::decode(&bytes).map_err(|e| store(e.into()))?;
             let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs());
             let header = Header {
                 made_at: now,
@@ -181,13 +181,17 @@ impl Device {
     pub(super) async fn run_hook(&self, slot: &Slot, number: u32, hook: &HookSpec, folder: &Path) -> Result<()> {
         let (kind, text) = (word(hook.kind), folder.to_string_lossy().into_owned());
         let command: Vec<String> = hook.command.iter().map(|part| part.replace(BACKUP, &text)).collect();
+        let mut sandbox = hook.sandbox.clone();
+        sandbox.write.push(Mount::here(text));
+        self.give(&slot.place, folder)?;
         let errand = Errand {
+            device: self,
             place: &slot.place,
             number,
-            keeper: &self.0.keeper,
             name: &format!("{kind}@{}", hook.role),
             command: &command,
             environment: &hook.environment,
+            sandbox: &sandbox,
             within: Duration::from_millis(hook.within.0),
         };
         errand.run().await.map_err(|why| DeviceError::Hook {
@@ -196,6 +200,12 @@ impl Device {
             kind,
             why,
         })
+    }
+
+    /// The user and group that programs of a softservice run as.
+    pub(super) fn service_user(&self, place: &Place) -> Result<(u32, u32)> {
+        let node = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        Ok(self.user(place)?.map_or(node, |user| (user, user)))
     }
 
     /// Copies volumes that go in as they are. Services that write there are stopped for as long as that takes, which is
@@ -246,10 +256,7 @@ fn sources(place: &Place, plan: &Plan, scratch: &Path) -> Vec<Source> {
         folder: scratch.join("volumes").join(key),
         part: Part::Volume(key.clone()),
     };
-    let hook = |h: &HookSpec| Source {
-        folder: scratch.join("hooks").join(&h.role),
-        part: Part::Hook(h.role.clone()),
-    };
+    let hook = |h: &HookSpec| Source { folder: scratch.join("hooks").join(&h.role), part: Part::Hook(h.role.clone()) };
     let own = place.generation(plan.number).overlay_folder();
     let overlay = own.map(|folder| Source { folder, part: Part::Overlay });
     let secrets = Source { folder: place.secrets(), part: Part::Secrets };

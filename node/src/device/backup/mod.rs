@@ -6,6 +6,7 @@
 //! [`unpack`] makes folders of the stream. What the stream says is `softservice_protocol::archive`.
 
 mod act;
+mod digest;
 mod error;
 mod file;
 mod pack;

@@ -2,11 +2,7 @@
 //! was verified when it was written, not that it is still there.
 
 use super::file::Written;
-use crate::device::{
-    Device, blocking, durable,
-    error::Result,
-    layout::Place,
-};
+use crate::device::{Device, blocking, durable, error::Result, layout::Place};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 

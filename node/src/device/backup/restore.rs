@@ -135,12 +135,29 @@ impl Device {
         admit: impl FnOnce(&Header) -> std::result::Result<(), String> + Send + 'static,
     ) -> Result<Unpacked> {
         let place = Place::new(&self.0.softservices, &restore.name)?;
+        let (name, fresh) = (restore.name.clone(), !place.root().exists());
+        let unpacked = self.unpack_at(&place, restore, tell, admit).await;
+        if fresh && unpacked.is_err() {
+            // What was made for it is no softservice.
+            crate::device::locked(&self.0.slots).remove(&name);
+            blocking(move || durable::remove_folder(place.root())).await?;
+        }
+        unpacked
+    }
+
+    async fn unpack_at(
+        &self,
+        place: &Place,
+        restore: Restore,
+        tell: super::Tell,
+        admit: impl FnOnce(&Header) -> std::result::Result<(), String> + Send + 'static,
+    ) -> Result<Unpacked> {
         let turn = self.turn(&restore.name)?;
-        if !restore.replace && holds_something(&place)? {
+        if !restore.replace && holds_something(place)? {
             return Err(DeviceError::Occupied { name: restore.name });
         }
         let folder = self.0.softservices.join(format!(".restoring-{}", restore.name));
-        let (user, home) = (self.user_of(&restore.name)?, self.home());
+        let (user, home) = (self.service_user(place)?, self.0.home.clone());
         let off = Arc::new(AtomicBool::default());
         let waiting = super::act::Waiting(Arc::clone(&off));
         let unpacked = blocking(move || {
@@ -189,7 +206,13 @@ impl Device {
         let due = |h: &&HookSpec| h.kind == HookKind::Restore && from.hooks.contains(&h.role);
         let hooks: Vec<&HookSpec> = new.hooks.iter().filter(due).collect();
         let mut first: BTreeSet<&str> = hooks.iter().map(|h| h.role.as_str()).collect();
-        while let Some(used) = new.roles.iter().filter(|r| first.contains(r.key.as_str())).flat_map(|r| &r.uses).find(|u| !first.contains(u.as_str())) {
+        while let Some(used) = new
+            .roles
+            .iter()
+            .filter(|r| first.contains(r.key.as_str()))
+            .flat_map(|r| &r.uses)
+            .find(|u| !first.contains(u.as_str()))
+        {
             first.insert(used);
         }
         let services = slot.services(self, number)?;

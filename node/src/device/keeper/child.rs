@@ -4,10 +4,13 @@
 use super::{
     Phase, READY, Spec, Status, Task,
     backoff::Backoff,
-    control, files, last_status, leftovers,
+    control, files, inside, last_status, leftovers,
     log::{FILE_BYTES, Log},
+    outcome::Outcome,
     publish, stop_on_signal,
+    story::Story,
 };
+use crate::sandbox::{Confinement, Launch};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, kill_process_group, waitpid};
 use softservice_protocol::release::{Restart, StopSignal};
 use std::{
@@ -18,7 +21,6 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    io::AsyncReadExt,
     net::unix::pipe,
     process::{Child, Command},
     signal::unix::{Signal as SignalStream, SignalKind, signal},
@@ -28,6 +30,9 @@ use tokio::{
 
 /// How long the last output and the last answers may take when everything else is over.
 const GOODBYE: Duration = Duration::from_secs(1);
+/// The first wait between two looks whether the program in a sandbox runs, and the longest.
+const FIRST_LOOK: Duration = Duration::from_millis(1);
+const LONGEST_LOOK: Duration = Duration::from_millis(50);
 /// Bytes that may be waiting in the pipe when a service ends.
 const MOST_WORDS: usize = 1 << 20;
 
@@ -52,7 +57,7 @@ struct Keeping<'a> {
 pub(super) async fn keep(folder: &Path, spec: &Spec) -> std::io::Result<()> {
     let own = Status::own();
     // A keeper that was stopped says so, and its folder goes: what is here was cut off in the middle of keeping.
-    let before = last_status(folder).filter(|s| s.boot == own.boot && s.pid.is_some());
+    let before = last_status(folder).filter(|s| s.boot == own.boot && s.group.or(s.pid).is_some());
     let status = Status {
         restarts: before.as_ref().map_or(0, |s| s.restarts + 1),
         last_exit: before.map(|_| "ended with its keeper, which was killed".into()),
@@ -77,7 +82,7 @@ pub(super) async fn keep(folder: &Path, spec: &Spec) -> std::io::Result<()> {
     let Keeping { output, status, .. } = keeping;
     drop(output);
     let _ = timeout(GOODBYE, pump).await;
-    status.send_modify(|s| (s.phase, s.pid) = (Phase::Stopped, None));
+    status.send_modify(|s| (s.phase, s.pid, s.group) = (Phase::Stopped, None, None));
     publish(folder, &status.borrow())?;
     let _ = timeout(GOODBYE, control::served(&callers)).await;
     serve.abort();
@@ -135,11 +140,11 @@ impl Keeping<'_> {
         loop {
             let began = Instant::now();
             let outcome = match self.spawn() {
-                Ok((child, launched)) => match self.run(child, launched).await {
+                Ok(started) => match self.run(started).await {
                     Some(outcome) => outcome,
                     None => return,
                 },
-                Err(e) => Outcome { words: format!("could not be started: {e}"), good: false },
+                Err(e) => Outcome::not_started(e),
             };
             let again = match self.spec.restart {
                 Restart::No => false,
@@ -148,7 +153,7 @@ impl Keeping<'_> {
             };
             let phase = if again { Phase::Waiting } else { Phase::Exited };
             self.change(|s| {
-                (s.phase, s.pid) = (phase, None);
+                (s.phase, s.pid, s.group) = (phase, None, None);
                 (s.last_exit, s.succeeded) = (Some(outcome.words.clone()), outcome.good);
             });
             self.last_words();
@@ -167,9 +172,13 @@ impl Keeping<'_> {
         }
     }
 
-    /// The child, and a pipe that ends when it runs its program, or says why it does not.
-    fn spawn(&self) -> std::io::Result<(Child, pipe::Receiver)> {
-        let task = Task::Launch { command: self.spec.command.clone(), keeper: self.me };
+    /// The child, and the pipe through which it tells how it gets on.
+    fn spawn(&self) -> std::io::Result<Started> {
+        let confinement = self.spec.confinement.clone();
+        if let Some((group, sandbox)) = confinement.as_ref().and_then(|c| Some((c.group.as_ref()?, &c.sandbox))) {
+            group.make(sandbox)?;
+        }
+        let task = Task::Launch(Box::new(Launch { command: self.spec.command.clone(), parent: self.me, confinement }));
         let path = self.folder.join(files::LAUNCH);
         std::fs::write(&path, serde_json::to_vec(&task)?)?;
         let (launched, launching) = std::io::pipe()?;
@@ -185,57 +194,60 @@ impl Keeping<'_> {
             .stderr(self.output.try_clone()?)
             .process_group(0)
             .spawn()?;
-        let pid = child.id().map(|p| p as i32);
-        self.note(&format!("started as process {}", pid.unwrap_or(0)));
-        self.change(|s| (s.pid, s.phase) = (pid, Phase::Starting));
-        Ok((child, pipe::Receiver::from_owned_fd(launched.into())?))
+        let group = child.id().map(|p| p as i32);
+        self.note(&format!("started as process {}", group.unwrap_or(0)));
+        self.change(|s| (s.pid, s.group, s.phase) = (group, group, Phase::Starting));
+        let sandboxed = self.spec.confinement.as_ref().is_some_and(Confinement::bubblewrap);
+        Ok(Started { child, group, story: Story::new(launched)?, sandboxed })
     }
 
     /// How the child ended by itself; none when it was stopped.
-    async fn run(&mut self, mut child: Child, mut launched: pipe::Receiver) -> Option<Outcome> {
-        let pid = child.id().map(|p| p as i32);
-        let (mut why_not, mut launching, mut buffer) = (Vec::new(), true, [0; 512]);
+    async fn run(&mut self, started: Started) -> Option<Outcome> {
+        let Started { mut child, group, mut story, sandboxed } = started;
+        let mut wait = FIRST_LOOK;
         loop {
+            let told = story.told();
+            let starting = self.status.borrow().phase == Phase::Starting;
+            let first = told.child_pid.filter(|_| starting);
             tokio::select! {
-                told = launched.read(&mut buffer), if launching => match told {
-                    Ok(n @ 1..) => why_not.extend(buffer.iter().take(n)),
-                    _ => {
-                        launching = false;
-                        if why_not.is_empty() {
-                            self.change(|s| s.phase = Phase::Running);
-                        }
+                () = story.goes_on(), if !story.over => {
+                    // Without a sandbox the pipe closes when the program runs.
+                    if story.over && !sandboxed && story.told().failed.is_none() {
+                        self.change(|s| s.phase = Phase::Running);
                     }
-                },
+                }
+                () = sleep(wait), if first.is_some() => {
+                    wait = (wait * 2).min(LONGEST_LOOK);
+                    if let Some(pid) = first.and_then(inside::service) {
+                        self.change(|s| (s.pid, s.phase) = (Some(pid), Phase::Running));
+                    }
+                }
                 ended = child.wait() => {
                     self.end_rest(None).await;
-                    let mut outcome = outcome(ended);
-                    if !why_not.is_empty() {
-                        outcome.words = format!("could not be started: {}", String::from_utf8_lossy(&why_not));
-                    }
+                    let outcome = self.outcome(ended, &mut story);
+                    self.leave_cgroup().await;
                     return Some(outcome);
                 }
-                _ = self.ended.recv() => self.reap(pid),
+                _ = self.ended.recv() => self.reap(group),
                 _ = self.stop.recv() => {
-                    self.stop_child(child, pid).await;
+                    self.stop_child(child, group, story, sandboxed).await;
                     return None;
                 }
             }
         }
     }
 
-    /// The stop signal to the group, SIGKILL to whatever lives when the grace is over.
-    async fn stop_child(&mut self, mut child: Child, pid: Option<i32>) {
+    /// The stop signal to the service, SIGKILL to whatever lives when the grace is over.
+    async fn stop_child(&mut self, mut child: Child, group: Option<i32>, mut story: Story, sandboxed: bool) {
         self.change(|s| s.phase = Phase::Stopping);
         let grace = Duration::from_millis(self.spec.grace.0);
         let end = Instant::now() + grace;
-        if let Some(pid) = pid.and_then(Pid::from_raw) {
-            let _ = kill_process_group(pid, stop_signal(self.spec.stop_signal));
-        }
+        self.ask_to_stop(group, story.told().child_pid, sandboxed);
         let mut ended = None;
         loop {
             tokio::select! {
                 status = child.wait(), if ended.is_none() => ended = Some(status),
-                _ = self.ended.recv() => self.reap(pid.filter(|_| ended.is_none())),
+                _ = self.ended.recv() => self.reap(group.filter(|_| ended.is_none())),
                 () = sleep_until(end) => break,
             }
             if ended.is_some() && leftovers::descendants(self.me).is_empty() {
@@ -243,9 +255,9 @@ impl Keeping<'_> {
             }
         }
         let words = match ended {
-            Some(status) => outcome(status).words,
+            Some(status) => self.outcome(status, &mut story).words,
             None => {
-                if let Some(pid) = pid.and_then(Pid::from_raw) {
+                if let Some(pid) = group.and_then(Pid::from_raw) {
                     let _ = kill_process_group(pid, Signal::KILL);
                 }
                 let _ = child.wait().await;
@@ -253,9 +265,43 @@ impl Keeping<'_> {
             }
         };
         self.end_rest(None).await;
+        self.leave_cgroup().await;
         self.last_words();
         self.note(&format!("stopped: {words}"));
-        self.change(|s| (s.pid, s.last_exit) = (None, Some(words)));
+        self.change(|s| (s.pid, s.group, s.last_exit) = (None, None, Some(words)));
+    }
+
+    /// Sends the stop signal. In a sandbox only the service's own processes get it; one that is not there yet has
+    /// nothing to finish, and its sandbox is ended at once.
+    fn ask_to_stop(&self, group: Option<i32>, first: Option<i32>, sandboxed: bool) {
+        let signal = stop_signal(self.spec.stop_signal);
+        let Some(group) = group else { return };
+        let members = match first {
+            Some(first) if sandboxed => inside::members(first, group),
+            _ => Vec::new(),
+        };
+        for pid in members.iter().filter_map(|pid| Pid::from_raw(*pid)) {
+            let _ = kill_process(pid, signal);
+        }
+        if let Some(group) = Pid::from_raw(group).filter(|_| members.is_empty()) {
+            let _ = kill_process_group(group, if sandboxed { Signal::KILL } else { signal });
+        }
+    }
+
+    fn outcome(&self, ended: std::io::Result<ExitStatus>, story: &mut Story) -> Outcome {
+        story.catch_up();
+        let last = || {
+            self.last_words();
+            super::log::last_line(&self.spec.log)
+        };
+        Outcome::of(ended, &story.told(), self.spec.confinement.as_ref(), last)
+    }
+
+    /// Removes the cgroup, for nothing of the service lives.
+    async fn leave_cgroup(&self) {
+        if let Some(group) = self.spec.confinement.as_ref().and_then(|c| c.group.as_ref()) {
+            group.removed().await;
+        }
     }
 
     /// Kills every descendant and waits until none is left.
@@ -301,22 +347,12 @@ fn stop_signal(signal: StopSignal) -> Signal {
     }
 }
 
-struct Outcome {
-    words: String,
-    good: bool,
-}
-
-fn outcome(ended: std::io::Result<ExitStatus>) -> Outcome {
-    use std::os::unix::process::ExitStatusExt;
-    match ended {
-        Ok(status) => {
-            let words = match (status.code(), status.signal()) {
-                (Some(code), _) => format!("ended with {code}"),
-                (None, Some(signal)) => format!("ended by signal {signal}"),
-                (None, None) => "ended".into(),
-            };
-            Outcome { words, good: status.success() }
-        }
-        Err(e) => Outcome { words: format!("was lost: {e}"), good: false },
-    }
+/// A child, and what there is to know of it.
+struct Started {
+    child: Child,
+    /// Its process, which leads the group.
+    group: Option<i32>,
+    story: Story,
+    /// It becomes a sandbox, which runs the service.
+    sandboxed: bool,
 }

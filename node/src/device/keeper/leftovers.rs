@@ -1,15 +1,16 @@
 //! Processes of earlier keepers. Invariant: only processes of a session that a keeper of this boot led, in the group of
 //! the child that it recorded, are ever killed: process numbers alone are not believed, the kernel gives them again.
 
-use super::{Status, last_status};
+use super::{Status, Task, files, last_status};
+use crate::sandbox::Group;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::{path::Path, time::Duration};
 use tokio::time::timeout;
 
 /// What `/proc/PID/stat` says.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Process {
-    pub(super) pid: i32,
+pub(crate) struct Process {
+    pub(crate) pid: i32,
     pub(super) parent: i32,
     pub(super) group: i32,
     pub(super) session: i32,
@@ -24,7 +25,7 @@ pub(super) fn boot() -> String {
 }
 
 /// When a process started, in ticks since boot; none when it is gone.
-pub(super) fn started(pid: i32) -> Option<u64> {
+pub(crate) fn started(pid: i32) -> Option<u64> {
     process(pid).filter(|p| !p.zombie).map(|p| p.start)
 }
 
@@ -52,7 +53,7 @@ pub(super) fn processes() -> Vec<Process> {
 }
 
 /// All processes that descend from `root`, itself left out, zombies too.
-pub(super) fn descendants(root: i32) -> Vec<Process> {
+pub(crate) fn descendants(root: i32) -> Vec<Process> {
     let all = processes();
     let mut found: Vec<Process> = Vec::new();
     let mut parents = vec![root];
@@ -82,15 +83,30 @@ async fn kill(pid: i32) {
 
 /// Kills what the last keeper of this folder left behind, and that keeper if it still lives without holding its lock.
 pub(in crate::device) async fn end(folder: &Path) {
-    let Some(Status { keeper, keeper_start, boot: then, pid, .. }) = last_status(folder) else { return };
+    let Some(Status { keeper, keeper_start, boot: then, pid, group, .. }) = last_status(folder) else { return };
     if then != boot() {
         return;
     }
     if started(keeper) == Some(keeper_start) && keeper != rustix::process::getpid().as_raw_nonzero().get() {
         kill(keeper).await;
     }
-    let Some(group) = pid else { return };
-    for left in processes().into_iter().filter(|p| p.session == keeper && p.group == group && p.start >= keeper_start) {
+    let group = group.or(pid);
+    let of_it = |p: &Process| p.session == keeper && Some(p.group) == group && p.start >= keeper_start;
+    for left in processes().into_iter().filter(of_it) {
         kill(left.pid).await;
+    }
+    // Whatever changed its session and lost its parents is still in the cgroup, which nobody else is in.
+    if let Some(cgroup) = cgroup(folder) {
+        cgroup.kill();
+        cgroup.removed().await;
+    }
+}
+
+/// The cgroup of the service of this folder.
+fn cgroup(folder: &Path) -> Option<Group> {
+    let task = serde_json::from_slice(&std::fs::read(folder.join(files::SPEC)).ok()?).ok()?;
+    match task {
+        Task::Keep(spec) => spec.confinement?.group,
+        Task::Front(_) | Task::Launch(_) | Task::Once(_) => None,
     }
 }

@@ -71,7 +71,7 @@ impl Log {
     /// Adds a line of the keeper's own.
     pub(super) fn note(&mut self, what: &str) {
         let start = if self.at_start { "" } else { "\n" };
-        self.write(format!("{start}-- softservice: {what}\n").as_bytes());
+        self.write(format!("{start}{OURS}{what}\n").as_bytes());
     }
 
     fn turn(&mut self) {
@@ -86,6 +86,19 @@ impl Log {
         }
     }
 }
+
+/// The last line that the service, or its sandbox, wrote: near the end of the file, or nothing.
+pub(super) fn last_line(path: &Path) -> String {
+    let Ok(file) = File::open(path) else { return String::new() };
+    let size = file.metadata().map_or(0, |m| m.len());
+    let mut end = [0; 4 << 10];
+    let read = file.read_at(&mut end, size.saturating_sub(4 << 10)).unwrap_or(0);
+    let text = String::from_utf8_lossy(end.get(..read).unwrap_or_default()).into_owned();
+    text.lines().rev().find(|l| !l.is_empty() && !l.starts_with(OURS)).unwrap_or_default().to_owned()
+}
+
+/// The beginning of our own lines.
+const OURS: &str = "-- softservice: ";
 
 #[cfg(test)]
 mod tests {

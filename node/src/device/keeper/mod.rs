@@ -14,13 +14,16 @@
 mod backoff;
 mod child;
 mod control;
-mod launch;
+mod inside;
 mod leftovers;
 mod log;
+mod outcome;
+mod story;
 #[cfg(test)]
 pub(super) mod tests;
 
 use super::front::{self, Table};
+use crate::sandbox::{self, Confinement, Launch, Once};
 use serde::{Deserialize, Serialize};
 use softservice_protocol::{
     release::{Restart, StopSignal},
@@ -47,12 +50,24 @@ pub(super) enum Task {
     /// Be a front.
     Front(Table),
     /// Become the service: the keeper runs itself with this task as its child.
-    Launch {
-        /// Program and arguments.
-        command: Vec<String>,
-        /// The keeper's process; when it is gone already, nothing is launched.
-        keeper: i32,
-    },
+    Launch(Box<Launch>),
+    /// Run something once, in the service's place.
+    Once(Box<Once>),
+}
+
+/// A task as the last argument of a keeper's command: what is short-lived needs no file.
+pub(crate) fn once_task(once: Once) -> String {
+    argument(&Task::Once(Box::new(once)))
+}
+
+/// As [`once_task`].
+pub(crate) fn launch_task(launch: Launch) -> String {
+    argument(&Task::Launch(Box::new(launch)))
+}
+
+fn argument(task: &Task) -> String {
+    // Made of text and numbers only: it cannot fail.
+    serde_json::to_string(task).unwrap_or_default()
 }
 
 /// A service to keep.
@@ -77,6 +92,9 @@ pub(super) struct Spec {
     pub(super) stop_signal: StopSignal,
     /// Time from that signal to SIGKILL.
     pub(super) grace: Span,
+    /// How it is held; none = not at all, as before there were sandboxes.
+    #[serde(default)]
+    pub(super) confinement: Option<Confinement>,
 }
 
 /// How a service is, as its keeper knows.
@@ -88,8 +106,11 @@ pub(super) struct Status {
     pub(super) keeper_start: u64,
     /// This boot's identity.
     pub(super) boot: String,
-    /// The child, also its process group.
+    /// The service's own process, once its program runs; before that the child that becomes it, or its sandbox.
     pub(super) pid: Option<i32>,
+    /// The child, also its process group; none = as `pid`, as before there were sandboxes.
+    #[serde(default)]
+    pub(super) group: Option<i32>,
     /// What it does.
     pub(super) phase: Phase,
     /// How often it was started again.
@@ -128,6 +149,7 @@ impl Status {
             keeper_start: leftovers::started(me).unwrap_or(0),
             boot: leftovers::boot(),
             pid: None,
+            group: None,
             phase: Phase::Waiting,
             restarts: 0,
             last_exit: None,
@@ -175,18 +197,22 @@ pub(super) mod files {
 /// The line that a keeper prints when it can be talked to.
 pub(super) const READY: &str = "keeper ready";
 
-/// The hidden verb `softservice keeper TASK`: returns when its work is over.
+/// The hidden verb `softservice keeper TASK`: returns when its work is over. The task is a file, or the text itself.
 pub fn keeper_main(arguments: Vec<OsString>) -> ExitCode {
-    let Some(path) = arguments.last().map(PathBuf::from) else {
-        eprintln!("keeper: expected the path of a task");
+    let Some(task) = arguments.last() else {
+        eprintln!("keeper: expected a task, or the path of one");
         return ExitCode::from(2);
     };
-    let task = std::fs::read(&path)
-        .map_err(|e| e.to_string())
-        .and_then(|b| serde_json::from_slice(&b).map_err(|e| e.to_string()));
+    let path = PathBuf::from(task);
+    let text = match task.as_encoded_bytes() {
+        text @ [b'{', ..] => Ok(text.to_vec()),
+        _ => std::fs::read(&path).map_err(|e| format!("read {}: {e}", path.display())),
+    };
+    let task = text.and_then(|b| serde_json::from_slice(&b).map_err(|e| format!("understand its task: {e}")));
     let done = match task {
-        Err(why) => Err(format!("read {}: {why}", path.display())),
-        Ok(Task::Launch { command, keeper }) => Err(launch::launch(&command, keeper)),
+        Err(why) => Err(why),
+        Ok(Task::Launch(launch)) => Err(sandbox::launch(&launch)),
+        Ok(Task::Once(once)) => return sandbox::once(*once, itself()),
         Ok(Task::Keep(spec)) => keep(&path, *spec),
         Ok(Task::Front(table)) => front::run(&path, &table),
     };
@@ -197,6 +223,13 @@ pub fn keeper_main(arguments: Vec<OsString>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The arguments of this program without the task.
+fn itself() -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    arguments.pop();
+    arguments
 }
 
 fn keep(path: &Path, spec: Spec) -> Result<(), String> {
@@ -264,5 +297,6 @@ pub(super) fn stop_on_signal(stop: mpsc::Sender<()>) -> std::io::Result<()> {
 
 pub(super) use control::{Question, bind, callers, in_folder, serve, served};
 pub(super) use leftovers::end as end_leftovers;
+pub(crate) use leftovers::{descendants, started};
 #[cfg(test)]
 pub(super) use log::Log;

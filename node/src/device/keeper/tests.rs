@@ -22,7 +22,8 @@ fn keeper_part() {
     let mut arguments = std::env::args_os().skip(1);
     if arguments.next().is_some_and(|a| a == KEEPER[0]) && arguments.len() > 2 {
         let code = super::keeper_main(arguments.collect());
-        std::process::exit(i32::from(code != std::process::ExitCode::SUCCESS));
+        let number = (0..=u8::MAX).find(|n| std::process::ExitCode::from(*n) == code);
+        std::process::exit(number.map_or(1, i32::from));
     }
 }
 
@@ -53,6 +54,7 @@ impl Kept {
             restart,
             stop_signal: StopSignal::Term,
             grace: Span::seconds(20),
+            confinement: None,
         };
         Self { scratch, spec }
     }
