@@ -3,7 +3,7 @@
 
 mod data;
 
-pub(crate) use data::OverlayArgs;
+pub(crate) use data::{BackupArgs, OverlayArgs, RestoreArgs};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -179,6 +179,10 @@ pub(crate) enum Verb {
         /// Which softservice
         name: String,
     },
+    /// Write everything of a softservice into one encrypted, verified file
+    Backup(BackupArgs),
+    /// Bring a softservice back out of a backup, on this device or a new one
+    Restore(RestoreArgs),
     /// Show or change your own files and variables of a softservice; updates keep them
     Overlay(OverlayArgs),
     /// List the generations of a softservice

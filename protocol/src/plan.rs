@@ -117,6 +117,8 @@ pub struct Facts<'a> {
     pub expired: &'a [u32],
     /// What the owner's own changes do to the release.
     pub overlay: &'a [OverlayChange],
+    /// What data comes from a backup, and what is put away for it; with any, every role is replaced.
+    pub backup: &'a [OverlayChange],
     /// What this machine can enforce of what the instance asks for.
     pub isolation: Isolation,
 }
@@ -156,7 +158,13 @@ pub struct RestoreFact {
 /// ports that are not assigned yet: the same ones for the same facts.
 pub fn plan(release: ReleaseId, needs: &Needs, instance: &Instance, facts: &Facts<'_>) -> Plan {
     let current = facts.current.map(|(_, i)| i);
-    let changes = current.map(|old| instance.transition(old, facts.running)).unwrap_or_default();
+    let changes = match current {
+        Some(_) if !facts.backup.is_empty() => {
+            instance.roles.iter().map(|r| (r.key.clone(), Change::Instead)).collect()
+        }
+        Some(old) => instance.transition(old, facts.running),
+        None => Transition::new(),
+    };
     let downtimes = downtimes(instance, facts, &changes);
     let mut plan = Plan {
         hash: String::new(),
@@ -196,6 +204,9 @@ impl Plan {
 }
 
 fn occasion(facts: &Facts<'_>) -> &'static str {
+    if !facts.backup.is_empty() {
+        return "restore";
+    }
     if facts.current.is_some() { "update" } else { "install" }
 }
 

@@ -1,4 +1,4 @@
-//! Flags of the verbs about an owner's own: changes that updates keep.
+//! Flags of the verbs about an owner's own: data in backups, and changes that updates keep.
 
 use clap::Args;
 use std::path::PathBuf;
@@ -53,6 +53,62 @@ pub(crate) struct OverlayArgs {
     #[arg(long, short)]
     pub(crate) yes: bool,
     /// Accept promises of the sandbox that this machine cannot keep; the plan names them
+    #[arg(long)]
+    pub(crate) accept_reduced: bool,
+}
+
+/// `backup`.
+#[derive(Debug, Clone, Args)]
+#[command(after_long_help = "\
+The file holds all that is needed to live again: data, answers, secrets, your own changes, and which release they belong to.
+It is an age file: without --recipient and --passphrase-file only the key of this home opens it. Keep a copy of that key file
+elsewhere: with the home alone, the backups are lost as well. `age -d -i KEYFILE FILE` opens it without this program.
+
+Services of a role whose volumes are copied are stopped for as long as that takes; a role with a backup program of its own
+(`hook.backup` of its distro) is backed up while it runs. The file is read back before it gets its name.")]
+pub(crate) struct BackupArgs {
+    /// Which softservice
+    pub(crate) name: String,
+    /// The file [default: NAME-DATE.softbackup in this folder]
+    pub(crate) file: Option<PathBuf>,
+    /// Only for this key, age1...; may be repeated
+    #[arg(long, value_name = "AGE1...")]
+    pub(crate) recipient: Vec<String>,
+    /// For the passphrase in the first line of this file instead of keys
+    #[arg(long, value_name = "FILE", conflicts_with = "recipient")]
+    pub(crate) passphrase_file: Option<PathBuf>,
+    /// List the backups that were made instead
+    #[arg(long, conflicts_with_all = ["file", "recipient", "passphrase_file"])]
+    pub(crate) list: bool,
+}
+
+/// `restore`.
+#[derive(Debug, Clone, Args)]
+#[command(after_long_help = "\
+The whole file is verified before anything is changed. What comes back is a generation of its own: the release of the backup
+(fetched from peers if it is not here), its answers, your own changes, its secrets and its data. It is confirmed by health and
+by the distro's tests, those for `restore` among them; if it does not hold, everything that was there returns, data too.")]
+pub(crate) struct RestoreArgs {
+    /// As which softservice
+    pub(crate) name: String,
+    /// The backup
+    pub(crate) file: PathBuf,
+    /// Put the data that is there away; it returns if the restore does not hold, and goes when it is confirmed
+    #[arg(long)]
+    pub(crate) replace: bool,
+    /// Age keys that open it [default: the key of this home]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) identity: Option<PathBuf>,
+    /// The passphrase that opens it, in the first line of this file
+    #[arg(long, value_name = "FILE", conflicts_with = "identity")]
+    pub(crate) passphrase_file: Option<PathBuf>,
+    /// Do only the plan of this hash
+    #[arg(long, value_name = "HASH")]
+    pub(crate) plan: Option<String>,
+    /// Agree to the plan without being asked
+    #[arg(long, short)]
+    pub(crate) yes: bool,
+    /// Accept what this machine cannot enforce of the sandbox
     #[arg(long)]
     pub(crate) accept_reduced: bool,
 }

@@ -2,6 +2,7 @@
 //! decided here; a program that speaks the API gets the same results.
 
 mod author;
+mod backup;
 mod catalogue;
 mod content;
 mod instances;
@@ -100,6 +101,8 @@ async fn with_node(verb: Verb, client: &Client, ui: &mut Ui) -> Result<(), CliEr
         Verb::Down { name } => instances::simple(client, ui, "down", &name, "is down").await,
         Verb::Start { name } => instances::simple(client, ui, "start", &name, "is up").await,
         Verb::Remove { name, data } => instances::remove(client, ui, &name, data).await,
+        Verb::Backup(args) => backup::backup(client, ui, &args).await,
+        Verb::Restore(args) => backup::restore(client, ui, &args).await,
         Verb::Overlay(args) => overlay::run(client, ui, &args).await,
         Verb::Generations { name } => instances::generations(client, ui, &name).await,
         Verb::Ps { name } => instances::ps(client, ui, name).await,

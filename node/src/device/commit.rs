@@ -2,7 +2,7 @@
 //! nothing that fails here takes that back: what could not be cleared away is cleared away at the next start or commit.
 
 use super::{
-    Slot, blocking, control, durable,
+    Slot, backup, blocking, control, durable,
     error::Result,
     keeper::{Task, files},
     life::Switch,
@@ -81,7 +81,7 @@ async fn clear_away(switch: &Switch<'_>) -> Result<()> {
         snapshots.prune(previous.filter(|_| !course.crosses))?;
         snapshots.tidy()?;
         place.tidy_runs();
-        Ok(())
+        backup::done(&place, number)
     })
     .await
 }

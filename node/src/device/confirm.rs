@@ -18,11 +18,10 @@ const LONGEST_WAIT: Duration = Duration::from_secs(1);
 const TRY: Duration = Duration::from_secs(30);
 
 /// Health of all, then the tests, then `settle`.
-pub(super) async fn confirm(services: &Services<'_>, instance: &Instance, update: bool) -> Result<()> {
+pub(super) async fn confirm(services: &Services<'_>, instance: &Instance, occasion: &str) -> Result<()> {
     for service in &instance.services {
         services.healthy(service).await?;
     }
-    let occasion = if update { "update" } else { "install" };
     let mut results = Vec::new();
     for test in instance.tests.iter().filter(|t| due(t, occasion)) {
         results.push(run(services, test).await);

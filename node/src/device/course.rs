@@ -24,6 +24,8 @@ pub(super) struct Course {
     pub(super) crosses: bool,
     /// The data is to be that which was kept with this generation.
     pub(super) restore: Option<u32>,
+    /// The data comes from a backup.
+    pub(super) from_backup: bool,
     /// Volumes that go when the softservice is removed.
     pub(super) removable: Vec<String>,
 }
@@ -60,6 +62,13 @@ impl Course {
         let kept = changes.iter().filter(|(_, change)| **change == Change::Keep).map(|(role, _)| role);
         let runs = kept.map(|role| (role.clone(), before.course.runs_from(role, before.number))).collect();
         Self { changes, runs, crosses, ..Self::default() }
+    }
+
+    /// Everything is replaced: neither a service nor a secret of before goes with data from a backup.
+    pub(super) fn replace_all(&mut self, new: &Instance) {
+        (self.from_backup, self.crosses) = (true, false);
+        self.changes = new.roles.iter().map(|r| (r.key.clone(), Change::Instead)).collect();
+        self.runs.clear();
     }
 
     pub(super) fn change(&self, role: &str) -> Change {

@@ -136,6 +136,32 @@ pub enum DeviceError {
         /// Why.
         source: Box<BackupError>,
     },
+    /// Its data is backed up by a program beside its running services, and they do not run.
+    #[error("{name} is down, and role {role} is backed up beside its running services; `softservice start {name}` first")]
+    Down {
+        /// The softservice.
+        name: String,
+        /// The role.
+        role: String,
+    },
+    /// A program of the release for backup or restore failed.
+    #[error("{name}: the {kind} program of role {role}: {why}")]
+    Hook {
+        /// The softservice.
+        name: String,
+        /// The role.
+        role: String,
+        /// `backup` or `restore`.
+        kind: &'static str,
+        /// How it ended, and what it said last.
+        why: String,
+    },
+    /// Something is there that a restore would put away.
+    #[error("{name} is here already, with data of its own; `restore {name} FILE --replace` puts it away, or restore under another name")]
+    Occupied {
+        /// The softservice.
+        name: String,
+    },
     /// Content is missing or damaged.
     #[error("{name}: {source}")]
     Store {

@@ -2,7 +2,7 @@
 //! forward removes what the way back needs; what is done obeys the course that staging wrote down.
 
 use super::{
-    Device, Slot, blocking, commit, confirm,
+    Device, Slot, backup, blocking, commit, confirm,
     course::{self, Before, Course},
     error::Result,
     front::Front,
@@ -45,7 +45,7 @@ impl Slot {
     }
 
     /// Lets go of the listeners that keep these numbers, for whoever shall listen there now.
-    fn release(&self, numbers: impl IntoIterator<Item = u16>) {
+    pub(super) fn release(&self, numbers: impl IntoIterator<Item = u16>) {
         let mut reserved = locked(&self.reserved);
         for number in numbers {
             reserved.remove(&number);
@@ -60,6 +60,7 @@ impl Device {
             Effect::Stage => return self.stage(slot, number, step.previous).await,
             Effect::MarkFailed => {
                 locked(&slot.reserved).clear();
+                backup::take_back(&slot.place, number, step.previous)?;
                 return switch::mark_failed(&slot.place, number, "it was given up");
             }
             Effect::PointBack => {
@@ -85,10 +86,13 @@ impl Device {
             }
             Effect::Start => {
                 switch.lead(&switch.course.fronts_at_start(&switch.new, switch.old_instance())).await?;
-                switch.start(Change::Instead).await
+                match switch.course.from_backup {
+                    true => self.start_restored(slot, number, &switch.new).await,
+                    false => switch.start(Change::Instead).await,
+                }
             }
             Effect::HandOver => switch.lead(&switch.course.fronts_at_end(&switch.new, switch.old_instance())).await,
-            Effect::Confirm => confirm::confirm(&switch.services()?, &switch.new, step.previous.is_some()).await,
+            Effect::Confirm => confirm::confirm(&switch.services()?, &switch.new, switch.occasion()).await,
             Effect::Commit => commit::commit(&switch).await,
             Effect::HandBack => switch.hand_back().await,
             Effect::StopNew => switch.stop_new().await,
@@ -114,7 +118,7 @@ impl Device {
             // A repeated staging would find its own listeners in the way.
             locked(&slot.reserved).clear();
             let folder = slot.place.generation(number);
-            *locked(&slot.reserved) = device.staging(&slot).stage(&folder, before.as_ref(), &listening)?;
+            *locked(&slot.reserved) = device.staging(&slot.place).stage(&folder, before.as_ref(), &listening)?;
             Ok(())
         })
         .await
@@ -128,11 +132,11 @@ impl Device {
         Ok(())
     }
 
-    fn staging<'a>(&'a self, slot: &'a Slot) -> Staging<'a> {
+    fn staging<'a>(&'a self, place: &'a Place) -> Staging<'a> {
         Staging {
             softservices: &self.0.softservices,
             store: &*self.0.store,
-            place: &slot.place,
+            place,
             softservice: self.0.keeper.first().map_or("softservice", String::as_str),
         }
     }
@@ -184,6 +188,15 @@ impl Switch<'_> {
         self.old.as_ref().map(|(_, instance)| instance)
     }
 
+    /// What tests are for.
+    fn occasion(&self) -> &'static str {
+        match &self.old {
+            _ if self.course.from_backup => "restore",
+            Some(_) => "update",
+            None => "install",
+        }
+    }
+
     /// Whether the previous one's services are meant to run.
     fn was_up(&self) -> Result<bool> {
         Ok(self.old.is_some() && self.slot.place.read_state()?.up)
@@ -227,12 +240,23 @@ impl Switch<'_> {
         let Some((previous, instance)) = &self.old else { return Ok(()) };
         let (place, previous, next) = (self.slot.place.clone(), *previous, self.number);
         let (epochs, volumes) = (instance.epochs.clone(), self.course.replaced_volumes(&self.new));
+        if self.course.from_backup {
+            return blocking(move || backup::put_away(&place, next, Some(previous), &epochs)).await;
+        }
         blocking(move || Snapshots { place: &place }.take(previous, next, &epochs, &volumes)).await
     }
 
     async fn migrate(&self) -> Result<()> {
         let Some((_, instance)) = &self.old else { return Ok(()) };
         let place = &self.slot.place;
+        if self.course.from_backup {
+            let (device, slot, number) = (self.device.clone(), self.slot.place.clone(), self.number);
+            return blocking(move || {
+                backup::put_in(&slot, number)?;
+                device.staging(&slot).belongings(&slot.generation(number)).map(drop)
+            })
+            .await;
+        }
         if let Some(generation) = self.course.restore {
             let place = place.clone();
             return blocking(move || Snapshots { place: &place }.bring_back(generation)).await;
@@ -263,7 +287,11 @@ impl Switch<'_> {
     async fn restore_data(&self) -> Result<()> {
         let Some((previous, _)) = &self.old else { return Ok(()) };
         let (place, previous, next) = (self.slot.place.clone(), *previous, self.number);
-        blocking(move || Snapshots { place: &place }.restore(previous, next)).await
+        blocking(move || {
+            Snapshots { place: &place }.restore(previous, next)?;
+            backup::take_back(&place, next, Some(previous))
+        })
+        .await
     }
 
     async fn start_previous(&self) -> Result<()> {

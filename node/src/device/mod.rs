@@ -5,7 +5,6 @@
 //! [`services`], [`front`], [`snapshot`], [`confirm`], [`commit`], [`recover`], then [`keeper`], the process that each service
 //! has, and [`control`], our side of it.
 
-#[allow(dead_code, unused_imports, unreachable_pub)] // its verbs come next
 mod backup;
 mod commit;
 mod confirm;
@@ -42,7 +41,7 @@ mod upkeep;
 mod users;
 mod verbs;
 
-pub use backup::BackupError;
+pub use backup::{BackupError, BackupRecord, BackupRequest, FromBackup, Keys, Lock, Restore, Tell, Unpacked};
 pub use error::{DeviceError, Result};
 pub use keeper::keeper_main;
 pub(crate) use keeper::{descendants, launch_task, once_task, started};
@@ -176,6 +175,7 @@ impl Device {
     /// shown by [`Device::list`]; it does not keep the others from running.
     pub async fn recover(&self) -> Vec<ProvisionInput> {
         let mut told = Vec::new();
+        self.forget_unpacked();
         let names = names(&self.0.softservices).unwrap_or_else(|e| {
             tracing::error!(error = %e, "the softservices of this device cannot be listed");
             Vec::new()

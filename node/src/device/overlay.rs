@@ -65,6 +65,11 @@ impl Folder {
         self.path.join("overlay")
     }
 
+    /// The folder of a generation's overlay, if it has one.
+    pub(super) fn overlay_folder(&self) -> Option<PathBuf> {
+        Some(self.overlay()).filter(|folder| folder.is_dir())
+    }
+
     pub(super) fn write_overlay(&self, overlay: &Overlay) -> Result<()> {
         if overlay.is_empty() { Ok(()) } else { write(&self.overlay(), overlay) }
     }

@@ -2,7 +2,9 @@
 //! planned, which the hash proves.
 
 use super::{
-    Device, Slot, blocking,
+    Device, Slot,
+    backup::{self, FromBackup, Unpacked},
+    blocking,
     course::{Before, Course},
     error::{DeviceError, Result},
     layout::Place,
@@ -13,7 +15,10 @@ use super::{
 };
 use softservice_protocol::{
     id::ReleaseId,
-    instance::{Answers, Closure, Instance, overlay::Overlay},
+    instance::{
+        Answers, Closure, Instance,
+        overlay::{Overlay, OverlayChange},
+    },
     io::Generation,
     plan::{Facts, Plan, RestoreFact, SnapshotFact, SnapshotHow},
     release::Param,
@@ -35,6 +40,8 @@ pub struct PlanRequest {
     pub restore: Option<u32>,
     /// The owner's own changes; none = those of the current generation.
     pub overlay: Option<Overlay>,
+    /// The data that comes with it, out of a backup.
+    pub backup: Option<Arc<Unpacked>>,
     /// Bytes of it that are not in the store yet.
     pub fetch_bytes: u64,
 }
@@ -43,7 +50,7 @@ impl PlanRequest {
     /// A request without answers.
     pub fn new(name: impl Into<String>, release: ReleaseId) -> Self {
         let (answers, exact, fetch_bytes) = (Answers::new(), false, 0);
-        Self { name: name.into(), release, answers, exact, restore: None, overlay: None, fetch_bytes }
+        Self { name: name.into(), release, answers, exact, restore: None, overlay: None, backup: None, fetch_bytes }
     }
 }
 
@@ -53,6 +60,7 @@ struct Planned {
     answers: Answers,
     restore: Option<u32>,
     overlay: Overlay,
+    backup: Option<Arc<Unpacked>>,
 }
 
 impl Device {
@@ -132,10 +140,17 @@ impl Device {
         let assignment = place.assignment(&place.generation(number), ports, BTreeMap::new(), softservice);
         let instance =
             softservice_protocol::instance::resolve(&closure, request.release, &answers, &assignment).map_err(wrong)?;
-        if let Some(before) = current.filter(|_| request.restore.is_none()) {
+        let from = request.backup.as_ref().map(|b| b.describe());
+        if let Some(from) = &from {
+            backup::check_hooks(place, &instance, from)?;
+        } else if let Some(before) = current.filter(|_| request.restore.is_none()) {
             migrate::due(&request.name, number, &instance, &before.instance)?;
         }
-        let (kept, restored) = data(place, &instance, current, request.restore)?;
+        let (kept, restored) = match &from {
+            Some(_) => (Vec::new(), Vec::new()),
+            None => data(place, &instance, current, request.restore)?,
+        };
+        let backup = from.as_ref().map(|from| backed_up(from, &listed(&place.volumes()))).unwrap_or_default();
         let secrets = listed(&place.secrets());
         let volumes = listed(&place.volumes());
         let known: Vec<(String, u16)> = known.into_iter().collect();
@@ -153,11 +168,23 @@ impl Device {
             fetch_bytes: request.fetch_bytes,
             expired: &expired,
             overlay: &laid.changes,
+            backup: &backup,
             isolation: self.isolation(&request.name, &instance)?,
         };
         let plan = softservice_protocol::plan::plan(request.release, &needs, &instance, &facts);
-        Ok(Planned { plan, answers, restore: request.restore, overlay: laid.overlay })
+        Ok(Planned { plan, answers, restore: request.restore, overlay: laid.overlay, backup: request.backup.clone() })
     }
+}
+
+/// What a restore does to data, for people.
+fn backed_up(from: &FromBackup, present: &[String]) -> Vec<OverlayChange> {
+    let line = |what: &String, detail: &str| OverlayChange { what: what.clone(), detail: detail.into() };
+    let away =
+        present.iter().map(|key| line(key, "what is there is put away, and comes back unless this is confirmed"));
+    let comes = from.volumes.iter().map(|key| line(key, "as it is in the backup"));
+    let hooks = from.hooks.iter().map(|role| line(role, "brought back by its own program, beside its services"));
+    let secrets = line(&"secrets".into(), "as they are in the backup");
+    away.chain(comes).chain(hooks).chain([secrets]).collect()
 }
 
 /// How data is kept before the switch, and what comes back; an error when there is no room.
@@ -237,11 +264,15 @@ impl Slot {
             reduced: plan.isolation.reduced.clone(),
             previous: plan.previous,
             restore: planned.restore,
+            from_backup: planned.backup.as_ref().map(|b| b.describe()),
             made_at: now,
             shown_once: Vec::new(),
             tests: Vec::new(),
             phases: BTreeMap::new(),
         };
+        if let Some(backup) = &planned.backup {
+            backup.give(&folder)?;
+        }
         super::durable::write_json(&folder.record(), &record)?;
         Ok((Generation { name: self.place.name.clone(), number: plan.generation }, plan.previous))
     }

@@ -2,6 +2,7 @@
 //! durably; no secret is in them.
 
 use super::{
+    backup::FromBackup,
     durable,
     error::{DeviceError, Result, io},
     layout::{Folder, Place},
@@ -75,6 +76,9 @@ pub struct GenerationRecord {
     /// The data of this generation comes back with it: a rollback to an older data layout.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restore: Option<u32>,
+    /// Its data comes from a backup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_backup: Option<FromBackup>,
     /// Seconds since the Unix epoch when it was prepared.
     pub made_at: u64,
     /// Secrets that were made for it and are shown once, by key.

@@ -2,6 +2,7 @@
 //! appear whole by a rename, files are written anew, secrets and ports stay once they exist.
 
 use super::{
+    backup,
     course::{Before, Course, KeptFile},
     durable,
     error::{DeviceError, Result, io},
@@ -40,7 +41,7 @@ pub(super) struct Staging<'a> {
 
 /// What a generation is resolved from.
 #[derive(Debug)]
-struct Inputs {
+pub(super) struct Inputs {
     closure: Closure,
     top: ReleaseId,
     answers: Answers,
@@ -69,17 +70,15 @@ impl Staging<'_> {
         before: Option<&Before>,
         running: &BTreeSet<String>,
     ) -> Result<Reserved> {
-        let (top, answers, closure) = overlay::inputs(self.store, self.place, folder.number)?;
-        let inputs = Inputs { closure, top, answers };
-        let needs = self.needs(&inputs.closure, top, &inputs.answers)?;
-        self.trees(folder, &needs)?;
-        let made = secrets::make(self.place, &needs.secrets)?;
-        let shown = needs.secrets.iter().filter(|s| s.show_once && made.contains(&s.key));
-        let shown: Vec<String> = shown.map(|s| s.key.clone()).collect();
-        if !shown.is_empty() {
-            self.place.change_record(folder.number, |r| r.shown_once.extend(shown))?;
+        let from_backup = self.place.record(folder.number)?.from_backup.is_some();
+        if from_backup && before.is_none() {
+            // Nothing runs that could mind: the data is there before anything is made for want of it.
+            let left = self.place.read_volume_facts()?.epochs;
+            backup::put_away(self.place, folder.number, None, &left)?;
+            backup::put_in(self.place, folder.number)?;
         }
-        self.volumes(&needs)?;
+        let (inputs, needs) = self.belongings(folder)?;
+        self.trees(folder, &needs)?;
 
         let mut reserved = Reserved::new();
         let public = ports::assign(self.softservices, self.place, &needs.ports, running, &mut reserved)?;
@@ -87,6 +86,9 @@ impl Staging<'_> {
         let sketch = self.resolve(folder, &inputs, public.clone(), Numbers::new())?;
         let mut course = Course::decide(&sketch, before);
         course.restore = self.place.record(folder.number)?.restore;
+        if from_backup {
+            course.replace_all(&sketch);
+        }
         course.removable = needs.volumes.iter().filter(|v| !v.keep_on_remove).map(|v| v.key.clone()).collect();
         let mut inner = course.kept_ports(before);
         let fresh = needs.ports.iter().filter(|p| p.fronted && !inner.contains_key(&p.key)).map(|p| p.key.as_str());
@@ -106,6 +108,21 @@ impl Staging<'_> {
         Ok(reserved)
     }
 
+    /// What a generation is made from, with the secrets and folders for data that it needs and that are not there yet.
+    pub(super) fn belongings(&self, folder: &Folder) -> Result<(Inputs, Needs)> {
+        let (top, answers, closure) = overlay::inputs(self.store, self.place, folder.number)?;
+        let inputs = Inputs { closure, top, answers };
+        let needs = self.needs(&inputs.closure, top, &inputs.answers)?;
+        let made = secrets::make(self.place, &needs.secrets)?;
+        let shown = needs.secrets.iter().filter(|s| s.show_once && made.contains(&s.key));
+        let shown: Vec<String> = shown.map(|s| s.key.clone()).collect();
+        if !shown.is_empty() {
+            self.place.change_record(folder.number, |r| r.shown_once.extend(shown))?;
+        }
+        self.volumes(&needs)?;
+        Ok((inputs, needs))
+    }
+
     /// Folders for data, and what is remembered of them.
     fn volumes(&self, needs: &Needs) -> Result<()> {
         let new: Vec<_> = needs.volumes.iter().filter(|v| !self.place.volume(&v.key).exists()).collect();
@@ -123,6 +140,9 @@ impl Staging<'_> {
     /// Whether the data that is here can go the way of this course; an error before anything is touched.
     fn data(&self, number: u32, instance: &Instance, course: &Course, before: Option<&Before>) -> Result<()> {
         let name = &self.place.name;
+        if course.from_backup {
+            return Ok(());
+        }
         let Some(before) = before else { return left_data(self.place, instance) };
         if course.restore.is_none() {
             migrate::due(name, number, instance, &before.instance)?;

@@ -7,7 +7,12 @@ use super::{
     overlay,
     reference::{self, Found},
 };
-use crate::{api::talk::Talk, context::Context, device::DeviceError, handle::Catalogue};
+use crate::{
+    api::talk::Talk,
+    context::Context,
+    device::{BackupError, DeviceError},
+    handle::Catalogue,
+};
 use semver::Version;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -39,6 +44,14 @@ impl From<DeviceError> for Failure {
             | DeviceError::Epoch { .. } => Kind::Refused,
             DeviceError::Name(_) | DeviceError::Overlay { .. } => Kind::Usage,
             DeviceError::Damaged { .. } => Kind::Damaged,
+            DeviceError::Down { .. } | DeviceError::Occupied { .. } => Kind::Refused,
+            DeviceError::Backup { source, .. } => match source.as_ref() {
+                BackupError::Damaged { .. } => Kind::Damaged,
+                BackupError::Exists(_) | BackupError::Locked { .. } | BackupError::Refused { .. } => Kind::Refused,
+                BackupError::Key { .. } | BackupError::Foreign { .. } => Kind::Usage,
+                BackupError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => Kind::NotFound,
+                _ => Kind::Failed,
+            },
             DeviceError::Instance { source, .. } => match source.as_ref() {
                 InstanceError::Unanswered { .. } | InstanceError::Unasked { .. } | InstanceError::Answer { .. } => {
                     Kind::Usage

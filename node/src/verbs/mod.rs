@@ -3,6 +3,7 @@
 //! abandons what only it waits for, and nothing that was acknowledged.
 
 mod auto;
+mod backup;
 mod care;
 mod catalogue;
 pub mod check;
@@ -68,6 +69,10 @@ pub async fn run(context: &Context, verb: &str, arguments: Value, talk: &Talk) -
         "update" => provision::update(context, parse(arguments)?, talk).await,
         "plan_rollback" => provision::plan_rollback(context, parse(arguments)?).await,
         "rollback" => provision::rollback(context, parse(arguments)?, talk).await,
+        "backup" => backup::backup(context, parse(arguments)?, talk).await,
+        "backups" => backup::list(context, parse(arguments)?).await,
+        "plan_restore" => backup::plan(context, parse(arguments)?, talk).await,
+        "restore" => backup::restore(context, parse(arguments)?, talk).await,
         "overlay" => overlay::show(context, parse(arguments)?, talk).await,
         "plan_overlay" => overlay::plan(context, parse(arguments)?, talk).await,
         "set_overlay" => overlay::change(context, parse(arguments)?, talk).await,

@@ -90,7 +90,10 @@ fn life(steps: &mut Steps, instance: &Instance, facts: &Facts<'_>, changes: &Tra
         steps.add("beside", &service.name, format!("starts on inner ports and must be healthy{while_}"));
     }
     stops(steps, facts, changes);
-    data(steps, instance, facts, changes);
+    match facts.backup {
+        [] => data(steps, instance, facts, changes),
+        lines => lines.iter().for_each(|line| steps.add("restore", &line.what, &line.detail)),
+    }
     let to = match facts.current {
         Some((number, _)) => format!("from generation {number} to {}", facts.generation),
         None => format!("to generation {}", facts.generation),

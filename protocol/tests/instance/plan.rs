@@ -72,6 +72,7 @@ impl Given {
             fetch_bytes: known.fetch_bytes,
             expired: &known.expired,
             overlay: &[],
+            backup: &[],
             isolation: known.isolation.clone(),
         };
         plan::plan(release, &needs(&self.closure()), &self.instance(), &facts)

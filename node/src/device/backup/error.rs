@@ -46,6 +46,14 @@ pub enum BackupError {
         /// What is wrong.
         why: String,
     },
+    /// A backup of something else, or of another layout.
+    #[error("{path} does not fit: {why}", path = path.display())]
+    Refused {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
     /// Cut off, flipped, or made by somebody who means harm.
     #[error("{path} is damaged: {why}", path = path.display())]
     Damaged {

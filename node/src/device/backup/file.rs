@@ -27,6 +27,8 @@ pub(super) struct Written {
     pub(super) recipients: Vec<String>,
     /// It was decrypted and read whole, not only compared with what was written: the key is here.
     pub(super) opened: bool,
+    /// It is for this home's own key.
+    pub(super) own: bool,
 }
 
 struct Output<'a> {
@@ -70,7 +72,8 @@ pub(super) fn write(
     }
     let (bytes, blake3) = (sealed.bytes, sealed.blake3.clone());
     sealed.keep()?;
-    Ok(Written { header, bytes, blake3, recipients, opened: keys.is_some() })
+    let own = lock.recipients.is_empty() && lock.passphrase_file.is_none();
+    Ok(Written { header, bytes, blake3, recipients, opened: keys.is_some(), own })
 }
 
 /// Reads a backup to its end and changes nothing.

@@ -203,6 +203,76 @@ impl Snapshots<'_> {
         Ok(())
     }
 
+    /// Copies volumes, those that exist, to a folder beside them, for a backup.
+    pub(super) fn copy_to(&self, volumes: &[String], to: &Path) -> Result<()> {
+        let means = self.means(volumes)?;
+        self.room(means.iter().filter(|m| !m.clone).map(|m| m.bytes).sum())?;
+        for Means { volume, clone, .. } in means {
+            let copied = copy::tree(&self.place.volume(&volume), &to.join(&volume), clone);
+            copied.map_err(|e| self.unkept(&volume, &e))?;
+        }
+        Ok(())
+    }
+
+    /// Puts volumes away as the snapshot of `generation` without a copy, for a switch to `next` that brings data of its own.
+    /// Written down before anything moves: [`Self::restore`] puts back what was moved and leaves the rest where it is.
+    pub(super) fn move_away(&self, generation: u32, next: u32, epochs: &BTreeMap<String, u32>) -> Result<()> {
+        let volumes = self.present()?;
+        if volumes.is_empty() && self.whole(generation)?.is_none() {
+            return Ok(());
+        }
+        let folder = self.folder(generation);
+        if !self.whole(generation)?.is_some_and(|k| k.next == next) {
+            durable::remove_folder(&folder)?;
+            let means = self.means(&volumes)?;
+            let sizes = means.into_iter().map(|m| (m.volume, m.bytes)).collect();
+            let (epochs, skipped) = (epochs.clone(), BTreeMap::new());
+            let kept = Kept { generation, next, epochs, volumes: sizes, skipped };
+            let beside = self.place.snapshots().join(format!(".{generation}.making"));
+            durable::clear(&beside)?;
+            durable::folder(&beside, 0o700)?;
+            durable::write_json(&beside.join(RECORD), &kept)?;
+            durable::rename(&beside, &folder)?;
+        }
+        for volume in volumes {
+            let (target, away) = (self.place.volume(&volume), folder.join(&volume));
+            if away.exists() {
+                continue;
+            }
+            if is_apart(&target)? {
+                // Whole or not at all: it is put back from here.
+                let beside = folder.join(format!(".{volume}.coming"));
+                durable::clear(&beside)?;
+                copy::tree(&target, &beside, false).map_err(|e| self.unkept(&volume, &e))?;
+                durable::rename(&beside, &away)?;
+            } else {
+                durable::rename(&target, &away)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts a folder in a volume's place; what was there was moved away.
+    pub(super) fn bring_in(&self, from: &Path, volume: &str) -> Result<()> {
+        let target = self.place.volume(volume);
+        if !from.is_dir() {
+            return Ok(());
+        }
+        if is_apart(&target)? {
+            return fill(from, &target);
+        }
+        durable::rename(from, &target)
+    }
+
+    /// Keys of volumes that are here.
+    pub(super) fn present(&self) -> Result<Vec<String>> {
+        let entries = fs::read_dir(self.place.volumes()).map_err(io("list", self.place.volumes()))?;
+        let mut keys: Vec<String> = entries.filter_map(|e| e.ok()?.file_name().into_string().ok()).collect();
+        keys.retain(|key| !key.starts_with('.'));
+        keys.sort_unstable();
+        Ok(keys)
+    }
+
     /// Lets go of snapshots that nobody can return to any more: those of generations that are gone, and of `but` when it says
     /// a generation whose data did not change its layout.
     pub(super) fn prune(&self, but: Option<u32>) -> Result<()> {

@@ -1,0 +1,167 @@
+//! `backup` and `restore`. Invariant: a backup that is named in an answer was verified; a restore changes nothing before the
+//! whole file was verified and its plan was agreed to.
+
+use super::{
+    closure,
+    consent::{self, Consent},
+    failure::{Failure, Kind},
+    fetch, instances,
+    provision::{self, Prepared},
+    reference::Names,
+};
+use crate::{
+    api::talk::Talk,
+    context::Context,
+    device::{BackupRequest, Keys, Lock, PlanRequest, Restore, Tell},
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use softservice_protocol::{archive::Header, io::Depth};
+use std::{path::PathBuf, sync::Arc, time::Instant};
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Backup {
+    name: String,
+    file: PathBuf,
+    #[serde(default)]
+    recipients: Vec<String>,
+    passphrase_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Wanted {
+    name: String,
+    file: PathBuf,
+    identity_file: Option<PathBuf>,
+    passphrase_file: Option<PathBuf>,
+    #[serde(default)]
+    replace: bool,
+    plan: Option<String>,
+    #[serde(default)]
+    yes: bool,
+    #[serde(default)]
+    accept_reduced: bool,
+}
+
+fn tell(talk: &Talk) -> Tell {
+    let talk = talk.clone();
+    Arc::new(move |what, bytes, of| talk.progress(what, bytes, of, 0))
+}
+
+pub(super) async fn backup(context: &Context, args: Backup, talk: &Talk) -> Result<Value, Failure> {
+    let began = Instant::now();
+    absolute(&args.file)?;
+    let lock = Lock { recipients: args.recipients, passphrase_file: args.passphrase_file };
+    let request = BackupRequest { name: args.name, file: args.file, lock };
+    let record = context.device.backup(request, tell(talk)).await?;
+    if let Some(key) = &record.key_file {
+        let key = key.display();
+        talk.note(format!("only the key in {key} opens it: keep a copy of that file elsewhere")).await;
+    }
+    let mut answer = json!(record);
+    answer["seconds"] = json!(began.elapsed().as_secs_f64());
+    Ok(answer)
+}
+
+/// Backups that were made of a softservice.
+pub(super) async fn list(context: &Context, args: instances::Named) -> Result<Value, Failure> {
+    Ok(json!(context.device.backups(&args.name).await?))
+}
+
+pub(super) async fn plan(context: &Context, args: Wanted, talk: &Talk) -> Result<Value, Failure> {
+    let prepared = prepare(context, &args, talk).await?;
+    let mut answer = json!(prepared.plan);
+    answer["backup"] = prepared.request.backup.as_ref().map_or(Value::Null, |b| described(&b.header));
+    Ok(answer)
+}
+
+pub(super) async fn restore(context: &Context, args: Wanted, talk: &Talk) -> Result<Value, Failure> {
+    let began = Instant::now();
+    let prepared = prepare(context, &args, talk).await?;
+    let backup = prepared.request.backup.as_ref().map_or(Value::Null, |b| described(&b.header));
+    let agreed = consent::plan(&prepared.plan, args.plan.as_deref(), args.yes)?;
+    let consent = Consent { plan: agreed.as_deref(), accept_reduced: args.accept_reduced };
+    let mut answer = provision::live(context, prepared, consent, began, talk).await?;
+    answer["backup"] = backup;
+    Ok(answer)
+}
+
+fn described(header: &Header) -> Value {
+    json!({
+        "softservice": header.softservice,
+        "distro": header.distro,
+        "version": header.version,
+        "release": header.release.id.to_string(),
+        "made_at": header.made_at,
+        "bytes": header.bytes,
+        "entries": header.entries,
+        "parts": header.parts.iter().map(ToString::to_string).collect::<Vec<_>>(),
+    })
+}
+
+fn absolute(file: &std::path::Path) -> Result<(), Failure> {
+    if file.is_absolute() {
+        return Ok(());
+    }
+    Err(Failure::usage(format!("{} is not an absolute path: a node stands in a folder of its own", file.display())))
+}
+
+/// Verifies and unpacks, brings the documents of its release, and plans.
+pub(super) async fn prepare(context: &Context, args: &Wanted, talk: &Talk) -> Result<Prepared, Failure> {
+    absolute(&args.file)?;
+    let keys = Keys { identity_file: args.identity_file.clone(), passphrase_file: args.passphrase_file.clone() };
+    let restore = Restore { name: args.name.clone(), file: args.file.clone(), keys, replace: args.replace };
+    let here = match context.device.current(&args.name).await {
+        Ok(Some((_, release))) => Some(instances::origin(context, release).await?),
+        _ => None,
+    };
+    let names = Names::read(context)?;
+    let (name, called) = (args.name.clone(), names.clone());
+    let admit = move |header: &Header| match here {
+        Some(here) if (here.publisher, &here.distro) != (header.publisher, &header.distro) => Err(format!(
+            "it is of {}/{}, and {name} is {}/{} here",
+            called.of(header.publisher),
+            header.distro,
+            called.of(here.publisher),
+            here.distro
+        )),
+        _ => Ok(()),
+    };
+    let unpacked = context.device.unpack(restore, tell(talk), admit).await?;
+    let header = unpacked.header.clone();
+    refuse_revoked(context, &header)?;
+    if !context.handle.catalogue().contains_key(&header.publisher) {
+        talk.note(format!("its publisher {} is not followed here", header.publisher.short())).await;
+    }
+    fetch::bring(context, header.release, Depth::Manifests, talk).await?;
+    let closure = closure::load(context, header.release).await?;
+    let root = closure.root()?;
+    let says = (root.publisher, &root.distro, &root.version, root.epoch);
+    if says != (header.publisher, &header.distro, &header.version, header.epoch) {
+        return Err(Failure::new(Kind::Damaged, format!("{} is not a backup of its own release", args.file.display()))
+            .hint(
+                "it says another distro, version or data layout than the release that it names; nothing was changed",
+            ));
+    }
+    let request = PlanRequest {
+        answers: header.answers.iter().cloned().collect(),
+        exact: true,
+        overlay: Some(unpacked.overlay.clone()),
+        backup: Some(Arc::new(unpacked)),
+        ..PlanRequest::new(args.name.clone(), header.release.id)
+    };
+    provision::finish_plan(context, request, header.release).await
+}
+
+fn refuse_revoked(context: &Context, header: &Header) -> Result<(), Failure> {
+    let catalogue = context.handle.catalogue();
+    let listings = catalogue.get(&header.publisher).map(|known| known.feed.snapshot.listings.as_slice());
+    let listing = listings.unwrap_or_default().iter().find(|l| l.release == header.release.id);
+    match listing.and_then(|l| l.revoked.as_ref()) {
+        None => Ok(()),
+        Some(_) => Err(Failure::refused(format!("{} {} was revoked by its publisher", header.distro, header.version))
+            .hint("provision a version that stands, and restore its data by hand: `age -d` opens the file")),
+    }
+}
