@@ -55,6 +55,14 @@ fn nothing_is_left_for_later() {
     }
 }
 
+/// A test that nobody runs says nothing: figures are printed by `cargo bench`, long runs by programs of their own.
+#[test]
+fn no_test_is_switched_off() {
+    for (path, text) in all() {
+        assert!(!text.contains(concat!("#[", "ignore")), "{path} holds a test that does not run");
+    }
+}
+
 #[test]
 fn no_drawer_for_everything() {
     for (path, _) in all() {

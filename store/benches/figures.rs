@@ -1,6 +1,7 @@
 //! How fast a store is with a tree of many files and with a large one. Not judged, only printed:
-//! `cargo test -p softservice-store --test figures -- --ignored --nocapture`.
+//! `cargo bench -p softservice-store` (works in the present folder; `TMPDIR` is often in memory and says nothing of disks).
 
+#[path = "../tests/cast/mod.rs"]
 mod cast;
 
 use cast::{noise, publish};
@@ -34,6 +35,7 @@ fn story(name: &str, source: &Path) {
     let bob = open(&dir.path().join("bob")).unwrap();
     loop {
         let list = timed("expand", bytes, files, || closure::expand(&bob, release, Depth::Content, "x").unwrap());
+        let bytes: u64 = list.chunks.iter().map(|c| u64::from(c.len)).sum();
         let wanted: Vec<_> = list.have.zeros().map(|i| list.chunks[i]).collect();
         let read = timed("read at the seeder", bytes, files, || {
             wanted.chunks(64).flat_map(|part| ann.read(part).unwrap()).collect::<Vec<_>>()
@@ -69,8 +71,6 @@ fn story(name: &str, source: &Path) {
     timed("open without an index", bytes, files, || open(&dir.path().join("bob")).unwrap());
 }
 
-#[test]
-#[ignore = "prints figures, judges nothing"]
 fn many_small_files() {
     let source = tempfile::tempdir_in(".").unwrap();
     for n in 0..16_000u64 {
@@ -81,12 +81,15 @@ fn many_small_files() {
     story("many small files", source.path());
 }
 
-#[test]
-#[ignore = "prints figures, judges nothing"]
 fn large_files() {
     let source = tempfile::tempdir_in(".").unwrap();
     for n in 0..4u64 {
         std::fs::write(source.path().join(n.to_string()), noise(100 << 20, n)).unwrap();
     }
     story("large files", source.path());
+}
+
+fn main() {
+    many_small_files();
+    large_files();
 }

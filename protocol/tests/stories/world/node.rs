@@ -1,0 +1,102 @@
+//! One peer of a story: the real core, and everything beside it that a process would have. Invariant: what a restart takes
+//! away is written in one place, [`Node::reborn`].
+
+use super::{Manner, Publisher, uplink::Uplink};
+use softservice_protocol::{
+    id::{ChunkId, Peer, PublisherId},
+    io::{Event, Job, ProvisionStep, Record, Request, Token, Verdict},
+    machine::{Core, Settings},
+    time::Time,
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+pub(crate) struct Node {
+    pub(crate) peer: Peer,
+    pub(crate) core: Core,
+    pub(crate) publisher: Option<Publisher>,
+    pub(crate) kept: Vec<Record>,
+    pub(crate) chunks: BTreeSet<ChunkId>,
+    pub(crate) events: Vec<Event>,
+    pub(crate) judged: Vec<(u64, Verdict)>,
+    pub(crate) manner: Manner,
+    /// Bytes a second that it sends.
+    pub(crate) rate: u64,
+    pub(super) uplink: Uplink,
+    pub(crate) sent: u64,
+    /// Keeps wait here instead of becoming durable at once.
+    pub(crate) slow_disk: bool,
+    pub(crate) waiting: Vec<(Token, Record)>,
+    pub(crate) signs: bool,
+    pub(crate) links: BTreeSet<&'static str>,
+    pub(crate) topics: BTreeSet<PublisherId>,
+    pub(crate) dials: Vec<String>,
+    pub(crate) sends: Vec<(Peer, softservice_protocol::message::Message)>,
+    pub(crate) gossiped: Vec<Vec<u8>>,
+    pub(crate) steps: Vec<ProvisionStep>,
+    pub(crate) surveys: usize,
+    pub(super) seen: BTreeSet<Vec<u8>>,
+    pub(super) cancelled: BTreeSet<Request>,
+    pub(super) wakes: BTreeSet<Time>,
+    pub(super) life: u32,
+    pub(super) seed: u64,
+    pub(super) next: u64,
+    pub(super) jobs: u64,
+    pub(super) bans: BTreeMap<Peer, Time>,
+}
+
+fn core(me: Peer, seed: u64) -> Core {
+    Core::new(Settings { me, seed, outbound: 8 })
+}
+
+impl Node {
+    pub(super) fn new(name: &str, seed: u64) -> Self {
+        let peer = Peer(*blake3::hash(name.as_bytes()).as_bytes());
+        Self {
+            peer,
+            core: core(peer, seed),
+            publisher: None,
+            kept: vec![],
+            chunks: BTreeSet::new(),
+            events: vec![],
+            judged: vec![],
+            manner: Manner::Honest,
+            rate: 100 << 20,
+            uplink: Uplink::default(),
+            sent: 0,
+            slow_disk: false,
+            waiting: vec![],
+            signs: true,
+            links: BTreeSet::new(),
+            topics: BTreeSet::new(),
+            dials: vec![],
+            sends: vec![],
+            gossiped: vec![],
+            steps: vec![],
+            surveys: 0,
+            seen: BTreeSet::new(),
+            cancelled: BTreeSet::new(),
+            wakes: BTreeSet::new(),
+            life: 0,
+            seed,
+            next: 0,
+            jobs: 0,
+            bans: BTreeMap::new(),
+        }
+    }
+
+    /// The process dies and starts again: what was not durable is gone. Gives what was.
+    pub(super) fn reborn(&mut self) -> Vec<Record> {
+        self.life += 1;
+        self.uplink = Uplink::default();
+        self.waiting.clear();
+        self.wakes.clear();
+        self.topics.clear();
+        self.events.clear();
+        self.core = core(self.peer, self.seed + 100 * u64::from(self.life));
+        self.kept.clone()
+    }
+    pub(super) fn job(&mut self) -> Job {
+        self.jobs += 1;
+        Job(self.jobs)
+    }
+}

@@ -1,0 +1,144 @@
+//! What a core says, carried out: messages, gossip, the disk, signatures. Invariant: nothing is answered at once; every answer
+//! goes through the agenda, as it would through a queue.
+
+use super::{Happening, Manner, Order, World, bitmap};
+use softservice_protocol::{
+    codec,
+    id::{Peer, PublisherId},
+    io::{Depth, Input, Output, Stage, Verdict, WantList},
+    release::ReleaseRef,
+    sign::{Signature, sign},
+    time::Time,
+};
+
+impl World {
+    pub(super) fn carry(&mut self, name: &'static str, output: Output) {
+        let now = self.now;
+        let me = self.peer(name);
+        let soon = Time(now.0 + 5);
+        match output {
+            Output::Wake(at) => drop(self.node(name).wakes.insert(at)),
+            Output::Dial { address } => self.node(name).dials.push(address),
+            Output::Disconnect { peer, ban_until, .. } => {
+                if let (Some(until), node) = (ban_until, self.node(name)) {
+                    node.bans.insert(peer, until);
+                }
+                if let Some(other) = self.name_of(peer) {
+                    self.node(name).links.remove(other);
+                    self.node(other).links.remove(name);
+                    self.plan(soon, name, Happening::Input(Input::Disconnected { peer }));
+                    self.plan(soon, other, Happening::Input(Input::Disconnected { peer: me }));
+                }
+            }
+            Output::Send { peer, bytes } => {
+                self.node(name).sends.push((peer, codec::decode(&bytes).unwrap()));
+                self.mail(name, peer, bytes);
+            }
+            Output::Topic { publisher, join } => {
+                let topics = &mut self.node(name).topics;
+                if join {
+                    topics.insert(publisher)
+                } else {
+                    topics.remove(&publisher)
+                };
+            }
+            Output::Gossip { publisher, bytes } => {
+                self.node(name).gossiped.push(bytes.clone());
+                self.node(name).seen.insert(bytes.clone());
+                self.spread(name, publisher, &bytes);
+            }
+            Output::Judge { gossip, verdict, .. } => self.node(name).judged.push((gossip, verdict)),
+            Output::Keep { token, record } => {
+                let node = self.node(name);
+                if node.slow_disk {
+                    node.waiting.push((token, record));
+                } else {
+                    node.kept.push(record);
+                    self.plan(Time(now.0 + 1), name, Happening::Input(Input::Durable(token)));
+                }
+            }
+            Output::Sign { token, kind, publisher, feed, payload } => {
+                let node = self.node(name);
+                let keys = node.publisher.as_ref().filter(|p| p.id == publisher && node.signs);
+                let signatures: Vec<Signature> =
+                    keys.iter().map(|p| sign(p.key(kind), kind, publisher, feed, &payload)).collect();
+                self.plan(Time(now.0 + 1), name, Happening::Input(Input::Signed { token, signatures }));
+            }
+            Output::Expand { job, release, depth } => {
+                let list = self.expand(name, release, depth);
+                self.plan(Time(now.0 + 2), name, Happening::Input(Input::Expanded { job, list: Ok(list) }));
+            }
+            Output::Assemble { job, .. } => {
+                self.plan(Time(now.0 + 2), name, Happening::Input(Input::Assembled { job, result: Ok(()) }));
+            }
+            Output::Survey { peer, release } => {
+                let node = &self.nodes[name];
+                let held = self.library.get(&release).and_then(|c| {
+                    let knows = c.releases.iter().chain(&c.manifests).all(|c| node.chunks.contains(&c.id));
+                    let boasts = node.manner == Manner::Boasts;
+                    (knows || boasts).then(|| bitmap(c.content.iter().map(|c| boasts || node.chunks.contains(&c.id))))
+                });
+                self.node(name).surveys += 1;
+                self.plan(Time(now.0 + 2), name, Happening::Input(Input::Surveyed { peer, release, held }));
+            }
+            Output::Request { peer, request, chunks, deadline, .. } => {
+                let bytes: u64 = chunks.iter().map(|c| u64::from(c.len)).sum();
+                assert!(chunks.len() <= 512 && bytes <= 1 << 20, "a request keeps the limits");
+                let life = self.nodes[name].life;
+                let other = self.name_of(peer).unwrap();
+                let order = Order { asker: name, life, request, chunks };
+                self.plan(soon, other, Happening::Serve { order, deadline });
+            }
+            Output::Cancel { request, .. } => drop(self.node(name).cancelled.insert(request)),
+            Output::Perform(step) => self.node(name).steps.push(step),
+            Output::Tell(event) => self.node(name).events.push(event),
+        }
+    }
+
+    fn expand(&self, name: &str, release: ReleaseRef, depth: Depth) -> WantList {
+        let node = &self.nodes[name];
+        let closure = &self.library[&release.id];
+        let last = if depth == Depth::Manifests { Stage::Manifests } else { Stage::Content };
+        let stages = [Stage::Releases, Stage::Manifests, Stage::Content];
+        let lacks = |s: &Stage| closure.stage(*s).iter().any(|c| !node.chunks.contains(&c.id));
+        let stage = stages.into_iter().filter(|s| *s <= last).find(lacks).unwrap_or(last);
+        let chunks = closure.stage(stage).to_vec();
+        let have = bitmap(chunks.iter().map(|c| node.chunks.contains(&c.id)));
+        WantList { stage, chunks, have }
+    }
+
+    fn mail(&mut self, name: &'static str, to: Peer, bytes: Vec<u8>) {
+        let Some(other) = self.name_of(to).filter(|o| self.nodes[name].links.contains(o)) else { return };
+        let copies = if self.doubles > 0 && self.random(self.doubles) == 0 { 2 } else { 1 };
+        for _ in 0..copies {
+            if self.losses > 0 && self.random(self.losses) == 0 {
+                continue;
+            }
+            let late = self.random(self.disorder + 1);
+            let input = Input::Received { peer: self.peer(name), bytes: bytes.clone() };
+            self.plan(Time(self.now.0 + 5 + late), other, Happening::Input(input));
+        }
+    }
+
+    /// Passes gossip on to neighbours of the same topic.
+    pub(super) fn spread(&mut self, name: &'static str, publisher: PublisherId, bytes: &[u8]) {
+        let from = self.peer(name);
+        for other in self.node(name).links.clone() {
+            if self.nodes[other].topics.contains(&publisher) && self.node(other).seen.insert(bytes.to_vec()) {
+                let at = Time(self.now.0 + 5 + self.random(self.disorder + 1));
+                self.plan(at, other, Happening::Gossip { from, bytes: bytes.to_vec(), publisher });
+            }
+        }
+    }
+
+    /// A forged or replayed gossip message reaches somebody. Gives the verdict.
+    pub(crate) fn whisper(&mut self, from: &'static str, to: &'static str, bytes: Vec<u8>) -> Verdict {
+        let peer = self.peer(from);
+        let node = self.node(to);
+        node.next += 1;
+        let gossip = node.next;
+        self.input(to, Input::Gossiped { peer, gossip, bytes });
+        let judged = &self.node(to).judged;
+        judged.iter().rev().find(|(g, _)| *g == gossip).map(|(_, v)| *v).expect("every gossip message is judged")
+    }
+}
