@@ -43,5 +43,5 @@ pub fn call(home: &Path, verb: &str, arguments: &Value) -> Result<Value, Failure
 
 /// `up` with every consent that a test gives.
 pub fn up(home: &Path, reference: &str) -> Result<Value, Failure> {
-    call(home, "up", &json!({ "reference": reference, "yes": true }))
+    call(home, "up", &json!({ "reference": reference, "yes": true, "accept_reduced": true }))
 }

@@ -15,6 +15,10 @@ pub fn examples(target: &str) -> Option<&'static Path> {
     static EXAMPLES: OnceLock<Option<PathBuf>> = OnceLock::new();
     let made = EXAMPLES.get_or_init(|| {
         let what = "services out of Debian's packages";
+        if std::env::var_os("SOFTSERVICE_DEBIAN").is_none() {
+            eprintln!("SKIPPED, needs SOFTSERVICE_DEBIAN=1, for it takes minutes: {what}");
+            return None;
+        }
         if !root_or_skip(what) {
             return None;
         }

@@ -137,7 +137,9 @@ pub enum DeviceError {
         source: Box<BackupError>,
     },
     /// Its data is backed up by a program beside its running services, and they do not run.
-    #[error("{name} is down, and role {role} is backed up beside its running services; `softservice start {name}` first")]
+    #[error(
+        "{name} is down, and role {role} is backed up beside its running services; `softservice start {name}` first"
+    )]
     Down {
         /// The softservice.
         name: String,
@@ -157,7 +159,9 @@ pub enum DeviceError {
         why: String,
     },
     /// Something is there that a restore would put away.
-    #[error("{name} is here already, with data of its own; `restore {name} FILE --replace` puts it away, or restore under another name")]
+    #[error(
+        "{name} is here already, with data of its own; `restore {name} FILE --replace` puts it away, or restore under another name"
+    )]
     Occupied {
         /// The softservice.
         name: String,

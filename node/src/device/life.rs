@@ -300,6 +300,8 @@ impl Switch<'_> {
             // What was down before stays down.
             return Ok(());
         }
+        // A front that died with the node after it had been turned back is nobody else's to bring back.
+        self.lead(&instance.fronts).await?;
         let services = self.slot.services(self.device, *previous)?;
         services.start(instance, |_| true, |s| self.slot.release(course::open_numbers(instance, &s.role))).await
     }

@@ -191,7 +191,8 @@ async fn a_killed_front_comes_back_and_the_next_node_finds_it() {
         loop {
             match control::status(&house.place.front()).await {
                 Some(status) if status.keeper != first => return status.keeper,
-                _ => crate::device::readable::changed(&changes).await.expect("told"),
+                // The socket's name is there a moment before it listens, and nothing tells of that.
+                _ => drop(timeout(Duration::from_millis(100), crate::device::readable::changed(&changes)).await),
             }
         }
     };

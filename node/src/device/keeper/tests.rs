@@ -152,7 +152,7 @@ async fn a_program_that_is_not_there_is_a_failure_that_says_so() {
 #[tokio::test]
 async fn the_stop_signal_is_the_one_that_was_asked_for() {
     for (signal, name) in [(StopSignal::Term, "TERM"), (StopSignal::Int, "INT"), (StopSignal::Quit, "QUIT")] {
-        let script = "for s in TERM INT QUIT; do trap \"echo got $s; exit 7\" $s; done; touch ready; while :; do sleep 0.05; done";
+        let script = "for s in TERM INT QUIT; do trap \"echo got $s; exit 7\" $s; done; touch ready; while :; do sleep 60 & wait; done";
         let mut kept = Kept::new(script, Restart::Always);
         kept.spec.stop_signal = signal;
         kept.start().await;

@@ -222,7 +222,7 @@ impl Snapshots<'_> {
             return Ok(());
         }
         let folder = self.folder(generation);
-        if !self.whole(generation)?.is_some_and(|k| k.next == next) {
+        if self.whole(generation)?.is_none_or(|k| k.next != next) {
             durable::remove_folder(&folder)?;
             let means = self.means(&volumes)?;
             let sizes = means.into_iter().map(|m| (m.volume, m.bytes)).collect();
