@@ -62,7 +62,6 @@ fn port(answer: &Value) -> u16 {
 fn write_rows(psql: &Psql) -> String {
     psql.ask("CREATE TABLE notes (id int PRIMARY KEY, words text)");
     psql.ask("INSERT INTO notes SELECT n, md5(n::text) || repeat('x', n % 900) FROM generate_series(1, 20000) n");
-    psql.ask("CHECKPOINT");
     psql.ask(ROWS)
 }
 
@@ -121,7 +120,7 @@ fn an_older_data_layout_comes_back_with_its_data_or_not_at_all() {
     psql.ask("INSERT INTO notes VALUES (20001, 'written under the new layout')");
 
     let answer = story.bob.ok(&["rollback", "pg", "--yes", "--accept-reduced"]);
-    assert_eq!(answer["generation"], 1, "{answer}");
+    assert_eq!(answer["generation"], 3, "a way back is a generation of its own: {answer}");
     assert_eq!(psql.ask("SHOW data_checksums"), "off", "the old layout is back");
     assert_eq!(psql.ask(ROWS), rows, "with the data that belongs to it");
 
