@@ -4,6 +4,7 @@ mod care;
 mod company;
 mod debian;
 mod demo;
+mod escape;
 mod guestbook;
 mod lan;
 mod lineage;
