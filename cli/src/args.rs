@@ -155,13 +155,16 @@ pub(crate) enum Verb {
         #[arg(long)]
         accept_reduced: bool,
     },
-    /// Go back to an earlier generation; its data stays as it is
+    /// Go back to an earlier generation; data stays as it is, unless its layout has changed since: then it comes back, too
     Rollback {
         /// Which softservice
         name: String,
         /// Generation to go back to; the one before when not given
         #[arg(long, value_name = "N")]
         to: Option<u32>,
+        /// Agree to leave data behind that was written since its layout changed
+        #[arg(long)]
+        yes: bool,
         /// Accept promises of the sandbox that this machine cannot keep
         #[arg(long)]
         accept_reduced: bool,

@@ -8,7 +8,7 @@ use softservice_protocol::{
     io::{Effect, ProvisionInput},
 };
 use std::{io::BufRead, path::Path, process::Stdio};
-use workshop::{SERVER, Workshop, forward, get, kill, lives, part, release, until};
+use workshop::{SERVER, Watched, Workshop, forward, get, kill, lives, outside, part, release, written};
 
 #[test]
 fn keeper_part() {
@@ -83,7 +83,7 @@ async fn a_page_is_installed_updated_and_rolled_back() {
 
     let second = page(&workshop, "1.1.0", "hello two");
     let plan = workshop.device.plan(&PlanRequest::new("page", second)).await.expect("a plan");
-    assert!(plan.steps.iter().any(|s| s.kind == "rehearse"), "it runs and has no data");
+    assert!(plan.steps.iter().any(|s| s.kind == "beside"), "it runs and has no data");
     workshop.up("page", second).await.expect("updated");
     assert_eq!(workshop.url("page").await, url, "a port stays");
     assert_eq!(get(&url).expect("an answer").1, "hello two");
@@ -106,13 +106,13 @@ async fn a_page_is_installed_updated_and_rolled_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_bad_page_is_found_in_rehearsal_while_the_old_one_serves() {
+async fn a_bad_page_is_found_beside_the_old_one_which_serves_on() {
     let workshop = Workshop::new();
     workshop.up("page", page(&workshop, "1.0.0", "hello one")).await.expect("installed");
     let (url, pid) = (workshop.url("page").await, workshop.pid("page").await);
     let broken = workshop.release(&page_toml("3.0.0", "/nothing-here"), &[("site/index.html", "hello three")]);
     let (effect, why) = workshop.up("page", broken).await.expect_err("refused");
-    assert_eq!(effect, Effect::Rehearse);
+    assert_eq!(effect, Effect::Beside);
     assert!(why.contains("page generation 2, service web") && why.contains("404"), "{why}");
     assert_eq!(workshop.pid("page").await, pid, "the old one was never touched");
     assert_eq!(get(&url).expect("an answer").1, "hello one");
@@ -216,7 +216,7 @@ async fn a_stop_waits_for_the_grace_and_then_leaves_nobody() {
     workshop.up("job", release).await.expect("installed");
     let pid = workshop.pid("job").await;
     let data = workshop.softservice("job").join("volumes/main.data/child");
-    let child = until("the child", async || std::fs::read_to_string(&data).ok()?.trim().parse::<i32>().ok()).await;
+    let child = outside(pid, written(&data).await.trim().parse().expect("a number"));
     assert!(lives(pid) && lives(child));
     workshop.device.down("job").await.expect("stopped");
     assert!(!lives(pid) && !lives(child), "also the one that left its group");
@@ -273,7 +273,7 @@ async fn data_outlives_a_removal_unless_asked() {
     let release = script(&workshop, "1.0.0", "#!/bin/sh\necho x >> \"$1/n\"\nexec sleep 1000\n", "");
     workshop.up("job", release).await.expect("installed");
     let data = workshop.softservice("job").join("volumes/main.data/n");
-    until("data", async || data.exists().then_some(())).await;
+    written(&data).await;
     workshop.device.remove("job", false).await.expect("removed");
     assert!(data.exists(), "data stays");
     assert!(workshop.device.list().await.expect("a list").is_empty());
@@ -303,14 +303,16 @@ async fn a_killed_keeper_takes_its_service_with_it_and_both_come_back() {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("proc");
     let keeper: i32 =
         stat.rsplit_once(") ").expect("stat").1.split(' ').nth(1).expect("a parent").parse().expect("a number");
+    let mut watched = Watched::new(&workshop.softservice("page").join("run/1/web"));
     kill(keeper);
-    let next = until("another process", async || {
-        let service = workshop.device.info("page").await.ok()?.services.remove(0);
-        service.pid.filter(|p| *p != pid && service.state == "running")
-    })
-    .await;
+    let next = watched
+        .until("another process", async || {
+            let service = workshop.device.info("page").await.ok()?.services.remove(0);
+            service.pid.filter(|p| *p != pid && service.state == "running")
+        })
+        .await;
     assert!(!lives(pid), "never two copies");
-    until("the page", async || get(&url).ok().filter(|a| a.1 == "hello")).await;
+    assert_eq!(get(&url).expect("the front waits for it").1, "hello");
     assert!(lives(next));
 }
 

@@ -12,7 +12,7 @@ use softservice_protocol::{
     release::ReleaseRef,
     tree::Manifest,
 };
-use softservice_store::{Findings, Ingested, Layout, Materialised, MemoryStore, Progress, Store, StoreError, Swept};
+use softservice_store::{Compared, Findings, Ingested, Layout, Materialised, MemoryStore, Progress, Store, StoreError, Swept};
 use std::{
     collections::BTreeSet,
     path::Path,
@@ -140,6 +140,9 @@ impl Store for Odd {
     }
     fn materialise(&self, manifest: &Manifest, target: &Path) -> Result<Materialised, StoreError> {
         self.0.materialise(manifest, target)
+    }
+    fn compare(&self, manifest: &Manifest, tree: &Path, mend: bool) -> Result<Compared, StoreError> {
+        self.0.compare(manifest, tree, mend)
     }
     fn fsck(&self, progress: Progress<'_>) -> Result<Findings, StoreError> {
         self.0.fsck(progress)

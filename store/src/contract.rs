@@ -84,6 +84,15 @@ pub struct Materialised {
     pub bytes: u64,
 }
 
+/// How a tree stands beside its manifest.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Compared {
+    /// What is not as the manifest says, with the object that should stand there if it is a file.
+    pub damaged: Vec<Damage>,
+    /// Of these, what is right now.
+    pub mended: Vec<PathBuf>,
+}
+
 /// Called with bytes done so far; returns false to stop.
 pub type Progress<'a> = &'a (dyn Fn(u64) -> bool + Sync);
 
@@ -127,6 +136,11 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// Writes a tree as a directory that must not exist yet: hard links, reflinks or copies, in that order; built in a
     /// staging directory beside it, which is synced and renamed. Never follows a link, never leaves the target.
     fn materialise(&self, manifest: &Manifest, target: &Path) -> Result<Materialised, StoreError>;
+
+    /// Holds a tree that was materialised once against its manifest. With `mend`, what is missing or wrong is put there
+    /// anew, as far as its objects are here; what is there beside is left alone. Reads only what is not one file with an
+    /// object here: damage of objects is what [`Store::fsck`] finds, and it comes first.
+    fn compare(&self, manifest: &Manifest, tree: &Path, mend: bool) -> Result<Compared, StoreError>;
 
     /// Reads and hashes everything, rebuilds the index from the truth, sets damaged objects aside.
     fn fsck(&self, progress: Progress<'_>) -> Result<Findings, StoreError>;

@@ -3,7 +3,8 @@
 //! named is whole, what is acknowledged is named, and the index knows at most as much as the log.
 
 use crate::{
-    contract::{Damage, Findings, Ingested, Layout, Materialised, Progress, Store, StoreError, Swept},
+    contract::{Compared, Damage, Findings, Ingested, Layout, Materialised, Progress, Store, StoreError, Swept},
+    copies,
     index::{self, Index},
     journal::{self, Flaw, Log},
     losses::Losses,
@@ -324,6 +325,9 @@ impl Store for DiskStore {
     }
     fn materialise(&self, manifest: &Manifest, target: &Path) -> Result<Materialised, StoreError> {
         tree::build(manifest, target, &Placer::new(&self.objects))
+    }
+    fn compare(&self, manifest: &Manifest, tree: &Path, mend: bool) -> Result<Compared, StoreError> {
+        copies::compare(manifest, tree, &Placer::new(&self.objects), mend)
     }
     fn fsck(&self, progress: Progress<'_>) -> Result<Findings, StoreError> {
         self.check_everything(progress)

@@ -6,6 +6,7 @@
 mod chunks;
 pub mod closure;
 mod contract;
+mod copies;
 mod cutter;
 mod disk;
 mod expected;
@@ -24,6 +25,6 @@ mod scrub;
 mod tree;
 mod walk;
 
-pub use contract::{Damage, Findings, Ingested, Layout, Materialised, Progress, Store, StoreError, Swept};
+pub use contract::{Compared, Damage, Findings, Ingested, Layout, Materialised, Progress, Store, StoreError, Swept};
 pub use disk::{DiskStore, open, wait_closed};
 pub use memory::{MemoryStore, Pool};

@@ -3,7 +3,8 @@
 //! that ten thousand nodes with the same release cost one release.
 
 use crate::{
-    contract::{Findings, Ingested, Layout, Materialised, Progress, Store, StoreError, Swept},
+    contract::{Compared, Findings, Ingested, Layout, Materialised, Progress, Store, StoreError, Swept},
+    copies::{self, Originals},
     cutter, record,
     tree::{self, Place, Placed, Wanted},
     walk::{self, Content, Kind},
@@ -285,6 +286,9 @@ impl Store for MemoryStore {
         tree::build(manifest, target, self)
     }
 
+    fn compare(&self, manifest: &Manifest, tree: &Path, mend: bool) -> Result<Compared, StoreError> {
+        copies::compare(manifest, tree, self, mend)
+    }
     fn fsck(&self, _progress: Progress<'_>) -> Result<Findings, StoreError> {
         let (objects, bytes) = self.totals()?;
         Ok(Findings { objects, bytes, ..Findings::default() })
@@ -311,6 +315,15 @@ impl Store for MemoryStore {
     fn totals(&self) -> Result<(u64, u64), StoreError> {
         let state = self.state();
         Ok((state.objects.len() as u64, state.objects.values().map(|l| l.size).sum()))
+    }
+}
+
+impl Originals for MemoryStore {
+    fn is_own(&self, _: &Wanted, _: &rustix::fs::Stat) -> bool {
+        false
+    }
+    fn has(&self, object: ObjectId) -> bool {
+        self.has_object(object)
     }
 }
 

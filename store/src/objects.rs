@@ -4,6 +4,7 @@
 
 use crate::{
     contract::StoreError,
+    copies::Originals,
     tree::{self, Place, Placed, SYNC_EACH, Wanted},
 };
 use rayon::prelude::*;
@@ -308,6 +309,16 @@ impl Place for Placer<'_> {
         }
         let what = "its variants keep changing; try again".to_owned();
         Err(StoreError::Damaged { path, object: Some(file.object), what })
+    }
+}
+
+impl Originals for Placer<'_> {
+    fn is_own(&self, file: &Wanted, found: &rustix::fs::Stat) -> bool {
+        let own = std::fs::symlink_metadata(self.objects.path(file.object, file.executable));
+        own.is_ok_and(|own| (own.dev(), own.ino()) == (found.st_dev, found.st_ino))
+    }
+    fn has(&self, object: ObjectId) -> bool {
+        self.objects.has(object)
     }
 }
 

@@ -44,7 +44,7 @@ pub(crate) struct Wanted {
 }
 
 /// Opens a folder below `root` without following links or leaving it.
-fn beneath(root: BorrowedFd<'_>, path: &str) -> rustix::io::Result<OwnedFd> {
+pub(crate) fn beneath(root: BorrowedFd<'_>, path: &str) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     if path.is_empty() {
         return rustix::fs::openat(root, ".", flags, Mode::empty());
@@ -66,7 +66,8 @@ fn beneath(root: BorrowedFd<'_>, path: &str) -> rustix::io::Result<OwnedFd> {
     }
 }
 
-fn split(path: &str) -> (&str, &str) {
+/// What a path stands in, and its last name.
+pub(crate) fn split(path: &str) -> (&str, &str) {
     path.rsplit_once('/').unwrap_or(("", path))
 }
 

@@ -3,7 +3,8 @@
 
 use softservice_tests::{
     World,
-    sources::{plain, put, text},
+    sources::{plain, put, served, text},
+    visit,
 };
 use std::{
     fs,
@@ -64,6 +65,37 @@ fn every_flipped_object_is_found_and_healed_from_a_peer() {
         let name = format!("root/part-{number}");
         assert_eq!(fs::read(copy.join(&name)).expect("healed"), fs::read(source.join(&name)).expect("there"), "{name}");
     }
+}
+
+/// A generation's files are links to objects: a byte that flips in one flips in the other, and must be right again in both.
+#[test]
+fn a_flipped_byte_under_a_generation_is_healed_there_too() {
+    let world = World::new();
+    let ann = world.node("ann");
+    let source = world.path("site");
+    served(&source, "site", 0);
+    put(&source.join("root/other"), "untouched");
+    let ticket = ann.ok(&["publish", text(&source)])["ticket"].as_str().expect("a ticket").to_owned();
+    let bob = world.node("bob");
+    bob.ok(&["subscribe", &ticket, "--as", "ann"]);
+    let url = visit::url(&bob.ok(&["up", "ann/site", "--yes", "--accept-reduced"]));
+    let page = || visit::ask(&url, "GET", "/file", "").expect("it answers");
+    let right = (200, "site".to_owned());
+    assert_eq!(page(), right);
+
+    let mut files_of_it = Vec::new();
+    files(&bob.home.join("softservices/site/generations/1/tree"), &mut files_of_it);
+    let victim = files_of_it.iter().find(|f| f.ends_with("file")).expect("it was materialised");
+    flip(victim);
+    assert_ne!(page(), right, "what is served is the damaged file");
+    let (code, report) = bob.verb(&["fsck"]);
+    assert_eq!(code, 6, "{report}");
+    assert!(report["damaged"].to_string().contains("generations/1/tree"), "the file is named: {report}");
+    let healed = bob.ok(&["fsck", "--repair"]);
+    assert_eq!(healed["mended"], serde_json::json!([victim]), "{healed}");
+    assert_eq!(page(), right, "healed under the service that runs");
+    assert_eq!(bob.ok(&["fsck"])["damaged"], serde_json::json!([]));
+    bob.ok(&["remove", "site", "--data"]);
 }
 
 #[test]

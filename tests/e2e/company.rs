@@ -4,22 +4,9 @@
 use softservice_tests::{
     World,
     process::{PATIENCE, eventually},
-    sources::{plain, put, text},
+    sources::{plain, put, served, text},
 };
-use std::{path::Path, process::Child, time::Instant};
-
-/// A distro whose confirmation takes `settle` seconds.
-fn slow(folder: &Path, name: &str, settle: u32) {
-    let toml = format!(
-        "format = 1\n[distro]\nname = \"{name}\"\nversion = \"1.0.0\"\nsummary = \"Takes its time\"\n\
-         [update]\nsettle = \"{settle}s\"\n[role.main.artifact]\nroot = {{ tree = \"root\" }}\n\
-         [role.main.service.web]\n\
-         command = [\"${{softservice}}\", \"serve-static\", \"${{artifact.root}}\", \"${{port.http}}\"]\n\
-         [role.main]\nexport.page = {{ type = \"http/1\", port = \"http\" }}\n"
-    );
-    put(&folder.join("distro.toml"), &toml);
-    put(&folder.join("root/file"), name);
-}
+use std::{process::Child, time::Instant};
 
 fn end(verb: Child) -> (Option<i32>, String) {
     let output = verb.wait_with_output().expect("it ends");
@@ -68,7 +55,7 @@ fn a_verb_waits_for_others_that_found_its_node() {
     let home = world.home("home");
     for (name, settle) in [("short", 1), ("long", 8)] {
         let folder = world.path(name);
-        slow(&folder, name, settle);
+        served(&folder, name, settle);
         home.ok(&["publish", text(&folder)]);
     }
     let first = home.spawn(&["up", "self/short", "--yes", "--accept-reduced"]);

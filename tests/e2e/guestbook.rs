@@ -46,6 +46,9 @@ fn parts_of_two_publishers_become_one_service() {
     std::fs::write(book.whole.join("distro.toml"), whole).expect("it can be edited");
     publish(&wim, &book.web);
     publish(&wim, &book.whole);
+    let (code, refused) = bob.verb(&["up", "wim/guestbook", "--plan", &hash]);
+    assert_eq!(code, 4, "what was agreed to is not what would happen now: {refused}");
+    a_web_only_update_touches_no_data(&bob.ok(&["plan", "wim/guestbook"]));
     let updated = bob.ok(&["update", "guestbook", "--yes"]);
     assert_eq!(updated["version"], "2.0.0", "{updated}");
     let page = visit::page(&url);
@@ -64,6 +67,19 @@ fn parts_of_two_publishers_become_one_service() {
     assert!(visit::page(&url).contains("Ada: first"));
     bob.ok(&["remove", "guestbook", "--data"]);
     assert_eq!(bob.ok(&["ps"]).as_array().map(Vec::len), Some(0));
+}
+
+/// The data part is the same release with the same answers: it runs on, and the page starts first.
+fn a_web_only_update_touches_no_data(plan: &serde_json::Value) {
+    let steps = plan["steps"].as_array().expect("a plan has steps");
+    let of = |kind: &str| -> Vec<&str> {
+        steps.iter().filter(|s| s["kind"] == kind).filter_map(|s| s["what"].as_str()).collect()
+    };
+    assert_eq!((of("keep"), of("beside")), (vec!["store.data"], vec!["front.web"]), "{plan}");
+    assert!(of("stop").is_empty() && of("snapshot").is_empty() && of("volume").is_empty(), "{plan}");
+    let downtimes = plan["downtimes"].as_array().expect("of each service");
+    assert!(downtimes.len() == 2 && downtimes.iter().all(|d| d["away"] == false), "{plan}");
+    assert_eq!(plan["permissions"]["added"].as_array().map(Vec::len), Some(0), "{plan}");
 }
 
 /// The generated token stands in its file and nowhere else: not in logs, state, environments or command lines.

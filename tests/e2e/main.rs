@@ -8,5 +8,7 @@ mod escape;
 mod guestbook;
 mod lan;
 mod lineage;
+mod postgres;
 mod survival;
 mod upgrade;
+mod webapp;

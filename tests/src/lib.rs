@@ -3,7 +3,9 @@
 //! for luck, only for events with a deadline.
 
 pub mod api;
+pub mod browser;
 pub mod crash;
+pub mod debian;
 pub mod hosts;
 pub mod process;
 pub mod report;

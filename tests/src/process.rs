@@ -261,7 +261,8 @@ pub fn wait(process: &mut Child) {
     eventually("the process ends", end, || process.try_wait().expect("it can be asked").is_some());
 }
 
-fn bounded(child: Child, what: &str) -> Output {
+/// The output of a process that must end in good time.
+pub fn bounded(child: Child, what: &str) -> Output {
     let pid = child.id();
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || sender.send(child.wait_with_output()));

@@ -1,5 +1,6 @@
 //! Distros to publish: the guestbook as files, and plain trees. Invariant: a source is complete when it is returned.
 
+use crate::Node;
 use std::{
     fs,
     os::unix::fs::PermissionsExt,
@@ -75,6 +76,12 @@ impl Guestbook {
     }
 }
 
+/// Publishes a folder; the ticket.
+pub fn publish(node: &Node, folder: &Path) -> String {
+    let answer = node.ok(&["publish", text(folder)]);
+    answer["ticket"].as_str().expect("publishing gives a ticket").to_owned()
+}
+
 /// Writes a text file, folders included.
 pub fn put(path: &Path, text: &str) {
     fs::create_dir_all(path.parent().expect("a file stands in a folder")).expect("a folder can be made");
@@ -90,6 +97,19 @@ pub fn plain(folder: &Path, name: &str, version: &str) {
              [role.main.artifact]\nroot = {{ tree = \"root\" }}\n"
         ),
     );
+}
+
+/// A distro that serves the file `root/file`, which holds its name, and whose confirmation takes `settle` seconds.
+pub fn served(folder: &Path, name: &str, settle: u32) {
+    let toml = format!(
+        "format = 1\n[distro]\nname = \"{name}\"\nversion = \"1.0.0\"\nsummary = \"A file, served\"\n\
+         [update]\nsettle = \"{settle}s\"\n[role.main.artifact]\nroot = {{ tree = \"root\" }}\n\
+         [role.main.service.web]\n\
+         command = [\"${{softservice}}\", \"serve-static\", \"${{artifact.root}}\", \"${{port.http}}\"]\n\
+         [role.main]\nexport.page = {{ type = \"http/1\", port = \"http\" }}\n"
+    );
+    put(&folder.join("distro.toml"), &toml);
+    put(&folder.join("root/file"), name);
 }
 
 /// Every file below `folder`: path, executable, content's hash; symlinks with their targets.

@@ -24,3 +24,10 @@ pub fn url(answer: &serde_json::Value) -> String {
     let found = endpoints.iter().filter_map(|e| e["url"].as_str()).find(|u| u.starts_with("http:"));
     found.unwrap_or_else(|| panic!("no endpoint is a page: {answer}")).to_owned()
 }
+
+/// The address of the endpoint called `name` in an `up` or `ps` answer.
+pub fn endpoint(answer: &serde_json::Value, name: &str) -> String {
+    let endpoints = answer["endpoints"].as_array().expect("an answer lists endpoints");
+    let found = endpoints.iter().find(|e| e["name"] == name).and_then(|e| e["url"].as_str());
+    found.unwrap_or_else(|| panic!("no endpoint is called {name}: {answer}")).to_owned()
+}

@@ -72,6 +72,9 @@ pub(super) async fn fsck(client: &Client, ui: &mut Ui, repair: bool) -> Result<(
     for object in list(&found, "repaired").iter().filter_map(Value::as_str) {
         ui.data(format!("repaired {object}"));
     }
+    for file in list(&found, "mended").iter().filter_map(Value::as_str) {
+        ui.data(format!("mended   {file}"));
+    }
     let found = result?;
     ui.document(&found);
     let read = format!("{} objects, {} read", count(&found, "objects"), ui::size(count(&found, "bytes")));

@@ -251,15 +251,26 @@ pub(super) async fn agreed(
     finish(ui, result)
 }
 
-/// Goes back.
+/// Goes back. Where data stays as it is, nobody is asked.
 pub(super) async fn rollback(
     client: &Client,
     ui: &mut Ui,
     name: &str,
     to: Option<u32>,
+    yes: bool,
     accept_reduced: bool,
 ) -> Result<(), CliError> {
-    let wanted = json!({ "name": name, "to": to, "accept_reduced": accept_reduced });
+    let wanted = json!({ "name": name, "to": to });
+    let plan = client.call(ui, "plan_rollback", wanted.clone()).await?;
+    let wanted = with(wanted, "accept_reduced", accept_reduced);
+    let wanted = match plan["loses_data"].as_bool() {
+        Some(true) if yes => with(wanted, "yes", true),
+        Some(true) => {
+            let hash = agree(ui, &plan, "go back, and leave behind what was written since?", false).await?;
+            with(wanted, "plan", hash)
+        }
+        _ => wanted,
+    };
     let result = provision(client, ui, "rollback", wanted).await;
     finish(ui, result)
 }

@@ -92,8 +92,8 @@ async fn with_node(verb: Verb, client: &Client, ui: &mut Ui) -> Result<(), CliEr
             instances::up(client, ui, &target, plan, yes, accept_reduced).await
         }
         Verb::Update { name, yes, accept_reduced } => instances::update(client, ui, name, yes, accept_reduced).await,
-        Verb::Rollback { name, to, accept_reduced } => {
-            instances::rollback(client, ui, &name, to, accept_reduced).await
+        Verb::Rollback { name, to, yes, accept_reduced } => {
+            instances::rollback(client, ui, &name, to, yes, accept_reduced).await
         }
         Verb::Hold { name } => instances::simple(client, ui, "hold", &name, "is held").await,
         Verb::Unhold { name } => instances::simple(client, ui, "unhold", &name, "is held no more").await,

@@ -15,18 +15,23 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// Time for a keeper to come up, killing leftovers of an earlier one included.
 const BIRTH: Duration = Duration::from_secs(20);
 
-/// Starts a keeper and waits until it can be talked to.
+/// Starts a service's keeper and waits until it can be talked to.
 pub(super) async fn start(command: &[String], folder: &Path, spec: &Spec) -> Result<(), String> {
-    let say = |what: &str, e: std::io::Error| format!("could not {what}: {e}");
-    std::fs::create_dir_all(folder).map_err(|e| say("get a folder", e))?;
+    std::fs::create_dir_all(folder).map_err(|e| format!("could not get a folder: {e}"))?;
     let task = folder.join(files::SPEC);
     let bytes = serde_json::to_vec(&Task::Keep(Box::new(spec.clone()))).map_err(|e| e.to_string())?;
     super::durable::write(&task, &bytes, 0o600).map_err(|e| e.to_string())?;
+    launch(command, folder, &task).await
+}
+
+/// Starts what a task in its folder says, and waits until it can be talked to.
+pub(super) async fn launch(command: &[String], folder: &Path, task: &Path) -> Result<(), String> {
+    let say = |what: &str, e: std::io::Error| format!("could not {what}: {e}");
     let words = std::fs::File::create(folder.join(files::WORDS)).map_err(|e| say("get a log", e))?;
     let (program, arguments) = command.split_first().ok_or("has no command")?;
     let mut keeper = Command::new(program)
         .args(arguments)
-        .arg(&task)
+        .arg(task)
         .env_clear()
         .current_dir("/")
         .stdin(Stdio::null())
@@ -48,6 +53,8 @@ pub(super) async fn start(command: &[String], folder: &Path, spec: &Spec) -> Res
     };
     match timeout(BIRTH, ready).await {
         Ok(true) => Ok(()),
+        // Started by an earlier life of this node, which was killed before it heard of it.
+        Ok(false) if answers(folder).await => Ok(()),
         Ok(false) => {
             let words = std::fs::read_to_string(folder.join(files::WORDS)).unwrap_or_default();
             Err(format!("ended at once: {}", words.trim().lines().last().unwrap_or("it said nothing")))
@@ -56,20 +63,41 @@ pub(super) async fn start(command: &[String], folder: &Path, spec: &Spec) -> Res
     }
 }
 
+/// Whether the one who has the folder's lock answers, who may be about to.
+async fn answers(folder: &Path) -> bool {
+    let answering = async {
+        let events = super::readable::changes([folder]).ok()?;
+        while status(folder).await.is_none() {
+            if !keeper::is_taken(folder) {
+                return None;
+            }
+            super::readable::changed(&events).await.ok()?;
+        }
+        Some(())
+    };
+    timeout(BIRTH, answering).await.ok().flatten().is_some()
+}
+
 /// What a keeper answers. Our side stays open, writing half and all: by that the keeper knows that we are still there.
 type Answers = Lines<BufReader<UnixStream>>;
 
-async fn ask(folder: &Path, question: &str) -> std::io::Result<Answers> {
+async fn say(folder: &Path, question: &str) -> std::io::Result<Answers> {
     let (_dir, path) = keeper::in_folder(folder)?;
     let mut stream = UnixStream::connect(path).await?;
     stream.write_all(format!("{question}\n").as_bytes()).await?;
     Ok(BufReader::new(stream).lines())
 }
 
+/// The one line that answers a question; none when nobody answers within the time.
+pub(super) async fn ask(folder: &Path, question: &str, patience: Duration) -> Option<String> {
+    let answer = async { say(folder, question).await.ok()?.next_line().await.ok()? };
+    timeout(patience, answer).await.ok().flatten()
+}
+
 /// How the service is; none when no keeper answers.
 pub(super) async fn status(folder: &Path) -> Option<Status> {
     let answer = async {
-        let mut lines = ask(folder, "status").await.ok()?;
+        let mut lines = say(folder, "status").await.ok()?;
         serde_json::from_str(&lines.next_line().await.ok()??).ok()
     };
     timeout(ANSWER, answer).await.ok().flatten()
@@ -82,7 +110,7 @@ pub(super) struct Watch(Answers);
 impl Watch {
     /// None when no keeper answers.
     pub(super) async fn open(folder: &Path) -> Option<Self> {
-        timeout(ANSWER, ask(folder, "watch")).await.ok()?.ok().map(Self)
+        timeout(ANSWER, say(folder, "watch")).await.ok()?.ok().map(Self)
     }
     /// The next state; none when the keeper is gone. The first comes at once.
     pub(super) async fn next(&mut self) -> Option<Status> {
@@ -97,7 +125,7 @@ pub(super) async fn stop(folder: &Path, grace: Duration) -> Result<(), String> {
         return Ok(());
     }
     let stopped = async {
-        let mut lines = ask(folder, "stop").await.ok()?;
+        let mut lines = say(folder, "stop").await.ok()?;
         // The answer, then the end of the connection: only then is the keeper itself gone.
         while lines.next_line().await.ok()?.is_some() {}
         Some(())

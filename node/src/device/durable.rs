@@ -87,11 +87,19 @@ pub(super) fn remove_folder(path: &Path) -> Result<()> {
     clear(&beside)
 }
 
-fn clear(folder: &Path) -> Result<()> {
+/// Removes a folder that nobody looks at any more, if it is there.
+pub(super) fn clear(folder: &Path) -> Result<()> {
     match fs::remove_dir_all(folder) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(io("remove", folder)(e)),
         _ => Ok(()),
     }
+}
+
+/// Renames a folder; on the disk when this returns. Nothing may be at the new name.
+pub(super) fn rename(from: &Path, to: &Path) -> Result<()> {
+    fs::rename(from, to).map_err(io("rename to", to))?;
+    sync_parent(to)?;
+    sync_parent(from)
 }
 
 /// Syncs the folder that holds `path`.

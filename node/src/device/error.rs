@@ -56,6 +56,19 @@ pub enum DeviceError {
         /// The generation on its way.
         number: u32,
     },
+    /// A switch failed, and so did the way back.
+    #[error(
+        "{name} is stuck on its way back from generation {number}: {effect} failed; its log and the node's say why. The next \
+         start of the node tries again, `softservice remove {name}` gives it up and keeps its data"
+    )]
+    Stuck {
+        /// The softservice.
+        name: String,
+        /// The generation that failed.
+        number: u32,
+        /// The step that failed.
+        effect: &'static str,
+    },
     /// The owner holds this softservice at its version.
     #[error("{name} is held; `softservice unhold {name}` lets it change")]
     Held {
@@ -73,7 +86,10 @@ pub enum DeviceError {
         now: String,
     },
     /// Code without its data.
-    #[error("{name} generation {number} has data of epoch {old}, now it is {now}: it can only come back with its data")]
+    #[error(
+        "{name} generation {number} has data of epoch {old}, now it is {now}: it can only come back with its data, and no \
+         snapshot of that is here"
+    )]
     Epoch {
         /// The softservice.
         name: String,
@@ -187,6 +203,89 @@ pub enum DeviceError {
         from: u16,
         /// Last number tried.
         to: u16,
+    },
+    /// The front does not do what it shall.
+    #[error("{name}: its front {why}")]
+    Front {
+        /// The softservice.
+        name: String,
+        /// What it did.
+        why: String,
+    },
+    /// There is no room for a copy of the data.
+    #[error(
+        "{name}: keeping its data before the switch takes {need} bytes and {free} are free, of which {reserve} stay free; \
+         nothing was stopped. Free some, or put the home on a file system that shares blocks (btrfs, xfs)"
+    )]
+    NoRoom {
+        /// The softservice.
+        name: String,
+        /// Bytes that a copy takes.
+        need: u64,
+        /// Bytes free.
+        free: u64,
+        /// Bytes that are never taken.
+        reserve: u64,
+    },
+    /// A volume cannot be kept as it is.
+    #[error("{name}: volume {volume} cannot be kept whole: {why}")]
+    Unkept {
+        /// The softservice.
+        name: String,
+        /// The volume.
+        volume: String,
+        /// What is in the way.
+        why: String,
+    },
+    /// Data that is to come back is not there.
+    #[error("{name}: the data of generation {generation} is not here any more")]
+    NoSnapshot {
+        /// The softservice.
+        name: String,
+        /// Whose data.
+        generation: u32,
+    },
+    /// No migration leads from the data that is there.
+    #[error(
+        "{name}: {component} has data of epoch {from}, and this release carries over to {to} from another epoch only; \
+         update first to a release between them"
+    )]
+    NoMigration {
+        /// The softservice.
+        name: String,
+        /// The component, or the distro itself.
+        component: String,
+        /// The epoch of the data.
+        from: u32,
+        /// The epoch of the release.
+        to: u32,
+    },
+    /// Carrying data over failed.
+    #[error("{name} generation {number}: carrying over the data of {component} failed: {why}")]
+    Migration {
+        /// The softservice.
+        name: String,
+        /// The generation.
+        number: u32,
+        /// The component, or the distro itself.
+        component: String,
+        /// How, and what the program said last.
+        why: String,
+    },
+    /// Data of another layout was left by a softservice of this name that was removed.
+    #[error(
+        "{name}: {component} left data of epoch {there} here when it was removed, and this release reads epoch {wanted}; \
+         provision a release of that epoch and update it, or remove the data with `softservice remove {name} --data`"
+    )]
+    LeftData {
+        /// The softservice.
+        name: String,
+        /// The component, or the distro itself.
+        component: String,
+        /// The epoch of the data.
+        there: u32,
+        /// The epoch of the release.
+        wanted: u32,
     },
     /// A keeper did not come up or does not answer.
     #[error("{name} generation {number}, service {service}: its keeper {why}")]

@@ -5,7 +5,7 @@
 
 use super::error::{DeviceError, Result, io};
 use serde::{Deserialize, Serialize};
-use softservice_protocol::io::{Effect, ProvisionStep};
+use softservice_protocol::io::ProvisionStep;
 use std::{
     fs::{File, OpenOptions},
     io::{Read, Seek, SeekFrom, Write},
@@ -25,6 +25,10 @@ pub(super) enum Mark {
     Done,
     /// It failed; why.
     Failed(String),
+    /// It failed as often as it is tried, and left nothing undone that others would stumble over: the life is over.
+    GivenUp(String),
+    /// It failed as often as it is tried, and leaves the softservice between two generations until the next start.
+    Stuck(String),
 }
 
 /// One line.
@@ -83,10 +87,15 @@ impl Journal {
     pub(super) fn unfinished(&self) -> Option<&ProvisionStep> {
         self.last.as_ref().filter(|e| !ended(e)).map(|e| &e.step)
     }
+
+    /// Whether that step was given up, with work undone.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.last.as_ref().is_some_and(|e| matches!(e.mark, Mark::Stuck(_)))
+    }
 }
 
 fn ended(entry: &Entry) -> bool {
-    entry.mark == Mark::Done && matches!(entry.step.effect, Effect::Commit | Effect::MarkFailed)
+    matches!(entry.mark, Mark::GivenUp(_)) || (entry.mark == Mark::Done && entry.step.effect.ends_life())
 }
 
 fn sum(json: &[u8]) -> String {
@@ -113,7 +122,7 @@ fn entry(line: &[u8]) -> Option<Entry> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use softservice_protocol::io::Generation;
+    use softservice_protocol::io::{Effect, Generation};
 
     fn step(effect: Effect) -> ProvisionStep {
         ProvisionStep { generation: Generation { name: "shelf".into(), number: 2 }, previous: Some(1), effect }

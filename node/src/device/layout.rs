@@ -3,11 +3,17 @@
 //!
 //! ```text
 //! softservices/NAME/state.json            what its owner wants of it
-//!                  ports.json             port numbers by key, kept over generations
+//!                  ports.json             public port numbers by key, kept over generations
+//!                  inner.json             inner port numbers by generation and key
+//!                  volumes.json           what is known of volumes, kept when the softservice is removed
 //!                  journal                what was begun and done
+//!                  removal.json           it is being removed; with or without data
 //!                  current -> generations/N
-//!                  generations/N/record.json, answers.toml, instance.json, tree/KEY/, files/ROLE/, logs/
-//!                  volumes/KEY/  secrets/KEY  run/N/SERVICE/  run/N-rehearsal/SERVICE/  home/
+//!                  generations/N/record.json, answers.toml, instance.json, course.json, tree/KEY/, files/ROLE/, logs/
+//!                  volumes/KEY/  secrets/KEY  home/
+//!                  snapshots/N/KEY        data as generation N left it, with snapshot.json
+//!                  run/N/SERVICE/         keepers of services that generation N started
+//!                  run/front/             the front
 //! ```
 
 use super::{
@@ -46,6 +52,15 @@ impl Place {
     pub(super) fn ports(&self) -> PathBuf {
         self.root.join("ports.json")
     }
+    pub(super) fn inner_ports(&self) -> PathBuf {
+        self.root.join("inner.json")
+    }
+    pub(super) fn volume_facts(&self) -> PathBuf {
+        self.root.join("volumes.json")
+    }
+    pub(super) fn removal(&self) -> PathBuf {
+        self.root.join("removal.json")
+    }
     pub(super) fn journal(&self) -> PathBuf {
         self.root.join("journal")
     }
@@ -57,6 +72,12 @@ impl Place {
     }
     pub(super) fn volumes(&self) -> PathBuf {
         self.root.join("volumes")
+    }
+    pub(super) fn volume(&self, key: &str) -> PathBuf {
+        self.volumes().join(key)
+    }
+    pub(super) fn snapshots(&self) -> PathBuf {
+        self.root.join("snapshots")
     }
     pub(super) fn secrets(&self) -> PathBuf {
         self.root.join("secrets")
@@ -98,7 +119,8 @@ impl Place {
     /// Makes the folders that every softservice has.
     pub(super) fn make(&self) -> Result<()> {
         durable::folder(&self.root, 0o700)?;
-        for folder in [self.generations(), self.volumes(), self.secrets(), self.run(), self.home()] {
+        let folders = [self.generations(), self.volumes(), self.snapshots(), self.secrets(), self.run(), self.home()];
+        for folder in folders {
             durable::folder(&folder, 0o700)?;
         }
         Ok(())
@@ -107,42 +129,50 @@ impl Place {
     pub(super) fn assignment(
         &self,
         generation: &Folder,
-        kind: Kind,
         ports: BTreeMap<String, u16>,
+        inner: BTreeMap<String, u16>,
         softservice: &str,
     ) -> Assignment {
         let text = |p: PathBuf| p.to_string_lossy().into_owned();
         Assignment {
             ports,
-            inner: BTreeMap::new(),
+            inner,
             trees: text(generation.trees()),
-            files: text(generation.files(kind)),
+            files: text(generation.files()),
             volumes: text(self.volumes()),
             secrets: text(self.secrets()),
             platform: platform(),
             softservice: softservice.to_owned(),
         }
     }
-    /// The keeper's folder for a service.
-    pub(super) fn keeper(&self, number: u32, kind: Kind, service: &str) -> PathBuf {
-        self.run().join(kind.run(number)).join(service)
+    /// The keeper's folder of a service that a generation started.
+    pub(super) fn keeper(&self, number: u32, service: &str) -> PathBuf {
+        self.run().join(number.to_string()).join(service)
     }
-}
-
-/// For real, or beside what runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// The generation's services.
-    Live,
-    /// The trial of those that can be tried apart.
-    Rehearsal,
-}
-impl Kind {
-    /// The folder's name below `run`.
-    pub(super) fn run(self, number: u32) -> String {
-        match self {
-            Self::Live => number.to_string(),
-            Self::Rehearsal => format!("{number}-rehearsal"),
+    /// The front's folder.
+    pub(super) fn front(&self) -> PathBuf {
+        self.run().join("front")
+    }
+    /// Everything that has a keeper here: the generation that started it, and its name.
+    pub(super) fn keepers(&self) -> Vec<(u32, String)> {
+        let mut keepers = Vec::new();
+        let names = |folder: &Path| -> Vec<String> {
+            let entries = std::fs::read_dir(folder);
+            entries.map(|e| e.filter_map(|e| e.ok()?.file_name().into_string().ok()).collect()).unwrap_or_default()
+        };
+        for number in names(&self.run()).iter().filter_map(|n| n.parse::<u32>().ok()) {
+            let services = names(&self.run().join(number.to_string()));
+            keepers.extend(services.into_iter().map(|service| (number, service)));
+        }
+        keepers.sort_unstable();
+        keepers
+    }
+    /// Removes folders of generations that no keeper is left of.
+    pub(super) fn tidy_runs(&self) {
+        let Ok(entries) = std::fs::read_dir(self.run()) else { return };
+        for path in entries.filter_map(|e| Some(e.ok()?.path())) {
+            // Only empty folders can be removed so; the front's is not.
+            let _ = std::fs::remove_dir(path);
         }
     }
 }
@@ -166,20 +196,17 @@ impl Folder {
     pub(super) fn trees(&self) -> PathBuf {
         self.path.join("tree")
     }
-    pub(super) fn files(&self, kind: Kind) -> PathBuf {
-        self.path.join(match kind {
-            Kind::Live => "files",
-            Kind::Rehearsal => "rehearsal",
-        })
+    pub(super) fn course(&self) -> PathBuf {
+        self.path.join("course.json")
+    }
+    pub(super) fn files(&self) -> PathBuf {
+        self.path.join("files")
     }
     pub(super) fn logs(&self) -> PathBuf {
         self.path.join("logs")
     }
-    pub(super) fn log(&self, kind: Kind, service: &str) -> PathBuf {
-        self.logs().join(match kind {
-            Kind::Live => format!("{service}.log"),
-            Kind::Rehearsal => format!("{service}.rehearsal.log"),
-        })
+    pub(super) fn log(&self, service: &str) -> PathBuf {
+        self.logs().join(format!("{service}.log"))
     }
 }
 

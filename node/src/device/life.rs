@@ -1,87 +1,111 @@
-//! The effects of a generation's life. Invariant: each may be repeated after a crash at any point of it, and none of the
-//! way forward removes what the way back needs.
+//! The effects of a generation's life. Invariant: each may be repeated after a crash at any point of it; none of the way
+//! forward removes what the way back needs; what is done obeys the course that staging wrote down.
 
 use super::{
-    Device, Slot, blocking, confirm, control, durable, error::Result, layout::Kind, locked, overlay, ports,
-    services::Services, stage::Staging, switch,
+    Device, Slot, blocking, commit, confirm,
+    course::{self, Before, Course},
+    error::Result,
+    front::Front,
+    layout::Place,
+    locked, migrate,
+    monitors::Monitors,
+    ports,
+    services::Services,
+    snapshot::Snapshots,
+    stage::Staging,
+    switch,
 };
 use softservice_protocol::{
-    instance::{self, Instance, ServiceSpec},
+    instance::{Change, FrontSpec, Instance, RoleNeed, ServiceSpec},
     io::{Effect, ProvisionStep},
 };
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc};
 
-/// Grace of a service whose definition cannot be read any more.
-const BLIND_GRACE: Duration = Duration::from_secs(10);
-
-/// Before the keys of ports that a rehearsal keeps; no key has a blank.
-const REHEARSAL: &str = "rehearsal ";
+/// A switch as its effects see it.
+#[derive(Debug)]
+pub(super) struct Switch<'a> {
+    pub(super) device: &'a Device,
+    pub(super) slot: &'a Slot,
+    pub(super) number: u32,
+    pub(super) new: Instance,
+    pub(super) course: Course,
+    /// The generation before, with what it runs.
+    pub(super) old: Option<(u32, Instance)>,
+}
 
 impl Slot {
-    pub(super) fn services<'a>(&'a self, device: &'a Device, number: u32, kind: Kind) -> Services<'a> {
-        Services { place: &self.place, number, kind, device, monitors: &self.monitors }
+    /// The services of a generation.
+    pub(super) fn services<'a>(&'a self, device: &'a Device, number: u32) -> Result<Services<'a>> {
+        let course = self.place.course(number)?;
+        Ok(Services { place: &self.place, number, course, device, monitors: &self.monitors })
+    }
+
+    pub(super) fn front<'a>(&'a self, device: &'a Device) -> Front<'a> {
+        Front { place: &self.place, keeper: &device.0.keeper, monitors: &self.monitors }
+    }
+
+    /// Lets go of the listeners that keep these numbers, for whoever shall listen there now.
+    fn release(&self, numbers: impl IntoIterator<Item = u16>) {
+        let mut reserved = locked(&self.reserved);
+        for number in numbers {
+            reserved.remove(&number);
+        }
     }
 }
 
 impl Device {
     pub(super) async fn effect(&self, slot: &Arc<Slot>, step: &ProvisionStep) -> Result<()> {
         let number = step.generation.number;
-        let live = slot.services(self, number, Kind::Live);
         match step.effect {
-            Effect::Stage => self.stage(slot, number, step.previous).await,
-            Effect::Beside => self.rehearse(slot, number, step.previous).await,
-            Effect::Snapshot | Effect::Migrate | Effect::HandOver | Effect::HandBack | Effect::RestoreData => Ok(()),
-            Effect::StopPrevious => match step.previous {
-                Some(previous) => {
-                    self.stop_generation(slot, previous).await?;
-                    slot.hold_ports(previous)
-                }
-                None => Ok(()),
-            },
-            Effect::Point => switch::point(&slot.place, Some(number)),
-            Effect::Start => {
-                let instance = slot.place.instance(number)?;
-                let started = live.start(&instance, |service| slot.release_ports("", service)).await;
-                locked(&slot.reserved).clear();
-                started
-            }
-            Effect::Confirm => confirm::confirm(&live, &slot.place.instance(number)?, step.previous.is_some()).await,
-            Effect::Commit => {
-                slot.place.change_state(|s| s.up = true)?;
-                slot.keep_phases(number)?;
-                let (place, previous) = (slot.place.clone(), step.previous);
-                blocking(move || switch::commit(&place, number, previous)).await?;
-                // After a restart in the middle nobody watches the keepers yet.
-                live.resume(&slot.place.instance(number)?).await
-            }
-            Effect::StopNew => {
-                locked(&slot.reserved).clear();
-                self.stop_generation(slot, number).await?;
-                step.previous.map_or(Ok(()), |previous| slot.hold_ports(previous))
-            }
-            Effect::PointBack => switch::point(&slot.place, step.previous),
-            Effect::StartPrevious => match step.previous {
-                // What was down before stays down.
-                Some(previous) if slot.place.read_state()?.up => {
-                    let instance = slot.place.instance(previous)?;
-                    let services = slot.services(self, previous, Kind::Live);
-                    services.start(&instance, |service| slot.release_ports("", service)).await
-                }
-                _ => Ok(()),
-            },
+            Effect::Stage => return self.stage(slot, number, step.previous).await,
             Effect::MarkFailed => {
                 locked(&slot.reserved).clear();
-                self.end_rehearsal(slot, number).await?;
-                slot.keep_phases(number)?;
-                switch::mark_failed(&slot.place, number, "it was given up")
+                return switch::mark_failed(&slot.place, number, "it was given up");
             }
+            Effect::PointBack => {
+                self.kept_files(slot, &slot.place.course(number)?, false)?;
+                return switch::point_back(&slot.place, step.previous);
+            }
+            _ => {}
+        }
+        let old = match step.previous {
+            Some(previous) => Some((previous, slot.place.instance(previous)?)),
+            None => None,
+        };
+        let (new, course) = (slot.place.instance(number)?, slot.place.course(number)?);
+        let switch = Switch { device: self, slot, number, new, course, old };
+        match step.effect {
+            Effect::Beside => switch.start(Change::Beside).await,
+            Effect::StopPrevious => switch.stop_previous().await,
+            Effect::Snapshot => switch.snapshot().await,
+            Effect::Migrate => switch.migrate().await,
+            Effect::Point => {
+                self.kept_files(slot, &switch.course, true)?;
+                switch::point(&slot.place, Some(number))
+            }
+            Effect::Start => {
+                switch.lead(&switch.course.fronts_at_start(&switch.new, switch.old_instance())).await?;
+                switch.start(Change::Instead).await
+            }
+            Effect::HandOver => switch.lead(&switch.course.fronts_at_end(&switch.new, switch.old_instance())).await,
+            Effect::Confirm => confirm::confirm(&switch.services()?, &switch.new, step.previous.is_some()).await,
+            Effect::Commit => commit::commit(&switch).await,
+            Effect::HandBack => switch.hand_back().await,
+            Effect::StopNew => switch.stop_new().await,
+            Effect::RestoreData => switch.restore_data().await,
+            Effect::StartPrevious => switch.start_previous().await,
+            Effect::Stage | Effect::MarkFailed | Effect::PointBack => Ok(()),
         }
     }
 
     async fn stage(&self, slot: &Arc<Slot>, number: u32, previous: Option<u32>) -> Result<()> {
         locked(&slot.phases).clear();
-        let running = match previous {
-            Some(previous) => self.listening(slot, previous).await?,
+        let before = match previous {
+            Some(previous) => Some(self.before(&slot.place, previous).await?),
+            None => None,
+        };
+        let listening = match &before {
+            Some(before) => self.listening(slot, before).await?,
             None => BTreeSet::new(),
         };
         let (device, slot) = (self.clone(), Arc::clone(slot));
@@ -89,15 +113,22 @@ impl Device {
             let _giving = locked(&device.0.giving_ports);
             // A repeated staging would find its own listeners in the way.
             locked(&slot.reserved).clear();
-            let staged = device.staging(&slot).stage(&slot.place.generation(number), &running)?;
-            tracing::debug!(softservice = slot.place.name, services = staged.instance.services.len(), "staged");
-            *locked(&slot.reserved) = staged.assigned.reserved;
+            let folder = slot.place.generation(number);
+            *locked(&slot.reserved) = device.staging(&slot).stage(&folder, before.as_ref(), &listening)?;
             Ok(())
         })
         .await
     }
 
-    pub(super) fn staging<'a>(&'a self, slot: &'a Slot) -> Staging<'a> {
+    /// Writes the files of roles that run on, as they are now or as they were, for their services to read.
+    fn kept_files(&self, slot: &Slot, course: &Course, new: bool) -> Result<()> {
+        for path in course.write_files(&slot.place, new)? {
+            self.give(&slot.place, &path)?;
+        }
+        Ok(())
+    }
+
+    fn staging<'a>(&'a self, slot: &'a Slot) -> Staging<'a> {
         Staging {
             softservices: &self.0.softservices,
             store: &*self.0.store,
@@ -106,148 +137,142 @@ impl Device {
         }
     }
 
-    /// Keys of ports whose roles have a running service.
-    async fn listening(&self, slot: &Slot, number: u32) -> Result<BTreeSet<String>> {
-        let instance = slot.place.instance(number)?;
-        let services = slot.services(self, number, Kind::Live);
-        let mut roles = BTreeSet::new();
+    /// A generation as it runs now.
+    pub(super) async fn before(&self, place: &Place, number: u32) -> Result<Before> {
+        let (mut instance, course) = (place.instance(number)?, place.course(number)?);
+        // Only asked, never watched.
+        let monitors = Monitors::default();
+        let services = Services { place, number, course, device: self, monitors: &monitors };
+        let (mut running, mut dead) = (false, BTreeSet::new());
         for service in &instance.services {
-            if services.status(&service.name).await.is_some() {
+            let status = services.status(service).await;
+            running |= status.is_some();
+            if !status.is_some_and(|s| s.phase.is_up()) {
+                dead.insert(service.role.clone());
+            }
+        }
+        for role in instance.roles.iter_mut().filter(|r| dead.contains(&r.key)) {
+            role.fingerprint.clear();
+        }
+        Ok(Before { number, instance, course: services.course, running })
+    }
+
+    /// Keys of ports that services or the front of a softservice listen on now.
+    async fn listening(&self, slot: &Slot, before: &Before) -> Result<BTreeSet<String>> {
+        let (front, services) = (slot.front(self), slot.services(self, before.number)?);
+        let fronted = if front.runs().await { front.table() } else { Vec::new() };
+        let mut keys: BTreeSet<String> = fronted.into_iter().map(|f| f.key).collect();
+        let mut roles = BTreeSet::new();
+        for service in &before.instance.services {
+            if services.status(service).await.is_some() {
                 roles.insert(service.role.as_str());
             }
         }
-        let of_role = |key: &String| key.rsplit_once('.').is_some_and(|(role, _)| roles.contains(role));
-        Ok(instance.ports.keys().filter(|k| of_role(k)).cloned().collect())
-    }
-
-    /// Starts what can be tried beside the running generation, asks its health, and stops it again.
-    async fn rehearse(&self, slot: &Arc<Slot>, number: u32, previous: Option<u32>) -> Result<()> {
-        self.end_rehearsal(slot, number).await?;
-        let Some(previous) = previous else { return Ok(()) };
-        if self.listening(slot, previous).await?.is_empty() {
-            // Nothing serves: the start itself is no worse than a rehearsal.
-            return Ok(());
-        }
-        let new = slot.place.instance(number)?;
-        let old = slot.place.instance(previous)?;
-        let changes = instance::transition(&new.roles, &old.roles, new.epoch != old.epoch);
-        let tried: BTreeSet<String> =
-            changes.into_iter().filter(|(_, c)| *c == instance::Change::Beside).map(|(key, _)| key).collect();
-        if !new.services.iter().any(|s| tried.contains(&s.role)) {
-            return Ok(());
-        }
-        let (device, of) = (self.clone(), Arc::clone(slot));
-        let instance = blocking(move || device.rehearsal(&of, number, &new, &tried)).await?;
-        let services = slot.services(self, number, Kind::Rehearsal);
-        let answered = services.start(&instance, |service| slot.release_ports(REHEARSAL, service)).await;
-        services.stop(&instance.services).await?;
-        self.end_rehearsal(slot, number).await?;
-        answered
-    }
-
-    fn rehearsal(&self, slot: &Slot, number: u32, new: &Instance, tried: &BTreeSet<String>) -> Result<Instance> {
-        let _giving = locked(&self.0.giving_ports);
-        let of_tried = |key: &&String| key.rsplit_once('.').is_some_and(|(role, _)| tried.contains(role));
-        let keys: BTreeSet<String> = new.ports.keys().filter(of_tried).cloned().collect();
-        let assigned = ports::rehearse(&self.0.softservices, &slot.place, &new.ports, &keys)?;
-        let (top, answers, closure) = overlay::inputs(&*self.0.store, &slot.place, number)?;
-        let folder = slot.place.generation(number);
-        let staging = self.staging(slot);
-        let mut instance = staging.render(&folder, Kind::Rehearsal, &closure, top, &answers, assigned.numbers)?;
-        instance.services.retain(|s| tried.contains(&s.role));
-        // The listeners of the new generation's own ports stay where they are.
-        locked(&slot.reserved).extend(assigned.reserved.into_iter().map(|(key, l)| (format!("{REHEARSAL}{key}"), l)));
-        Ok(instance)
-    }
-
-    /// Ends what a rehearsal left.
-    async fn end_rehearsal(&self, slot: &Slot, number: u32) -> Result<()> {
-        locked(&slot.reserved).retain(|key, _| !key.starts_with(REHEARSAL));
-        self.stop_run(slot, &Kind::Rehearsal.run(number)).await?;
-        durable::remove_folder(&slot.place.generation(number).files(Kind::Rehearsal))
-    }
-
-    /// Stops all services of a generation; also those that its instance does not name any more.
-    pub(super) async fn stop_generation(&self, slot: &Slot, number: u32) -> Result<()> {
-        if let Ok(instance) = slot.place.instance(number) {
-            slot.services(self, number, Kind::Live).stop(&instance.services).await?;
-        }
-        self.stop_run(slot, &Kind::Live.run(number)).await
-    }
-
-    /// Stops every keeper below a folder of `run`.
-    pub(super) async fn stop_run(&self, slot: &Slot, run: &str) -> Result<()> {
-        let folder = slot.place.run().join(run);
-        let Ok(entries) = std::fs::read_dir(&folder) else { return Ok(()) };
-        let keepers: Vec<_> = entries.filter_map(|e| Some(e.ok()?.path())).collect();
-        for keeper in keepers {
-            if let Some(monitor) = locked(&slot.monitors).remove(&keeper) {
-                monitor.abort();
-            }
-            if let Err(why) = control::stop(&keeper, BLIND_GRACE).await {
-                tracing::warn!(keeper = %keeper.display(), why, "a keeper could not be stopped");
-            }
-        }
-        durable::remove_folder(&folder)
-    }
-
-    /// What an earlier life of this node left of one softservice.
-    pub(super) async fn recover_one(&self, name: &str) -> Result<Option<ProvisionStep>> {
-        let slot = self.slot(name)?;
-        let _work = slot.work.lock().await;
-        let unfinished = slot.unfinished();
-        let current = slot.place.current_number()?;
-        let state = slot.place.read_state()?;
-        let under_way = unfinished.as_ref().map(|s| s.generation.number);
-        let mut wanted: Vec<String> = Vec::new();
-        wanted.extend(current.filter(|_| state.up || under_way.is_some()).map(|n| Kind::Live.run(n)));
-        wanted.extend(under_way.map(|n| Kind::Live.run(n)));
-        wanted.extend(unfinished.as_ref().and_then(|s| s.previous).map(|n| Kind::Live.run(n)));
-        let runs = std::fs::read_dir(slot.place.run())
-            .map(|e| e.filter_map(|e| e.ok()?.file_name().into_string().ok()).collect());
-        let runs: Vec<String> = runs.unwrap_or_default();
-        for stray in runs.iter().filter(|r| !wanted.contains(r)) {
-            self.stop_run(&slot, stray).await?;
-        }
-        // In the middle of a switch the core says what starts; before and after it, what is current runs on.
-        let middle = matches!(
-            unfinished.as_ref().map(|s| s.effect),
-            Some(
-                Effect::StopPrevious
-                    | Effect::Point
-                    | Effect::Start
-                    | Effect::Confirm
-                    | Effect::StopNew
-                    | Effect::PointBack
-            )
-        );
-        if let Some(current) = current.filter(|_| state.up && !middle) {
-            let instance = slot.place.instance(current)?;
-            slot.services(self, current, Kind::Live).resume(&instance).await?;
-        }
-        Ok(unfinished)
+        let of_role = |key: &str| key.rsplit_once('.').is_some_and(|(role, _)| roles.contains(role));
+        let own = |key: &&String| of_role(key) && !before.instance.fronts.iter().any(|f| f.key == **key);
+        keys.extend(before.instance.ports.keys().filter(own).cloned());
+        Ok(keys)
     }
 }
 
-impl Slot {
-    /// Lets go of the listeners that keep this service's ports.
-    fn release_ports(&self, kind: &str, service: &ServiceSpec) {
-        let of_role = |key: &str| {
-            let role = key.strip_prefix(kind).and_then(|key| key.rsplit_once('.'));
-            role.is_some_and(|(role, _)| role == service.role)
-        };
-        locked(&self.reserved).retain(|key, _| !of_role(key));
+impl Switch<'_> {
+    fn services(&self) -> Result<Services<'_>> {
+        self.slot.services(self.device, self.number)
     }
 
-    /// Keeps others from the ports of a generation that was just stopped, so that what starts next finds them free.
-    fn hold_ports(&self, number: u32) -> Result<()> {
-        let held = ports::hold(&self.place.instance(number)?.ports);
-        locked(&self.reserved).extend(held);
+    fn old_instance(&self) -> Option<&Instance> {
+        self.old.as_ref().map(|(_, instance)| instance)
+    }
+
+    /// Whether the previous one's services are meant to run.
+    fn was_up(&self) -> Result<bool> {
+        Ok(self.old.is_some() && self.slot.place.read_state()?.up)
+    }
+
+    /// Starts the services of roles that change so, and waits until they are healthy: asked directly, not by way of the
+    /// front, which may still lead to the old ones.
+    async fn start(&self, change: Change) -> Result<()> {
+        let which = |s: &ServiceSpec| self.course.is(&s.role, change);
+        let release = |s: &ServiceSpec| self.slot.release(course::own_numbers(&self.new, &s.role));
+        self.services()?.start(&self.new, which, release).await
+    }
+
+    pub(super) async fn lead(&self, ports: &[FrontSpec]) -> Result<()> {
+        // Whoever came to a listener that only keeps a number would wait for nothing.
+        self.slot.release(ports.iter().flat_map(|f| [f.public, f.inner]));
+        self.slot.front(self.device).lead(ports).await
+    }
+
+    fn ends_first(&self, role: &str) -> bool {
+        let old = self.old_instance().and_then(|i| i.roles.iter().find(|r: &&RoleNeed| r.key == role));
+        old.is_some_and(|role| self.course.ends_first(role))
+    }
+
+    async fn stop_previous(&self) -> Result<()> {
+        let Some((previous, instance)) = &self.old else { return Ok(()) };
+        let services = self.slot.services(self.device, *previous)?;
+        services.stop(instance, |s| self.ends_first(&s.role)).await?;
+        self.hold(instance);
         Ok(())
     }
 
-    fn keep_phases(&self, number: u32) -> Result<()> {
-        let phases = locked(&self.phases).clone();
-        self.place.change_record(number, |r| r.phases.extend(phases))
+    /// Keeps others from the numbers of services that were just stopped, so that what starts next finds them free.
+    fn hold(&self, instance: &Instance) {
+        let ended = instance.roles.iter().filter(|r| self.ends_first(&r.key));
+        let held = ports::hold(ended.flat_map(|r| course::open_numbers(instance, &r.key)));
+        locked(&self.slot.reserved).extend(held);
+    }
+
+    async fn snapshot(&self) -> Result<()> {
+        let Some((previous, instance)) = &self.old else { return Ok(()) };
+        let (place, previous, next) = (self.slot.place.clone(), *previous, self.number);
+        let (epochs, volumes) = (instance.epochs.clone(), self.course.replaced_volumes(&self.new));
+        blocking(move || Snapshots { place: &place }.take(previous, next, &epochs, &volumes)).await
+    }
+
+    async fn migrate(&self) -> Result<()> {
+        let Some((_, instance)) = &self.old else { return Ok(()) };
+        let place = &self.slot.place;
+        if let Some(generation) = self.course.restore {
+            let place = place.clone();
+            return blocking(move || Snapshots { place: &place }.bring_back(generation)).await;
+        }
+        let due = migrate::due(&place.name, self.number, &self.new, instance)?;
+        migrate::run(place, self.number, self.device, &due).await
+    }
+
+    async fn hand_back(&self) -> Result<()> {
+        match &self.old {
+            Some((_, instance)) if self.was_up()? => self.lead(&instance.fronts).await,
+            _ => self.slot.front(self.device).stop().await,
+        }
+    }
+
+    async fn stop_new(&self) -> Result<()> {
+        locked(&self.slot.reserved).clear();
+        let own = |s: &ServiceSpec| !self.course.runs.contains_key(&s.role);
+        self.services()?.stop(&self.new, own).await?;
+        // A migration, or what an instance of before names.
+        self.slot.stop_keepers(|number, _| number == self.number).await?;
+        if let Some((_, instance)) = &self.old {
+            self.hold(instance);
+        }
+        Ok(())
+    }
+
+    async fn restore_data(&self) -> Result<()> {
+        let Some((previous, _)) = &self.old else { return Ok(()) };
+        let (place, previous, next) = (self.slot.place.clone(), *previous, self.number);
+        blocking(move || Snapshots { place: &place }.restore(previous, next)).await
+    }
+
+    async fn start_previous(&self) -> Result<()> {
+        let Some((previous, instance)) = &self.old else { return Ok(()) };
+        if !self.was_up()? {
+            // What was down before stays down.
+            return Ok(());
+        }
+        let services = self.slot.services(self.device, *previous)?;
+        services.start(instance, |_| true, |s| self.slot.release(course::open_numbers(instance, &s.role))).await
     }
 }

@@ -5,10 +5,11 @@
 use super::{
     Device,
     error::{DeviceError, Result, io},
-    layout::Kind,
+    readable,
 };
-use rustix::fs::inotify;
+use softservice_protocol::instance::ServiceSpec;
 use std::{
+    collections::BTreeSet,
     fs::File,
     io::{BufRead, BufReader, Read},
     os::fd::OwnedFd,
@@ -71,23 +72,24 @@ impl Device {
             None => place.numbers()?.into_iter().max().unwrap_or(0),
         };
         let instance = place.instance(number)?;
-        let folder = place.generation(number);
-        let wanted = |s: &str| service.is_none_or(|w| w == s);
-        let sources: Vec<Source> = instance
-            .services
-            .iter()
-            .filter(|s| wanted(&s.name))
-            .map(|s| Source::new(s.name.clone(), folder.log(Kind::Live, &s.name)))
-            .collect();
+        let course = place.course(number)?;
+        let from = |role: &str| place.generation(course.runs_from(role, number));
+        let wanted = |s: &ServiceSpec| service.is_none_or(|w| w == s.name);
+        let services: Vec<&ServiceSpec> = instance.services.iter().filter(|s| wanted(s)).collect();
+        let source = |s: &&ServiceSpec| Source::new(s.name.clone(), from(&s.role).log(&s.name));
+        let sources: Vec<Source> = services.iter().map(source).collect();
         if let (Some(service), true) = (service, sources.is_empty()) {
             let known: Vec<&str> = instance.services.iter().map(|s| s.name.as_str()).collect();
             return Err(DeviceError::NoService { name: name.into(), service: service.into(), known: known.join(", ") });
         }
-        let follow = if follow { Some(watch(&folder.logs())?) } else { None };
+        let folders: BTreeSet<PathBuf> = services.iter().map(|s| from(&s.role).logs()).collect();
+        let watch =
+            || readable::changes(folders.iter().map(PathBuf::as_path)).map_err(io("watch", place.generations()));
+        let follow = if follow { Some(watch()?) } else { None };
         Ok(Logs { sources, follow })
     }
 
-    /// The end of what a generation's services wrote, rehearsals too: why it failed.
+    /// The end of what the services that a generation started wrote, migrations too: why it failed.
     ///
     /// # Errors
     /// There is no such generation.
@@ -95,29 +97,23 @@ impl Device {
         let slot = self.existing(name)?;
         let folder = slot.place.generation(number);
         let instance = slot.place.instance(number)?;
-        let mut words = Vec::new();
-        for service in &instance.services {
-            for kind in [Kind::Rehearsal, Kind::Live] {
-                let path = folder.log(kind, &service.name);
-                let Ok(text) = std::fs::read(&path) else { continue };
-                let text = String::from_utf8_lossy(&text);
-                let last: Vec<&str> = text.lines().rev().take(lines).collect();
-                let line = |l: &&str| LogLine { service: service.name.clone(), line: (*l).to_owned() };
-                words.extend(last.iter().rev().map(line));
-            }
-        }
-        Ok(words)
+        let migrations = instance.migrate.iter().map(super::migrate::called);
+        let names = migrations.chain(instance.services.iter().map(|s| s.name.clone()));
+        let words = |name: String| {
+            let lines = tail(&folder.log(&name), lines);
+            lines.into_iter().map(move |line| LogLine { service: name.clone(), line })
+        };
+        Ok(names.flat_map(words).collect())
     }
 }
 
-fn watch(folder: &Path) -> Result<AsyncFd<OwnedFd>> {
-    use inotify::{CreateFlags, WatchFlags};
-    let made = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).and_then(|fd| {
-        inotify::add_watch(&fd, folder, WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO)?;
-        Ok(fd)
-    });
-    let fd = made.map_err(std::io::Error::from).map_err(io("watch", folder))?;
-    super::readable::readable(fd).map_err(io("watch", folder))
+/// The last lines of a log's newest file; none when there is no log.
+pub(super) fn tail(path: &Path, lines: usize) -> Vec<String> {
+    let text = std::fs::read(path).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let mut last: Vec<String> = text.lines().rev().take(lines).map(str::to_owned).collect();
+    last.reverse();
+    last
 }
 
 impl Logs {
@@ -135,11 +131,7 @@ impl Logs {
             let Some(follow) = &self.follow else {
                 return Ok(self.sources.iter_mut().find_map(Source::rest));
             };
-            let mut ready = follow.readable().await.map_err(io("watch", "the logs"))?;
-            // What happened does not matter, that something did is enough: the logs are read again.
-            let mut events = [0; 4096];
-            while matches!(rustix::io::read(follow.get_ref(), &mut events), Ok(1..)) {}
-            ready.clear_ready();
+            readable::changed(follow).await.map_err(io("watch", "the logs"))?;
         }
     }
 }

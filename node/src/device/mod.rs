@@ -1,32 +1,44 @@
 //! The device: carries out the steps of a generation's life. The core decides which; see `protocol/src/machine/provision.rs`.
 //! Invariant: each step is journaled before it is done, and safe to repeat. This folder never imports libp2p.
 //!
-//! Reading order: [`layout`] (where things are), [`life`] (the effects), [`stage`], [`services`], [`confirm`], [`switch`],
-//! then [`keeper`], the process that each service has, and [`control`], our side of it.
+//! Reading order: [`layout`] (where things are), [`life`] (the effects) with [`course`] (what they obey), [`stage`],
+//! [`services`], [`front`], [`snapshot`], [`confirm`], [`commit`], [`recover`], then [`keeper`], the process that each service
+//! has, and [`control`], our side of it.
 
 #[allow(dead_code, unused_imports, unreachable_pub)] // its verbs come next
 mod backup;
+mod commit;
 mod confirm;
 mod control;
+mod course;
 mod durable;
+mod errand;
 mod error;
+mod front;
 mod journal;
 mod keeper;
 mod layout;
 mod life;
 mod logs;
+mod migrate;
+mod monitors;
 mod overlay;
 mod planning;
 mod ports;
 mod probes;
 mod readable;
 mod record;
+mod recover;
+mod removal;
+mod rollback;
 mod sandboxes;
 mod secrets;
 mod services;
+mod snapshot;
 mod stage;
 mod static_server;
 mod switch;
+mod upkeep;
 mod users;
 mod verbs;
 
@@ -41,14 +53,18 @@ pub use planning::PlanRequest;
 pub(crate) use readable::readable;
 pub use record::{GenerationRecord, Standing, TestResult};
 pub use static_server::serve_static;
+pub use upkeep::TreeFindings;
 pub use verbs::{GenerationInfo, ServiceInfo, SoftserviceInfo};
 
 use crate::sandbox::Machine;
 use journal::{Journal, Mark};
 use layout::Place;
+use monitors::Monitors;
 use ports::Reserved;
-use services::Monitors;
-use softservice_protocol::io::{ProvisionInput, ProvisionStep};
+use softservice_protocol::{
+    io::{Effect, ProvisionInput, ProvisionStep},
+    machine::provision::TRIES,
+};
 use softservice_store::Store;
 use std::{
     collections::BTreeMap,
@@ -95,14 +111,14 @@ struct Slot {
     monitors: Monitors,
     reserved: Mutex<Reserved>,
     phases: Mutex<BTreeMap<String, f64>>,
+    /// A step that failed, and how often in a row.
+    failures: Mutex<(Option<ProvisionStep>, u32)>,
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
         // Monitors would go on bringing keepers back for a device that is gone.
-        for monitor in locked(&self.monitors).values() {
-            monitor.abort();
-        }
+        self.monitors.cut_off();
     }
 }
 
@@ -190,6 +206,21 @@ impl Device {
         self.slot(name)?.turn()
     }
 
+    /// Whether nobody changes a softservice now; one that is not here rests.
+    ///
+    /// # Errors
+    /// A generation of it is on its way, or has stuck on it.
+    pub fn at_rest(&self, name: &str) -> Result<()> {
+        match self.existing(name) {
+            Ok(slot) => {
+                slot.idle()?;
+                slot.turn().map(drop)
+            }
+            Err(DeviceError::Unknown { .. }) => Ok(()),
+            Err(e) => Err(e),
+        }
+    }
+
     /// Carries out one step.
     ///
     /// # Errors
@@ -205,9 +236,14 @@ impl Device {
         locked(&slot.phases).insert(step.effect.word().to_owned(), began.elapsed().as_secs_f64());
         let mark = match &outcome {
             Ok(()) => Mark::Done,
-            Err(e) => Mark::Failed(e.to_string()),
+            Err(e) => slot.failure(&step, e.to_string()),
         };
         let why = outcome.as_ref().err().map(ToString::to_string);
+        if matches!(mark, Mark::GivenUp(_)) {
+            locked(&slot.reserved).clear();
+            let failed = switch::mark_failed(&slot.place, step.generation.number, "it was given up");
+            failed.map_err(|e| e.to_string())?;
+        }
         if let Some(why) = &why {
             tracing::warn!(softservice = slot.place.name, generation = step.generation.number, effect = ?step.effect, why, "a step failed");
             // The first reason stays: what follows is the way back.
@@ -216,6 +252,13 @@ impl Device {
             });
             if let Err(e) = noted {
                 tracing::warn!(error = %e, "the reason could not be written down");
+            }
+        }
+        if mark == Mark::Done && step.effect.ends_life() {
+            let phases = locked(&slot.phases).clone();
+            // Figures: a generation that is as it shall be does not fail for them.
+            if let Err(e) = slot.place.change_record(step.generation.number, |r| r.phases.extend(phases)) {
+                tracing::warn!(error = %e, "how long the steps took could not be written down");
             }
         }
         slot.note(&step, mark).await.map_err(|e| e.to_string())?;
@@ -245,6 +288,7 @@ impl Device {
             monitors: Monitors::default(),
             reserved: Mutex::default(),
             phases: Mutex::default(),
+            failures: Mutex::default(),
         });
         slots.insert(name.to_owned(), Arc::clone(&slot));
         Ok(slot)
@@ -268,6 +312,27 @@ impl Slot {
         written
     }
 
+    /// How a failed step is marked. The core tries a step of the way back so often and then gives the life up. Where nothing
+    /// but the start of the previous services failed, code and data are as they were, and the owner may go on from there:
+    /// what cannot start must not block its own mending. Else the softservice stays as it is until the next start of the
+    /// node, which tries again, or until it is removed.
+    fn failure(&self, step: &ProvisionStep, why: String) -> Mark {
+        let mut failures = locked(&self.failures);
+        let (of, count) = &mut *failures;
+        if of.as_ref() != Some(step) {
+            (*of, *count) = (Some(step.clone()), 0);
+        }
+        *count += 1;
+        if !step.effect.is_way_back() || *count < TRIES {
+            return Mark::Failed(why);
+        }
+        *count = 0;
+        match step.effect {
+            Effect::StartPrevious => Mark::GivenUp(why),
+            _ => Mark::Stuck(why),
+        }
+    }
+
     /// The right to make the next generation; an error at once while another has it.
     fn turn(&self) -> Result<tokio::sync::OwnedMutexGuard<()>> {
         Arc::clone(&self.turn).try_lock_owned().or_else(|_| {
@@ -288,11 +353,13 @@ impl Slot {
         Ok(work)
     }
 
-    /// An error while a generation is on its way.
+    /// An error while a generation is on its way, or has stuck on it.
     fn idle(&self) -> Result<()> {
-        match self.unfinished() {
-            None => Ok(()),
-            Some(step) => Err(DeviceError::Busy { name: self.place.name.clone(), number: step.generation.number }),
-        }
+        let Some(step) = self.unfinished() else { return Ok(()) };
+        let (name, number) = (self.place.name.clone(), step.generation.number);
+        Err(match locked(&self.journal).is_stuck() {
+            true => DeviceError::Stuck { name, number, effect: step.effect.word() },
+            false => DeviceError::Busy { name, number },
+        })
     }
 }

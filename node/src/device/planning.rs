@@ -3,18 +3,19 @@
 
 use super::{
     Device, Slot, blocking,
+    course::{Before, Course},
     error::{DeviceError, Result},
-    layout::{Kind, Place},
-    overlay,
+    layout::Place,
+    migrate, overlay,
     record::{GenerationRecord, Standing},
-    services::Services,
+    snapshot::Snapshots,
     stage, switch,
 };
 use softservice_protocol::{
     id::ReleaseId,
     instance::{Answers, Closure, Instance, overlay::Overlay},
     io::Generation,
-    plan::{Facts, Plan},
+    plan::{Facts, Plan, RestoreFact, SnapshotFact, SnapshotHow},
     release::Param,
 };
 use std::{collections::BTreeMap, sync::Arc};
@@ -30,6 +31,8 @@ pub struct PlanRequest {
     pub answers: Answers,
     /// The answers are all there are: a rollback.
     pub exact: bool,
+    /// The data that was kept with this generation comes back: a rollback to another data layout.
+    pub restore: Option<u32>,
     /// The owner's own changes; none = those of the current generation.
     pub overlay: Option<Overlay>,
     /// Bytes of it that are not in the store yet.
@@ -39,7 +42,8 @@ pub struct PlanRequest {
 impl PlanRequest {
     /// A request without answers.
     pub fn new(name: impl Into<String>, release: ReleaseId) -> Self {
-        Self { name: name.into(), release, answers: Answers::new(), exact: false, overlay: None, fetch_bytes: 0 }
+        let (answers, exact, fetch_bytes) = (Answers::new(), false, 0);
+        Self { name: name.into(), release, answers, exact, restore: None, overlay: None, fetch_bytes }
     }
 }
 
@@ -47,6 +51,7 @@ impl PlanRequest {
 struct Planned {
     plan: Plan,
     answers: Answers,
+    restore: Option<u32>,
     overlay: Overlay,
 }
 
@@ -98,67 +103,17 @@ impl Device {
         blocking(move || of.make(&planned)).await
     }
 
-    /// The request that brings generation `to` back, or the last confirmed one before the current. Code only: data stays.
-    ///
-    /// # Errors
-    /// There is no such generation, it never was confirmed, or its data is of an older epoch.
-    pub async fn rollback_request(&self, name: &str, to: Option<u32>) -> Result<PlanRequest> {
-        let slot = self.existing(name)?;
-        let place = &slot.place;
-        let current = place.current_number()?;
-        let confirmed = |n: &u32| place.record(*n).is_ok_and(|r| matches!(r.state, Standing::Superseded));
-        let before = || {
-            let mut older: Vec<u32> = place.numbers().ok()?.into_iter().filter(|n| Some(*n) != current).collect();
-            older.retain(confirmed);
-            older.pop()
-        };
-        let number = to.or_else(before).unwrap_or(0);
-        if !confirmed(&number) {
-            return Err(DeviceError::NoGeneration { name: name.into(), number });
-        }
-        let (release, answers) = place.inputs(number)?;
-        if let Some(current) = current {
-            let (old, now) = (place.instance(number)?.epoch, place.instance(current)?.epoch);
-            if old < now {
-                return Err(DeviceError::Epoch { name: name.into(), number, old, now });
-            }
-        }
-        let overlay = Some(place.generation(number).read_overlay()?);
-        Ok(PlanRequest { answers, exact: true, overlay, ..PlanRequest::new(name, release) })
-    }
-
     async fn planned(&self, request: &PlanRequest) -> Result<Planned> {
         let place = Place::new(&self.0.softservices, &request.name)?;
         let current = match place.current_number()? {
-            Some(number) => Some((number, place.instance(number)?)),
+            Some(number) => Some(self.before(&place, number).await?),
             None => None,
         };
-        let running = match &current {
-            Some((number, instance)) => self.any_runs(&place, *number, instance).await,
-            None => false,
-        };
         let (device, request) = (self.clone(), request.clone());
-        blocking(move || device.work_out(&place, current, running, &request)).await
+        blocking(move || device.work_out(&place, current.as_ref(), &request)).await
     }
 
-    async fn any_runs(&self, place: &Place, number: u32, instance: &Instance) -> bool {
-        let monitors = super::Monitors::default();
-        let services = Services { place, number, kind: Kind::Live, device: self, monitors: &monitors };
-        for service in &instance.services {
-            if services.status(&service.name).await.is_some() {
-                return true;
-            }
-        }
-        false
-    }
-
-    fn work_out(
-        &self,
-        place: &Place,
-        current: Option<(u32, Instance)>,
-        running: bool,
-        request: &PlanRequest,
-    ) -> Result<Planned> {
+    fn work_out(&self, place: &Place, current: Option<&Before>, request: &PlanRequest) -> Result<Planned> {
         let wrong = |source| DeviceError::Instance { name: request.name.clone(), source: Box::new(source) };
         let closure = stage::closure(&*self.0.store, &request.name, request.release)?;
         let answers = carried(place, &closure, request)?;
@@ -174,22 +129,26 @@ impl Device {
         let ports: BTreeMap<String, u16> =
             needs.ports.iter().map(|p| (p.key.clone(), known.get(&p.key).copied().or(p.wish).unwrap_or(0))).collect();
         let softservice = self.0.keeper.first().map_or("softservice", String::as_str);
-        let assignment = place.assignment(&place.generation(number), Kind::Live, ports, softservice);
+        let assignment = place.assignment(&place.generation(number), ports, BTreeMap::new(), softservice);
         let instance =
             softservice_protocol::instance::resolve(&closure, request.release, &answers, &assignment).map_err(wrong)?;
+        if let Some(before) = current.filter(|_| request.restore.is_none()) {
+            migrate::due(&request.name, number, &instance, &before.instance)?;
+        }
+        let (kept, restored) = data(place, &instance, current, request.restore)?;
         let secrets = listed(&place.secrets());
         let volumes = listed(&place.volumes());
         let known: Vec<(String, u16)> = known.into_iter().collect();
-        let expired = switch::expired(place, number, current.as_ref().map(|(n, _)| *n))?;
+        let expired = switch::expired(place, number, current.map(|b| b.number))?;
         let facts = Facts {
             softservice: &request.name,
             generation: number,
-            current: current.as_ref().map(|(n, i)| (*n, i)),
-            running,
+            current: current.map(|b| (b.number, &b.instance)),
+            running: current.is_some_and(|b| b.running),
             secrets: &secrets,
             volumes: &volumes,
-            snapshots: &[],
-            restores: &[],
+            snapshots: &kept,
+            restores: &restored,
             ports: &known,
             fetch_bytes: request.fetch_bytes,
             expired: &expired,
@@ -197,8 +156,34 @@ impl Device {
             isolation: self.isolation(&request.name, &instance)?,
         };
         let plan = softservice_protocol::plan::plan(request.release, &needs, &instance, &facts);
-        Ok(Planned { plan, answers, overlay: laid.overlay })
+        Ok(Planned { plan, answers, restore: request.restore, overlay: laid.overlay })
     }
+}
+
+/// How data is kept before the switch, and what comes back; an error when there is no room.
+fn data(
+    place: &Place,
+    instance: &Instance,
+    current: Option<&Before>,
+    restore: Option<u32>,
+) -> Result<(Vec<SnapshotFact>, Vec<RestoreFact>)> {
+    let volumes = match current {
+        Some(_) => Course::decide(instance, current).replaced_volumes(instance),
+        None => Vec::new(),
+    };
+    let snapshots = Snapshots { place };
+    let means = snapshots.means(&volumes)?;
+    snapshots.check(&means, restore)?;
+    let how = |clone| if clone { SnapshotHow::Reflink } else { SnapshotHow::Copy };
+    let kept = means.into_iter().map(|m| SnapshotFact { volume: m.volume, bytes: m.bytes, how: how(m.clone) });
+    let mut restored = Vec::new();
+    if let Some(generation) = restore {
+        let snapshot = snapshots.whole(generation)?;
+        let snapshot = snapshot.ok_or_else(|| DeviceError::NoSnapshot { name: place.name.clone(), generation })?;
+        let fact = |(volume, bytes)| RestoreFact { volume, generation, bytes };
+        restored.extend(snapshot.volumes.into_iter().map(fact));
+    }
+    Ok((kept.collect(), restored))
 }
 
 /// The request's answers, over those of the current generation that are still asked for.
@@ -251,6 +236,7 @@ impl Slot {
             plan: plan.hash.clone(),
             reduced: plan.isolation.reduced.clone(),
             previous: plan.previous,
+            restore: planned.restore,
             made_at: now,
             shown_once: Vec::new(),
             tests: Vec::new(),

@@ -1,8 +1,8 @@
-//! Port numbers. Invariant: a number, once given, stays with its key as long as nobody else took it; two softservices of
-//! this home never share one, whether they run or not.
+//! Port numbers. Invariant: a public number, once given, stays with its key as long as nobody else took it; an inner number
+//! belongs to one generation; two softservices of this home never share one, whether they run or not.
 //!
-//! A free number is found by listening on it. The listener stays open until the service is about to start, so that
-//! two nodes of one machine that stage at the same time do not choose the same number.
+//! A free number is found by listening on it. The listener stays open until the service or the front is about to start,
+//! so that two nodes of one machine that stage at the same time do not choose the same number.
 
 use super::{
     durable,
@@ -21,15 +21,11 @@ use std::{
 const FIRST: u16 = 20_000;
 const LAST: u16 = 29_999;
 
-/// Listeners, by key, that keep numbers until the services come.
-pub(super) type Reserved = BTreeMap<String, TcpListener>;
+/// Listeners, by number, that keep numbers until the services come.
+pub(super) type Reserved = BTreeMap<u16, TcpListener>;
 
-/// Ports of one resolution.
-#[derive(Debug, Default)]
-pub(super) struct Assigned {
-    pub(super) numbers: BTreeMap<String, u16>,
-    pub(super) reserved: Reserved,
-}
+/// Numbers by key.
+pub(super) type Numbers = BTreeMap<String, u16>;
 
 /// A listener on every address of this machine: taken means taken on any of them.
 fn listen(number: u16) -> Option<TcpListener> {
@@ -37,59 +33,67 @@ fn listen(number: u16) -> Option<TcpListener> {
 }
 
 /// Listeners on numbers whose services have just stopped: until others of ours start there, nobody else gets them.
-pub(super) fn hold(numbers: &BTreeMap<String, u16>) -> Reserved {
-    numbers.iter().filter_map(|(key, number)| Some((key.clone(), listen(*number)?))).collect()
+pub(super) fn hold(numbers: impl IntoIterator<Item = u16>) -> Reserved {
+    numbers.into_iter().filter_map(|number| Some((number, listen(number)?))).collect()
 }
 
-/// Numbers for `needs`, written down. `running` are keys whose numbers our own services listen on now.
+/// Public numbers for `needs`, written down. `running` are keys whose numbers our own services or front listen on now.
 pub(super) fn assign(
     softservices: &Path,
     place: &Place,
     needs: &[PortNeed],
     running: &BTreeSet<String>,
-) -> Result<Assigned> {
+    reserved: &mut Reserved,
+) -> Result<Numbers> {
     let mut known = place.read_ports()?;
-    let others = others(softservices, place)?;
-    let mut assigned = Assigned::default();
+    let mut others = others(softservices, place)?;
+    others.extend(place.read_inner_ports()?.into_values().flat_map(BTreeMap::into_values));
+    let mut numbers = Numbers::new();
     for need in needs {
         let held = known.get(&need.key).copied().filter(|n| !others.contains(n));
         if let Some(number) = held.filter(|_| running.contains(&need.key)) {
-            assigned.numbers.insert(need.key.clone(), number);
+            numbers.insert(need.key.clone(), number);
             continue;
         }
-        let given: BTreeSet<u16> = assigned.numbers.values().chain(known.values()).copied().collect();
+        let given: BTreeSet<u16> = numbers.values().chain(known.values()).copied().collect();
         let free = |n: &u16| !others.contains(n) && (Some(*n) == held || !given.contains(n));
         let first = held.into_iter().chain(need.wish).filter(free);
-        let salt = place.root().display().to_string();
-        let candidates = first.chain(spare(&salt, &need.key).filter(free));
+        let candidates = first.chain(spare(place, &need.key).filter(free));
         let (number, listener) = found(candidates, place, &need.key)?;
-        assigned.numbers.insert(need.key.clone(), number);
-        assigned.reserved.insert(need.key.clone(), listener);
+        numbers.insert(need.key.clone(), number);
+        reserved.insert(number, listener);
     }
-    known.extend(assigned.numbers.clone());
+    known.extend(numbers.clone());
     durable::write_json(&place.ports(), &known)?;
-    Ok(assigned)
+    Ok(numbers)
 }
 
-/// Numbers for a rehearsal: new ones for `keys`, written down nowhere; the others as they are in `live`.
-pub(super) fn rehearse(
+/// Fresh inner numbers of a generation for these keys, written down. Numbers of generations that are gone are forgotten.
+pub(super) fn assign_inner<'k>(
     softservices: &Path,
     place: &Place,
-    live: &BTreeMap<String, u16>,
-    keys: &BTreeSet<String>,
-) -> Result<Assigned> {
-    let mut others = others(softservices, place)?;
-    others.extend(place.read_ports()?.values());
-    let mut assigned = Assigned { numbers: live.clone(), reserved: Reserved::new() };
+    number: u32,
+    keys: impl IntoIterator<Item = &'k str>,
+    reserved: &mut Reserved,
+) -> Result<Numbers> {
+    let mut known = place.read_inner_ports()?;
+    let here = place.numbers()?;
+    known.retain(|generation, _| *generation != number && here.contains(generation));
+    let mut taken = others(softservices, place)?;
+    taken.extend(place.read_ports()?.into_values());
+    taken.extend(known.values().flat_map(|inner| inner.values().copied()));
+    let mut numbers = Numbers::new();
     for key in keys {
-        let free = |n: &u16| !others.contains(n);
-        let salt = format!("{}/rehearsal", place.root().display());
-        let (number, listener) = found(spare(&salt, key).filter(free), place, key)?;
-        others.insert(number);
-        assigned.numbers.insert(key.clone(), number);
-        assigned.reserved.insert(key.clone(), listener);
+        let free = |n: &u16| !taken.contains(n);
+        let candidates = spare(place, &format!("{key} of {number}")).filter(free);
+        let (inner, listener) = found(candidates, place, key)?;
+        taken.insert(inner);
+        numbers.insert(key.to_owned(), inner);
+        reserved.insert(inner, listener);
     }
-    Ok(assigned)
+    known.insert(number, numbers.clone());
+    durable::write_json(&place.inner_ports(), &known)?;
+    Ok(numbers)
 }
 
 fn found(candidates: impl Iterator<Item = u16>, place: &Place, key: &str) -> Result<(u16, TcpListener)> {
@@ -100,19 +104,22 @@ fn found(candidates: impl Iterator<Item = u16>, place: &Place, key: &str) -> Res
 
 /// All spare numbers, beginning at one that the key decides: the same key mostly gets the same number again, and nodes
 /// that share a machine begin at different places.
-fn spare(home: &str, key: &str) -> impl Iterator<Item = u16> {
-    let hash = blake3::hash(format!("{home}\0{key}").as_bytes());
+fn spare(place: &Place, key: &str) -> impl Iterator<Item = u16> + use<> {
+    let hash = blake3::hash(format!("{}\0{key}", place.root().display()).as_bytes());
     let [a, b, ..] = *hash.as_bytes();
     let count = LAST - FIRST + 1;
     let start = u16::from_le_bytes([a, b]) % count;
     (0..count).map(move |n| FIRST + (start + n) % count)
 }
 
-/// Numbers of the other softservices of this home.
+/// Numbers of the other softservices of this home, public and inner. One whose files cannot be read must not keep this one
+/// from its ports: what it listens on is found out by listening.
 fn others(softservices: &Path, place: &Place) -> Result<BTreeSet<u16>> {
     let mut taken = BTreeSet::new();
     for name in super::names(softservices)?.into_iter().filter(|n| *n != place.name) {
-        taken.extend(Place::new(softservices, &name)?.read_ports()?.into_values());
+        let other = Place::new(softservices, &name)?;
+        taken.extend(other.read_ports().unwrap_or_default().into_values());
+        taken.extend(other.read_inner_ports().unwrap_or_default().into_values().flat_map(BTreeMap::into_values));
     }
     Ok(taken)
 }

@@ -5,13 +5,17 @@ use super::{
     durable,
     error::{DeviceError, Result, io},
     layout::{Folder, Place},
+    ports::Numbers,
 };
 use serde::{Deserialize, Serialize};
 use softservice_protocol::{
     id::ReleaseId,
     instance::{Answers, Instance, sandbox::Reduced},
 };
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 /// What the owner wants of a softservice.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -20,6 +24,16 @@ pub(super) struct State {
     pub(super) up: bool,
     /// It is to stay at its version.
     pub(super) held: bool,
+}
+
+/// What is known of a softservice's volumes, also when it is removed and they stay.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct VolumeFacts {
+    /// Keys of those that go when it is removed (`keep_on_remove = false`).
+    pub(super) removable: BTreeSet<String>,
+    /// Data layouts by component, of the last confirmed generation.
+    pub(super) epochs: BTreeMap<String, u32>,
 }
 
 /// How far a generation came.
@@ -58,6 +72,9 @@ pub struct GenerationRecord {
     pub reduced: Vec<Reduced>,
     /// The generation before it.
     pub previous: Option<u32>,
+    /// The data of this generation comes back with it: a rollback to an older data layout.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore: Option<u32>,
     /// Seconds since the Unix epoch when it was prepared.
     pub made_at: u64,
     /// Secrets that were made for it and are shown once, by key.
@@ -96,8 +113,24 @@ impl Place {
         }
         durable::write_json(&self.state(), &state)
     }
-    pub(super) fn read_ports(&self) -> Result<BTreeMap<String, u16>> {
+    pub(super) fn read_ports(&self) -> Result<Numbers> {
         Ok(durable::read_json(&self.ports())?.unwrap_or_default())
+    }
+    pub(super) fn read_volume_facts(&self) -> Result<VolumeFacts> {
+        Ok(durable::read_json(&self.volume_facts())?.unwrap_or_default())
+    }
+    pub(super) fn change_volume_facts(&self, change: impl FnOnce(&mut VolumeFacts)) -> Result<()> {
+        let before = self.read_volume_facts()?;
+        let mut facts = before.clone();
+        change(&mut facts);
+        if facts == before {
+            return Ok(());
+        }
+        durable::write_json(&self.volume_facts(), &facts)
+    }
+    /// Inner numbers by generation and key.
+    pub(super) fn read_inner_ports(&self) -> Result<BTreeMap<u32, Numbers>> {
+        Ok(durable::read_json(&self.inner_ports())?.unwrap_or_default())
     }
     /// The record of a generation that must exist.
     pub(super) fn record(&self, number: u32) -> Result<GenerationRecord> {

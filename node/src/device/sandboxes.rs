@@ -94,7 +94,6 @@ impl Device {
 
     /// Gives a file or folder of a softservice, with all that is in it, to its user. What a backup brought back belongs to
     /// whatever user the softservice had where it was made.
-    #[allow(dead_code, reason = "hooks get their folder of the backup by it")]
     pub(super) fn give(&self, place: &Place, path: &Path) -> Result<()> {
         match self.user(place)? {
             Some(user) => users::give(path, user, users::Depth::All),

@@ -4,39 +4,32 @@
 use super::{
     Device,
     control::{self, Watch},
+    course::Course,
     error::{DeviceError, Result},
     keeper::{Phase, Spec, Status},
-    layout::{Kind, Place},
+    layout::Place,
+    monitors::Monitors,
     probes,
 };
 use softservice_protocol::instance::{HealthSpec, Instance, Sandbox, ServiceSpec};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::PathBuf,
-    sync::{Arc, Mutex},
     time::Duration,
 };
-use tokio::{
-    task::AbortHandle,
-    time::{Instant, sleep},
-};
+use tokio::time::Instant;
 
 /// The first wait between two questions to a starting service; it grows up to the healthcheck's interval.
 const FIRST_QUESTION: Duration = Duration::from_millis(25);
 /// Restarts after which a starting service is given up: it crashes by itself, waiting helps nobody.
 const CRASHES: u32 = 3;
-/// Between two attempts to bring a dead keeper back.
-const REVIVAL: Duration = Duration::from_secs(2);
 
-/// Monitors of one softservice by keeper folder.
-pub(super) type Monitors = Arc<Mutex<BTreeMap<PathBuf, AbortHandle>>>;
-
-/// The services of one generation, for real or as a rehearsal.
+/// The services of one generation, also those that an earlier one started and that run on.
 #[derive(Debug, Clone)]
 pub(super) struct Services<'a> {
     pub(super) place: &'a Place,
     pub(super) number: u32,
-    pub(super) kind: Kind,
+    pub(super) course: Course,
     pub(super) device: &'a Device,
     pub(super) monitors: &'a Monitors,
 }
@@ -56,23 +49,34 @@ pub(super) fn span(span: softservice_protocol::time::Span) -> Duration {
 }
 
 impl Services<'_> {
-    fn folder(&self, service: &str) -> PathBuf {
-        self.place.keeper(self.number, self.kind, service)
+    /// The folder of the keeper that has a service.
+    fn folder(&self, service: &ServiceSpec) -> PathBuf {
+        self.place.keeper(self.course.runs_from(&service.role, self.number), &service.name)
     }
 
     /// Names a program of this generation among all of its softservice.
     fn what(&self, program: &str) -> String {
-        format!("{}.{program}", self.kind.run(self.number))
+        format!("{}.{program}", self.number)
     }
 
     fn sick(&self, service: &str, why: String) -> DeviceError {
         DeviceError::Unhealthy { name: self.place.name.clone(), number: self.number, service: service.into(), why }
     }
 
-    /// Starts these services in their order and waits until all are healthy.
-    pub(super) async fn start(&self, instance: &Instance, mut before: impl FnMut(&ServiceSpec)) -> Result<()> {
+    fn keeper(&self, service: &str, why: String) -> DeviceError {
+        DeviceError::Keeper { name: self.place.name.clone(), number: self.number, service: service.into(), why }
+    }
+
+    /// Starts those services that `which` names, in their order, and waits until they are healthy. Others that they wait for
+    /// are waited for.
+    pub(super) async fn start(
+        &self,
+        instance: &Instance,
+        which: impl Fn(&ServiceSpec) -> bool,
+        mut before: impl FnMut(&ServiceSpec),
+    ) -> Result<()> {
         let mut waited: Vec<&str> = Vec::new();
-        for service in &instance.services {
+        for service in instance.services.iter().filter(|s| which(s)) {
             for name in &service.after {
                 let needed = instance.services.iter().find(|s| s.name == *name && !waited.contains(&s.name.as_str()));
                 if let Some(needed) = needed {
@@ -83,7 +87,7 @@ impl Services<'_> {
             before(service);
             self.launch(service).await?;
         }
-        for service in instance.services.iter().filter(|s| !waited.contains(&s.name.as_str())) {
+        for service in instance.services.iter().filter(|s| which(s) && !waited.contains(&s.name.as_str())) {
             self.healthy(service).await?;
         }
         Ok(())
@@ -91,56 +95,47 @@ impl Services<'_> {
 
     /// Starts one service's keeper, unless it runs already, and a monitor.
     async fn launch(&self, service: &ServiceSpec) -> Result<()> {
-        let folder = self.folder(&service.name);
-        let what = self.what(&service.name);
-        let spec = Spec {
+        let folder = self.folder(service);
+        let spec = self.spec(service)?;
+        self.monitors.end(&folder).await;
+        if control::status(&folder).await.is_none() {
+            self.device.still_kept(self.place, self.number, &service.sandbox)?;
+            let started = control::start(&self.device.0.keeper, &folder, &spec).await;
+            started.map_err(|why| self.keeper(&service.name, why))?;
+        }
+        let (command, of) = (self.device.0.keeper.clone(), folder.clone());
+        self.monitors.watch(folder, format!("{}: the keeper", spec.service), move || {
+            let (command, folder, spec) = (command.clone(), of.clone(), spec.clone());
+            Box::pin(async move { control::start(&command, &folder, &spec).await })
+        });
+        Ok(())
+    }
+
+    /// What the keeper is told. A service that runs on is what the generation that started it says, whose folder it
+    /// runs out of.
+    fn spec(&self, service: &ServiceSpec) -> Result<Spec> {
+        let number = self.course.runs_from(&service.role, self.number);
+        let service = match number == self.number {
+            true => service.clone(),
+            false => {
+                let all = self.place.instance(number)?.services;
+                let found = all.into_iter().find(|s| s.name == service.name);
+                found.ok_or_else(|| DeviceError::NoGeneration { name: self.place.name.clone(), number })?
+            }
+        };
+        let what = format!("{number}.{}", service.name);
+        Ok(Spec {
             service: format!("{}/{}", self.place.name, service.name),
             arguments: self.device.0.keeper.get(1..).unwrap_or_default().to_vec(),
-            command: service.command.clone(),
+            command: service.command,
             environment: environment(self.place, &service.environment),
             folder: self.place.home(),
-            log: self.place.generation(self.number).log(self.kind, &service.name),
+            log: self.place.generation(number).log(&service.name),
             restart: service.restart,
             stop_signal: service.stop_signal,
             grace: service.grace,
             confinement: Some(self.device.confinement(self.place, &what, &service.sandbox)?),
-        };
-        if control::status(&folder).await.is_none() {
-            self.device.still_kept(self.place, self.number, &service.sandbox)?;
-            control::start(&self.device.0.keeper, &folder, &spec).await.map_err(|why| DeviceError::Keeper {
-                name: self.place.name.clone(),
-                number: self.number,
-                service: service.name.clone(),
-                why,
-            })?;
-        }
-        if self.kind == Kind::Live {
-            self.monitor(folder, spec);
-        }
-        Ok(())
-    }
-
-    fn monitor(&self, folder: PathBuf, spec: Spec) {
-        let keeper = self.device.0.keeper.clone();
-        let watched = folder.clone();
-        let task = tokio::spawn(async move {
-            loop {
-                if let Some(mut watch) = Watch::open(&watched).await {
-                    while watch.next().await.is_some() {}
-                }
-                // Whoever stops a service ends its monitor first: here the keeper died of itself.
-                tracing::warn!(service = spec.service, "the keeper is gone, starting another");
-                if let Err(why) = control::start(&keeper, &watched, &spec).await {
-                    tracing::error!(service = spec.service, why, "the keeper could not be started again");
-                    sleep(REVIVAL).await;
-                }
-            }
-        });
-        if let Ok(mut monitors) = self.monitors.lock()
-            && let Some(old) = monitors.insert(folder, task.abort_handle())
-        {
-            old.abort();
-        }
+        })
     }
 
     /// Adopts services that run, starts the others, waits for none.
@@ -151,37 +146,41 @@ impl Services<'_> {
         Ok(())
     }
 
-    /// Stops these services, those that need others first.
-    pub(super) async fn stop(&self, services: &[ServiceSpec]) -> Result<()> {
-        for service in services.iter().rev() {
-            let folder = self.folder(&service.name);
-            self.end_monitor(&folder);
-            control::stop(&folder, span(service.grace)).await.map_err(|why| DeviceError::Keeper {
-                name: self.place.name.clone(),
-                number: self.number,
-                service: service.name.clone(),
-                why,
-            })?;
+    /// Watches over those services that run; starts none.
+    pub(super) async fn adopt(&self, instance: &Instance) -> Result<()> {
+        for service in &instance.services {
+            if self.status(service).await.is_some() {
+                self.launch(service).await?;
+            }
         }
         Ok(())
     }
 
-    fn end_monitor(&self, folder: &PathBuf) {
-        if let Ok(mut monitors) = self.monitors.lock()
-            && let Some(monitor) = monitors.remove(folder)
-        {
-            monitor.abort();
+    /// Stops those services that `which` names, those that need others first.
+    pub(super) async fn stop(&self, instance: &Instance, which: impl Fn(&ServiceSpec) -> bool) -> Result<()> {
+        for service in instance.services.iter().rev().filter(|s| which(s)) {
+            let folder = self.folder(service);
+            self.monitors.end(&folder).await;
+            let stopped = control::stop(&folder, span(service.grace)).await;
+            stopped.map_err(|why| self.keeper(&service.name, why))?;
         }
+        Ok(())
+    }
+
+    /// Everything of it that has a keeper: the generation that started it, and its name.
+    pub(super) fn keepers(&self, instance: &Instance) -> BTreeSet<(u32, String)> {
+        let from = |s: &ServiceSpec| self.course.runs_from(&s.role, self.number);
+        instance.services.iter().map(|s| (from(s), s.name.clone())).collect()
     }
 
     /// How a service is; none when no keeper answers.
-    pub(super) async fn status(&self, service: &str) -> Option<Status> {
+    pub(super) async fn status(&self, service: &ServiceSpec) -> Option<Status> {
         control::status(&self.folder(service)).await
     }
 
     /// Waits until a starting service is healthy.
     pub(super) async fn healthy(&self, service: &ServiceSpec) -> Result<()> {
-        let mut watch = Watch::open(&self.folder(&service.name)).await;
+        let mut watch = Watch::open(&self.folder(service)).await;
         let gone = || self.sick(&service.name, "its keeper does not answer".into());
         let watch = watch.as_mut().ok_or_else(gone)?;
         let Some(check) = &service.health else {
@@ -221,7 +220,7 @@ impl Services<'_> {
 
     /// A good answer counts only while the service runs: somebody else may listen where it should.
     async fn itself(&self, service: &ServiceSpec) -> std::result::Result<(), String> {
-        match self.status(&service.name).await {
+        match self.status(service).await {
             Some(now) if now.phase == Phase::Running => Ok(()),
             Some(now) => Err(now.last_exit.unwrap_or_else(|| "something else answers in its place".into())),
             None => Err("its keeper does not answer".into()),
@@ -264,7 +263,7 @@ impl Services<'_> {
     pub(super) async fn settles(&self, service: &ServiceSpec, settle: Duration) -> Result<()> {
         let end = Instant::now() + settle;
         let gone = || self.sick(&service.name, "its keeper does not answer".into());
-        let mut watch = Watch::open(&self.folder(&service.name)).await.ok_or_else(gone)?;
+        let mut watch = Watch::open(&self.folder(service)).await.ok_or_else(gone)?;
         let first = watch.next().await.ok_or_else(gone)?;
         if first.phase != Phase::Running {
             return Err(self.sick(&service.name, first.last_exit.unwrap_or_else(|| "it does not run".into())));

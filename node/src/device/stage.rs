@@ -2,17 +2,20 @@
 //! appear whole by a rename, files are written anew, secrets and ports stay once they exist.
 
 use super::{
+    course::{Before, Course, KeptFile},
     durable,
     error::{DeviceError, Result, io},
-    layout::{Folder, Kind, Place},
-    overlay,
-    ports::{self, Assigned},
+    layout::{Folder, Place},
+    migrate, overlay,
+    ports::{self, Numbers, Reserved},
     secrets,
+    snapshot::Snapshots,
 };
+use crate::sandbox;
 use softservice_protocol::{
     codec,
     id::ReleaseId,
-    instance::{self, Answers, Closure, Instance, Needs, ServiceSpec},
+    instance::{self, Answers, Closure, Instance, Needs, RenderedFile, ServiceSpec},
     limits,
     tree::Manifest,
 };
@@ -35,11 +38,12 @@ pub(super) struct Staging<'a> {
     pub(super) softservice: &'a str,
 }
 
-/// What staging made.
+/// What a generation is resolved from.
 #[derive(Debug)]
-pub(super) struct Staged {
-    pub(super) instance: Instance,
-    pub(super) assigned: Assigned,
+struct Inputs {
+    closure: Closure,
+    top: ReleaseId,
+    answers: Answers,
 }
 
 /// Every release that `top` needs, out of the store.
@@ -57,11 +61,17 @@ impl Staging<'_> {
         instance::needs(closure, top, answers, &super::layout::platform()).map_err(self.instance_error())
     }
 
-    /// Makes a generation's trees, secrets, ports, volumes and files. `running`: keys of ports that services of ours
-    /// listen on now.
-    pub(super) fn stage(&self, folder: &Folder, running: &BTreeSet<String>) -> Result<Staged> {
+    /// Makes a generation's trees, secrets, ports, volumes and files, and decides the course to it. `running`: keys of ports
+    /// that services or a front of ours listen on now. Answers the listeners that keep its ports.
+    pub(super) fn stage(
+        &self,
+        folder: &Folder,
+        before: Option<&Before>,
+        running: &BTreeSet<String>,
+    ) -> Result<Reserved> {
         let (top, answers, closure) = overlay::inputs(self.store, self.place, folder.number)?;
-        let needs = self.needs(&closure, top, &answers)?;
+        let inputs = Inputs { closure, top, answers };
+        let needs = self.needs(&inputs.closure, top, &inputs.answers)?;
         self.trees(folder, &needs)?;
         let made = secrets::make(self.place, &needs.secrets)?;
         let shown = needs.secrets.iter().filter(|s| s.show_once && made.contains(&s.key));
@@ -69,17 +79,75 @@ impl Staging<'_> {
         if !shown.is_empty() {
             self.place.change_record(folder.number, |r| r.shown_once.extend(shown))?;
         }
-        for volume in &needs.volumes {
-            durable::folder(&self.place.volumes().join(&volume.key), 0o700)?;
-        }
-        let assigned = ports::assign(self.softservices, self.place, &needs.ports, running)?;
-        let instance = self.render(folder, Kind::Live, &closure, top, &answers, assigned.numbers.clone())?;
+        self.volumes(&needs)?;
+
+        let mut reserved = Reserved::new();
+        let public = ports::assign(self.softservices, self.place, &needs.ports, running, &mut reserved)?;
+        // Who runs on is decided by what everybody is told of ports; where nobody looks, inner numbers make no difference.
+        let sketch = self.resolve(folder, &inputs, public.clone(), Numbers::new())?;
+        let mut course = Course::decide(&sketch, before);
+        course.restore = self.place.record(folder.number)?.restore;
+        course.removable = needs.volumes.iter().filter(|v| !v.keep_on_remove).map(|v| v.key.clone()).collect();
+        let mut inner = course.kept_ports(before);
+        let fresh = needs.ports.iter().filter(|p| p.fronted && !inner.contains_key(&p.key)).map(|p| p.key.as_str());
+        let fresh: Vec<&str> = fresh.collect();
+        let assigned = ports::assign_inner(self.softservices, self.place, folder.number, fresh, &mut reserved)?;
+        inner.extend(assigned);
+        let instance = self.resolve(folder, &inputs, public.clone(), inner.clone())?;
+        self.render(folder, &instance)?;
+        course.files = self.kept_files(&inputs, &course, &public, &inner)?;
         for service in &instance.services {
             self.runnable(folder.number, service)?;
         }
+        self.data(folder.number, &instance, &course, before)?;
         durable::folder(&folder.logs(), 0o700)?;
         durable::write_json(&folder.instance(), &instance)?;
-        Ok(Staged { instance, assigned })
+        durable::write_json(&folder.course(), &course)?;
+        Ok(reserved)
+    }
+
+    /// Folders for data, and what is remembered of them.
+    fn volumes(&self, needs: &Needs) -> Result<()> {
+        let new: Vec<_> = needs.volumes.iter().filter(|v| !self.place.volume(&v.key).exists()).collect();
+        // Before there is a folder it is known whether it goes with a removal.
+        let go: Vec<String> = new.iter().filter(|v| !v.keep_on_remove).map(|v| v.key.clone()).collect();
+        if !go.is_empty() {
+            self.place.change_volume_facts(|f| f.removable.extend(go))?;
+        }
+        for volume in new {
+            durable::folder(&self.place.volume(&volume.key), 0o700)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the data that is here can go the way of this course; an error before anything is touched.
+    fn data(&self, number: u32, instance: &Instance, course: &Course, before: Option<&Before>) -> Result<()> {
+        let name = &self.place.name;
+        let Some(before) = before else { return left_data(self.place, instance) };
+        if course.restore.is_none() {
+            migrate::due(name, number, instance, &before.instance)?;
+        }
+        let snapshots = Snapshots { place: self.place };
+        snapshots.check(&snapshots.means(&course.replaced_volumes(instance))?, course.restore)
+    }
+
+    /// Files of roles that run on, as they are to be where those roles' services read them.
+    fn kept_files(&self, inputs: &Inputs, course: &Course, public: &Numbers, inner: &Numbers) -> Result<Vec<KeptFile>> {
+        let mut files = Vec::new();
+        for number in course.runs.values().copied().collect::<BTreeSet<u32>>() {
+            let folder = self.place.generation(number);
+            // Paths in a file are those of the folder out of which its role runs.
+            let instance = self.resolve(&folder, inputs, public.clone(), inner.clone())?;
+            let of_role =
+                |f: &RenderedFile| f.path.split('/').next().and_then(|role| course.runs.get(role)) == Some(&number);
+            for new in instance.files.into_iter().filter(of_role) {
+                let old = read_file(&folder.files(), &new.path)?;
+                if old.as_ref() != Some(&new) {
+                    files.push(KeptFile { generation: number, new, old });
+                }
+            }
+        }
+        Ok(files)
     }
 
     fn trees(&self, folder: &Folder, needs: &Needs) -> Result<()> {
@@ -99,19 +167,14 @@ impl Staging<'_> {
         Ok(())
     }
 
-    /// Resolves the instance for these ports and writes its files.
-    pub(super) fn render(
-        &self,
-        folder: &Folder,
-        kind: Kind,
-        closure: &Closure,
-        top: ReleaseId,
-        answers: &Answers,
-        ports: std::collections::BTreeMap<String, u16>,
-    ) -> Result<Instance> {
-        let assignment = self.place.assignment(folder, kind, ports, self.softservice);
-        let instance = instance::resolve(closure, top, answers, &assignment).map_err(self.instance_error())?;
-        let files = folder.files(kind);
+    fn resolve(&self, folder: &Folder, inputs: &Inputs, public: Numbers, inner: Numbers) -> Result<Instance> {
+        let assignment = self.place.assignment(folder, public, inner, self.softservice);
+        instance::resolve(&inputs.closure, inputs.top, &inputs.answers, &assignment).map_err(self.instance_error())
+    }
+
+    /// Writes an instance's files.
+    fn render(&self, folder: &Folder, instance: &Instance) -> Result<()> {
+        let files = folder.files();
         durable::folder(&files, 0o700)?;
         for role in &instance.roles {
             durable::folder(&files.join(&role.key), 0o700)?;
@@ -123,7 +186,7 @@ impl Staging<'_> {
             }
             durable::write(&path, file.text.as_bytes(), file.mode)?;
         }
-        Ok(instance)
+        Ok(())
     }
 
     /// The dry check: the program is there and may be run.
@@ -141,18 +204,53 @@ impl Staging<'_> {
         } else {
             PATH.split(':').map(|dir| Path::new(dir).join(program)).collect()
         };
-        let found: Vec<&PathBuf> = candidates.iter().filter(|p| p.is_file()).collect();
-        let Some(first) = found.first() else {
+        // In a root tree of its own a path means the tree's file, but for what is brought into it from outside.
+        let brought = |path: &Path| service.sandbox.read.iter().any(|m| path.starts_with(&m.at));
+        let mut found = candidates.into_iter().filter_map(|path| match &service.sandbox.root {
+            Some(tree) if !brought(&path) => sandbox::in_tree(Path::new(tree), &path),
+            _ => Some(path),
+        });
+        let Some(first) = found.find(|p| p.is_file()) else {
             return Err(wrong(if program.starts_with('/') {
                 "there is no such file"
             } else {
                 "no such program in /usr/local/bin, /usr/bin, /bin"
             }));
         };
-        let bits = first.metadata().map_err(io("look at", first))?.permissions().mode();
+        let bits = first.metadata().map_err(io("look at", &first))?.permissions().mode();
         if bits & 0o111 == 0 {
             return Err(wrong("it is not executable; `chmod +x` it and publish again"));
         }
         Ok(())
     }
+}
+
+/// A rendered file as it is on the disk, if it is there.
+fn read_file(files: &Path, path: &str) -> Result<Option<RenderedFile>> {
+    let at = files.join(path);
+    match std::fs::read(&at) {
+        Ok(bytes) => {
+            let mode = at.metadata().map_err(io("look at", &at))?.permissions().mode() & 0o777;
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            Ok(Some(RenderedFile { path: path.to_owned(), text, mode }))
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(io("read", &at)(e)),
+    }
+}
+
+/// Data that a removed softservice of this name left must be of the layouts that the release reads.
+fn left_data(place: &Place, instance: &Instance) -> Result<()> {
+    let facts = place.read_volume_facts()?;
+    for (component, wanted) in &instance.epochs {
+        if let Some(there) = facts.epochs.get(component).filter(|there| *there != wanted) {
+            return Err(DeviceError::LeftData {
+                name: place.name.clone(),
+                component: if component.is_empty() { instance.distro.clone() } else { component.clone() },
+                there: *there,
+                wanted: *wanted,
+            });
+        }
+    }
+    Ok(())
 }

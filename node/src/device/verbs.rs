@@ -1,16 +1,15 @@
-//! What owners ask of softservices that are here: what runs, stop, start, remove, hold. Invariant: none of them touches a
-//! softservice while a generation of it is on its way; only [`Device::remove`] with `data` removes data.
+//! What owners ask of softservices that are here: what runs, stop, start, hold. Invariant: none of them touches a
+//! softservice while a generation of it is on its way. Removal is in [`super::removal`], the way back in [`super::rollback`].
 
 use super::{
-    Device, blocking, durable,
+    Device, blocking,
     error::{DeviceError, Result, io},
-    layout::Kind,
+    locked,
     record::{GenerationRecord, Standing, TestResult},
-    switch,
 };
 use serde::Serialize;
 use softservice_protocol::{id::ReleaseId, instance::Endpoint};
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 /// A softservice, as `ps` shows it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -25,8 +24,8 @@ pub struct SoftserviceInfo {
     pub release: String,
     /// The current generation; of one that never was confirmed, the last tried.
     pub generation: u32,
-    /// `running`, `degraded` (some service does not run), `stopped`, `provisioning`, `failed` (never confirmed),
-    /// `damaged` (its files cannot be read).
+    /// `running`, `degraded` (some service, or the front, does not run), `stopped`, `provisioning`, `failed` (never
+    /// confirmed), `stuck` (a switch failed, and so did the way back), `damaged` (its files cannot be read).
     pub state: String,
     /// It stays at its version.
     pub held: bool,
@@ -107,11 +106,12 @@ impl Device {
             services: Vec::new(),
             endpoints: Vec::new(),
         };
+        let mut open = true;
         if let Some(number) = current {
             let instance = place.instance(number)?;
-            let services = slot.services(self, number, Kind::Live);
+            let services = slot.services(self, number)?;
             for service in &instance.services {
-                let status = services.status(&service.name).await;
+                let status = services.status(service).await;
                 info.services.push(ServiceInfo {
                     name: service.name.clone(),
                     state: status.as_ref().map_or("stopped", |s| s.phase.name()).into(),
@@ -120,10 +120,12 @@ impl Device {
                     last_exit: status.and_then(|s| s.last_exit),
                 });
             }
+            open = instance.fronts.is_empty() || slot.front(self).runs().await;
             info.endpoints = instance.endpoints;
         }
-        let all = info.services.iter().all(|s| s.state == "running");
+        let all = open && info.services.iter().all(|s| s.state == "running");
         info.state = match current {
+            _ if locked(&slot.journal).is_stuck() => "stuck",
             _ if slot.unfinished().is_some() => "provisioning",
             // Prepared, about to begin.
             None if record.state == Standing::Pending => "provisioning",
@@ -201,10 +203,14 @@ impl Device {
         let _work = slot.calm().await?;
         // Written first: after a crash in between nothing of it starts again.
         slot.place.change_state(|s| s.up = false)?;
-        match slot.place.current_number()? {
-            Some(number) => self.stop_generation(&slot, number).await,
-            None => Ok(()),
+        // Nobody new comes in; whoever is inside is served until the services end.
+        slot.front(self).close().await?;
+        if let Some(number) = slot.place.current_number()? {
+            let instance = slot.place.instance(number)?;
+            slot.services(self, number)?.stop(&instance, |_| true).await?;
         }
+        slot.stop_keepers(|_, _| true).await?;
+        slot.front(self).stop().await
     }
 
     /// Starts a stopped softservice and waits until it is healthy.
@@ -218,45 +224,8 @@ impl Device {
         let number = number.ok_or_else(|| DeviceError::NoGeneration { name: name.into(), number: 0 })?;
         slot.place.change_state(|s| s.up = true)?;
         let instance = slot.place.instance(number)?;
-        slot.services(self, number, Kind::Live).start(&instance, |_| {}).await
-    }
-
-    /// Removes a softservice. Its volumes and secrets stay unless `data`; a softservice of the same name finds them again.
-    ///
-    /// # Errors
-    /// It is not here, is being provisioned, or something could not be stopped or removed.
-    pub async fn remove(&self, name: &str, data: bool) -> Result<()> {
-        let slot = self.existing(name)?;
-        let work = slot.calm().await?;
-        // Another may have removed it while this one waited.
-        self.existing(name)?;
-        let _turn = slot.turn()?;
-        slot.place.change_state(|s| s.up = false)?;
-        for number in slot.place.numbers()? {
-            self.stop_generation(&slot, number).await?;
-        }
-        let (place, place_of) = (slot.place.clone(), slot.place.root().to_owned());
-        blocking(move || {
-            let empty = |folder: std::path::PathBuf| std::fs::read_dir(folder).is_ok_and(|mut e| e.next().is_none());
-            if data || (empty(place.volumes()) && empty(place.secrets())) {
-                return durable::remove_folder(place.root());
-            }
-            switch::point(&place, None)?;
-            for folder in [place.generations(), place.run(), place.home()] {
-                durable::remove_folder(&folder)?;
-            }
-            for file in [place.journal(), place.ports(), place.state()] {
-                durable::remove(&file)?;
-            }
-            Ok(())
-        })
-        .await?;
-        if !place_of.exists() {
-            self.0.users.forget(name)?;
-        }
-        super::locked(&self.0.slots).remove(name);
-        drop(work);
-        Ok(())
+        slot.front(self).lead(&instance.fronts).await?;
+        slot.services(self, number)?.start(&instance, |_| true, |_| {}).await
     }
 
     /// Holds a softservice at its version, or lets it change again.
@@ -283,27 +252,6 @@ impl Device {
             Ok((key, text))
         };
         keys.into_iter().map(read).collect()
-    }
-
-    /// Stops and removes everything, data too: the end of a throwaway device. A life that is under way ends where it is.
-    ///
-    /// # Errors
-    /// The first thing that could not be stopped or removed.
-    pub async fn clear(&self) -> Result<()> {
-        self.0.closing.store(true, std::sync::atomic::Ordering::Release);
-        for name in super::names(&self.0.softservices)? {
-            let slot: Arc<super::Slot> = self.slot(&name)?;
-            let _work = slot.work.lock().await;
-            let runs = std::fs::read_dir(slot.place.run());
-            let runs = runs.map(|e| e.filter_map(|e| e.ok()?.file_name().into_string().ok()).collect::<Vec<_>>());
-            for run in runs.unwrap_or_default() {
-                self.stop_run(&slot, &run).await?;
-            }
-            durable::remove_folder(slot.place.root())?;
-            self.0.users.forget(&name)?;
-            super::locked(&self.0.slots).remove(&name);
-        }
-        Ok(())
     }
 }
 

@@ -29,6 +29,7 @@ pub(crate) use confinement::Confinement;
 pub(crate) use launch::{Launch, Told, launch};
 pub(crate) use machine::{Machine, Who};
 pub(crate) use once::{Once, once};
+pub(crate) use tree::find as in_tree;
 pub(crate) use users::USERS;
 
 use softservice_protocol::instance::Sandbox;

@@ -70,7 +70,7 @@ fn outside(tree: &Path, inside: &Path) -> PathBuf {
 }
 
 /// A file of the tree on the device, links followed inside the tree.
-pub(super) fn find(tree: &Path, inside: &Path) -> Option<PathBuf> {
+pub(crate) fn find(tree: &Path, inside: &Path) -> Option<PathBuf> {
     Some(outside(tree, &settled(tree, inside).ok()?)).filter(|p| p.exists())
 }
 

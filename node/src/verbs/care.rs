@@ -89,20 +89,36 @@ pub(super) async fn fsck(context: &Context, args: &Fsck, talk: &Talk) -> Result<
     damaged.extend(still_lost(context, &damaged).await?);
     let mut lost = found.losses;
     lost.extend(losses::behind(context).await?);
-    let (mut repaired, mut left) = (BTreeSet::new(), damaged.len() + lost.len());
+    let mut repaired = BTreeSet::new();
+    let mut behind = Vec::new();
     if args.repair {
         repaired = repair(context, &damaged, talk).await?;
-        let behind = if lost.is_empty() { Vec::new() } else { losses::settle(context).await? };
-        // What is no object was mended by the check itself.
-        left = damaged.iter().filter(|d| d.object.is_some_and(|id| !repaired.contains(&id))).count() + behind.len();
+        behind = if lost.is_empty() { Vec::new() } else { losses::settle(context).await? };
     }
+    // Last, so that what was fetched again is there to be linked again.
+    let trees = context.device.check_trees(args.repair).await?;
+    for name in &trees.busy {
+        talk.note(format!("the generations of {name} were left out: one of them is on its way")).await;
+    }
+    if !trees.mended.is_empty() {
+        talk.note("services that have a mended file open keep the damaged one until they start anew").await;
+    }
+    let left = if args.repair {
+        // What is no object was mended by the check itself.
+        let unhealed = damaged.iter().filter(|d| d.object.is_some_and(|id| !repaired.contains(&id))).count();
+        unhealed + behind.len() + (trees.damaged.len() - trees.mended.len())
+    } else {
+        damaged.len() + lost.len() + trees.damaged.len()
+    };
     damaged.extend(lost);
+    damaged.extend(trees.damaged);
     let damage = |d: &Damage| json!({ "file": d.file, "object": d.object.map(|o| o.to_string()), "what": d.what });
     let answer = json!({
         "objects": found.objects,
         "bytes": found.bytes,
         "damaged": damaged.iter().map(damage).collect::<Vec<_>>(),
         "repaired": repaired.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "mended": trees.mended,
         "reindexed": found.reindexed,
     });
     if left == 0 {

@@ -30,7 +30,12 @@ impl From<DeviceError> for Failure {
             }
             DeviceError::Busy { .. }
             | DeviceError::Held { .. }
+            | DeviceError::Stuck { .. }
             | DeviceError::PlanChanged { .. }
+            | DeviceError::NoRoom { .. }
+            | DeviceError::NoSnapshot { .. }
+            | DeviceError::NoMigration { .. }
+            | DeviceError::LeftData { .. }
             | DeviceError::Epoch { .. } => Kind::Refused,
             DeviceError::Name(_) | DeviceError::Overlay { .. } => Kind::Usage,
             DeviceError::Damaged { .. } => Kind::Damaged,

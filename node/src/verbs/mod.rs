@@ -66,6 +66,7 @@ pub async fn run(context: &Context, verb: &str, arguments: Value, talk: &Talk) -
         "plan_update" => provision::plan_update(context, parse(arguments)?, talk).await,
         "up" => provision::up(context, parse(arguments)?, talk).await,
         "update" => provision::update(context, parse(arguments)?, talk).await,
+        "plan_rollback" => provision::plan_rollback(context, parse(arguments)?).await,
         "rollback" => provision::rollback(context, parse(arguments)?, talk).await,
         "overlay" => overlay::show(context, parse(arguments)?, talk).await,
         "plan_overlay" => overlay::plan(context, parse(arguments)?, talk).await,

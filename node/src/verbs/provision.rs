@@ -65,6 +65,9 @@ pub(super) struct Update {
 pub(super) struct Rollback {
     name: String,
     to: Option<u32>,
+    plan: Option<String>,
+    #[serde(default)]
+    yes: bool,
     #[serde(default)]
     accept_reduced: bool,
 }
@@ -92,6 +95,7 @@ pub(super) async fn up(context: &Context, args: Up, talk: &Talk) -> Result<Value
     let began = Instant::now();
     let prepared = prepare_up(context, &args, talk).await?;
     if args.plan.is_none() && args.set.is_empty() && runs_already(context, &prepared).await? {
+        context.device.at_rest(&prepared.request.name)?;
         talk.note(format!("{} runs this release already", prepared.request.name)).await;
         let mut answer = present(context, &prepared.request.name).await?;
         answer["seconds"] = json!(began.elapsed().as_secs_f64());
@@ -115,6 +119,8 @@ pub(super) async fn plan_update(context: &Context, args: Update, talk: &Talk) ->
 
 pub(super) async fn update(context: &Context, args: Update, talk: &Talk) -> Result<Value, Failure> {
     let began = Instant::now();
+    // "Nothing newer" would be no answer while another is on its way.
+    context.device.at_rest(&args.name)?;
     let Some(prepared) = prepare_update(context, &args.name, &args.set, talk).await? else {
         let mut answer = present(context, &args.name).await?;
         answer["newer"] = json!(false);
@@ -139,13 +145,31 @@ pub(super) async fn update_unless_wider(context: &Context, name: &str, talk: &Ta
     live(context, prepared, consent, began, talk).await.map(Some)
 }
 
+pub(super) async fn plan_rollback(context: &Context, args: Rollback) -> Result<Value, Failure> {
+    let prepared = prepare_rollback(context, &args).await?;
+    let mut answer = json!(prepared.plan);
+    // Code alone comes back at a word; what was written since the data changed its layout leaves with a yes only.
+    answer["loses_data"] = json!(prepared.request.restore.is_some());
+    Ok(answer)
+}
+
 pub(super) async fn rollback(context: &Context, args: Rollback, talk: &Talk) -> Result<Value, Failure> {
     let began = Instant::now();
+    let prepared = prepare_rollback(context, &args).await?;
+    let agreed = match (&args.plan, prepared.request.restore) {
+        (None, None) => None,
+        _ => consent::plan(&prepared.plan, args.plan.as_deref(), args.yes)?,
+    };
+    let consent = Consent { plan: agreed.as_deref(), accept_reduced: args.accept_reduced };
+    live(context, prepared, consent, began, talk).await
+}
+
+async fn prepare_rollback(context: &Context, args: &Rollback) -> Result<Prepared, Failure> {
+    context.device.at_rest(&args.name)?;
     let request = context.device.rollback_request(&args.name, args.to).await?;
     let release = ReleaseRef { id: request.release, size: size_of(context, request.release).await? };
     let plan = context.device.plan(&request).await?;
-    let consent = Consent { plan: None, accept_reduced: args.accept_reduced };
-    live(context, Prepared { request, release, plan }, consent, began, talk).await
+    Ok(Prepared { request, release, plan })
 }
 
 /// A softservice of a throwaway device. Whatever the outcome, it is an answer.

@@ -16,7 +16,7 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 /// No step of any story takes so long on the slowest machine.
@@ -114,12 +114,12 @@ impl Workshop {
     /// The way back after a step that failed or was cut off; none of it may fail.
     pub(crate) async fn go_back(&self, generation: &Generation, previous: Option<u32>, after: Effect) {
         use Effect::*;
-        let way: &[Effect] = match after {
-            Stage | Rehearse => &[MarkFailed],
-            _ => &[StopNew, PointBack, StartPrevious, MarkFailed],
-        };
-        for effect in way {
-            self.perform(generation, previous, *effect).await.unwrap_or_else(|e| panic!("{effect:?}: {e}"));
+        let way = [HandBack, StopNew, RestoreData, PointBack, StartPrevious, MarkFailed].into_iter();
+        let way = way.filter(|e| previous.is_some() || !matches!(e, RestoreData | StartPrevious));
+        // Nothing was touched yet, or the way back itself was cut off.
+        let from = if after == Stage { MarkFailed } else { after.max(HandBack) };
+        for effect in way.filter(|e| *e >= from) {
+            self.perform(generation, previous, effect).await.unwrap_or_else(|e| panic!("{effect:?}: {e}"));
         }
     }
     pub(crate) async fn up(&self, name: &str, release: ReleaseId) -> Result<(), (Effect, String)> {
@@ -130,6 +130,7 @@ impl Workshop {
     pub(crate) async fn url(&self, name: &str) -> String {
         self.device.info(name).await.expect("a softservice").endpoints[0].url.clone()
     }
+    #[allow(dead_code, reason = "not every story asks")]
     pub(crate) async fn pid(&self, name: &str) -> i32 {
         self.device.info(name).await.expect("a softservice").services[0].pid.expect("a process")
     }
@@ -153,8 +154,8 @@ impl Drop for Workshop {
 /// The order of a good life.
 pub(crate) fn forward(previous: Option<u32>) -> impl Iterator<Item = Effect> {
     use Effect::*;
-    let all = [Stage, Rehearse, StopPrevious, Point, Start, Confirm, Commit];
-    all.into_iter().filter(move |e| previous.is_some() || *e != StopPrevious)
+    let all = [Stage, Beside, StopPrevious, Snapshot, Migrate, Point, Start, HandOver, Confirm, Commit];
+    all.into_iter().filter(move |e| previous.is_some() || !matches!(e, Beside | StopPrevious | Snapshot | Migrate))
 }
 
 struct Folder(PathBuf);
@@ -215,22 +216,86 @@ pub(crate) fn get(url: &str) -> std::io::Result<(u16, String)> {
     Ok((status, answer.split_once("\r\n\r\n").map_or_else(String::new, |(_, body)| body.to_owned())))
 }
 
-/// Waits for an event that nobody announces to us: other processes' doings. Asks at short intervals, up to the deadline.
-pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
-    let end = Instant::now() + DEADLINE;
-    while Instant::now() < end {
-        if let Some(seen) = look().await {
-            return seen;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
+/// Tells of files of a folder that are made, renamed into it or written, by whomever.
+pub(crate) struct Watched(tokio::sync::mpsc::UnboundedReceiver<()>);
+
+impl Watched {
+    pub(crate) fn new(folder: &Path) -> Self {
+        use rustix::fs::inotify::{CreateFlags, WatchFlags, add_watch, init};
+        let told = init(CreateFlags::CLOEXEC).expect("a queue");
+        add_watch(&told, folder, WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO).expect("a watch");
+        let (tell, hear) = tokio::sync::mpsc::unbounded_channel();
+        // Ends with this process, or with the next event after nobody listens.
+        std::thread::spawn(move || {
+            let mut events = [0; 4096];
+            while matches!(rustix::io::read(&told, &mut events), Ok(1..)) && tell.send(()).is_ok() {}
+        });
+        Self(hear)
     }
-    panic!("never saw {what}");
+
+    /// The first answer that `look` gives, asked at every change.
+    pub(crate) async fn until<T>(&mut self, what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+        let seen = async {
+            loop {
+                if let Some(seen) = look().await {
+                    return seen;
+                }
+                self.0.recv().await.expect("the watch goes on");
+            }
+        };
+        tokio::time::timeout(DEADLINE, seen).await.unwrap_or_else(|_| panic!("never saw {what}"))
+    }
+}
+
+/// The text of a file that a service writes whole by a rename or in one piece, once it is there.
+pub(crate) async fn written(path: &Path) -> String {
+    let mut watched = Watched::new(path.parent().expect("a folder"));
+    watched
+        .until(&path.display().to_string(), async || std::fs::read_to_string(path).ok().filter(|t| !t.is_empty()))
+        .await
+}
+
+/// Everything of a folder that a program could see, by path.
+#[allow(dead_code, reason = "not every story asks")]
+pub(crate) fn seen(root: &Path) -> BTreeMap<PathBuf, String> {
+    use std::os::unix::fs::MetadataExt;
+    let (mut seen, mut folders) = (BTreeMap::new(), vec![root.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).expect("list") {
+            let path = entry.expect("an entry").path();
+            let about = path.symlink_metadata().expect("it is there");
+            let content = match () {
+                () if about.is_dir() => {
+                    folders.push(path.clone());
+                    String::new()
+                }
+                () if about.is_symlink() => format!("{:?}", std::fs::read_link(&path).expect("a link")),
+                () => blake3::hash(&std::fs::read(&path).expect("a file")).to_hex().to_string(),
+            };
+            let (mode, owner, time) = (about.mode(), (about.uid(), about.gid()), (about.mtime(), about.mtime_nsec()));
+            seen.insert(path, format!("{mode:o} {owner:?} {time:?} {} {content}", about.nlink()));
+        }
+    }
+    seen
 }
 
 /// Whether a process lives; zombies do not.
 pub(crate) fn lives(pid: i32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+}
+
+/// The process that one in the same sandbox as `beside` knows by a number.
+#[allow(dead_code, reason = "not every story asks")]
+pub(crate) fn outside(beside: i32, number: i32) -> i32 {
+    let space = |pid: i32| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+    let inner = |pid: i32| -> Option<i32> {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        status.lines().find_map(|l| l.strip_prefix("NSpid:"))?.split_ascii_whitespace().last()?.parse().ok()
+    };
+    let all = std::fs::read_dir("/proc").expect("proc").filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok());
+    let mut same = all.filter(|pid| space(*pid) == space(beside) && inner(*pid) == Some(number));
+    same.next().unwrap_or_else(|| panic!("process {number} of the sandbox is not there"))
 }
 
 /// Kills a process at once.

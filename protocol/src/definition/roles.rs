@@ -337,8 +337,9 @@ pub(crate) fn declare_used(ports: &mut Vec<Port>, template: &str) {
 pub(crate) fn canonical(release: &mut Release) {
     for secret in &mut release.secrets {
         if secret.roles.is_empty() {
-            let reads = |r: &&Role| r.services.iter().any(|s| s.secrets.contains(&secret.name));
-            secret.roles = release.roles.iter().filter(reads).map(|r| r.name.clone()).collect();
+            let reads = |r: &Role| r.services.iter().any(|s| s.secrets.contains(&secret.name));
+            let hands_out = |r: &Role| r.exports.iter().any(|e| e.secrets.iter().any(|(_, s)| *s == secret.name));
+            secret.roles = release.roles.iter().filter(|r| reads(r) || hands_out(r)).map(|r| r.name.clone()).collect();
         }
         secret.roles.sort();
     }

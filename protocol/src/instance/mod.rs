@@ -27,7 +27,7 @@ mod world;
 pub use error::InstanceError;
 pub use limits::Limits;
 pub use sandbox::{Isolation, Sandbox};
-pub use transition::{Change, Move, Transition, transition};
+pub use transition::{Change, Move, Transition, ends_first, transition};
 
 use crate::{
     id::ReleaseId,

@@ -7,18 +7,19 @@ use super::{
     component::Component,
     order::Wish,
     role::Behaviour,
-    world,
+    world::World,
 };
 use crate::release::{Probe, Role, Service, Template};
 use std::collections::BTreeMap;
 
 /// The programs of one role.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Programs {
     pub(super) services: Vec<Wish>,
     /// In the order of the role's own list.
     pub(super) files: Vec<RenderedFile>,
     pub(super) hooks: Vec<HookSpec>,
+    world: World,
 }
 
 impl Programs {
@@ -29,7 +30,8 @@ impl Programs {
     ) -> Result<Self, InstanceError> {
         let scope = Scope { component, role, view: View::Inside };
         let key = component.key(&[&role.name]);
-        let mut made = Self::default();
+        let world = World::of(binder, scope, &format!("role {} of {}", role.name, component.label()))?;
+        let mut made = Self { services: Vec::new(), files: Vec::new(), hooks: Vec::new(), world };
         for file in &role.files {
             let place = format!("file {} of {}", file.path, component.label());
             let stays =
@@ -41,19 +43,21 @@ impl Programs {
             made.files.push(RenderedFile { path: format!("{key}/{}", file.path), text, mode: file.mode & 0o777 });
         }
         for service in &role.services {
-            made.services.push(wish(binder, scope, service, &key)?);
+            let wish = wish(binder, scope, service, &key, &made.world)?;
+            made.world.join(&wish.spec);
+            made.services.push(wish);
         }
         for hook in &role.hooks {
             let place = format!("hook {} of role {} of {}", hook.kind.word(), role.name, component.label());
             let scope = Scope { view: View::Hook, ..scope };
-            let helper = helper(binder, scope, &hook.command, &place)?;
+            let (environment, sandbox) = made.world.helper(binder, scope, &hook.command, &place)?;
             made.hooks.push(HookSpec {
                 role: key.clone(),
                 kind: hook.kind,
-                command: helper.command,
+                command: filled(binder, scope, &hook.command, &place)?,
                 within: hook.within,
-                environment: helper.environment,
-                sandbox: helper.sandbox,
+                environment,
+                sandbox,
             });
         }
         Ok(made)
@@ -68,30 +72,6 @@ impl Programs {
             hooks: self.hooks.iter().collect(),
         }
     }
-}
-
-/// A program that acts for a role without being a service of it.
-struct Helper {
-    command: Vec<String>,
-    environment: BTreeMap<String, String>,
-    sandbox: super::Sandbox,
-}
-
-fn helper<'a>(
-    binder: &Binder<'_, 'a>,
-    scope: Scope<'_, 'a>,
-    command: &[Template],
-    place: &str,
-) -> Result<Helper, InstanceError> {
-    let filled = filled(binder, scope, command, place)?;
-    // It stands beside the services of its role, so it sees their variables as they do.
-    let inside = Scope { view: View::Inside, ..scope };
-    let mut environment = BTreeMap::new();
-    for service in &scope.role.services {
-        environment.extend(variables(binder, inside, service, place)?.0);
-    }
-    let sandbox = world::of_helper(binder, scope, command, place)?;
-    Ok(Helper { command: filled, environment, sandbox })
 }
 
 fn filled<'a>(
@@ -133,6 +113,7 @@ fn wish<'a>(
     scope: Scope<'_, 'a>,
     service: &Service,
     key: &str,
+    world: &World,
 ) -> Result<Wish, InstanceError> {
     let Scope { component, role, .. } = scope;
     let place = format!("service {} of role {} of {}", service.name, role.name, component.label());
@@ -174,23 +155,27 @@ fn wish<'a>(
         stop_signal: service.stop_signal,
         grace: service.stop_grace_period,
         health,
-        sandbox: world::of_service(binder, scope, service, secrets, &place)?,
+        sandbox: world.service(binder, scope, service, secrets, &place)?,
     };
     Ok(Wish { spec, own: service.name.clone(), services, roles })
 }
 
+/// The programs of a component's roles, by role.
+pub(super) type ByRole<'r> = BTreeMap<&'r str, Programs>;
+
 /// The tests of a component.
-pub(super) fn tests<'a>(binder: &Binder<'_, 'a>, component: &Component<'a>) -> Result<Vec<TestSpec>, InstanceError> {
+pub(super) fn tests<'a>(
+    binder: &Binder<'_, 'a>,
+    component: &Component<'a>,
+    roles: &ByRole<'_>,
+) -> Result<Vec<TestSpec>, InstanceError> {
     let one = |test: &crate::release::Test| {
         let place = format!("test {} of {}", test.name, component.label());
-        let role = role(component, &test.role, &place)?;
+        let (role, programs) = acting(component, roles, &test.role, &place)?;
         let scope = Scope { component, role, view: View::Outside };
         // Only a program needs a world of its own; the other questions are the node's.
         let (environment, sandbox) = match &test.probe {
-            Probe::Exec { command } => {
-                let helper = helper(binder, scope, command, &place)?;
-                (helper.environment, helper.sandbox)
-            }
+            Probe::Exec { command } => programs.world.helper(binder, scope, command, &place)?,
             Probe::Http { .. } | Probe::Tcp { .. } => Default::default(),
         };
         Ok(TestSpec {
@@ -210,26 +195,33 @@ pub(super) fn tests<'a>(binder: &Binder<'_, 'a>, component: &Component<'a>) -> R
 pub(super) fn migrate<'a>(
     binder: &Binder<'_, 'a>,
     component: &Component<'a>,
+    roles: &ByRole<'_>,
 ) -> Result<Option<MigrateSpec>, InstanceError> {
     let Some(migrate) = &component.release.update.migrate else { return Ok(None) };
     let place = format!("migrate of {}", component.label());
-    let role = role(component, &migrate.role, &place)?;
-    let helper = helper(binder, Scope { component, role, view: View::Inside }, &migrate.command, &place)?;
+    let (role, programs) = acting(component, roles, &migrate.role, &place)?;
+    let scope = Scope { component, role, view: View::Inside };
+    let (environment, sandbox) = programs.world.helper(binder, scope, &migrate.command, &place)?;
     Ok(Some(MigrateSpec {
         component: component.path.clone(),
         from_epoch: migrate.from_epoch,
         role: component.key(&[&role.name]),
-        command: helper.command,
+        command: filled(binder, scope, &migrate.command, &place)?,
         needs_snapshot: migrate.needs_snapshot,
-        environment: helper.environment,
-        sandbox: helper.sandbox,
+        environment,
+        sandbox,
     }))
 }
 
-fn role<'c>(component: &'c Component<'_>, name: &str, place: &str) -> Result<&'c Role, InstanceError> {
-    component
-        .role(name)
-        .ok_or_else(|| InstanceError::Unsupported { place: place.into(), what: format!("there is no role {name:?}") })
+/// The role for which something acts.
+fn acting<'c, 'p>(
+    component: &'c Component<'_>,
+    roles: &'p ByRole<'_>,
+    name: &str,
+    place: &str,
+) -> Result<(&'c Role, &'p Programs), InstanceError> {
+    let found = component.role(name).and_then(|role| Some((role, roles.get(name)?)));
+    found.ok_or_else(|| InstanceError::Unsupported { place: place.into(), what: format!("there is no role {name:?}") })
 }
 
 fn probe<'a>(

@@ -7,7 +7,7 @@ use super::{
     component::{self, Component},
     needs,
     order::ordered,
-    programs::{self, Programs},
+    programs::{self, ByRole, Programs},
     role,
 };
 use crate::{id::ReleaseId, release::Role};
@@ -59,22 +59,28 @@ pub(super) fn instance(
         for param in &component.release.params {
             binder.param(component, &param.name, 0)?;
         }
+        let (mut programs, mut bare) = (ByRole::new(), ByRole::new());
+        for role in &component.release.roles {
+            programs.insert(&role.name, Programs::of(&binder, component, role)?);
+            bare.insert(&role.name, Programs::of(&plain, component, role)?);
+        }
+        made.tests.extend(programs::tests(&binder, component, &programs)?);
+        made.migrate.extend(programs::migrate(&binder, component, &programs)?);
+        absorb(&mut hasher, &programs::tests(&plain, component, &bare)?);
+        absorb(&mut hasher, &programs::migrate(&plain, component, &bare)?);
         for role in in_order(component) {
-            let programs = Programs::of(&binder, component, role)?;
+            let name = role.name.as_str();
+            let (Some(programs), Some(bare)) = (programs.remove(name), bare.remove(name)) else { continue };
             let scope = Scope { component, role, view: View::Inside };
-            let bare = Programs::of(&plain, component, role)?;
             let need = role::need(scope, &plain, &bare.behaviour(role), &assignment.platform)?;
             absorb(&mut hasher, &(&need, &bare.files));
             made.roles.push(need);
             made.fronts.extend(fronts(&binder, component, role, &known)?);
-            made.permissions.extend(permissions(&component.key(&[&role.name]), role));
+            made.permissions.extend(permissions(&component.key(&[name]), role));
             made.files.extend(programs.files);
             made.hooks.extend(programs.hooks);
             wishes.extend(programs.services);
         }
-        made.tests.extend(programs::tests(&binder, component)?);
-        made.migrate.extend(programs::migrate(&binder, component)?);
-        absorb(&mut hasher, &(programs::tests(&plain, component)?, programs::migrate(&plain, component)?));
     }
     made.permissions.sort();
     made.permissions.dedup();

@@ -46,6 +46,15 @@ pub fn transition(new: &[RoleNeed], old: &[RoleNeed], moved: bool) -> Transition
     }
 }
 
+/// Whether a role of the old generation ends before the new one's services start: it is replaced, or it is gone and what
+/// only one can have at a time - data, a number of its own choice - must be free.
+pub fn ends_first(changes: &Transition, old: &RoleNeed) -> bool {
+    match changes.get(&old.key) {
+        Some(change) => *change == Change::Instead,
+        None => old.alone,
+    }
+}
+
 /// A component whose data layout differs between two instances.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Move {
@@ -113,6 +122,15 @@ mod tests {
         assert_eq!((changes["data"], changes["web"]), (Change::Keep, Change::Beside));
         let changes = transition(&new, &old, true);
         assert_eq!((changes["data"], changes["web"]), (Change::Instead, Change::Instead));
+    }
+
+    #[test]
+    fn what_is_gone_ends_first_only_where_it_would_be_in_the_way() {
+        let old = [role("data", &["data.rows"], &[], "a"), role("web", &[], &[], "b"), role("edge", &[], &[], "c")];
+        let new = [role("db", &["db.rows"], &[], "a"), role("edge", &[], &[], "x")];
+        let changes = transition(&new, &old, false);
+        let first: Vec<&str> = old.iter().filter(|r| ends_first(&changes, r)).map(|r| r.key.as_str()).collect();
+        assert_eq!(first, ["data"]);
     }
 
     #[test]

@@ -2,21 +2,91 @@
 //! role owns, what it lists and what `allow` names, and of other roles no more than the address of a binding.
 
 use super::{
-    InstanceError, Sandbox,
+    InstanceError, Sandbox, ServiceSpec,
     bind::{Binder, Kept, Lost, Scope, View},
     sandbox::{Listen, Mount, Network, Reach, Transport},
 };
 use crate::{
     definition::substitution::{self, Reference},
-    release::Service,
+    release::{Probe, Service, Template},
 };
+use std::collections::BTreeMap;
+
+/// The worlds of a role's programs: what all share is worked out once, for a role may have hundreds of them.
+#[derive(Debug)]
+pub(super) struct World {
+    /// What every program of the role gets.
+    role: Sandbox,
+    /// What its services get together; the root is that of the first service that has one.
+    together: Sandbox,
+    /// The variables of its services together; of two with one name the later service's.
+    environment: BTreeMap<String, String>,
+}
+
+impl World {
+    pub(super) fn of<'a>(binder: &Binder<'_, 'a>, scope: Scope<'_, 'a>, place: &str) -> Result<Self, InstanceError> {
+        let role = of_role(binder, scope, place)?;
+        Ok(Self { together: role.clone(), role, environment: BTreeMap::new() })
+    }
+
+    /// What one service gets: its role's, its root, and the files of exactly the secrets that it lists.
+    pub(super) fn service<'a>(
+        &self,
+        binder: &Binder<'_, 'a>,
+        scope: Scope<'_, 'a>,
+        service: &Service,
+        secrets: Vec<Kept>,
+        place: &str,
+    ) -> Result<Sandbox, InstanceError> {
+        let mut sandbox = self.role.clone();
+        if let Some(name) = &service.root {
+            sandbox.root = Some(binder.fill(&format!("${{artifact.{name}}}"), scope, place)?);
+        }
+        sandbox.read.extend(secrets.into_iter().flat_map(Kept::files).map(Mount::here));
+        let texts = service.command.iter().chain(service.environment.iter().map(|(_, text)| text));
+        let asks = service.healthcheck.iter().flat_map(|h| match &h.probe {
+            Probe::Exec { command } => command.as_slice(),
+            Probe::Http { .. } | Probe::Tcp { .. } => &[],
+        });
+        if texts.chain(asks).any(|text| names_program(text)) {
+            sandbox.read.push(Mount::here(program(binder, place)?));
+        }
+        tidy(&mut sandbox);
+        Ok(sandbox)
+    }
+
+    /// A service is there: programs that act for the role see what it sees.
+    pub(super) fn join(&mut self, service: &ServiceSpec) {
+        self.environment.extend(service.environment.clone());
+        self.together.read.extend(service.sandbox.read.iter().cloned());
+        if self.together.root.is_none() {
+            self.together.root.clone_from(&service.sandbox.root);
+        }
+        tidy(&mut self.together);
+    }
+
+    /// What a program gets that is no service of the role but acts for it, a test, a hook or a migration: what its
+    /// services get together, and what its own command names.
+    pub(super) fn helper<'a>(
+        &self,
+        binder: &Binder<'_, 'a>,
+        scope: Scope<'_, 'a>,
+        command: &[Template],
+        place: &str,
+    ) -> Result<(BTreeMap<String, String>, Sandbox), InstanceError> {
+        let variables = self.environment.iter().map(|(name, text)| name.len() + text.len());
+        binder.spend(variables.sum(), place)?;
+        let mut sandbox = self.together.clone();
+        for reference in command.iter().flat_map(|text| substitution::references(text)) {
+            name(binder, scope, &reference, &mut sandbox).map_err(|e| e.at(place, &reference.to_string()))?;
+        }
+        tidy(&mut sandbox);
+        Ok((self.environment.clone(), sandbox))
+    }
+}
 
 /// What every program of a role gets.
-pub(super) fn of_role<'a>(
-    binder: &Binder<'_, 'a>,
-    scope: Scope<'_, 'a>,
-    place: &str,
-) -> Result<Sandbox, InstanceError> {
+fn of_role<'a>(binder: &Binder<'_, 'a>, scope: Scope<'_, 'a>, place: &str) -> Result<Sandbox, InstanceError> {
     let Scope { component, role, .. } = scope;
     let fill = |reference: String| binder.fill(&reference, scope, place);
     let mut sandbox = Sandbox {
@@ -58,58 +128,6 @@ pub(super) fn of_role<'a>(
     Ok(sandbox)
 }
 
-/// What one service gets: its role's, its root, and the files of exactly the secrets that it lists.
-pub(super) fn of_service<'a>(
-    binder: &Binder<'_, 'a>,
-    scope: Scope<'_, 'a>,
-    service: &Service,
-    secrets: Vec<Kept>,
-    place: &str,
-) -> Result<Sandbox, InstanceError> {
-    let mut sandbox = of_role(binder, scope, place)?;
-    sandbox.root = root(binder, scope, service, place)?;
-    sandbox.read.extend(secrets.into_iter().flat_map(Kept::files).map(Mount::here));
-    let texts = service.command.iter().chain(service.environment.iter().map(|(_, text)| text));
-    let asks = service.healthcheck.iter().flat_map(|h| match &h.probe {
-        crate::release::Probe::Exec { command } => command.as_slice(),
-        _ => &[],
-    });
-    if texts.chain(asks).any(|text| names_program(text)) {
-        sandbox.read.push(Mount::here(program(binder, place)?));
-    }
-    tidy(&mut sandbox);
-    Ok(sandbox)
-}
-
-/// What a program gets that is no service of the role but acts for it: a test, a hook, a migration. It sees what the
-/// role's services see together, and what its own command names; its root is that of the first service that has one.
-pub(super) fn of_helper<'a>(
-    binder: &Binder<'_, 'a>,
-    scope: Scope<'_, 'a>,
-    command: &[String],
-    place: &str,
-) -> Result<Sandbox, InstanceError> {
-    let role = scope.role;
-    let mut sandbox = of_role(binder, scope, place)?;
-    for service in &role.services {
-        for listed in &service.secrets {
-            let kept = binder.listed_secret(listed, scope).map_err(|e| e.at(place, listed))?;
-            sandbox.read.extend(kept.files().map(Mount::here));
-        }
-        if sandbox.root.is_none() {
-            sandbox.root = root(binder, scope, service, place)?;
-        }
-        if service.command.iter().any(|text| names_program(text)) {
-            sandbox.read.push(Mount::here(program(binder, place)?));
-        }
-    }
-    for reference in command.iter().flat_map(|text| substitution::references(text)) {
-        name(binder, scope, &reference, &mut sandbox).map_err(|e| e.at(place, &reference.to_string()))?;
-    }
-    tidy(&mut sandbox);
-    Ok(sandbox)
-}
-
 /// Adds what a reference leads to, beyond what the role has anyhow.
 fn name<'a>(
     binder: &Binder<'_, 'a>,
@@ -143,17 +161,6 @@ fn name<'a>(
         | Reference::Backup => {}
     }
     Ok(())
-}
-
-/// The tree that is a service's whole root.
-fn root<'a>(
-    binder: &Binder<'_, 'a>,
-    scope: Scope<'_, 'a>,
-    service: &Service,
-    place: &str,
-) -> Result<Option<String>, InstanceError> {
-    let Some(name) = &service.root else { return Ok(None) };
-    binder.fill(&format!("${{artifact.{name}}}"), scope, place).map(Some)
 }
 
 fn program(binder: &Binder<'_, '_>, place: &str) -> Result<String, InstanceError> {

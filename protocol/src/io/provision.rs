@@ -62,6 +62,14 @@ pub enum Effect {
 }
 
 impl Effect {
+    /// Whether it belongs to the way back. Such a step is tried [`crate::machine::provision::TRIES`] times.
+    pub fn is_way_back(self) -> bool {
+        self >= Self::HandBack
+    }
+    /// Whether a life is over when this is done.
+    pub fn ends_life(self) -> bool {
+        matches!(self, Self::Commit | Self::MarkFailed)
+    }
     /// Its one word in journals, figures and messages.
     pub fn word(self) -> &'static str {
         match self {

@@ -78,12 +78,7 @@ fn way_back(effect: Effect) -> Effect {
 
 /// Steps whose failure is tried again before anything else: the way back, and the commit of what is already confirmed.
 fn is_repeated(effect: Effect) -> bool {
-    use Effect::*;
-    matches!(effect, Commit | HandBack | StopNew | RestoreData | PointBack | StartPrevious | MarkFailed)
-}
-
-fn is_way_back(effect: Effect) -> bool {
-    effect != Effect::Commit && is_repeated(effect)
+    effect == Effect::Commit || effect.is_way_back()
 }
 
 impl Provision {
@@ -166,7 +161,7 @@ impl Provision {
             return;
         }
         let cause = format!("{}: {cause}", step.effect.word());
-        if is_way_back(step.effect) {
+        if step.effect.is_way_back() {
             let why = match life.why.take() {
                 Some(first) => format!("{first}; then the way back failed: {cause}"),
                 None => cause,

@@ -4,7 +4,7 @@
 use super::{Facts, PlanStep, SnapshotHow};
 use crate::{
     definition::units,
-    instance::{Change, Instance, Needs, Transition},
+    instance::{Change, Instance, Needs, Transition, ends_first},
     release::Generate,
     time::Span,
 };
@@ -89,7 +89,7 @@ fn life(steps: &mut Steps, instance: &Instance, facts: &Facts<'_>, changes: &Tra
         let while_ = if ran(&service.role) { " while the old one still serves" } else { ": its role is new" };
         steps.add("beside", &service.name, format!("starts on inner ports and must be healthy{while_}"));
     }
-    stops(steps, instance, facts, changes);
+    stops(steps, facts, changes);
     data(steps, instance, facts, changes);
     let to = match facts.current {
         Some((number, _)) => format!("from generation {number} to {}", facts.generation),
@@ -112,18 +112,23 @@ fn life(steps: &mut Steps, instance: &Instance, facts: &Facts<'_>, changes: &Tra
     for service in of(Change::Beside).filter(|s| ran(&s.role)) {
         steps.add("retire", &service.name, "the old one ends when the new one is confirmed");
     }
+    if let Some((_, old)) = facts.current.filter(|_| facts.running) {
+        let gone = |role: &str| !changes.contains_key(role) && old.roles.iter().any(|r| r.key == role && !r.alone);
+        for service in old.services.iter().filter(|s| gone(&s.role)) {
+            steps.add("retire", &service.name, "its role is gone; it ends when the new generation is confirmed");
+        }
+    }
     for number in facts.expired {
         steps.add("expire", format!("generation {number}"), "removed after success; volumes stay");
     }
 }
 
-/// Old services that end before new ones start: those whose role changes stop-first, and those whose role is gone.
-fn stops(steps: &mut Steps, instance: &Instance, facts: &Facts<'_>, changes: &Transition) {
+/// Old services that end before new ones start.
+fn stops(steps: &mut Steps, facts: &Facts<'_>, changes: &Transition) {
     let Some((number, old)) = facts.current.filter(|_| facts.running) else { return };
     for service in old.services.iter().rev() {
-        let gone = !instance.roles.iter().any(|r| r.key == service.role);
-        if gone || changes.get(&service.role) == Some(&Change::Instead) {
-            let why = if gone { ", its role is gone" } else { "" };
+        if old.roles.iter().any(|r| r.key == service.role && ends_first(changes, r)) {
+            let why = if changes.contains_key(&service.role) { "" } else { ", its role is gone" };
             steps.add("stop", &service.name, format!("of generation {number}, within {}{why}", seconds(service.grace)));
         }
     }

@@ -29,8 +29,20 @@ pub struct Judgement {
 }
 
 /// Names that the folder of a softservice has when nothing is on its way.
-const NAMES: [&str; 9] =
-    ["current", "generations", "home", "journal", "ports.json", "run", "secrets", "state.json", "volumes"];
+const NAMES: [&str; 12] = [
+    "current",
+    "generations",
+    "home",
+    "inner.json",
+    "journal",
+    "ports.json",
+    "run",
+    "secrets",
+    "snapshots",
+    "state.json",
+    "volumes",
+    "volumes.json",
+];
 
 /// Judges what stands after `deed`, before which the data was `before`. `result` is what its caller was told, if anything.
 pub(super) fn judge(scene: &Scene, deed: Deed, before: &Imprint, result: Option<&Result<Value, Failure>>) -> Judgement {
@@ -102,6 +114,13 @@ fn running(scene: &Scene, info: &Value, edition: Edition, faults: &mut Vec<Strin
         faults.push(format!("it has {} services", services.len()));
     }
     let mut legitimate = BTreeSet::from([scene.node.pid() as i32]);
+    let fronts: Vec<&Process> = all.iter().filter(|p| p.leads(program)).collect();
+    for front in &fronts {
+        legitimate.insert(front.pid);
+    }
+    if fronts.len() != 1 {
+        faults.push(format!("one front is to stand before the page; found {fronts:?}"));
+    }
     for (helper, folder) in &keepers {
         legitimate.insert(helper.pid);
         legitimate.extend(processes::below(helper.pid).iter().map(|p| p.pid));
@@ -159,6 +178,9 @@ fn files(scene: &Scene, faults: &mut Vec<String>) {
     for name in names(root).into_iter().filter(|n| !NAMES.contains(&n.as_str())) {
         faults.push(format!("a file is left behind: {name}"));
     }
+    for name in names(&root.join("snapshots")) {
+        faults.push(format!("a snapshot is left behind: {name}"));
+    }
     for folder in ["generations", "run", "volumes", "secrets"] {
         for name in names(&root.join(folder)).into_iter().filter(|n| n.starts_with('.')) {
             faults.push(format!("a file is left behind: {folder}/{name}"));
@@ -177,11 +199,15 @@ fn files(scene: &Scene, faults: &mut Vec<String>) {
     let program = binary();
     let kept: BTreeSet<PathBuf> = processes::of(&scene.node.home).iter().filter_map(|p| p.kept(program)).collect();
     for run in names(&root.join("run")) {
-        let folder = root.join("run").join(&run);
-        let services = names(&folder);
-        if services.is_empty() {
-            faults.push(format!("an empty folder is left behind: run/{run}"));
+        if run == "front" {
+            if !processes::of(&scene.node.home).iter().any(|p| p.leads(program)) {
+                faults.push("nobody is the front of run/front".into());
+            }
+            continue;
         }
+        let folder = root.join("run").join(&run);
+        // An empty one is nothing.
+        let services = names(&folder);
         for service in services.into_iter().filter(|s| !kept.contains(&folder.join(s))) {
             faults.push(format!("nobody keeps run/{run}/{service}"));
         }

@@ -23,6 +23,10 @@ impl Process {
     pub fn helps(&self, program: &Path) -> bool {
         self.line.first().is_some_and(|p| Path::new(p) == program) && self.line.iter().any(|w| w == "keeper")
     }
+    /// Whether this is a front.
+    pub fn leads(&self, program: &Path) -> bool {
+        self.helps(program) && self.line.last().is_some_and(|task| Path::new(task).ends_with("front/front-task.json"))
+    }
     /// The service's folder, when this is the keeper or front of one: `softservice keeper FOLDER/TASK`.
     pub fn kept(&self, program: &Path) -> Option<PathBuf> {
         let task = Path::new(self.line.last()?);

@@ -7,7 +7,7 @@ use super::{
     control, files, inside, last_status, leftovers,
     log::{FILE_BYTES, Log},
     outcome::Outcome,
-    publish,
+    publish, stop_on_signal,
     story::Story,
 };
 use crate::sandbox::{Confinement, Launch};
@@ -55,20 +55,15 @@ struct Keeping<'a> {
 
 /// Keeps the service until it is told to stop.
 pub(super) async fn keep(folder: &Path, spec: &Spec) -> std::io::Result<()> {
-    let me = rustix::process::getpid().as_raw_nonzero().get();
-    let boot = leftovers::boot();
+    let own = Status::own();
     // A keeper that was stopped says so, and its folder goes: what is here was cut off in the middle of keeping.
-    let before = last_status(folder).filter(|s| s.boot == boot && s.group.or(s.pid).is_some());
+    let before = last_status(folder).filter(|s| s.boot == own.boot && s.group.or(s.pid).is_some());
     let status = Status {
-        keeper: me,
-        keeper_start: leftovers::started(me).unwrap_or(0),
-        boot,
-        pid: None,
-        group: None,
-        phase: Phase::Waiting,
         restarts: before.as_ref().map_or(0, |s| s.restarts + 1),
         last_exit: before.map(|_| "ended with its keeper, which was killed".into()),
+        ..own
     };
+    let me = status.keeper;
     publish(folder, &status)?;
     let (status, seen) = watch::channel(status);
     let log = Arc::new(Mutex::new(Log::open(&spec.log, FILE_BYTES)?));
@@ -76,17 +71,10 @@ pub(super) async fn keep(folder: &Path, spec: &Spec) -> std::io::Result<()> {
     let said = Arc::new(pipe::Receiver::from_owned_fd(reader.into())?);
     let pump = tokio::spawn(pump(Arc::clone(&said), Arc::clone(&log)));
     let ended = signal(SignalKind::child())?;
-    let mut asked = signal(SignalKind::terminate())?;
     let (tell, stop) = mpsc::channel(1);
-    let told = tell.clone();
-    tokio::spawn(async move {
-        // A host that goes down asks every process: to a keeper that means "stop".
-        while asked.recv().await.is_some() {
-            let _ = told.try_send(());
-        }
-    });
+    stop_on_signal(tell.clone())?;
     let callers = control::callers();
-    let serve = tokio::spawn(control::serve(control::bind(folder)?, seen, tell, Arc::clone(&callers)));
+    let serve = tokio::spawn(control::serve(control::bind(folder)?, seen, tell, Arc::clone(&callers), None));
     let mut keeping = Keeping { folder, spec, me, status, log, said, output, ended, stop };
     // The node waits for this line. Afterwards nobody reads our output.
     let _ = writeln!(std::io::stdout(), "\n{READY}").and_then(|()| std::io::stdout().flush());
@@ -164,7 +152,10 @@ impl Keeping<'_> {
                 Restart::Always => true,
             };
             let phase = if again { Phase::Waiting } else { Phase::Exited };
-            self.change(|s| (s.phase, s.pid, s.group, s.last_exit) = (phase, None, None, Some(outcome.words.clone())));
+            self.change(|s| {
+                (s.phase, s.pid, s.group) = (phase, None, None);
+                (s.last_exit, s.succeeded) = (Some(outcome.words.clone()), outcome.good);
+            });
             self.last_words();
             if !again {
                 self.note(&format!("{}; not started again", outcome.words));

@@ -7,22 +7,31 @@ use std::{path::Path, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{UnixListener, UnixStream, unix::OwnedReadHalf},
-    sync::{Semaphore, mpsc, watch},
+    sync::{Semaphore, mpsc, oneshot, watch},
     time::{sleep, timeout},
 };
 
 /// Callers at a time: the node's monitor, its waits, and some people.
 const CALLERS: usize = 16;
-/// Longest question.
-const QUESTION_BYTES: u64 = 64;
+/// Longest question: a front is asked about all its ports at once.
+const QUESTION_BYTES: u64 = 16 << 10;
 /// Time for the question: whoever connects knows what it wants.
 const QUESTION: Duration = Duration::from_secs(5);
 /// Before the next try when no caller can be taken: the process may be out of descriptors for a moment.
 const REFUSED: Duration = Duration::from_millis(200);
 
+/// A question that only some who have such a socket can answer, in one line.
+#[derive(Debug)]
+pub(in crate::device) struct Question {
+    /// As it was asked.
+    pub(in crate::device) words: String,
+    /// Closed when whoever asked has gone.
+    pub(in crate::device) answer: oneshot::Sender<String>,
+}
+
 /// Binds the socket. Its path may be longer than the 107 bytes that the kernel's address has, so it is reached through
 /// the folder's descriptor.
-pub(super) fn bind(folder: &Path) -> std::io::Result<UnixListener> {
+pub(in crate::device) fn bind(folder: &Path) -> std::io::Result<UnixListener> {
     match std::fs::remove_file(folder.join(files::CONTROL)) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
         _ => {}
@@ -40,21 +49,22 @@ pub(in crate::device) fn in_folder(folder: &Path) -> std::io::Result<(std::os::f
     Ok((dir, path))
 }
 
-/// Answers callers until dropped.
-pub(super) async fn serve(
+/// Answers callers until dropped; further questions go to `others`, if there is somebody.
+pub(in crate::device) async fn serve(
     listener: UnixListener,
     status: watch::Receiver<Status>,
     stop: mpsc::Sender<()>,
     callers: Arc<Semaphore>,
+    others: Option<mpsc::Sender<Question>>,
 ) {
     loop {
         let Ok(permit) = Arc::clone(&callers).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
-                let (status, stop) = (status.clone(), stop.clone());
+                let (status, stop, others) = (status.clone(), stop.clone(), others.clone());
                 tokio::spawn(async move {
                     // A caller that goes away is no event.
-                    let _ = answer(stream, status, stop).await;
+                    let _ = answer(stream, status, stop, others).await;
                     drop(permit);
                 });
             }
@@ -68,12 +78,12 @@ pub(super) async fn serve(
 }
 
 /// How many callers there may be.
-pub(super) fn callers() -> Arc<Semaphore> {
+pub(in crate::device) fn callers() -> Arc<Semaphore> {
     Arc::new(Semaphore::new(CALLERS))
 }
 
 /// Waits until every caller has its answer.
-pub(super) async fn served(callers: &Semaphore) {
+pub(in crate::device) async fn served(callers: &Semaphore) {
     // Permits of callers come back when they are served; `serve` itself holds at most one.
     let _ = callers.acquire_many(CALLERS as u32 - 1).await;
 }
@@ -82,6 +92,7 @@ async fn answer(
     stream: UnixStream,
     mut status: watch::Receiver<Status>,
     stop: mpsc::Sender<()>,
+    others: Option<mpsc::Sender<Question>>,
 ) -> std::io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut question = String::new();
@@ -113,7 +124,21 @@ async fn answer(
                 () = gone(&mut read) => return Ok(()),
             }
         },
-        _ => return write.write_all(b"{\"error\":\"ask status, watch or stop\"}\n").await,
+        words => {
+            let (answer, answered) = oneshot::channel();
+            let question = Question { words: words.to_owned(), answer };
+            let asked = match others {
+                Some(others) => others.send(question).await.is_ok(),
+                None => false,
+            };
+            if !asked {
+                return write.write_all(b"{\"error\":\"ask status, watch or stop\"}\n").await;
+            }
+            return tokio::select! {
+                line = answered => write.write_all(format!("{}\n", line.unwrap_or_default()).as_bytes()).await,
+                () = gone(&mut read) => Ok(()),
+            };
+        }
     }
     let now = status.borrow().clone();
     write.write_all(&line(&now)).await

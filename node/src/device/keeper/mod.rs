@@ -7,6 +7,9 @@
 //! on without a keeper was refused: nobody would write its log, and its restart could not be told from a second copy.
 //!
 //! The keeper adopts orphans (subreaper), so a child that forks away from its process group still ends with the service.
+//!
+//! What makes a process a keeper - its lock, its status, its socket, how leftovers end - serves the front as well, which
+//! keeps ports instead of a program: see [`super::front`].
 
 mod backoff;
 mod child;
@@ -17,8 +20,9 @@ mod log;
 mod outcome;
 mod story;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
+use super::front::{self, Table};
 use crate::sandbox::{self, Confinement, Launch, Once};
 use serde::{Deserialize, Serialize};
 use softservice_protocol::{
@@ -32,6 +36,10 @@ use std::{
     path::{Path, PathBuf},
     process::ExitCode,
 };
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+};
 
 /// What a keeper is told, in a file.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -39,6 +47,8 @@ use std::{
 pub(super) enum Task {
     /// Keep a service.
     Keep(Box<Spec>),
+    /// Be a front.
+    Front(Table),
     /// Become the service: the keeper runs itself with this task as its child.
     Launch(Box<Launch>),
     /// Run something once, in the service's place.
@@ -107,6 +117,9 @@ pub(super) struct Status {
     pub(super) restarts: u32,
     /// How it ended last.
     pub(super) last_exit: Option<String>,
+    /// That was a success.
+    #[serde(default)]
+    pub(super) succeeded: bool,
 }
 
 /// What a service does.
@@ -127,7 +140,29 @@ pub(super) enum Phase {
     Stopped,
 }
 
+impl Status {
+    /// Of this process, which keeps nothing yet.
+    pub(super) fn own() -> Self {
+        let me = rustix::process::getpid().as_raw_nonzero().get();
+        Self {
+            keeper: me,
+            keeper_start: leftovers::started(me).unwrap_or(0),
+            boot: leftovers::boot(),
+            pid: None,
+            group: None,
+            phase: Phase::Waiting,
+            restarts: 0,
+            last_exit: None,
+            succeeded: false,
+        }
+    }
+}
+
 impl Phase {
+    /// Its process is there, or about to be.
+    pub(super) fn is_up(self) -> bool {
+        matches!(self, Self::Starting | Self::Running)
+    }
     /// For people and scripts.
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -145,6 +180,8 @@ impl Phase {
 pub(super) mod files {
     /// [`super::Task::Keep`].
     pub(in crate::device) const SPEC: &str = "spec.json";
+    /// [`super::Task::Front`].
+    pub(in crate::device) const FRONT: &str = "front-task.json";
     /// [`super::Task::Launch`].
     pub(in crate::device) const LAUNCH: &str = "launch.json";
     /// [`super::Status`].
@@ -177,6 +214,7 @@ pub fn keeper_main(arguments: Vec<OsString>) -> ExitCode {
         Ok(Task::Launch(launch)) => Err(sandbox::launch(&launch)),
         Ok(Task::Once(once)) => return sandbox::once(*once, itself()),
         Ok(Task::Keep(spec)) => keep(&path, *spec),
+        Ok(Task::Front(table)) => front::run(&path, &table),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -196,9 +234,7 @@ fn itself() -> Vec<OsString> {
 
 fn keep(path: &Path, spec: Spec) -> Result<(), String> {
     let folder = path.parent().unwrap_or(Path::new("/")).to_owned();
-    // Fails only for a group leader, which whoever started us by hand may have made us; nothing depends on it then.
-    let _ = rustix::process::setsid();
-    let Some(_lock) = lock(&folder)? else {
+    let Some(_lock) = alone(&folder)? else {
         return Err("another keeper has this service".into());
     };
     let me = rustix::process::getpid();
@@ -213,8 +249,11 @@ fn keep(path: &Path, spec: Spec) -> Result<(), String> {
     kept.map_err(|e| format!("{}: {e}", spec.service))
 }
 
-/// The folder's lock, if nobody has it. The kernel gives it back however we end.
-fn lock(folder: &Path) -> Result<Option<OwnedFd>, String> {
+/// Leaves the session of whoever started us, and takes the folder's lock, if nobody has it. The kernel gives it back
+/// however we end.
+pub(super) fn alone(folder: &Path) -> Result<Option<OwnedFd>, String> {
+    // Fails only for a group leader, which whoever started us by hand may have made us; nothing depends on it then.
+    let _ = rustix::process::setsid();
     let path = folder.join(files::LOCK);
     let file = std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path);
     let file = OwnedFd::from(file.map_err(|e| format!("open {}: {e}", path.display()))?);
@@ -225,9 +264,16 @@ fn lock(folder: &Path) -> Result<Option<OwnedFd>, String> {
     }
 }
 
+/// Whether a keeper lives in this folder.
+pub(super) fn is_taken(folder: &Path) -> bool {
+    let Ok(file) = std::fs::File::open(folder.join(files::LOCK)) else { return false };
+    let locked = rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockShared);
+    locked == Err(rustix::io::Errno::WOULDBLOCK)
+}
+
 /// Writes the status for whoever cannot ask. Renamed, so that no reader sees half of it; not synced: after a power cut no
 /// process that it names is alive, which the boot's identity tells.
-fn publish(folder: &Path, status: &Status) -> std::io::Result<()> {
+pub(super) fn publish(folder: &Path, status: &Status) -> std::io::Result<()> {
     let beside = folder.join(".status.new");
     std::fs::write(&beside, serde_json::to_vec(status)?)?;
     std::fs::rename(beside, folder.join(files::STATUS))
@@ -238,7 +284,18 @@ pub(super) fn last_status(folder: &Path) -> Option<Status> {
     serde_json::from_slice(&std::fs::read(folder.join(files::STATUS)).ok()?).ok()
 }
 
-pub(super) use control::in_folder;
+/// A host that goes down asks every process to end (SIGTERM): to a keeper that means "stop".
+pub(super) fn stop_on_signal(stop: mpsc::Sender<()>) -> std::io::Result<()> {
+    let mut asked = signal(SignalKind::terminate())?;
+    tokio::spawn(async move {
+        while asked.recv().await.is_some() {
+            let _ = stop.try_send(());
+        }
+    });
+    Ok(())
+}
+
+pub(super) use control::{Question, bind, callers, in_folder, serve, served};
 pub(super) use leftovers::end as end_leftovers;
 pub(crate) use leftovers::{descendants, started};
 #[cfg(test)]

@@ -29,6 +29,12 @@ fn keeper_part() {
 
 const KEEPER: [&str; 3] = ["device::keeper::tests::keeper_part", "--exact", "--nocapture"];
 
+/// The command of a keeper, or of a front.
+pub(in crate::device) fn command() -> Vec<String> {
+    let this = std::env::current_exe().expect("this program").display().to_string();
+    std::iter::once(this).chain(KEEPER.map(String::from)).collect()
+}
+
 /// A service with a folder for its keeper and its data; killed at the end, whatever happens.
 struct Kept {
     scratch: tempfile::TempDir,
@@ -56,9 +62,7 @@ impl Kept {
         self.scratch.path().join("run")
     }
     async fn start(&self) {
-        let this = std::env::current_exe().expect("this program").display().to_string();
-        let command: Vec<String> = std::iter::once(this).chain(KEEPER.map(String::from)).collect();
-        control::start(&command, &self.folder(), &self.spec).await.expect("a keeper");
+        control::start(&command(), &self.folder(), &self.spec).await.expect("a keeper");
     }
     /// The first state that is so.
     async fn until(&self, what: &str, so: impl Fn(&Status) -> bool) -> Status {
@@ -104,7 +108,7 @@ async fn so(so: impl Fn() -> bool) {
     }
 }
 
-fn kill(pid: i32) {
+pub(in crate::device) fn kill(pid: i32) {
     kill_process(Pid::from_raw(pid).expect("a process"), Signal::KILL).expect("it can be killed");
 }
 

@@ -112,6 +112,10 @@ fn export(r: &Release, role: &Role, at: &str, e: &Export, f: &mut Vec<Fault>) {
         let at = format!("{at}.secrets.{name}");
         push(f, &at, names::local(name));
         one_of(f, &at, "secret", secret, r.secrets.iter().map(|s| s.name.as_str()));
+        if r.secrets.iter().any(|s| s.name == *secret && !s.roles.contains(&role.name)) {
+            let hint = Some(format!("add {:?} to its `for`", role.name));
+            f.push(Fault::new(at, format!("the secret {secret:?} is not for the role {:?}", role.name)).hint(hint));
+        }
     }
     for name in e.fields.iter().map(|(n, _)| n).chain(e.secrets.iter().map(|(n, _)| n)) {
         if references::FIELDS.contains(&name.as_str()) {

@@ -1,0 +1,109 @@
+//! The commit: the point of no return, and what is cleared away behind it. Invariant: once a generation is written down as good,
+//! nothing that fails here takes that back: what could not be cleared away is cleared away at the next start or commit.
+
+use super::{
+    Slot, blocking, control, durable,
+    error::Result,
+    keeper::{Task, files},
+    life::Switch,
+    record::Standing,
+    services::{self, Services},
+    snapshot::Snapshots,
+    switch,
+};
+use softservice_protocol::instance::Instance;
+use std::{collections::BTreeSet, path::Path, time::Duration};
+
+/// Grace of a service of which nothing can be read any more.
+const BLIND_GRACE: Duration = Duration::from_secs(10);
+
+/// Writes it down, then clears away.
+pub(super) async fn commit(switch: &Switch<'_>) -> Result<()> {
+    let (slot, number) = (switch.slot, switch.number);
+    let services = slot.services(switch.device, number)?;
+    if slot.place.record(number)?.state != Standing::Committed {
+        // After a restart in the middle nobody watches keepers and front yet, and after a power cut there are none.
+        let fronts = switch.course.fronts_at_end(&switch.new, switch.old.as_ref().map(|(_, instance)| instance));
+        switch.lead(&fronts).await?;
+        services.resume(&switch.new).await?;
+        let (place, previous) = (slot.place.clone(), switch.old.as_ref().map(|(n, _)| *n));
+        blocking(move || switch::confirm(&place, number, previous)).await?;
+    } else if let Err(error) = services.resume(&switch.new).await {
+        tracing::error!(softservice = slot.place.name, %error, "not all of it could be started again");
+    }
+    super::locked(&slot.reserved).clear();
+    for (what, done) in [
+        ("that it shall run", slot.place.change_state(|s| s.up = true)),
+        ("its front as it stays", switch.lead(&switch.new.fronts).await),
+        ("ending what it replaced", retire(switch, &services).await),
+        ("removing old generations and data", clear_away(switch).await),
+    ] {
+        if let Err(error) = done {
+            tracing::warn!(softservice = slot.place.name, %error, "confirmed, but not done with: {what}");
+        }
+    }
+    Ok(())
+}
+
+/// Ends what runs and is not of this generation: services that were replaced, when nobody is connected to them any more
+/// or their grace is over, and whatever an earlier commit could not end.
+async fn retire(switch: &Switch<'_>, services: &Services<'_>) -> Result<()> {
+    let slot = switch.slot;
+    if let Some((previous, old)) = &switch.old {
+        let replaced = |role: &str| !switch.course.runs.contains_key(role);
+        let ports: Vec<u16> = old.fronts.iter().filter(|f| replaced(&f.role)).map(|f| f.inner).collect();
+        slot.front(switch.device).drain(&ports, longest_grace(old, replaced)).await;
+        let previous = slot.services(switch.device, *previous)?;
+        previous.stop(old, |s| replaced(&s.role)).await?;
+    }
+    let wanted = services.keepers(&switch.new);
+    slot.stop_keepers(|number, service| !wanted.contains(&(number, service.to_owned()))).await
+}
+
+/// How long connections may go on before their service is asked to end.
+fn longest_grace(instance: &Instance, of: impl Fn(&str) -> bool) -> Duration {
+    let graces = instance.services.iter().filter(|s| of(&s.role)).map(|s| services::span(s.grace));
+    graces.max().unwrap_or_default()
+}
+
+async fn clear_away(switch: &Switch<'_>) -> Result<()> {
+    let (place, number, previous) = (switch.slot.place.clone(), switch.number, switch.old.as_ref().map(|(n, _)| *n));
+    let (course, new) = (switch.course.clone(), switch.new.clone());
+    blocking(move || {
+        let volumes: BTreeSet<&String> = new.roles.iter().flat_map(|r| &r.volumes).collect();
+        place.change_volume_facts(|facts| {
+            facts.removable.retain(|key| !volumes.contains(key));
+            facts.removable.extend(course.removable);
+            facts.epochs.clone_from(&new.epochs);
+        })?;
+        switch::expire(&place, number, previous)?;
+        let snapshots = Snapshots { place: &place };
+        snapshots.prune(previous.filter(|_| !course.crosses))?;
+        snapshots.tidy()?;
+        place.tidy_runs();
+        Ok(())
+    })
+    .await
+}
+
+impl Slot {
+    /// Ends keepers that `which` names by generation and service, whatever is known of them.
+    pub(super) async fn stop_keepers(&self, which: impl Fn(u32, &str) -> bool) -> Result<()> {
+        for (number, service) in self.place.keepers().into_iter().filter(|(number, service)| which(*number, service)) {
+            let folder = self.place.keeper(number, &service);
+            self.monitors.end(&folder).await;
+            if let Err(why) = control::stop(&folder, grace(&folder)).await {
+                tracing::warn!(keeper = %folder.display(), why, "a keeper could not be stopped");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The grace that a keeper was told.
+fn grace(folder: &Path) -> Duration {
+    match durable::read_json(&folder.join(files::SPEC)) {
+        Ok(Some(Task::Keep(spec))) => services::span(spec.grace),
+        _ => BLIND_GRACE,
+    }
+}
