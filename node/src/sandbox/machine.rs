@@ -70,10 +70,11 @@ impl Machine {
         };
         machine.try_members();
         machine.try_means();
+        let unfiltered = Self { syscalls: false, ..machine.clone() };
         if let Err(why) = machine.hold() {
-            // Nothing that means should fail without bubblewrap but the filter.
-            tracing::warn!(why, "programs cannot be held as they should; trying without a filter of system calls");
-            machine.syscalls = false;
+            // Where it is not for the filter, the real start says the same again.
+            tracing::warn!(why, "programs cannot be held as they should");
+            machine.syscalls = unfiltered.hold().is_err();
         }
         machine.counts = !machine.cgroups.has(Controller::Pids) && machine.counts();
         tracing::debug!(?machine, "what this machine can keep");
@@ -115,9 +116,8 @@ impl Machine {
 
     /// Runs a program that does nothing, with everything that this machine is thought to keep.
     fn hold(&self) -> Result<(), String> {
-        let scratch = tempfile::tempdir().map_err(|e| e.to_string())?;
         let sandbox = Sandbox {
-            write: vec![Mount::here(scratch.path().to_string_lossy())],
+            read: vec![Mount::here("/usr/bin")],
             listen: vec![Listen { transport: Transport::Tcp, port: 1 }],
             ..Sandbox::default()
         };
@@ -134,11 +134,9 @@ impl Machine {
     }
 
     fn try_one(&self, sandbox: Sandbox, program: &[&str]) -> Result<(), String> {
-        let who = Who {
-            label: "trial".into(),
-            user: self.users.then_some(users::TRIAL),
-            home: std::env::temp_dir().join("softservice-trial"),
-        };
+        let scratch = tempfile::tempdir().map_err(|e| e.to_string())?;
+        let who =
+            Who { label: "trial".into(), user: self.users.then_some(users::TRIAL), home: scratch.path().to_owned() };
         let argv: Vec<String> = program.iter().map(|w| (*w).to_owned()).collect();
         let mut command = self.once(&sandbox, &who, &argv, &BTreeMap::new());
         let ended = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).output();

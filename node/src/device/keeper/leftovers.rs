@@ -107,6 +107,6 @@ fn cgroup(folder: &Path) -> Option<Group> {
     let task = serde_json::from_slice(&std::fs::read(folder.join(files::SPEC)).ok()?).ok()?;
     match task {
         Task::Keep(spec) => spec.confinement?.group,
-        Task::Front(_) | Task::Launch(_) | Task::Once(_) => None,
+        Task::Front(_) | Task::Launch(_) | Task::Once(_) | Task::Cost { .. } => None,
     }
 }

@@ -51,8 +51,13 @@ pub(super) enum Task {
     Front(Table),
     /// Become the service: the keeper runs itself with this task as its child.
     Launch(Box<Launch>),
-    /// Run something once, in the service's place.
+    /// Run something once, held as services are.
     Once(Box<Once>),
+    /// Print what a sandbox costs on this machine: a document with seconds of each start, plain and held.
+    Cost {
+        /// Starts of each kind.
+        rounds: usize,
+    },
 }
 
 /// A task as the last argument of a keeper's command: what is short-lived needs no file.
@@ -215,6 +220,7 @@ pub fn keeper_main(arguments: Vec<OsString>) -> ExitCode {
         Ok(Task::Once(once)) => return sandbox::once(*once, itself()),
         Ok(Task::Keep(spec)) => keep(&path, *spec),
         Ok(Task::Front(table)) => front::run(&path, &table),
+        Ok(Task::Cost { rounds }) => cost(rounds),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -223,6 +229,18 @@ pub fn keeper_main(arguments: Vec<OsString>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn cost(rounds: usize) -> Result<(), String> {
+    let program = std::env::current_exe().map_err(|e| format!("find itself: {e}"))?;
+    let mut keeper = vec![program.to_string_lossy().into_owned()];
+    keeper.extend(itself().iter().map(|a| a.to_string_lossy().into_owned()));
+    let starts = sandbox::starts(&keeper, rounds)?;
+    let seconds = |of: fn(&sandbox::Starts) -> std::time::Duration| -> Vec<f64> {
+        starts.iter().map(|s| of(s).as_secs_f64()).collect()
+    };
+    println!("{}", serde_json::json!({ "plain": seconds(|s| s.plain), "held": seconds(|s| s.held) }));
+    Ok(())
 }
 
 /// The arguments of this program without the task.
