@@ -88,7 +88,9 @@ impl Stage {
         let plan = node.ok(&["plan", "self/attacker"]);
         let reduced = measures(&plan["isolation"]["reduced"]);
         for lost in &reduced {
-            eprintln!("SKIPPED IN PART, this machine cannot enforce {lost} for this user; attempts against it are not made");
+            eprintln!(
+                "SKIPPED IN PART, this machine cannot enforce {lost} for this user; attempts against it are not made"
+            );
         }
         println!("enforced: {}\nreduced: {}", plan["isolation"]["enforced"], plan["isolation"]["reduced"]);
         refused_unless_accepted(&node, &reduced);
