@@ -9,6 +9,7 @@ mod guestbook;
 mod lan;
 mod lineage;
 mod postgres;
+mod reduced;
 mod survival;
 mod upgrade;
 mod webapp;

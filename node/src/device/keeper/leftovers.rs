@@ -96,7 +96,7 @@ pub(in crate::device) async fn end(folder: &Path) {
         kill(left.pid).await;
     }
     // Whatever changed its session and lost its parents is still in the cgroup, which nobody else is in.
-    if let Some(cgroup) = cgroup(folder) {
+    if let Some(cgroup) = cgroup(folder).zip(Pid::from_raw(keeper)).map(|(group, keeper)| group.of_process(keeper)) {
         cgroup.kill();
         cgroup.removed().await;
     }

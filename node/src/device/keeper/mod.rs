@@ -259,12 +259,13 @@ fn keep(path: &Path, spec: Spec) -> Result<(), String> {
     rustix::process::set_child_subreaper(Some(me)).map_err(|e| format!("become a subreaper: {e}"))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| format!("start a runtime: {e}"))?;
+    let service = spec.service.clone();
     let kept = runtime.block_on(async {
         leftovers::end(&folder).await;
-        child::keep(&folder, &spec).await
+        child::keep(&folder, spec).await
     });
     runtime.shutdown_background();
-    kept.map_err(|e| format!("{}: {e}", spec.service))
+    kept.map_err(|e| format!("{service}: {e}"))
 }
 
 /// Leaves the session of whoever started us, and takes the folder's lock, if nobody has it. The kernel gives it back
