@@ -177,7 +177,7 @@ impl Terminal {
 #[test]
 fn a_terminal_is_asked_until_the_answers_fit() {
     let place = Place::new();
-    let mut terminal = place.on_a_terminal(&["up", "asker"]);
+    let mut terminal = place.on_a_terminal(&["up", "asker", "--accept-reduced"]);
     terminal.shows("Name people will type (hostname): ");
     terminal.types("not a host\n");
     terminal.shows("expected a host name like shelf.example.org, found \"not a host\"");
@@ -198,7 +198,7 @@ fn a_terminal_is_asked_until_the_answers_fit() {
     assert_eq!(place.answered(), "domain=shelf.example signup=closed upload=209715200\n");
 
     // Once answered, nothing is asked again; only the plan is.
-    let mut terminal = place.on_a_terminal(&["up", "asker", "--set", "signup=open"]);
+    let mut terminal = place.on_a_terminal(&["up", "asker", "--accept-reduced", "--set", "signup=open"]);
     terminal.shows("asker 1.0.0 as asker");
     terminal.shows("go ahead? [y/N] ");
     terminal.types("n\n");
@@ -209,23 +209,23 @@ fn a_terminal_is_asked_until_the_answers_fit() {
 #[test]
 fn nobody_is_asked_who_cannot_answer() {
     let place = Place::new();
-    let (_, errors, code) = place.plainly(&["up", "asker", "--yes"]);
+    let (_, errors, code) = place.plainly(&["up", "asker", "--accept-reduced", "--yes"]);
     assert_eq!(code, 2, "{errors}");
     assert!(errors.contains("asker asks for domain, which has no default"), "{errors}");
     assert!(errors.contains("hint: --set domain=…"), "{errors}");
-    let (screen, status) = place.on_a_terminal(&["--json", "up", "asker"]).ends();
+    let (screen, status) = place.on_a_terminal(&["--json", "up", "asker", "--accept-reduced"]).ends();
     assert_eq!(status.code(), Some(2), "{screen}");
     let document: serde_json::Value = serde_json::from_str(screen.trim()).expect("one document");
     assert_eq!(document["questions"][0]["name"], "domain");
     assert_eq!(document["questions"].as_array().map(Vec::len), Some(1), "what has a default needs no answer");
     // The end of input is no answer.
-    let mut terminal = place.on_a_terminal(&["up", "asker", "--yes"]);
+    let mut terminal = place.on_a_terminal(&["up", "asker", "--accept-reduced", "--yes"]);
     terminal.shows("(hostname): ");
     terminal.types("\u{4}");
     let (screen, status) = terminal.ends();
     assert!(screen.contains("asks for domain") && status.code() == Some(2), "{screen}");
     // And nobody has to answer at all.
-    let mut terminal = place.on_a_terminal(&["up", "asker"]);
+    let mut terminal = place.on_a_terminal(&["up", "asker", "--accept-reduced"]);
     terminal.shows("(hostname): ");
     let program = rustix::process::Pid::from_child(&terminal.child);
     rustix::process::kill_process(program, rustix::process::Signal::INT).expect("told");
@@ -238,7 +238,7 @@ fn a_file_answers_in_scripts_and_set_goes_before_it() {
     let place = Place::new();
     let file = place.file("answers.toml", "domain = \"one.example\"\nupload = 4096\nsignup = \"open\"\n");
     let file = file.to_str().expect("UTF-8");
-    let up = ["--quiet", "up", "asker", "--yes", "--answers", file, "--set", "domain=two.example"];
+    let up = ["--quiet", "up", "asker", "--accept-reduced", "--yes", "--answers", file, "--set", "domain=two.example"];
     let (_, errors, code) = place.plainly(&up);
     assert_eq!(code, 0, "{errors}");
     assert_eq!(place.answered(), "domain=two.example signup=open upload=4096\n");

@@ -77,7 +77,12 @@ pub struct Node {
 impl World {
     /// An empty one.
     pub fn new() -> Self {
-        Self { folder: tempfile::Builder::new().prefix("ss-").tempdir().expect("a temporary folder can be made") }
+        Self::below(&std::env::temp_dir())
+    }
+    /// An empty one in this folder.
+    pub fn below(folder: &Path) -> Self {
+        let made = tempfile::Builder::new().prefix("ss-").tempdir_in(folder);
+        Self { folder: made.expect("a temporary folder can be made") }
     }
     /// A path in it.
     pub fn path(&self, name: &str) -> PathBuf {

@@ -146,7 +146,7 @@ fn story(ui: &mut Ui, done: &Value) {
         ui.data(format!("  {}", test_line(test)));
     }
     for line in plan::reduced(list(done, "reduced")) {
-        ui.data(line);
+        ui.note(line);
     }
     if let Some(phases) = done["phases"].as_object().filter(|p| !p.is_empty()) {
         let each: Vec<String> = phases.iter().map(|(k, v)| format!("{k} {:.2}", v.as_f64().unwrap_or(0.0))).collect();

@@ -114,3 +114,58 @@ fn give_entry(dir: BorrowedFd<'_>, name: impl Arg + Copy, user: u32, depth: Dept
     }
     chownat(dir, name, Some(Uid::from_raw(user)), Some(Gid::from_raw(user)), AtFlags::SYMLINK_NOFOLLOW)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{MetadataExt, symlink};
+
+    #[test]
+    fn a_number_stays_until_it_is_given_back_and_nobody_shares_it() {
+        let scratch = tempfile::tempdir().expect("a folder");
+        let path = scratch.path().join("users.json");
+        let users = Users::new(path.clone());
+        let numbers: Vec<u32> = (0..50).map(|n| users.of(&format!("service-{n}")).expect("a number")).collect();
+        assert!(numbers.iter().all(|n| USERS.contains(n)));
+        assert_eq!(numbers.iter().collect::<std::collections::BTreeSet<_>>().len(), 50);
+        // Another life of the node.
+        let users = Users::new(path.clone());
+        users.forget("service-7").expect("forgotten");
+        for (n, number) in numbers.iter().enumerate().filter(|(n, _)| *n != 7) {
+            assert_eq!(users.of(&format!("service-{n}")).expect("a number"), *number);
+        }
+        // The same start in a file where that number is taken.
+        let taken = Given { users: BTreeMap::from([("other".into(), numbers[7])]) };
+        durable::write_json(&path, &taken).expect("written");
+        assert_ne!(Users::new(path).of("service-7").expect("a number"), numbers[7]);
+    }
+
+    #[test]
+    fn what_is_given_is_given_whole_and_no_link_is_followed() {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("SKIPPED, needs root: giving files away");
+            return;
+        }
+        let scratch = tempfile::tempdir().expect("a folder");
+        let (volume, outside) = (scratch.path().join("volume"), scratch.path().join("outside"));
+        std::fs::create_dir_all(volume.join("deep/er")).expect("a folder");
+        std::fs::create_dir(&outside).expect("a folder");
+        for file in [volume.join("deep/er/file"), outside.join("file")] {
+            std::fs::write(file, "text").expect("a file");
+        }
+        symlink(&outside, volume.join("way")).expect("a link");
+        symlink(outside.join("file"), volume.join("deep/way")).expect("a link");
+        let owner = |path: &Path| path.symlink_metadata().expect("it is there").uid();
+        give(&volume, USERS.start, Depth::Top).expect("given");
+        for path in ["", "deep", "deep/er", "deep/er/file", "way", "deep/way"] {
+            assert_eq!(owner(&volume.join(path)), USERS.start, "{path}");
+        }
+        assert_eq!((owner(&outside), owner(&outside.join("file"))), (0, 0), "nothing behind a link");
+        // A folder that is given is not looked into; all of it is when that is asked for.
+        std::fs::write(volume.join("new"), "text").expect("a file");
+        give(&volume, USERS.start, Depth::Top).expect("given");
+        assert_eq!(owner(&volume.join("new")), 0);
+        give(&volume, USERS.start, Depth::All).expect("given");
+        assert_eq!(owner(&volume.join("new")), USERS.start);
+    }
+}

@@ -172,15 +172,15 @@ impl Group {
         all.into_iter()
     }
 
-    /// A group of the same kind for this process and what it starts.
-    pub(super) fn of_process(&self, pid: Pid) -> Self {
+    /// The group of the same kind that this process makes and removes.
+    pub(crate) fn of_process(&self, pid: Pid) -> Self {
         let own = |folder: &PathBuf| PathBuf::from(format!("{}.{}", folder.display(), pid.as_raw_nonzero()));
         let folders = self.folders.iter().map(|(c, folder)| (*c, own(folder))).collect();
         Self { folders, unified: self.unified }
     }
 
     /// Removes groups of processes that were killed before they could. Only their own makers remove living ones.
-    pub(super) fn sweep(&self) {
+    pub(crate) fn sweep(&self) {
         for parent in self.folders().filter_map(|f| f.parent()) {
             let Ok(groups) = fs::read_dir(parent) else { continue };
             for group in groups.filter_map(|g| Some(g.ok()?.path())) {

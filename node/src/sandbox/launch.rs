@@ -210,7 +210,8 @@ fn inside(it: &Confinement) -> Vec<String> {
         words.extend(["--clear-groups", "--inh-caps=-all", "--bounding-set=-all", "--"].map(String::from));
     }
     if let Some(most) = it.most_processes.filter(|_| it.counts_by_namespace()) {
-        // Set inside the user namespace: outside, all processes of the user would count.
+        // Set inside the user namespace: outside, all processes of the user would count. The namespace's first counts.
+        let most = u64::from(most) + 1;
         words.extend(["/usr/bin/prlimit".into(), format!("--nproc={most}:{most}"), "--".into()]);
     }
     words

@@ -70,10 +70,11 @@ impl Machine {
         };
         machine.try_members();
         machine.try_means();
+        let unfiltered = Self { syscalls: false, ..machine.clone() };
         if let Err(why) = machine.hold() {
-            // Nothing that means should fail without bubblewrap but the filter.
-            tracing::warn!(why, "programs cannot be held as they should; trying without a filter of system calls");
-            machine.syscalls = false;
+            // Where it is not for the filter, the real start says the same again.
+            tracing::warn!(why, "programs cannot be held as they should");
+            machine.syscalls = unfiltered.hold().is_err();
         }
         machine.counts = !machine.cgroups.has(Controller::Pids) && machine.counts();
         tracing::debug!(?machine, "what this machine can keep");
@@ -115,30 +116,27 @@ impl Machine {
 
     /// Runs a program that does nothing, with everything that this machine is thought to keep.
     fn hold(&self) -> Result<(), String> {
-        let scratch = tempfile::tempdir().map_err(|e| e.to_string())?;
         let sandbox = Sandbox {
-            write: vec![Mount::here(scratch.path().to_string_lossy())],
+            read: vec![Mount::here("/usr/bin")],
             listen: vec![Listen { transport: Transport::Tcp, port: 1 }],
             ..Sandbox::default()
         };
         self.try_one(sandbox, &["/bin/true"])
     }
 
-    /// Whether a program that may be one process cannot start another.
+    /// Whether a program that may be one process cannot start another, and one that may be more can.
     fn counts(&self) -> bool {
-        let sandbox = Sandbox { processes: Some(1), ..Sandbox::default() };
-        let counted = Self { counts: true, ..self.clone() };
-        matches!(self.means, Means::Namespaces { .. })
-            && self.try_one(Sandbox::default(), &["/bin/sh", "-c", "/bin/true; exit 0"]).is_ok()
-            && counted.try_one(sandbox, &["/bin/sh", "-c", "/bin/true || exit 0; exit 1"]).is_ok()
+        let two = |processes: u32| {
+            let sandbox = Sandbox { processes: Some(processes), ..Sandbox::default() };
+            self.try_one(sandbox, &["/bin/sh", "-c", "/bin/true; exit 0"]).is_ok()
+        };
+        matches!(self.means, Means::Namespaces { .. }) && two(16) && !two(1)
     }
 
     fn try_one(&self, sandbox: Sandbox, program: &[&str]) -> Result<(), String> {
-        let who = Who {
-            label: "trial".into(),
-            user: self.users.then_some(users::TRIAL),
-            home: std::env::temp_dir().join("softservice-trial"),
-        };
+        let scratch = tempfile::tempdir().map_err(|e| e.to_string())?;
+        let who =
+            Who { label: "trial".into(), user: self.users.then_some(users::TRIAL), home: scratch.path().to_owned() };
         let argv: Vec<String> = program.iter().map(|w| (*w).to_owned()).collect();
         let mut command = self.once(&sandbox, &who, &argv, &BTreeMap::new());
         let ended = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).output();

@@ -11,6 +11,7 @@
 mod accounts;
 mod cgroup;
 mod confinement;
+mod cost;
 mod isolation;
 mod launch;
 mod machine;
@@ -26,6 +27,7 @@ mod users;
 
 pub(crate) use cgroup::Group;
 pub(crate) use confinement::Confinement;
+pub(crate) use cost::{Starts, starts};
 pub(crate) use launch::{Launch, Told, launch};
 pub(crate) use machine::{Machine, Who};
 pub(crate) use once::{Once, once};

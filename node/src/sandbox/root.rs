@@ -35,6 +35,9 @@ const ETC: &[&str] = &[
     "timezone",
 ];
 
+/// Bytes of a file of the device's that is copied for each program; a larger one is mounted.
+const COPIED: u64 = 256 << 10;
+
 /// What is mounted at one place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Thing {
@@ -44,7 +47,8 @@ enum Thing {
     Scratch {
         mode: u32,
     },
-    Text(String),
+    /// A file of its own with these bytes.
+    File(Vec<u8>),
     Link(PathBuf),
     Folder {
         mode: u32,
@@ -77,7 +81,7 @@ impl Thing {
     fn is_folder(&self) -> bool {
         match self {
             Self::Read(from) | Self::Write(from) => from.is_dir(),
-            Self::Text(_) | Self::Link(_) => false,
+            Self::File(_) | Self::Link(_) => false,
             Self::Scratch { .. } | Self::Folder { .. } | Self::Proc | Self::Dev => true,
         }
     }
@@ -104,7 +108,7 @@ impl Root {
         root.things.entry(confinement.home.clone()).or_insert(Thing::Scratch { mode: own });
         if rules::udp(sandbox) {
             let resolvers = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-            root.put("/etc/resolv.conf", Thing::Text(resolvers));
+            root.put("/etc/resolv.conf", Thing::File(resolvers.into()));
         }
         let text = |inside: &str| {
             let tree = sandbox.root.as_ref()?;
@@ -112,9 +116,9 @@ impl Root {
         };
         let (passwd, groups) = (text("/etc/passwd"), text("/etc/group"));
         let accounts = Accounts::of(user, group, &confinement.home, passwd.as_deref(), groups.as_deref());
-        root.put("/etc/passwd", Thing::Text(accounts.passwd));
-        root.put("/etc/group", Thing::Text(accounts.group));
-        root.put("/etc/hosts", Thing::Text(HOSTS.into()));
+        root.put("/etc/passwd", Thing::File(accounts.passwd.into()));
+        root.put("/etc/group", Thing::File(accounts.group.into()));
+        root.put("/etc/hosts", Thing::File(HOSTS.into()));
         match &sandbox.root {
             Some(tree) => root.tree(Path::new(tree))?,
             None => root.host(),
@@ -129,14 +133,14 @@ impl Root {
 
     /// The device's own programs, and little else of it.
     fn host(&mut self) {
-        self.put("/etc/nsswitch.conf", Thing::Text(NSSWITCH.into()));
+        self.put("/etc/nsswitch.conf", Thing::File(NSSWITCH.into()));
         let all = SYSTEM.iter().map(PathBuf::from).chain(ETC.iter().map(|name| Path::new("/etc").join(name)));
         for path in all {
             let Ok(meta) = path.symlink_metadata() else { continue };
             let thing = match std::fs::read_link(&path) {
                 Ok(target) if target.is_relative() && !path.starts_with("/etc") => Thing::Link(target),
                 _ if meta.is_symlink() && !path.exists() => continue,
-                _ => Thing::Read(path.clone()),
+                _ => small(&path).map_or_else(|| Thing::Read(path.clone()), Thing::File),
             };
             self.things.entry(path).or_insert(thing);
         }
@@ -173,19 +177,31 @@ impl Root {
             .map(Path::to_owned)
             .collect();
         for folder in above {
-            let own = |above: &Path| {
-                matches!(self.things.get(above), None | Some(Thing::Scratch { .. } | Thing::Folder { .. }))
-            };
-            let covered = !folder.ancestors().skip(1).all(own);
-            if !covered {
+            if self.in_scratch(&folder) {
                 self.things.entry(folder).or_insert(Thing::Folder { mode: 0o755 });
             }
         }
     }
 
-    /// Files and folders of the device that are shown.
+    /// Whether the folders above are made for this program, and read only in the end.
+    fn in_own_folder(&self, at: &Path) -> bool {
+        at.ancestors().skip(1).all(|above| matches!(self.things.get(above), None | Some(Thing::Folder { .. })))
+    }
+
+    /// Whether the folder above that is mounted is an empty one.
+    fn in_scratch(&self, at: &Path) -> bool {
+        let mounted = at.ancestors().skip(1).filter_map(|above| self.things.get(above));
+        mounted
+            .filter(|thing| !matches!(thing, Thing::Folder { .. }))
+            .all(|thing| matches!(thing, Thing::Scratch { .. }))
+    }
+
+    /// Files and folders of the device that are shown and that not everybody can reach; none of them is in another.
     pub(super) fn sources(&self) -> BTreeSet<PathBuf> {
-        self.things.values().filter_map(Thing::source).cloned().collect()
+        let open = |path: &Path| path.starts_with("/etc") || SYSTEM.iter().any(|system| path.starts_with(system));
+        let all: BTreeSet<&PathBuf> = self.things.values().filter_map(Thing::source).filter(|p| !open(p)).collect();
+        let outermost = |path: &&&PathBuf| path.ancestors().skip(1).all(|above| !all.contains(&above.to_owned()));
+        all.iter().filter(outermost).map(|path| (*path).clone()).collect()
     }
 
     /// In bubblewrap's words. `places` says where a source is to be found, when not at its own path.
@@ -207,11 +223,13 @@ impl Root {
                     }
                     all.add([OsString::from("--tmpfs")], at);
                 }
-                Thing::Text(text) => {
-                    let file = memory(text.as_bytes())?;
+                Thing::File(bytes) => {
+                    let file = memory(bytes)?;
+                    // A copy where the folder is our own, which is read only in the end: each mount takes its time.
+                    let how = if self.in_own_folder(at) { "--file" } else { "--ro-bind-data" };
                     let number = file.as_raw_fd().to_string();
                     all.descriptors.push(file);
-                    all.add(["--perms".into(), "0644".into(), "--ro-bind-data".into(), number.into()], at);
+                    all.add(["--perms".into(), "0644".into(), how.into(), number.into()], at);
                 }
                 Thing::Link(target) => all.add(["--symlink".into(), target.into()], at),
                 Thing::Folder { mode } => {
@@ -224,6 +242,12 @@ impl Root {
         all.add([OsString::from("--remount-ro")], Path::new("/"));
         Ok(all)
     }
+}
+
+/// The bytes of a file that is small enough to be copied.
+fn small(path: &Path) -> Option<Vec<u8>> {
+    let meta = path.metadata().ok()?;
+    if meta.is_file() && meta.len() <= COPIED { std::fs::read(path).ok() } else { None }
 }
 
 /// Where a path is now: at its place, or below the place of a folder above it.

@@ -1,7 +1,7 @@
 //! This machine, whatever it is, holds programs as it says it does. The keeper is this very test program.
 
 use super::{Machine, Who, command};
-use softservice_protocol::instance::Sandbox;
+use softservice_protocol::instance::{Sandbox, sandbox::Mount};
 use std::{collections::BTreeMap, path::Path};
 
 fn machine() -> Machine {
@@ -30,10 +30,63 @@ async fn a_program_ends_as_it_ends_and_its_words_are_heard() {
     assert_eq!(said(&machine, &Sandbox::default(), "kill -9 $$").await.0, 137);
 }
 
+/// Puts a program into a tree, with the libraries that it needs, at the paths that it looks for them.
+fn plant(tree: &Path, program: &str) {
+    let place = |path: &Path| {
+        let target = tree.join(path.strip_prefix("/").expect("absolute"));
+        std::fs::create_dir_all(target.parent().expect("a parent")).expect("a folder");
+        std::fs::copy(path, target).expect("a copy");
+    };
+    place(Path::new(program));
+    let needs = std::process::Command::new("ldd").arg(program).output().expect("ldd runs");
+    let needs = String::from_utf8_lossy(&needs.stdout).into_owned();
+    needs.split_whitespace().filter(|word| word.starts_with('/')).for_each(|path| place(Path::new(path)));
+}
+
+#[tokio::test]
+async fn a_root_tree_is_all_there_is_and_volumes_have_their_places_in_it() {
+    let machine = machine();
+    if let Some(why) = machine.no_roots() {
+        eprintln!("SKIPPED, needs namespaces: {why}");
+        return;
+    }
+    let scratch = tempfile::tempdir().expect("a folder");
+    let (tree, volume) = (scratch.path().join("tree"), scratch.path().join("volume"));
+    for program in ["/usr/bin/cat", "/usr/bin/ls", "/usr/bin/touch", "/usr/bin/id"] {
+        plant(&tree, program);
+    }
+    plant(&tree, "/bin/sh");
+    for folder in ["var/lib/other", "etc", "run"] {
+        std::fs::create_dir_all(tree.join(folder)).expect("a folder");
+    }
+    std::os::unix::fs::symlink("/run", tree.join("var/run")).expect("a link");
+    std::fs::write(tree.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\npostgres:x:105:109::/:/bin/sh\n")
+        .expect("a file");
+    std::fs::write(tree.join("marker"), "the tree").expect("a file");
+    std::fs::create_dir(&volume).expect("a folder");
+    if machine.own_users() {
+        let user = Some(super::USERS.start);
+        std::os::unix::fs::chown(&volume, user, user).expect("given away");
+    }
+    let (from, tree) = (volume.display().to_string(), tree.display().to_string());
+    let places = ["/var/lib/mine/data", "/var/run/mine", &from].map(|at| Mount { from: from.clone(), at: at.into() });
+    let sandbox =
+        Sandbox { root: Some(tree.clone()), read: vec![Mount::here(tree)], write: places.into(), ..Sandbox::default() };
+    let script = "cat /marker; id -un; cat /etc/passwd; touch /var/lib/mine/data/written && ls /run/mine /var/lib; \
+                  touch /new /usr/new /var/lib/new /etc/new || echo read only; ls /home /root /opt; test -e /usr/bin/env || echo alone";
+    let (code, out, err) = said(&machine, &sandbox, script).await;
+    assert_eq!(code, 0, "{out}\n{err}");
+    assert!(volume.join("written").exists(), "{out}\n{err}");
+    for wanted in ["the tree", "softservice\n", "postgres:x:105", "written", "mine\nother", "read only", "alone"] {
+        assert!(out.contains(wanted), "{wanted:?} in {out}\n{err}");
+    }
+    assert_eq!(err.matches("Read-only file system").count(), 4, "{err}");
+}
+
 #[tokio::test]
 async fn what_cannot_be_shown_is_named_and_nothing_runs() {
     let machine = machine();
-    let missing = softservice_protocol::instance::sandbox::Mount::here("/no/such/folder");
+    let missing = Mount::here("/no/such/folder");
     let sandbox = Sandbox { read: vec![missing], ..Sandbox::default() };
     let (code, out, err) = said(&machine, &sandbox, "echo it ran").await;
     assert_eq!(code, 126, "{out} {err}");

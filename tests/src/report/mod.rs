@@ -4,6 +4,7 @@
 
 pub mod figures;
 pub mod load;
+mod sandbox;
 mod site;
 mod switch;
 
@@ -21,6 +22,8 @@ pub struct Rounds {
     pub switches: usize,
     /// Returns from a release that is never healthy.
     pub returns: usize,
+    /// Starts of a program in a sandbox, and of the same without.
+    pub starts: usize,
 }
 
 /// Measures everything in homes below `world`.
@@ -29,5 +32,7 @@ pub fn measure(world: &World, rounds: Rounds, mut tell: impl FnMut(&str)) -> Vec
     let mut figures = site::measure(world, rounds.updates, rounds.rate);
     tell("switches of a service with data");
     figures.extend(switch::measure(world, rounds.switches, rounds.returns));
+    tell("starts in a sandbox");
+    figures.extend(sandbox::measure(rounds.starts));
     figures
 }

@@ -54,7 +54,12 @@ struct Keeping<'a> {
 }
 
 /// Keeps the service until it is told to stop.
-pub(super) async fn keep(folder: &Path, spec: &Spec) -> std::io::Result<()> {
+pub(super) async fn keep(folder: &Path, mut spec: Spec) -> std::io::Result<()> {
+    // A cgroup of this keeper's own: whoever comes later sees by its name that nobody will remove it any more.
+    if let Some(confinement) = &mut spec.confinement {
+        confinement.group = confinement.group.take().map(|group| group.of_process(rustix::process::getpid()));
+    }
+    let spec = &spec;
     let own = Status::own();
     // A keeper that was stopped says so, and its folder goes: what is here was cut off in the middle of keeping.
     let before = last_status(folder).filter(|s| s.boot == own.boot && s.group.or(s.pid).is_some());
@@ -177,6 +182,7 @@ impl Keeping<'_> {
         let confinement = self.spec.confinement.clone();
         if let Some((group, sandbox)) = confinement.as_ref().and_then(|c| Some((c.group.as_ref()?, &c.sandbox))) {
             group.make(sandbox)?;
+            group.sweep();
         }
         let task = Task::Launch(Box::new(Launch { command: self.spec.command.clone(), parent: self.me, confinement }));
         let path = self.folder.join(files::LAUNCH);

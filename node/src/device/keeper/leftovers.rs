@@ -96,7 +96,7 @@ pub(in crate::device) async fn end(folder: &Path) {
         kill(left.pid).await;
     }
     // Whatever changed its session and lost its parents is still in the cgroup, which nobody else is in.
-    if let Some(cgroup) = cgroup(folder) {
+    if let Some(cgroup) = cgroup(folder).zip(Pid::from_raw(keeper)).map(|(group, keeper)| group.of_process(keeper)) {
         cgroup.kill();
         cgroup.removed().await;
     }
@@ -107,6 +107,6 @@ fn cgroup(folder: &Path) -> Option<Group> {
     let task = serde_json::from_slice(&std::fs::read(folder.join(files::SPEC)).ok()?).ok()?;
     match task {
         Task::Keep(spec) => spec.confinement?.group,
-        Task::Front(_) | Task::Launch(_) | Task::Once(_) => None,
+        Task::Front(_) | Task::Launch(_) | Task::Once(_) | Task::Cost { .. } => None,
     }
 }

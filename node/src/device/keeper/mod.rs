@@ -51,8 +51,13 @@ pub(super) enum Task {
     Front(Table),
     /// Become the service: the keeper runs itself with this task as its child.
     Launch(Box<Launch>),
-    /// Run something once, in the service's place.
+    /// Run something once, held as services are.
     Once(Box<Once>),
+    /// Print what a sandbox costs on this machine: a document with seconds of each start, plain and held.
+    Cost {
+        /// Starts of each kind.
+        rounds: usize,
+    },
 }
 
 /// A task as the last argument of a keeper's command: what is short-lived needs no file.
@@ -215,6 +220,7 @@ pub fn keeper_main(arguments: Vec<OsString>) -> ExitCode {
         Ok(Task::Once(once)) => return sandbox::once(*once, itself()),
         Ok(Task::Keep(spec)) => keep(&path, *spec),
         Ok(Task::Front(table)) => front::run(&path, &table),
+        Ok(Task::Cost { rounds }) => cost(rounds),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -223,6 +229,18 @@ pub fn keeper_main(arguments: Vec<OsString>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn cost(rounds: usize) -> Result<(), String> {
+    let program = std::env::current_exe().map_err(|e| format!("find itself: {e}"))?;
+    let mut keeper = vec![program.to_string_lossy().into_owned()];
+    keeper.extend(itself().iter().map(|a| a.to_string_lossy().into_owned()));
+    let starts = sandbox::starts(&keeper, rounds)?;
+    let seconds = |of: fn(&sandbox::Starts) -> std::time::Duration| -> Vec<f64> {
+        starts.iter().map(|s| of(s).as_secs_f64()).collect()
+    };
+    println!("{}", serde_json::json!({ "plain": seconds(|s| s.plain), "held": seconds(|s| s.held) }));
+    Ok(())
 }
 
 /// The arguments of this program without the task.
@@ -241,12 +259,13 @@ fn keep(path: &Path, spec: Spec) -> Result<(), String> {
     rustix::process::set_child_subreaper(Some(me)).map_err(|e| format!("become a subreaper: {e}"))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| format!("start a runtime: {e}"))?;
+    let service = spec.service.clone();
     let kept = runtime.block_on(async {
         leftovers::end(&folder).await;
-        child::keep(&folder, &spec).await
+        child::keep(&folder, spec).await
     });
     runtime.shutdown_background();
-    kept.map_err(|e| format!("{}: {e}", spec.service))
+    kept.map_err(|e| format!("{service}: {e}"))
 }
 
 /// Leaves the session of whoever started us, and takes the folder's lock, if nobody has it. The kernel gives it back
@@ -284,14 +303,20 @@ pub(super) fn last_status(folder: &Path) -> Option<Status> {
     serde_json::from_slice(&std::fs::read(folder.join(files::STATUS)).ok()?).ok()
 }
 
-/// A host that goes down asks every process to end (SIGTERM): to a keeper that means "stop".
+/// A host that goes down asks every process to end (SIGTERM): to a keeper that means "stop", as do the signals of a terminal.
+///
+/// What is heard here is set back to its default in whatever this process starts, by `exec`. A node started by a script
+/// in the background ignores SIGINT and SIGQUIT; its services must not inherit that: a shell cannot even trap what was
+/// ignored when it began, and a `stop_signal` would be lost.
 pub(super) fn stop_on_signal(stop: mpsc::Sender<()>) -> std::io::Result<()> {
-    let mut asked = signal(SignalKind::terminate())?;
-    tokio::spawn(async move {
-        while asked.recv().await.is_some() {
-            let _ = stop.try_send(());
-        }
-    });
+    for kind in [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::quit(), SignalKind::hangup()] {
+        let (mut asked, stop) = (signal(kind)?, stop.clone());
+        tokio::spawn(async move {
+            while asked.recv().await.is_some() {
+                let _ = stop.try_send(());
+            }
+        });
+    }
     Ok(())
 }
 

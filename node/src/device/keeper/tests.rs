@@ -1,5 +1,7 @@
 //! Real keepers with real children. The keeper is this very test program, started again.
 
+mod sandboxed;
+
 use super::{
     super::control::{self, Watch},
     Phase, Spec, Status, last_status,

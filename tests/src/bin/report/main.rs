@@ -22,6 +22,9 @@ struct Arguments {
     /// Returns from a release that is never healthy
     #[arg(long, default_value_t = 10)]
     returns: usize,
+    /// Starts of a program in a sandbox, and of the same without
+    #[arg(long, default_value_t = 50)]
+    starts: usize,
     /// Print one JSON document instead of a table
     #[arg(long)]
     json: bool,
@@ -29,8 +32,8 @@ struct Arguments {
 
 fn main() {
     let arguments = Arguments::parse();
-    let Arguments { updates, rate, switches, returns, json } = arguments;
-    let rounds = Rounds { updates, rate, switches, returns };
+    let Arguments { updates, rate, switches, returns, starts, json } = arguments;
+    let rounds = Rounds { updates, rate, switches, returns, starts };
     let world = World::new();
     let measured = report::measure(&world, rounds, |line| eprintln!("{line}"));
     drop(world);
