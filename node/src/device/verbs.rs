@@ -194,7 +194,7 @@ impl Device {
         .await
     }
 
-    /// Stops a softservice; it stays stopped until [`Device::start`].
+    /// Stops a softservice; it stays stopped until [`Device::start`]. What is stopped already stays so.
     ///
     /// # Errors
     /// It is not here, is being provisioned, or a service could not be stopped.
@@ -213,7 +213,8 @@ impl Device {
         slot.front(self).stop().await
     }
 
-    /// Starts a stopped softservice and waits until it is healthy.
+    /// Starts what of a softservice does not run, and waits until all of it is healthy. What runs is left alone; a service
+    /// that ended, whatever its restart policy says, is started anew.
     ///
     /// # Errors
     /// It is not here, never was confirmed, is being provisioned, or is not healthy.
@@ -221,7 +222,7 @@ impl Device {
         let slot = self.existing(name)?;
         let _work = slot.calm().await?;
         let number = slot.place.current_number()?;
-        let number = number.ok_or_else(|| DeviceError::NoGeneration { name: name.into(), number: 0 })?;
+        let number = number.ok_or_else(|| DeviceError::NeverConfirmed { name: name.into() })?;
         slot.place.change_state(|s| s.up = true)?;
         let instance = slot.place.instance(number)?;
         slot.front(self).lead(&instance.fronts).await?;
