@@ -8,7 +8,10 @@ use super::{
     record::{GenerationRecord, Standing, TestResult},
 };
 use serde::Serialize;
-use softservice_protocol::{id::ReleaseId, instance::Endpoint};
+use softservice_protocol::{
+    id::ReleaseId,
+    instance::{Answers, Endpoint},
+};
 use std::collections::BTreeMap;
 
 /// A softservice, as `ps` shows it.
@@ -173,6 +176,18 @@ impl Device {
         let slot = self.existing(name)?;
         let Some(number) = slot.place.current_number()? else { return Ok(None) };
         Ok(Some((number, slot.place.inputs(number)?.0)))
+    }
+
+    /// The answers that the current generation was made with; none while there is no current one.
+    ///
+    /// # Errors
+    /// The softservice is not here, or its answers cannot be read.
+    pub async fn answers(&self, name: &str) -> Result<Answers> {
+        let slot = self.existing(name)?;
+        match slot.place.current_number()? {
+            Some(number) => Ok(slot.place.inputs(number)?.1),
+            None => Ok(Answers::new()),
+        }
     }
 
     /// Releases of all generations here: what garbage collection must not take.
