@@ -86,6 +86,9 @@ impl Device {
 
     /// Writes down that a step begins.
     pub fn journal(&mut self, step: &ProvisionStep) {
+        if step.effect == Effect::Stage {
+            self.before = self.data;
+        }
         self.journal = Some(step.clone());
     }
 
@@ -101,7 +104,6 @@ impl Device {
         match step.effect {
             Effect::Stage => {
                 self.staged.insert(new);
-                self.before = self.data;
             }
             Effect::Beside => {
                 self.serving.insert(new);
@@ -226,7 +228,9 @@ mod tests {
         for (number, previous, effects) in [(1, None, &first[..]), (2, Some(1), effects)] {
             for effect in effects {
                 let generation = Generation { name: "a".into(), number };
-                device.perform(&ProvisionStep { generation, previous, effect: *effect });
+                let step = ProvisionStep { generation, previous, effect: *effect };
+                device.journal(&step);
+                device.perform(&step);
             }
         }
         device
