@@ -33,8 +33,8 @@ impl Device {
         let all: Vec<&Sandbox> =
             services.chain(tests).chain(hooks).chain(instance.migrate.iter().map(|m| &m.sandbox)).collect();
         let machine = self.machine();
-        if let Some(why) = machine.no_roots().filter(|_| all.iter().any(|s| s.root.is_some())) {
-            return Err(DeviceError::NoRoots { name: name.into(), why: why.into() });
+        if let Some(why) = all.iter().find_map(|sandbox| machine.refuses(sandbox)) {
+            return Err(DeviceError::NoRoots { name: name.into(), why });
         }
         Ok(machine.isolation(all.into_iter()))
     }
