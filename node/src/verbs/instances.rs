@@ -37,6 +37,7 @@ impl From<DeviceError> for Failure {
             | DeviceError::Held { .. }
             | DeviceError::Stuck { .. }
             | DeviceError::PlanChanged { .. }
+            | DeviceError::Trespass { .. }
             | DeviceError::NoRoom { .. }
             | DeviceError::NoSnapshot { .. }
             | DeviceError::NoMigration { .. }
