@@ -26,7 +26,7 @@ mod tree;
 mod users;
 mod variables;
 
-pub(crate) use cgroup::Group;
+pub(crate) use cgroup::{Group, memory};
 pub(crate) use confinement::Confinement;
 pub(crate) use cost::{Starts, starts};
 pub(crate) use launch::{Launch, Told, launch};
