@@ -39,6 +39,7 @@ mod stage;
 mod static_server;
 mod switch;
 mod trees;
+mod trespass;
 mod units;
 mod upkeep;
 mod users;

@@ -14,6 +14,7 @@
 mod backoff;
 mod child;
 mod control;
+mod inherit;
 mod inside;
 mod leftovers;
 mod log;
@@ -230,6 +231,10 @@ fn notify(socket: &[u8]) -> std::io::Result<()> {
 
 /// The hidden verb `softservice keeper TASK`: returns when its work is over. The task is a file, or the text itself.
 pub fn keeper_main(arguments: Vec<OsString>) -> ExitCode {
+    if let Err(e) = inherit::nothing() {
+        eprintln!("keeper: look at what it inherited: {e}");
+        return ExitCode::FAILURE;
+    }
     let Some(task) = arguments.last() else {
         eprintln!("keeper: expected a task, or the path of one");
         return ExitCode::from(2);
