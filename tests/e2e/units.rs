@@ -10,7 +10,10 @@ use softservice_tests::{
     systemd::Machine,
     visit,
 };
-use std::{path::Path, time::Instant};
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 fn soon(what: &str, so: impl FnMut() -> bool) {
     eventually(what, Instant::now() + PATIENCE, so);
@@ -47,6 +50,12 @@ fn services(home: &Path) -> Vec<(String, u64, u64)> {
     all[0]["services"].as_array().expect("services").iter().map(service).collect()
 }
 
+fn publish(home: &Path, folders: &[&PathBuf]) {
+    for folder in folders {
+        ok(home, "publish", &json!({ "dir": text(folder) }));
+    }
+}
+
 #[test]
 fn services_are_units_where_systemd_runs_the_machine() {
     let world = World::new();
@@ -56,9 +65,7 @@ fn services_are_units_where_systemd_runs_the_machine() {
     install_node(&machine, &home);
     start_node(&machine, &home);
     let book = Guestbook::write(&world.path("sources"));
-    for folder in [&book.data, &book.web, &book.whole] {
-        ok(&home, "publish", &json!({ "dir": text(folder) }));
-    }
+    publish(&home, &[&book.data, &book.web, &book.whole]);
     let plan = ok(&home, "plan", &json!({ "reference": "guestbook" }));
     let boot = plan["steps"].as_array().expect("steps").iter().filter(|s| s["kind"] == "boot").count();
     assert_eq!(boot, 2, "the plan says what comes back at boot: {plan}");
@@ -107,12 +114,11 @@ fn services_are_units_where_systemd_runs_the_machine() {
     assert_eq!(found, booted, "the node found them as systemd had started them");
 
     book.set_version(2);
-    for folder in [&book.web, &book.whole] {
-        ok(&home, "publish", &json!({ "dir": text(folder) }));
-    }
+    publish(&home, &[&book.web, &book.whole]);
     ok(&home, "update", &json!({ "name": "guestbook", "yes": true, "accept_reduced": true }));
     assert!(visit::page(&url).contains("Our guestbook"));
     assert_eq!(units(&machine).len(), first.len(), "the old generation's units are gone: {:?}", units(&machine));
+    a_bad_release_leaves_no_unit(&machine, &home, &book, &url);
     ok(&home, "down", &json!({ "name": "guestbook" }));
     assert!(units(&machine).is_empty(), "what is down does not come back at boot: {:?}", units(&machine));
     ok(&home, "start", &json!({ "name": "guestbook" }));
@@ -120,4 +126,18 @@ fn services_are_units_where_systemd_runs_the_machine() {
     let left: Vec<_> = std::fs::read_dir(machine.units()).expect("a folder").flatten().map(|e| e.file_name()).collect();
     let left: Vec<_> = left.iter().filter(|n| n.to_string_lossy().starts_with("softservice-")).collect();
     assert!(left.is_empty() && units(&machine).is_empty(), "left behind: {left:?}, {:?}", units(&machine));
+}
+
+/// It fails beside the one that serves, which is what comes back at boot.
+fn a_bad_release_leaves_no_unit(machine: &Machine, home: &Path, book: &Guestbook, url: &str) {
+    book.set_version(3);
+    publish(home, &[&book.web, &book.whole]);
+    let (before, count) = (services(home), units(machine).len());
+    let bad = call(home, "update", &json!({ "name": "guestbook", "yes": true, "accept_reduced": true }));
+    assert!(bad.is_err(), "its health check fails: {bad:?}");
+    assert!(visit::page(url).contains("Our guestbook"));
+    assert_eq!(services(home), before, "what serves was not touched");
+    let left = units(machine);
+    assert_eq!(left.len(), count, "the failed generation's units are gone: {left:?}");
+    assert!(left.iter().all(|(name, ..)| machine.property(name, "UnitFileState") == "enabled"), "{left:?}");
 }

@@ -9,7 +9,8 @@
 //!
 //! A unit is enabled when its generation is confirmed, not before: what a power cut leaves in the middle of a switch is for
 //! the node to bring to its end, and must not start by itself. Enabling is a link of ours, as `systemctl enable` would
-//! make it, without its reload of every unit of the machine in the middle of a switch.
+//! make it, without its reload of every unit of the machine in the middle of a switch. Errands - migrations, hooks - are no
+//! units: they may end with the node that sent them, which goes back then.
 
 use std::{
     fmt::Write as _,
