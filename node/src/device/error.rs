@@ -232,6 +232,17 @@ pub enum DeviceError {
         /// Why, and what would help.
         why: String,
     },
+    /// It asks for the node's own folder.
+    #[error(
+        "{name} asks to read or write {path}, where this node keeps its keys and books: no permission reaches there",
+        path = path.display()
+    )]
+    Trespass {
+        /// The softservice.
+        name: String,
+        /// The path of the permission.
+        path: PathBuf,
+    },
     /// It brings a root tree, and nothing can be mounted here.
     #[error("{name} runs in a root tree of its own, which this machine cannot give it: {why}")]
     NoRoots {

@@ -38,6 +38,7 @@ mod stage;
 mod static_server;
 mod switch;
 mod trees;
+mod trespass;
 mod upkeep;
 mod users;
 mod verbs;

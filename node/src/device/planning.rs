@@ -131,6 +131,7 @@ impl Device {
         let laid = overlay::laid(place, &closure, request.release, &own)?;
         let closure = laid.closure;
         let platform = super::platform();
+        self.trespasses(&request.name, &closure)?;
         let needs =
             softservice_protocol::instance::needs(&closure, request.release, &answers, &platform).map_err(wrong)?;
         let known = place.read_ports()?;

@@ -39,6 +39,7 @@ impl From<DeviceError> for Failure {
             | DeviceError::NeverConfirmed { .. }
             | DeviceError::Stuck { .. }
             | DeviceError::PlanChanged { .. }
+            | DeviceError::Trespass { .. }
             | DeviceError::NoRoom { .. }
             | DeviceError::NoSnapshot { .. }
             | DeviceError::NoMigration { .. }
