@@ -78,6 +78,15 @@ pub enum DeviceError {
         /// The step that failed.
         effect: &'static str,
     },
+    /// Its removal has begun and has not come to its end.
+    #[error(
+        "{name} is being removed; if that does not end, its log and the node's say why, and `softservice remove {name}` \
+         again ends it"
+    )]
+    Removing {
+        /// The softservice.
+        name: String,
+    },
     /// The owner holds this softservice at its version.
     #[error("{name} is held; `softservice unhold {name}` lets it change")]
     Held {

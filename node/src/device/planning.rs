@@ -114,6 +114,7 @@ impl Device {
 
     async fn planned(&self, request: &PlanRequest) -> Result<Planned> {
         let place = Place::new(&self.0.softservices, &request.name)?;
+        place.stays()?;
         let current = match place.current_number()? {
             Some(number) => Some(self.before(&place, number).await?),
             None => None,
