@@ -179,14 +179,19 @@ pub(super) async fn try_out(
     release: ReleaseRef,
     talk: &Talk,
 ) -> Result<Value, Failure> {
-    let began = Instant::now();
     let plan = context.device.plan(&request).await?;
-    if !plan.isolation.reduced.is_empty() {
-        let measures = consent::measures(&plan.isolation.reduced);
+    try_prepared(context, Prepared { request, release, plan }, talk).await
+}
+
+/// The same of one that was prepared.
+pub(super) async fn try_prepared(context: &Context, prepared: Prepared, talk: &Talk) -> Result<Value, Failure> {
+    let began = Instant::now();
+    if !prepared.plan.isolation.reduced.is_empty() {
+        let measures = consent::measures(&prepared.plan.isolation.reduced);
         talk.note(format!("not enforced on this machine, accepted for the test: {measures}")).await;
     }
     let consent = Consent { plan: None, accept_reduced: true };
-    let outcome = live(context, Prepared { request, release, plan }, consent, began, talk).await;
+    let outcome = live(context, prepared, consent, began, talk).await;
     match outcome {
         Err(failure) if failure.details.contains_key("state") => {
             let mut answer = Value::Object(*failure.details);
