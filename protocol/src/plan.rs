@@ -6,7 +6,7 @@
 mod steps;
 
 use crate::{
-    id::ReleaseId,
+    id::{ObjectId, ReleaseId},
     instance::{
         Change, Instance, Isolation, Limits, Needs, RoleNeed, Transition, limits::amount, overlay::OverlayChange,
     },
@@ -103,6 +103,8 @@ pub struct Facts<'a> {
     pub running: bool,
     /// Secrets that exist.
     pub secrets: &'a [String],
+    /// Trees that an earlier generation left on this device, by their manifests.
+    pub trees: &'a [ObjectId],
     /// Volumes that exist.
     pub volumes: &'a [String],
     /// How a snapshot of each volume that exists would be made. Only those that the change needs get into the plan.

@@ -84,13 +84,13 @@ fn a_flipped_byte_under_a_generation_is_healed_there_too() {
     assert_eq!(page(), right);
 
     let mut files_of_it = Vec::new();
-    files(&bob.home.join("softservices/site/generations/1/tree"), &mut files_of_it);
+    files(&bob.home.join("softservices/site/trees"), &mut files_of_it);
     let victim = files_of_it.iter().find(|f| f.ends_with("file")).expect("it was materialised");
     flip(victim);
     assert_ne!(page(), right, "what is served is the damaged file");
     let (code, report) = bob.verb(&["fsck"]);
     assert_eq!(code, 6, "{report}");
-    assert!(report["damaged"].to_string().contains("generations/1/tree"), "the file is named: {report}");
+    assert!(report["damaged"].to_string().contains("softservices/site/trees"), "the file is named: {report}");
     let healed = bob.ok(&["fsck", "--repair"]);
     assert_eq!(healed["mended"], serde_json::json!([victim]), "{healed}");
     assert_eq!(page(), right, "healed under the service that runs");

@@ -107,6 +107,12 @@ impl Stage {
         self.node.home.join("softservices").join(path).display().to_string()
     }
 
+    /// Where a tree really is: generations link to it.
+    fn tree(&self, softservice: &str, key: &str) -> String {
+        let link = self.softservice(&format!("{softservice}/generations/1/tree/{key}"));
+        fs::canonicalize(link).expect("a tree").display().to_string()
+    }
+
     /// Makes an attempt without a sandbox, as whoever runs the node.
     fn without(&self, attempt: &str, arguments: &[&str]) -> String {
         let mut words: Vec<&str> = self.user.map(becoming).unwrap_or_default();
@@ -249,10 +255,10 @@ fn files(stage: &Stage) {
     stage.attempt("reading", Everybody, "listing", &[&stage.softservice("attacker/secrets")]);
     stage.attempt("reading", Everybody, "write", &[&format!("{home}/store")]);
     stage.attempt("reading", Everybody, "write", &[&stage.softservice("attacker/generations/1")]);
-    let own = stage.softservice("attacker/generations/1/tree/main.app/attacker.py");
+    let own = format!("{}/attacker.py", stage.tree("attacker", "main.app"));
     stage.attempt("files", Root, "write", &[&own]);
     stage.attempt("files", Everybody, "chmod", &[&own]);
-    stage.attempt("files", Everybody, "write", &[&stage.softservice("attacker/generations/1/tree/main.app")]);
+    stage.attempt("files", Everybody, "write", &[&stage.tree("attacker", "main.app")]);
     let store = stage.node.home.join("store");
     let object = same_file(&store, fs::metadata(&own).expect("it is there").ino());
     match &object {
@@ -272,7 +278,7 @@ fn files(stage: &Stage) {
 
 fn processes(stage: &Stage) {
     let victim = stage.node.ok(&["ps", "victim"])[0]["services"][0]["pid"].to_string();
-    stage.attempt("processes", Everybody, "processes", &[&stage.softservice("victim/generations/1/tree/main.site")]);
+    stage.attempt("processes", Everybody, "processes", &[&stage.tree("victim", "main.site")]);
     stage.attempt("processes", Everybody, "send_signal", &[&victim]);
     stage.attempt("processes", Everybody, "send_signal", &[&stage.node.pid().to_string()]);
     stage.attempt("syscalls", Everybody, "trace", &[]);

@@ -9,7 +9,9 @@
 //!                  journal                what was begun and done
 //!                  removal.json           it is being removed; with or without data
 //!                  current -> generations/N
-//!                  generations/N/record.json, answers.toml, instance.json, course.json, tree/KEY/, files/ROLE/, logs/
+//!                  generations/N/record.json, answers.toml, instance.json, course.json, files/ROLE/, logs/
+//!                  generations/N/tree/KEY -> ../../../trees/MANIFEST
+//!                  trees/MANIFEST/        trees by the id of their manifest, for all generations
 //!                  volumes/KEY/  secrets/KEY  home/
 //!                  snapshots/N/KEY        data as generation N left it, with snapshot.json
 //!                  run/N/SERVICE/         keepers of services that generation N started
@@ -20,7 +22,7 @@ use super::{
     durable,
     error::{DeviceError, Result, io},
 };
-use softservice_protocol::{instance::Assignment, name};
+use softservice_protocol::{id::ObjectId, instance::Assignment, name};
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -69,6 +71,14 @@ impl Place {
     }
     pub(super) fn generations(&self) -> PathBuf {
         self.root.join("generations")
+    }
+    /// Trees, for all generations.
+    pub(super) fn trees(&self) -> PathBuf {
+        self.root.join("trees")
+    }
+    /// One of them.
+    pub(super) fn tree(&self, manifest: ObjectId) -> PathBuf {
+        self.trees().join(manifest.to_string())
     }
     pub(super) fn volumes(&self) -> PathBuf {
         self.root.join("volumes")
@@ -119,7 +129,15 @@ impl Place {
     /// Makes the folders that every softservice has.
     pub(super) fn make(&self) -> Result<()> {
         durable::folder(&self.root, 0o700)?;
-        let folders = [self.generations(), self.volumes(), self.snapshots(), self.secrets(), self.run(), self.home()];
+        let folders = [
+            self.generations(),
+            self.trees(),
+            self.volumes(),
+            self.snapshots(),
+            self.secrets(),
+            self.run(),
+            self.home(),
+        ];
         for folder in folders {
             durable::folder(&folder, 0o700)?;
         }
@@ -137,7 +155,7 @@ impl Place {
         Assignment {
             ports,
             inner,
-            trees: text(generation.trees()),
+            trees: text(self.trees()),
             files: text(generation.files()),
             volumes: text(self.volumes()),
             secrets: text(self.secrets()),
@@ -193,7 +211,8 @@ impl Folder {
     pub(super) fn instance(&self) -> PathBuf {
         self.path.join("instance.json")
     }
-    pub(super) fn trees(&self) -> PathBuf {
+    /// Links that say which trees it is made of, by key.
+    pub(super) fn tree_links(&self) -> PathBuf {
         self.path.join("tree")
     }
     pub(super) fn course(&self) -> PathBuf {

@@ -37,6 +37,7 @@ mod snapshot;
 mod stage;
 mod static_server;
 mod switch;
+mod trees;
 mod upkeep;
 mod users;
 mod verbs;

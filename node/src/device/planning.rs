@@ -11,7 +11,7 @@ use super::{
     migrate, overlay,
     record::{GenerationRecord, Standing},
     snapshot::Snapshots,
-    stage, switch,
+    stage, switch, trees,
 };
 use softservice_protocol::{
     id::ReleaseId,
@@ -153,6 +153,7 @@ impl Device {
         let backup = from.as_ref().map(|from| backed_up(from, &listed(&place.volumes()))).unwrap_or_default();
         let secrets = listed(&place.secrets());
         let volumes = listed(&place.volumes());
+        let trees = trees::here(place, needs.trees.iter().map(|need| need.tree.manifest));
         let known: Vec<(String, u16)> = known.into_iter().collect();
         let expired = switch::expired(place, number, current.map(|b| b.number))?;
         let facts = Facts {
@@ -161,6 +162,7 @@ impl Device {
             current: current.map(|b| (b.number, &b.instance)),
             running: current.is_some_and(|b| b.running),
             secrets: &secrets,
+            trees: &trees,
             volumes: &volumes,
             snapshots: &kept,
             restores: &restored,

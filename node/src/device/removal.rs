@@ -93,7 +93,7 @@ fn remove(place: &Place, removal: Removal) -> Result<()> {
         return durable::remove_folder(place.root());
     }
     switch::point(place, None)?;
-    for folder in [place.generations(), place.snapshots(), place.run(), place.home(), place.backup()] {
+    for folder in [place.generations(), place.trees(), place.snapshots(), place.run(), place.home(), place.backup()] {
         durable::remove_folder(&folder)?;
     }
     // The last of them says that there is nothing more to do.

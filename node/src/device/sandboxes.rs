@@ -136,11 +136,8 @@ impl Device {
 fn owned(place: &Place, sandbox: &Sandbox) -> Vec<(PathBuf, users::Depth)> {
     let volumes = place.volumes();
     let writable = sandbox.write.iter().map(|m| PathBuf::from(&m.from)).filter(|p| p.starts_with(&volumes));
-    let tree = |p: &PathBuf| {
-        p.strip_prefix(place.generations())
-            .is_ok_and(|p| p.components().nth(1).is_some_and(|c| c.as_os_str() == "tree"))
-    };
-    let ours = |p: &PathBuf| p.starts_with(place.root()) && !p.starts_with(&volumes) && !tree(p);
+    let trees = place.trees();
+    let ours = |p: &PathBuf| p.starts_with(place.root()) && !p.starts_with(&volumes) && !p.starts_with(&trees);
     let readable = sandbox.read.iter().map(|m| PathBuf::from(&m.from)).filter(ours);
     writable.map(|p| (p, users::Depth::Top)).chain(readable.map(|p| (p, users::Depth::All))).collect()
 }

@@ -11,14 +11,12 @@ use super::{
     ports::{self, Numbers, Reserved},
     secrets,
     snapshot::Snapshots,
+    trees::Trees,
 };
 use crate::sandbox;
 use softservice_protocol::{
-    codec,
     id::ReleaseId,
     instance::{self, Answers, Closure, Instance, Needs, RenderedFile, ServiceSpec},
-    limits,
-    tree::Manifest,
 };
 use softservice_store::Store;
 use std::{
@@ -80,7 +78,8 @@ impl Staging<'_> {
             backup::put_in(self.place, folder.number, self.user)?;
         }
         let (inputs, needs) = self.belongings(folder)?;
-        self.trees(folder, &needs)?;
+        let trees = needs.trees.iter().map(|need| (need.key.as_str(), need.tree.manifest));
+        Trees { place: self.place, store: self.store }.make(folder, trees)?;
 
         let mut reserved = Reserved::new();
         let public = ports::assign(self.softservices, self.place, &needs.ports, running, &mut reserved)?;
@@ -170,23 +169,6 @@ impl Staging<'_> {
             }
         }
         Ok(files)
-    }
-
-    fn trees(&self, folder: &Folder, needs: &Needs) -> Result<()> {
-        let failed = |source| DeviceError::Store { name: self.place.name.clone(), source: Box::new(source) };
-        durable::folder(&folder.trees(), 0o755)?;
-        for need in &needs.trees {
-            let target = folder.trees().join(&need.key);
-            if target.exists() {
-                continue;
-            }
-            let bytes = self.store.object(need.tree.manifest, limits::MANIFEST_BYTES).map_err(failed)?;
-            let manifest: Manifest = codec::decode(&bytes).map_err(|e| failed(e.into()))?;
-            manifest.check().map_err(|e| failed(e.into()))?;
-            let made = self.store.materialise(&manifest, &target).map_err(failed)?;
-            tracing::debug!(tree = need.key, ?made, "materialised");
-        }
-        Ok(())
     }
 
     fn resolve(&self, folder: &Folder, inputs: &Inputs, public: Numbers, inner: Numbers) -> Result<Instance> {

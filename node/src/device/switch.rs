@@ -1,11 +1,13 @@
 //! The pointer and the generations that it may point to. Invariant: `current` names a staged generation or nothing, and
 //! changes in one rename; what is current, was current before it, is still run from or failed lately, is never removed.
 
-use super::{durable, error::Result, layout::Place, record::Standing};
+use super::{durable, error::Result, layout::Place, record::Standing, trees};
 use std::{collections::BTreeSet, path::Path};
 
 /// Confirmed generations that stay beside the current and the previous one.
-const KEPT: usize = 2;
+///
+/// Generations share the trees that did not change, so an old one costs what it alone is made of.
+const KEPT: usize = 8;
 /// Failed generations whose logs stay.
 const KEPT_FAILED: usize = 3;
 
@@ -43,7 +45,7 @@ pub(super) fn expire(place: &Place, number: u32, previous: Option<u32>) -> Resul
         tracing::info!(softservice = place.name, generation = old, "removing an old generation");
         durable::remove_folder(&place.generation(old).path)?;
     }
-    Ok(())
+    trees::sweep(place)
 }
 
 /// Writes down that a generation failed.

@@ -4,12 +4,20 @@
 use super::{
     Device, Slot, blocking,
     error::{DeviceError, Result},
-    overlay,
+    locked, overlay,
     record::Standing,
+    trees::manifest,
 };
-use softservice_protocol::{codec, instance, limits, tree::Manifest};
-use softservice_store::{Compared, Damage, Store, StoreError};
-use std::{path::PathBuf, sync::Arc};
+use softservice_protocol::{id::ObjectId, instance};
+use softservice_store::{Compared, Damage};
+use std::{
+    collections::BTreeSet,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+};
+
+/// Trees of a softservice that were looked at.
+type Seen = Mutex<BTreeSet<ObjectId>>;
 
 /// What the trees of all generations look like.
 #[derive(Debug, Default)]
@@ -42,10 +50,12 @@ impl Device {
                 all.busy.push(name);
                 continue;
             };
+            // Most generations share most of their trees.
+            let seen = Arc::new(Mutex::new(BTreeSet::new()));
             for number in slot.place.numbers()? {
-                let (device, slot) = (self.clone(), Arc::clone(&slot));
+                let (device, slot, seen) = (self.clone(), Arc::clone(&slot), Arc::clone(&seen));
                 let folder = slot.place.generation(number).path;
-                let checked = blocking(move || device.check_generation(&slot, number, mend)).await;
+                let checked = blocking(move || device.check_generation(&slot, number, mend, &seen)).await;
                 match checked {
                     Ok(found) => {
                         all.damaged.extend(found.damaged);
@@ -61,7 +71,7 @@ impl Device {
         Ok(all)
     }
 
-    fn check_generation(&self, slot: &Slot, number: u32, mend: bool) -> Result<Compared> {
+    fn check_generation(&self, slot: &Slot, number: u32, mend: bool, seen: &Seen) -> Result<Compared> {
         let (store, place) = (self.0.store.as_ref(), &slot.place);
         let failed = |source| DeviceError::Store { name: place.name.clone(), source: Box::new(source) };
         let unresolved = |source| DeviceError::Instance { name: place.name.clone(), source: Box::new(source) };
@@ -69,10 +79,9 @@ impl Device {
         let needs = instance::needs(&closure, top, &answers, &super::layout::platform()).map_err(unresolved)?;
         // One that never was confirmed may have been cut off before its trees were made.
         let whole = matches!(place.record(number)?.state, Standing::Committed | Standing::Superseded);
-        let folder = place.generation(number).trees();
         let mut found = Compared::default();
-        for need in &needs.trees {
-            let tree = folder.join(&need.key);
+        for need in needs.trees.iter().filter(|n| locked(seen).insert(n.tree.manifest)) {
+            let tree = place.tree(need.tree.manifest);
             let manifest = manifest(store, need.tree.manifest).map_err(failed)?;
             if tree.exists() {
                 let compared = store.compare(&manifest, &tree, mend).map_err(failed)?;
@@ -87,10 +96,4 @@ impl Device {
         }
         Ok(found)
     }
-}
-
-fn manifest(store: &dyn Store, id: softservice_protocol::id::ObjectId) -> std::result::Result<Manifest, StoreError> {
-    let manifest: Manifest = codec::decode(&store.object(id, limits::MANIFEST_BYTES)?)?;
-    manifest.check()?;
-    Ok(manifest)
 }

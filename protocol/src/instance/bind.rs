@@ -185,10 +185,13 @@ impl<'s, 'a> Binder<'s, 'a> {
             Reference::Files => Ok(format!("{}/{}", self.placed()?.files, component.key(&[&role.name]))),
             Reference::Platform => Ok(self.placed()?.platform.clone()),
             Reference::Softservice => self.softservice(),
-            Reference::Artifact(name) if role.artifacts.iter().any(|a| a.name == *name) => {
-                Ok(format!("{}/{}", self.placed()?.trees, component.key(&[&role.name, name])))
+            Reference::Artifact(name) => {
+                let Some(artifact) = role.artifacts.iter().find(|a| a.name == *name) else {
+                    return Err(lost("artifact", role, role.artifacts.iter().map(|a| a.name.as_str())));
+                };
+                let placed = self.placed()?;
+                Ok(format!("{}/{}", placed.trees, super::role::tree(component, artifact, &placed.platform)?.manifest))
             }
-            Reference::Artifact(_) => Err(lost("artifact", role, role.artifacts.iter().map(|a| a.name.as_str()))),
             Reference::Volume(name) if role.volumes.iter().any(|v| v.name == *name) => {
                 Ok(format!("{}/{}", self.placed()?.volumes, component.key(&[&role.name, name])))
             }

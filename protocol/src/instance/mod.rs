@@ -133,7 +133,7 @@ pub struct Assignment {
     /// Inner numbers of ports that stand behind a front: what the role's own `${port.X}` says. Ports that are not here have
     /// one number only.
     pub inner: BTreeMap<String, u16>,
-    /// The folder with a folder for each tree key.
+    /// The folder with a folder for each tree, named by its manifest's id: generations share what did not change.
     pub trees: String,
     /// The folder with a folder of rendered files for each role key.
     pub files: String,

@@ -35,7 +35,12 @@ pub(super) fn all(needs: &Needs, instance: &Instance, facts: &Facts<'_>, changes
 fn made(steps: &mut Steps, needs: &Needs, instance: &Instance, facts: &Facts<'_>) {
     for tree in &needs.trees {
         let (files, bytes) = (units::count(u64::from(tree.tree.files), "file"), units::bytes(tree.tree.bytes));
-        steps.add("tree", &tree.key, format!("{files}, {bytes}, linked from the store"));
+        let how = if facts.trees.contains(&tree.tree.manifest) {
+            "shared with earlier generations"
+        } else {
+            "linked from the store"
+        };
+        steps.add("tree", &tree.key, format!("{files}, {bytes}, {how}"));
     }
     for change in facts.overlay {
         steps.add("overlay", &change.what, &change.detail);

@@ -27,7 +27,7 @@ fn the_shelf_finds_its_database_through_exports() {
     let names: Vec<&str> = instance.services.iter().map(|s| s.name.as_str()).collect();
     assert_eq!(names, ["pg.server", "app"], "the database starts first");
     let [server, app] = &instance.services[..] else { panic!("two services") };
-    assert_eq!(server.command, ["/g/tree/pg.main.bin/pg", "--port", "21001", "--data", "/v/pg.main.db"]);
+    assert_eq!(server.command, [&*format!("{BIN}/pg"), "--port", "21001", "--data", "/v/pg.main.db"]);
     assert_eq!(app.after, ["pg.server"]);
     assert_eq!(app.environment["SECRET_DB_PASSWORD_FILE"], "/s/pg.admin");
     assert_eq!(app.environment["DOMAIN"], "example.org");

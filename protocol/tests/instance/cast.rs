@@ -12,6 +12,10 @@ use std::collections::BTreeMap;
 pub(crate) const PG: ReleaseId = ReleaseId([1; 32]);
 pub(crate) const SHELF: ReleaseId = ReleaseId([2; 32]);
 
+/// Where the trees of the database and of the application are.
+pub(crate) const BIN: &str = "/g/trees/0303030303030303030303030303030303030303030303030303030303030303";
+pub(crate) const APP: &str = "/g/trees/0404040404040404040404040404040404040404040404040404040404040404";
+
 pub(crate) fn tree(n: u8) -> TreeRef {
     TreeRef { manifest: ObjectId([n; 32]), chunks: vec![], bytes: 10, files: 1 }
 }
@@ -156,7 +160,7 @@ pub(crate) fn assignment() -> Assignment {
     Assignment {
         ports: BTreeMap::from([("pg.main.sql".into(), 21001), ("web.http".into(), 21002)]),
         inner: BTreeMap::from([("web.http".into(), 31002)]),
-        trees: "/g/tree".into(),
+        trees: "/g/trees".into(),
         files: "/g/files".into(),
         volumes: "/v".into(),
         secrets: "/s".into(),

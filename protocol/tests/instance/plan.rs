@@ -3,7 +3,7 @@
 use crate::cast::*;
 use proptest::prelude::*;
 use softservice_protocol::{
-    id::ReleaseId,
+    id::{ObjectId, ReleaseId},
     instance::{self, Assignment, Instance, Isolation, sandbox::Reduced},
     plan::{self, Facts, Plan, RestoreFact, SnapshotFact, SnapshotHow},
     release::*,
@@ -24,6 +24,7 @@ struct Known {
     generation: u32,
     current: Option<Instance>,
     running: bool,
+    trees: Vec<ObjectId>,
     volumes: Vec<String>,
     snapshots: Vec<SnapshotFact>,
     restores: Vec<RestoreFact>,
@@ -65,6 +66,7 @@ impl Given {
             current: known.current.as_ref().map(|i| (1, i)),
             running: known.running,
             secrets: &secrets,
+            trees: &known.trees,
             volumes: &known.volumes,
             snapshots: &known.snapshots,
             restores: &known.restores,
@@ -178,6 +180,18 @@ fn new_data_is_kept_before_it_is_carried_over() {
     assert_eq!(plan.downtimes[0].words, "from its stop until it is healthy again; its data is copied in between");
     let snapshot = plan.steps.iter().find(|s| s.kind == "snapshot").expect("a snapshot");
     assert_eq!(snapshot.bytes, Some(3 << 20));
+}
+
+#[test]
+fn a_tree_that_is_here_is_shared() {
+    let mut given = Given::second();
+    given.facts.trees = vec![tree(3).manifest];
+    let trees: Vec<String> = lines(&given.plan()).into_iter().filter(|l| l.starts_with("tree ")).collect();
+    let wanted = [
+        "tree pg.main.bin: 1 file, 10 B, shared with earlier generations",
+        "tree web.app: 1 file, 10 B, linked from the store",
+    ];
+    assert_eq!(trees, wanted);
 }
 
 #[test]

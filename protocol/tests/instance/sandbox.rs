@@ -33,12 +33,12 @@ fn reach(to: Network, port: u16) -> Reach {
 fn a_program_gets_what_its_role_owns_and_lists() {
     let instance = resolved_with(|_, _| {});
     let server = sandbox(&instance, "pg.server");
-    assert_eq!(read(server), ["/g/files/pg.main", "/g/tree/pg.main.bin", "/s/pg.admin"]);
+    assert_eq!(read(server), ["/g/files/pg.main", BIN, "/s/pg.admin"]);
     assert_eq!(server.write, [Mount::here("/v/pg.main.db")]);
     assert_eq!(server.listen, [tcp(21001)]);
     assert_eq!(server.connect, [reach(Network::Device, 21001)]);
     let app = sandbox(&instance, "app");
-    assert_eq!(read(app), ["/g/files/web", "/g/tree/web.app", "/s/pg.admin"], "the import's secret is listed");
+    assert_eq!(read(app), ["/g/files/web", APP, "/s/pg.admin"], "the import's secret is listed");
     assert!(app.write.is_empty() && app.root.is_none());
     assert_eq!(app.listen, [tcp(31002)], "the number behind the front");
     let peers = [
@@ -83,7 +83,7 @@ fn allow_adds_exactly_what_it_names() {
 fn a_keypair_comes_with_its_public_half() {
     let instance = resolved_with(|pg, _| pg.secrets[0].generate = Generate::Keypair);
     let app = sandbox(&instance, "app");
-    assert_eq!(read(app), ["/g/files/web", "/g/tree/web.app", "/s/pg.admin", "/s/pg.admin.pub"]);
+    assert_eq!(read(app), ["/g/files/web", APP, "/s/pg.admin", "/s/pg.admin.pub"]);
 }
 
 #[test]
@@ -92,9 +92,9 @@ fn a_tree_can_be_the_whole_root() {
         pg.roles[0].services[0].root = Some("bin".into());
         pg.tests = vec![exec("rows", &["/usr/bin/psql"])];
     });
-    assert_eq!(sandbox(&instance, "pg.server").root.as_deref(), Some("/g/tree/pg.main.bin"));
+    assert_eq!(sandbox(&instance, "pg.server").root.as_deref(), Some(BIN));
     let test = instance.tests.iter().find(|t| t.name == "pg.rows").expect("the test");
-    assert_eq!(test.sandbox.root.as_deref(), Some("/g/tree/pg.main.bin"), "tests look from where the service looks");
+    assert_eq!(test.sandbox.root.as_deref(), Some(BIN), "tests look from where the service looks");
 }
 
 fn exec(name: &str, command: &[&str]) -> Test {
@@ -131,13 +131,13 @@ fn tests_hooks_and_migrations_see_what_their_role_sees_and_what_they_name() {
     assert_eq!(hook.command, ["/bin/softservice", &format!("{BACKUP}/rows"), "/s/pg.spare"]);
     assert_eq!(hook.environment["PORT"], "21001");
     assert_eq!(hook.environment["SECRET_ADMIN_FILE"], "/s/pg.admin");
-    let seen = ["/bin/softservice", "/g/files/pg.main", "/g/tree/pg.main.bin", "/s/pg.admin", "/s/pg.spare"];
+    let seen = ["/bin/softservice", "/g/files/pg.main", BIN, "/s/pg.admin", "/s/pg.spare"];
     assert_eq!(read(&hook.sandbox), seen);
     assert_eq!(hook.sandbox.write, [Mount::here("/v/pg.main.db")]);
     assert!(!read(sandbox(&instance, "pg.server")).contains(&"/s/pg.spare"), "the service does not list it");
     let migrate = &instance.migrate[0];
     assert_eq!((migrate.component.as_str(), migrate.role.as_str()), ("pg", "pg.main"));
-    assert_eq!(migrate.command, ["/g/tree/pg.main.bin/migrate"]);
+    assert_eq!(migrate.command, [format!("{BIN}/migrate")]);
     assert_eq!(migrate.sandbox.write, [Mount::here("/v/pg.main.db")]);
     let test = &instance.tests[0];
     assert_eq!(test.environment["DOMAIN"], "example.org");

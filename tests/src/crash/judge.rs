@@ -29,7 +29,7 @@ pub struct Judgement {
 }
 
 /// Names that the folder of a softservice has when nothing is on its way.
-const NAMES: [&str; 12] = [
+const NAMES: [&str; 13] = [
     "current",
     "generations",
     "home",
@@ -40,6 +40,7 @@ const NAMES: [&str; 12] = [
     "secrets",
     "snapshots",
     "state.json",
+    "trees",
     "volumes",
     "volumes.json",
 ];
@@ -181,7 +182,7 @@ fn files(scene: &Scene, faults: &mut Vec<String>) {
     for name in names(&root.join("snapshots")) {
         faults.push(format!("a snapshot is left behind: {name}"));
     }
-    for folder in ["generations", "run", "volumes", "secrets"] {
+    for folder in ["generations", "run", "trees", "volumes", "secrets"] {
         for name in names(&root.join(folder)).into_iter().filter(|n| n.starts_with('.')) {
             faults.push(format!("a file is left behind: {folder}/{name}"));
         }

@@ -47,6 +47,8 @@ async fn lead(folder: &Path, path: &Path, table: &Table) -> Result<(), String> {
     let said = |what: &'static str| move |e: std::io::Error| format!("{what}: {e}");
     let mut doors = Doors::new();
     doors.open(&table.ports).await?;
+    // Before the status: whoever reads there that a front runs finds it at its socket.
+    let socket = keeper::bind(folder).map_err(said("make a socket"))?;
     let status = keeper::Status { phase: Phase::Running, ..keeper::Status::own() };
     keeper::publish(folder, &status).map_err(said("write the status"))?;
     let (status, seen) = watch::channel(status);
@@ -54,7 +56,6 @@ async fn lead(folder: &Path, path: &Path, table: &Table) -> Result<(), String> {
     let (asked, mut questions) = mpsc::channel(1);
     keeper::stop_on_signal(stop.clone()).map_err(said("hear signals"))?;
     let callers = keeper::callers();
-    let socket = keeper::bind(folder).map_err(said("make a socket"))?;
     tokio::spawn(keeper::serve(socket, seen, stop, Arc::clone(&callers), Some(asked)));
     let _ = writeln!(std::io::stdout(), "\n{}", keeper::READY).and_then(|()| std::io::stdout().flush());
     loop {

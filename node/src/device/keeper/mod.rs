@@ -35,6 +35,7 @@ use std::{
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     process::ExitCode,
+    time::Duration,
 };
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -236,9 +237,8 @@ fn cost(rounds: usize) -> Result<(), String> {
     let mut keeper = vec![program.to_string_lossy().into_owned()];
     keeper.extend(itself().iter().map(|a| a.to_string_lossy().into_owned()));
     let starts = sandbox::starts(&keeper, rounds)?;
-    let seconds = |of: fn(&sandbox::Starts) -> std::time::Duration| -> Vec<f64> {
-        starts.iter().map(|s| of(s).as_secs_f64()).collect()
-    };
+    let seconds =
+        |of: fn(&sandbox::Starts) -> Duration| -> Vec<f64> { starts.iter().map(|s| of(s).as_secs_f64()).collect() };
     println!("{}", serde_json::json!({ "plain": seconds(|s| s.plain), "held": seconds(|s| s.held) }));
     Ok(())
 }
@@ -268,18 +268,27 @@ fn keep(path: &Path, spec: Spec) -> Result<(), String> {
     kept.map_err(|e| format!("{service}: {e}"))
 }
 
+/// How long the lock may be in the hands of one that ends. A process that was killed closes its socket, by which others
+/// know that it is gone, some moments before its lock; whoever asks if a folder is taken holds it for a moment, too.
+const HANDOVER: Duration = Duration::from_secs(1);
+
 /// Leaves the session of whoever started us, and takes the folder's lock, if nobody has it. The kernel gives it back
-/// however we end.
+/// however we end. Whoever gets none is to end: the wait for the lock may go on.
 pub(super) fn alone(folder: &Path) -> Result<Option<OwnedFd>, String> {
     // Fails only for a group leader, which whoever started us by hand may have made us; nothing depends on it then.
     let _ = rustix::process::setsid();
     let path = folder.join(files::LOCK);
     let file = std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path);
     let file = OwnedFd::from(file.map_err(|e| format!("open {}: {e}", path.display()))?);
-    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(Some(file)),
-        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
-        Err(e) => Err(format!("lock {}: {e}", path.display())),
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let locked = rustix::io::retry_on_intr(|| rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive));
+        tell.send(locked.map(|()| file))
+    });
+    match told.recv_timeout(HANDOVER) {
+        Ok(Ok(file)) => Ok(Some(file)),
+        Ok(Err(e)) => Err(format!("lock {}: {e}", path.display())),
+        Err(_) => Ok(None),
     }
 }
 

@@ -184,6 +184,27 @@ async fn whoever_does_not_end_in_its_grace_is_killed() {
 }
 
 #[tokio::test]
+async fn a_keeper_waits_for_the_lock_of_one_that_is_about_to_be_gone() {
+    use std::os::unix::fs::MetadataExt;
+    let kept = Kept::new("exec sleep 1000", Restart::No);
+    std::fs::create_dir(kept.folder()).expect("a folder");
+    let lock = std::fs::File::create(kept.folder().join(super::files::LOCK)).expect("a lock");
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).expect("locked");
+    let inode = format!(":{} ", lock.metadata().expect("it is there").ino());
+    let waited_for = || {
+        let locks = std::fs::read_to_string("/proc/locks").expect("locks");
+        locks.lines().any(|l| l.contains("->") && l.contains(&inode))
+    };
+    let given_back = async {
+        so(waited_for).await;
+        drop(lock);
+    };
+    tokio::join!(kept.start(), given_back);
+    kept.until("a running program", |s| s.phase == Phase::Running).await;
+    kept.stop().await;
+}
+
+#[tokio::test]
 async fn the_successor_of_a_killed_keeper_goes_on_counting_and_says_why() {
     let kept = Kept::new("echo again; exec sleep 1000", Restart::OnFailure);
     kept.start().await;
