@@ -35,6 +35,15 @@ pub enum DeviceError {
         /// The number.
         number: u32,
     },
+    /// Nothing of it is current.
+    #[error(
+        "{name} never was confirmed, there is nothing to start; `softservice generations {name}` says why, `softservice up` \
+         provisions it anew"
+    )]
+    NeverConfirmed {
+        /// The softservice.
+        name: String,
+    },
     /// No service of this name.
     #[error("{name} has no service {service:?}; it has {known}")]
     NoService {

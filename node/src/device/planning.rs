@@ -13,6 +13,7 @@ use super::{
     snapshot::Snapshots,
     stage, switch, trees,
 };
+use crate::sandbox;
 use softservice_protocol::{
     id::ReleaseId,
     instance::{
@@ -172,10 +173,18 @@ impl Device {
             overlay: &laid.changes,
             backup: &backup,
             isolation: self.isolation(&request.name, &instance)?,
+            memory: sandbox::memory(),
+            disk: free(&self.0.softservices),
         };
         let plan = softservice_protocol::plan::plan(request.release, &needs, &instance, &facts);
         Ok(Planned { plan, answers, restore: request.restore, overlay: laid.overlay, backup: request.backup.clone() })
     }
+}
+
+/// Bytes that are free where data is kept.
+fn free(softservices: &std::path::Path) -> Option<u64> {
+    let disk = rustix::fs::statvfs(softservices).ok()?;
+    disk.f_bavail.checked_mul(disk.f_frsize)
 }
 
 /// What a restore does to data, for people.

@@ -85,12 +85,22 @@ impl Services<'_> {
                 }
             }
             before(service);
+            self.clear_ended(service).await?;
             self.launch(service).await?;
         }
         for service in instance.services.iter().filter(|s| which(s) && !waited.contains(&s.name.as_str())) {
             self.healthy(service).await?;
         }
         Ok(())
+    }
+
+    /// Ends the keeper of a service that has ended, or that waits for its next try: whoever asks for a start wants it to run
+    /// now. A node that finds its services again asks for none: what ended for good stays so.
+    async fn clear_ended(&self, service: &ServiceSpec) -> Result<()> {
+        match self.status(service).await {
+            Some(now) if !now.phase.is_up() => self.end(service).await,
+            _ => Ok(()),
+        }
     }
 
     /// Starts one service's keeper, unless it runs already, and a monitor.
@@ -159,12 +169,17 @@ impl Services<'_> {
     /// Stops those services that `which` names, those that need others first.
     pub(super) async fn stop(&self, instance: &Instance, which: impl Fn(&ServiceSpec) -> bool) -> Result<()> {
         for service in instance.services.iter().rev().filter(|s| which(s)) {
-            let folder = self.folder(service);
-            self.monitors.end(&folder).await;
-            let stopped = control::stop(&folder, span(service.grace)).await;
-            stopped.map_err(|why| self.keeper(&service.name, why))?;
+            self.end(service).await?;
         }
         Ok(())
+    }
+
+    /// Ends a service, its keeper and its monitor.
+    async fn end(&self, service: &ServiceSpec) -> Result<()> {
+        let folder = self.folder(service);
+        self.monitors.end(&folder).await;
+        let stopped = control::stop(&folder, span(service.grace)).await;
+        stopped.map_err(|why| self.keeper(&service.name, why))
     }
 
     /// Everything of it that has a keeper: the generation that started it, and its name.

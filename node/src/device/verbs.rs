@@ -8,7 +8,10 @@ use super::{
     record::{GenerationRecord, Standing, TestResult},
 };
 use serde::Serialize;
-use softservice_protocol::{id::ReleaseId, instance::Endpoint};
+use softservice_protocol::{
+    id::ReleaseId,
+    instance::{Answers, Endpoint},
+};
 use std::collections::BTreeMap;
 
 /// A softservice, as `ps` shows it.
@@ -175,6 +178,18 @@ impl Device {
         Ok(Some((number, slot.place.inputs(number)?.0)))
     }
 
+    /// The answers that the current generation was made with; none while there is no current one.
+    ///
+    /// # Errors
+    /// The softservice is not here, or its answers cannot be read.
+    pub async fn answers(&self, name: &str) -> Result<Answers> {
+        let slot = self.existing(name)?;
+        match slot.place.current_number()? {
+            Some(number) => Ok(slot.place.inputs(number)?.1),
+            None => Ok(Answers::new()),
+        }
+    }
+
     /// Releases of all generations here: what garbage collection must not take.
     ///
     /// # Errors
@@ -194,7 +209,7 @@ impl Device {
         .await
     }
 
-    /// Stops a softservice; it stays stopped until [`Device::start`].
+    /// Stops a softservice; it stays stopped until [`Device::start`]. What is stopped already stays so.
     ///
     /// # Errors
     /// It is not here, is being provisioned, or a service could not be stopped.
@@ -213,7 +228,8 @@ impl Device {
         slot.front(self).stop().await
     }
 
-    /// Starts a stopped softservice and waits until it is healthy.
+    /// Starts what of a softservice does not run, and waits until all of it is healthy. What runs is left alone; a service
+    /// that ended, whatever its restart policy says, is started anew.
     ///
     /// # Errors
     /// It is not here, never was confirmed, is being provisioned, or is not healthy.
@@ -221,7 +237,7 @@ impl Device {
         let slot = self.existing(name)?;
         let _work = slot.calm().await?;
         let number = slot.place.current_number()?;
-        let number = number.ok_or_else(|| DeviceError::NoGeneration { name: name.into(), number: 0 })?;
+        let number = number.ok_or_else(|| DeviceError::NeverConfirmed { name: name.into() })?;
         slot.place.change_state(|s| s.up = true)?;
         let instance = slot.place.instance(number)?;
         slot.front(self).lead(&instance.fronts).await?;

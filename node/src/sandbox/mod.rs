@@ -25,7 +25,7 @@ mod tests;
 mod tree;
 mod users;
 
-pub(crate) use cgroup::Group;
+pub(crate) use cgroup::{Group, memory};
 pub(crate) use confinement::Confinement;
 pub(crate) use cost::{Starts, starts};
 pub(crate) use launch::{Launch, Told, launch};

@@ -35,6 +35,7 @@ impl From<DeviceError> for Failure {
             }
             DeviceError::Busy { .. }
             | DeviceError::Held { .. }
+            | DeviceError::NeverConfirmed { .. }
             | DeviceError::Stuck { .. }
             | DeviceError::PlanChanged { .. }
             | DeviceError::NoRoom { .. }
