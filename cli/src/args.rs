@@ -148,6 +148,8 @@ pub(crate) enum Verb {
     Update {
         /// Which; all when not given
         name: Option<String>,
+        #[command(flatten)]
+        answers: Answers,
         /// Agree to the plans without being asked
         #[arg(long, short)]
         yes: bool,
@@ -336,15 +338,22 @@ pub(crate) struct Target {
     /// Name of the softservice [default: the distro's name]
     #[arg(long = "as", value_name = "NAME")]
     pub(crate) name: Option<String>,
+    #[command(flatten)]
+    pub(crate) answers: Answers,
+    /// Play only this role here; may be repeated [default: all]
+    #[arg(long = "role", value_name = "R")]
+    pub(crate) roles: Vec<String>,
+}
+
+/// What a distro asks, answered on the command line.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Answers {
     /// Answer a question; may be repeated
     #[arg(long = "set", value_name = "K=V", value_parser = answer)]
     pub(crate) set: Vec<(String, String)>,
     /// Answers as TOML, one NAME = VALUE a line; --set goes before it
-    #[arg(long, value_name = "FILE")]
-    pub(crate) answers: Option<PathBuf>,
-    /// Play only this role here; may be repeated [default: all]
-    #[arg(long = "role", value_name = "R")]
-    pub(crate) roles: Vec<String>,
+    #[arg(long = "answers", value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
 }
 
 /// How the story is told.

@@ -59,7 +59,6 @@ impl Place {
         let folder = tempfile::Builder::new().prefix("questions-").tempdir().expect("a folder");
         let source = folder.path().join("asker");
         std::fs::create_dir_all(source.join("site")).expect("a folder");
-        std::fs::write(source.join("distro.toml"), DISTRO).expect("written");
         std::fs::write(source.join("answers"), ANSWERS).expect("written");
         std::fs::write(source.join("site/index.html"), "hello\n").expect("written");
         let mut node = program(folder.path(), &["node", "--listen", "127.0.0.1:0", "--no-mdns", "--no-dht"]);
@@ -68,9 +67,15 @@ impl Place {
         BufReader::new(node.stdout.take().expect("its output")).read_line(&mut ready).expect("its first line");
         assert!(ready.contains("ready"), "{ready}");
         let place = Self { folder, node };
-        let published = place.command(&["--quiet", "publish", "asker"]).output().expect("it runs");
-        assert!(published.status.success(), "{}", String::from_utf8_lossy(&published.stderr));
+        place.publish("1.0.0", "", "");
         place
+    }
+    /// The distro as this version, with one text of it replaced.
+    fn publish(&self, version: &str, old: &str, new: &str) {
+        let text = DISTRO.replace("1.0.0", version).replacen(old, new, 1);
+        std::fs::write(self.folder.path().join("asker/distro.toml"), text).expect("written");
+        let (_, errors, code) = self.plainly(&["--quiet", "publish", "asker"]);
+        assert_eq!(code, 0, "{errors}");
     }
     fn command(&self, arguments: &[&str]) -> Command {
         program(self.folder.path(), arguments)
@@ -254,4 +259,60 @@ fn a_file_answers_in_scripts_and_set_goes_before_it() {
     }
     let (_, errors, code) = place.plainly(&["plan", "asker", "--answers", "nowhere.toml"]);
     assert!(errors.contains("nowhere.toml: cannot be read") && code == 2, "{errors}");
+}
+
+#[test]
+fn an_update_takes_answers_also_to_what_is_at_its_newest() {
+    let place = Place::new();
+    let (_, errors, code) = place.plainly(&["up", "asker", "--accept-reduced", "--yes", "--set", "domain=one.example"]);
+    assert_eq!(code, 0, "{errors}");
+    let file = place.file("answers.toml", "signup = \"open\"\n");
+    let update = ["update", "asker", "--yes", "--accept-reduced", "--answers", file.to_str().expect("UTF-8")];
+    let generation =
+        |text: &str| serde_json::from_str::<serde_json::Value>(text).expect("one document")["generation"].clone();
+    for _ in 0..2 {
+        let (document, errors, code) = place.plainly(&[&["--json"], &update[..]].concat());
+        assert_eq!(code, 0, "{errors}");
+        assert_eq!(generation(&document), 2, "the second time there is nothing to do");
+        assert_eq!(place.answered(), "domain=one.example signup=open upload=209715200\n");
+    }
+    place.publish("2.0.0", "signup = {", "admin = { type = \"text\" }\nsignup = {");
+    let (_, errors, code) = place.plainly(&["update", "asker", "--yes", "--accept-reduced"]);
+    assert!(code == 2 && errors.contains("hint: --set admin=…"), "{errors}");
+    let (document, errors, code) = place.plainly(&[
+        "--json",
+        "update",
+        "asker",
+        "--yes",
+        "--accept-reduced",
+        "--set",
+        "admin=me",
+        "--set",
+        "signup=closed",
+    ]);
+    assert_eq!((code, generation(&document)), (0, 3.into()), "{errors}");
+    assert_eq!(place.answered(), "domain=one.example signup=closed upload=209715200\n");
+    let (_, errors, code) = place.plainly(&["update", "--set", "signup=open"]);
+    assert!(code == 2 && errors.contains("answers are for one softservice; name it"), "{errors}");
+}
+
+#[test]
+fn what_a_device_cannot_have_is_refused_before_anything_is_made() {
+    let place = Place::new();
+    place.publish("1.1.0", "[role.main]", "[role.main]\nneeds = { memory = \"1024TiB\" }");
+    let wanted = ["asker", "--set", "domain=one.example"];
+    let (plan, errors, code) = place.plainly(&[&["--json", "plan"], &wanted[..]].concat());
+    assert_eq!(code, 0, "{errors}");
+    let plan: serde_json::Value = serde_json::from_str(&plan).expect("one document");
+    assert_eq!((&plan["lacks"][0]["what"], &plan["lacks"][0]["needed"]), (&"memory".into(), &(1u64 << 50).into()));
+    let (shown, _, _) = place.plainly(&[&["plan"], &wanted[..]].concat());
+    assert!(shown.contains("! lacks   memory: 1.0 PiB are needed, this device has "), "{shown}");
+    let (document, errors, code) =
+        place.plainly(&[&["--json", "up", "--yes", "--accept-reduced"], &wanted[..]].concat());
+    assert_eq!(code, 4, "{errors}");
+    let document: serde_json::Value = serde_json::from_str(&document).expect("one document");
+    assert_eq!(document["error"]["kind"], "refused", "{document}");
+    assert!(document["error"]["message"].to_string().contains("this device has too little for asker"), "{document}");
+    assert_eq!(document["lacks"], plan["lacks"]);
+    assert!(!place.folder.path().join("home/softservices/asker/generations/1").exists());
 }

@@ -1,11 +1,12 @@
 //! The plan: every effect that `up` will have on this device, before anything changes.
 //! Invariant: deterministic, and its hash covers all of it but what is no effect or changes by itself from one moment to
-//! the next: the hash, `fetch_bytes`, which shrinks while content arrives, and `bytes` of single steps, which grow while
-//! a service writes. They would make an agreed plan void.
+//! the next: the hash, `fetch_bytes`, which shrinks while content arrives, `bytes` of single steps, which grow while a
+//! service writes, and what is free of a space that lacks. They would make an agreed plan void.
 
 mod steps;
 
 use crate::{
+    definition::units::bytes,
     id::{ObjectId, ReleaseId},
     instance::{
         Change, Instance, Isolation, Limits, Needs, RoleNeed, Transition, limits::amount, overlay::OverlayChange,
@@ -25,8 +26,8 @@ pub struct Permissions {
 /// One effect.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlanStep {
-    /// `tree`, `overlay`, `file`, `secret`, `volume`, `port`, `limit`, `hook`, then in the order of a generation's life: `keep`,
-    /// `beside`, `stop`, `snapshot`, `restore`, `migrate`, `point`, `start`, `front`, `test`, `settle`, `retire`, `expire`.
+    /// `tree`, `overlay`, `file`, `secret`, `volume`, `port`, `need`, `limit`, `hook`, then in the order of a generation's
+    /// life: `keep`, `beside`, `stop`, `snapshot`, `restore`, `migrate`, `point`, `start`, `front`, `test`, `settle`, `retire`, `expire`.
     pub kind: String,
     /// On what.
     pub what: String,
@@ -80,6 +81,8 @@ pub struct Plan {
     pub permissions: Permissions,
     /// What holds the services back, and what this machine cannot.
     pub isolation: Isolation,
+    /// What its roles need, as their authors say, and this device does not have: with any, `up` refuses.
+    pub lacks: Vec<Lack>,
     /// What people will notice, in one line.
     pub downtime: String,
     /// The same for each service, in start order.
@@ -88,6 +91,24 @@ pub struct Plan {
     pub secrets_made: Vec<String>,
     /// No test runs on this occasion: nothing but health will be asked.
     pub unverified: bool,
+}
+
+/// A need of the roles together that a device does not meet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lack {
+    /// `memory`, or `disk`: space for data.
+    pub what: String,
+    /// Bytes that are needed; of space, beyond what the generation before needs.
+    pub needed: u64,
+    /// Bytes that this device has, of space: that are free. It changes by itself; not covered by the hash.
+    pub has: u64,
+}
+
+impl Lack {
+    /// For people: `memory: 4.0 GiB are needed, this device has 2.0 GiB`.
+    pub fn describe(&self) -> String {
+        format!("{}: {} are needed, this device has {}", self.what, bytes(self.needed), bytes(self.has))
+    }
 }
 
 /// What the device knows that the release does not say.
@@ -123,6 +144,10 @@ pub struct Facts<'a> {
     pub backup: &'a [OverlayChange],
     /// What this machine can enforce of what the instance asks for.
     pub isolation: Isolation,
+    /// Memory that programs of this device can have, in bytes; none = nobody knows.
+    pub memory: Option<u64>,
+    /// Bytes that are free for data; none = nobody knows.
+    pub disk: Option<u64>,
 }
 
 /// How a snapshot of a volume would be made.
@@ -183,6 +208,7 @@ pub fn plan(release: ReleaseId, needs: &Needs, instance: &Instance, facts: &Fact
         fetch_bytes: facts.fetch_bytes,
         permissions: permissions(instance, current),
         isolation: facts.isolation.clone(),
+        lacks: lacks(instance, current, facts),
         downtime: summary(&downtimes, facts),
         downtimes,
         secrets_made: needs.secrets.iter().map(|s| s.key.clone()).filter(|k| !facts.secrets.contains(k)).collect(),
@@ -197,6 +223,7 @@ impl Plan {
     pub fn digest(&self) -> String {
         let mut bare = Self { hash: String::new(), fetch_bytes: 0, ..self.clone() };
         bare.steps.iter_mut().for_each(|s| s.bytes = None);
+        bare.lacks.iter_mut().for_each(|l| l.has = 0);
         let mut hasher = blake3::Hasher::new();
         hasher.update(b"softdist/v1/plan\0");
         // Structs serialise their fields in the order of declaration and there are no maps in a plan.
@@ -217,6 +244,23 @@ fn total_bytes(needs: &Needs) -> u64 {
     let mut seen = std::collections::BTreeSet::new();
     let new = needs.trees.iter().filter(|t| seen.insert(t.tree.manifest));
     new.fold(0u64, |sum, t| sum.saturating_add(t.tree.bytes))
+}
+
+/// What all roles need together, where it is more than the generation before needs: what runs is not asked for anew, and
+/// its data is in the space that it needed.
+fn lacks(instance: &Instance, current: Option<&Instance>, facts: &Facts<'_>) -> Vec<Lack> {
+    let sum = |of: fn(&RoleNeed) -> Option<u64>| {
+        let all = |i: &Instance| i.roles.iter().filter_map(of).fold(0u64, u64::saturating_add);
+        (all(instance), current.map_or(0, all))
+    };
+    let (memory, disk) = (sum(|r| r.needs.memory), sum(|r| r.needs.disk));
+    let memory = (memory.0 > memory.1).then_some(memory.0);
+    let each = [("memory", memory, facts.memory), ("disk", disk.0.checked_sub(disk.1), facts.disk)];
+    let lack = |(what, needed, has): (&str, Option<u64>, Option<u64>)| {
+        let (needed, has) = (needed?, has?);
+        (has < needed).then(|| Lack { what: what.into(), needed, has })
+    };
+    each.into_iter().filter_map(lack).collect()
 }
 
 fn permissions(new: &Instance, old: Option<&Instance>) -> Permissions {

@@ -308,10 +308,10 @@ impl World {
             }
         }
         for node in 1..self.nodes.len() {
-            let it = &self.nodes[node];
-            if it.device.journal.is_none()
-                && let Some(mixed) = it.device.mixed()
-            {
+            let device = &self.nodes[node].device;
+            // In the middle of a life it is a mix, and must be; but no step of it may have hurt.
+            let wrong = if device.journal.is_none() { device.mixed() } else { device.broken() };
+            if let Some(mixed) = wrong {
                 self.checks.say(format!("the device of node {node} is neither old nor new: {mixed}"));
             }
         }

@@ -9,7 +9,7 @@ use crate::{
 };
 use softservice_protocol::{
     id::ReleaseId,
-    io::{Depth, Input, Job, Output, ProvisionInput, ProvisionStep, Record, Stage, Token},
+    io::{Depth, Effect, Input, Job, Output, ProvisionInput, ProvisionStep, Record, Stage, Token},
     release::ReleaseRef,
     sign::Kind,
 };
@@ -170,6 +170,10 @@ impl World {
             }
             Fate::Fails | Fate::Hangs => {
                 self.tally.steps_failed += 1;
+                // It failed at its beginning or at its end; but a confirmation that failed confirmed nothing.
+                if step.effect != Effect::Confirm && self.dice.device.chance(0.5) {
+                    self.nodes[node].device.perform(&step);
+                }
                 let why = format!("{:?} failed, as fated", step.effect);
                 self.feed(node, life, Input::Provision(ProvisionInput::Failed { step, why }));
             }

@@ -7,7 +7,7 @@ use super::{
     short, text,
 };
 use crate::{
-    args::Target,
+    args::{Answers, Target},
     client::Client,
     error::CliError,
     ui::{self, Ui},
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use softservice_node::verbs::failure::Kind;
 
 fn arguments(target: &Target) -> Result<Value, CliError> {
-    let set = questions::given(target)?;
+    let set = questions::given(&target.answers)?;
     Ok(json!({ "reference": target.reference, "name": target.name, "set": set, "roles": target.roles }))
 }
 
@@ -168,11 +168,19 @@ pub(super) async fn update(
     client: &Client,
     ui: &mut Ui,
     name: Option<String>,
+    answers: &Answers,
     yes: bool,
     accept_reduced: bool,
 ) -> Result<(), CliError> {
+    let set = questions::given(answers)?;
+    if name.is_none() && !set.is_empty() {
+        return Err(
+            CliError::new(Kind::Usage, "answers are for one softservice; name it").hint("update NAME --set K=V")
+        );
+    }
     if let Some(name) = name {
-        return match update_one(client, ui, &name, yes, accept_reduced).await {
+        let wanted = json!({ "name": name, "set": set });
+        return match update_one(client, ui, wanted, yes, accept_reduced).await {
             Ok(Some(done)) => finish(ui, Ok(done)),
             Ok(None) => {
                 // The node says that there is nothing to do, with the state as it is.
@@ -189,7 +197,8 @@ pub(super) async fn update(
             ui.note(format!("{} is held", text(one, "name")));
             continue;
         }
-        match update_one(client, ui, text(one, "name"), yes, accept_reduced).await {
+        let wanted = json!({ "name": text(one, "name") });
+        match update_one(client, ui, wanted, yes, accept_reduced).await {
             Ok(Some(result)) => done.push(result),
             Ok(None) => ui.note(format!("{} is at its newest release", text(one, "name"))),
             Err(error) => return finish(ui, Err(error)),
@@ -202,11 +211,10 @@ pub(super) async fn update(
 async fn update_one(
     client: &Client,
     ui: &mut Ui,
-    name: &str,
+    mut wanted: Value,
     yes: bool,
     accept_reduced: bool,
 ) -> Result<Option<Value>, CliError> {
-    let mut wanted = json!({ "name": name, "set": {} });
     let plan = match client.call(ui, "plan_update", wanted.clone()).await {
         Ok(plan) => plan,
         // A newer release may ask what the present one did not.

@@ -92,7 +92,9 @@ async fn with_node(verb: Verb, client: &Client, ui: &mut Ui) -> Result<(), CliEr
         Verb::Up { target, plan, yes, accept_reduced } => {
             instances::up(client, ui, &target, plan, yes, accept_reduced).await
         }
-        Verb::Update { name, yes, accept_reduced } => instances::update(client, ui, name, yes, accept_reduced).await,
+        Verb::Update { name, answers, yes, accept_reduced } => {
+            instances::update(client, ui, name, &answers, yes, accept_reduced).await
+        }
         Verb::Rollback { name, to, yes, accept_reduced } => {
             instances::rollback(client, ui, &name, to, yes, accept_reduced).await
         }

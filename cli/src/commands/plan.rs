@@ -30,6 +30,11 @@ pub(super) fn lines(plan: &Value) -> Vec<String> {
             lines.push(format!("  {mark} {permission}"));
         }
     }
+    let lack = |l: &Value| {
+        let (needed, has) = (ui::size(count(l, "needed")), ui::size(count(l, "has")));
+        format!("  {:9} {}: {needed} are needed, this device has {has}", "! lacks", text(l, "what"))
+    };
+    lines.extend(list(plan, "lacks").iter().map(lack));
     lines.extend(isolation(&plan["isolation"]));
     lines.push(format!("  {:9} {}", "downtime", text(plan, "downtime")));
     if plan["unverified"].as_bool() == Some(true) {
@@ -83,6 +88,7 @@ mod tests {
             "steps": [step("tree", "web.app", None), step("snapshot", "pg.data", Some(1 << 20))],
             "permissions": { "added": ["web: connect internet:443"], "removed": ["web: read /etc/hosts"] },
             "isolation": { "enforced": ["files: its own only", "user: its own", "user: no capabilities"], "reduced": [{ "measure": "udp", "why": "no rule for it" }] },
+            "lacks": [{ "what": "memory", "needed": 2048, "has": 1024 }],
         });
         let wanted = "\
 shelf 2.0.0 as photos, generation 3 after 2
@@ -91,6 +97,7 @@ shelf 2.0.0 as photos, generation 3 after 2
   snapshot  pg.data  how (1.0 MiB)
   + web: connect internet:443
   - web: read /etc/hosts
+  ! lacks   memory: 2.0 KiB are needed, this device has 1.0 KiB
   isolation files, user
   ! reduced udp: no rule for it
   downtime  none

@@ -2,7 +2,7 @@
 //! judges it by, so that a slip is told at once and asked again; nobody is asked without a terminal or with `--json`.
 
 use super::{list, text};
-use crate::{args::Target, client::Client, error::CliError, ui::Ui};
+use crate::{args::Answers, client::Client, error::CliError, ui::Ui};
 use serde_json::{Map, Value};
 use softservice_node::verbs::failure::Kind;
 use softservice_protocol::{
@@ -131,12 +131,12 @@ fn param(question: &Value) -> Option<Param> {
 }
 
 /// All answers that the command line gives: those of the file, over them those of `--set`.
-pub(super) fn given(target: &Target) -> Result<Map<String, Value>, CliError> {
-    let mut all = match &target.answers {
+pub(super) fn given(answers: &Answers) -> Result<Map<String, Value>, CliError> {
+    let mut all = match &answers.file {
         Some(file) => read(file)?,
         None => Map::new(),
     };
-    all.extend(target.set.iter().map(|(k, v)| (k.clone(), v.clone().into())));
+    all.extend(answers.set.iter().map(|(k, v)| (k.clone(), v.clone().into())));
     Ok(all)
 }
 

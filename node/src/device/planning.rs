@@ -14,6 +14,7 @@ use super::{
     snapshot::Snapshots,
     stage, switch, trees,
 };
+use crate::sandbox;
 use softservice_protocol::{
     id::ReleaseId,
     instance::{
@@ -115,6 +116,7 @@ impl Device {
 
     async fn planned(&self, request: &PlanRequest) -> Result<Planned> {
         let place = Place::new(&self.0.softservices, &request.name)?;
+        place.stays()?;
         let current = match place.current_number()? {
             Some(number) => Some(self.before(&place, number).await?),
             None => None,
@@ -132,6 +134,7 @@ impl Device {
         let laid = overlay::laid(place, &closure, request.release, &own)?;
         let closure = laid.closure;
         let platform = super::platform();
+        self.trespasses(&request.name, &closure)?;
         let needs =
             softservice_protocol::instance::needs(&closure, request.release, &answers, &platform).map_err(wrong)?;
         let known = place.read_ports()?;
@@ -182,11 +185,19 @@ impl Device {
             overlay: &laid.changes,
             backup: &backup,
             isolation: self.isolation(&request.name, &instance)?,
+            memory: sandbox::memory(),
+            disk: free(&self.0.softservices),
         };
         let plan = softservice_protocol::plan::plan(request.release, &needs, &instance, &facts);
         let (restore, overlay, backup) = (request.restore, laid.overlay, request.backup.clone());
         Ok(Planned { plan, answers, restore, overlay, backup, lineage })
     }
+}
+
+/// Bytes that are free where data is kept.
+fn free(softservices: &std::path::Path) -> Option<u64> {
+    let disk = rustix::fs::statvfs(softservices).ok()?;
+    disk.f_bavail.checked_mul(disk.f_frsize)
 }
 
 /// What a restore does to data, for people.

@@ -17,12 +17,14 @@ use std::{
     path::PathBuf,
     time::Duration,
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 /// The first wait between two questions to a starting service; it grows up to the healthcheck's interval.
 const FIRST_QUESTION: Duration = Duration::from_millis(25);
 /// Restarts after which a starting service is given up: it crashes by itself, waiting helps nobody.
 const CRASHES: u32 = 3;
+/// Time for a program to begin that nobody can ask for its health.
+const BEGIN: Duration = Duration::from_secs(30);
 
 /// The services of one generation, also those that an earlier one started and that run on.
 #[derive(Debug, Clone)]
@@ -85,12 +87,22 @@ impl Services<'_> {
                 }
             }
             before(service);
+            self.clear_ended(service).await?;
             self.launch(service).await?;
         }
         for service in instance.services.iter().filter(|s| which(s) && !waited.contains(&s.name.as_str())) {
             self.healthy(service).await?;
         }
         Ok(())
+    }
+
+    /// Ends the keeper of a service that has ended, or that waits for its next try: whoever asks for a start wants it to run
+    /// now. A node that finds its services again asks for none: what ended for good stays so.
+    async fn clear_ended(&self, service: &ServiceSpec) -> Result<()> {
+        match self.status(service).await {
+            Some(now) if !now.phase.is_up() => self.end(service).await,
+            _ => Ok(()),
+        }
     }
 
     /// Starts one service's keeper, unless it runs already, and a monitor.
@@ -159,12 +171,17 @@ impl Services<'_> {
     /// Stops those services that `which` names, those that need others first.
     pub(super) async fn stop(&self, instance: &Instance, which: impl Fn(&ServiceSpec) -> bool) -> Result<()> {
         for service in instance.services.iter().rev().filter(|s| which(s)) {
-            let folder = self.folder(service);
-            self.monitors.end(&folder).await;
-            let stopped = control::stop(&folder, span(service.grace)).await;
-            stopped.map_err(|why| self.keeper(&service.name, why))?;
+            self.end(service).await?;
         }
         Ok(())
+    }
+
+    /// Ends a service, its keeper and its monitor.
+    async fn end(&self, service: &ServiceSpec) -> Result<()> {
+        let folder = self.folder(service);
+        self.monitors.end(&folder).await;
+        let stopped = control::stop(&folder, span(service.grace)).await;
+        stopped.map_err(|why| self.keeper(&service.name, why))
     }
 
     /// Everything of it that has a keeper: the generation that started it, and its name.
@@ -186,13 +203,18 @@ impl Services<'_> {
         let Some(check) = &service.health else {
             // Nothing says what healthy means: a process that is there must do.
             let mut first = None;
-            return loop {
-                let now = watch.next().await.ok_or_else(gone)?;
-                if now.phase == Phase::Running {
-                    break Ok(());
+            let running = async {
+                loop {
+                    let now = watch.next().await.ok_or_else(gone)?;
+                    if now.phase == Phase::Running {
+                        return Ok(());
+                    }
+                    self.alive(service, &now, *first.get_or_insert(now.restarts))?;
                 }
-                self.alive(service, &now, *first.get_or_insert(now.restarts))?;
             };
+            let late =
+                |_| Err(self.sick(&service.name, format!("its program does not begin within {} s", BEGIN.as_secs())));
+            return timeout(BEGIN, running).await.unwrap_or_else(late);
         };
         let end = Instant::now() + patience(check);
         let (mut wait, mut next_question, mut first) = (FIRST_QUESTION, Instant::now(), None);

@@ -8,7 +8,10 @@ use super::{
     record::{GenerationRecord, Standing, TestResult},
 };
 use serde::Serialize;
-use softservice_protocol::{id::ReleaseId, instance::Endpoint};
+use softservice_protocol::{
+    id::ReleaseId,
+    instance::{Answers, Endpoint},
+};
 use std::collections::BTreeMap;
 
 /// A softservice, as `ps` shows it.
@@ -25,7 +28,8 @@ pub struct SoftserviceInfo {
     /// The current generation; of one that never was confirmed, the last tried.
     pub generation: u32,
     /// `running`, `degraded` (some service, or the front, does not run), `stopped`, `provisioning`, `failed` (never
-    /// confirmed), `stuck` (a switch failed, and so did the way back), `damaged` (its files cannot be read).
+    /// confirmed), `stuck` (a switch failed, and so did the way back), `removing` (its removal has begun and has not come to
+    /// its end), `damaged` (its files cannot be read).
     pub state: String,
     /// It stays at its version.
     pub held: bool,
@@ -60,6 +64,23 @@ pub struct GenerationInfo {
     pub record: GenerationRecord,
 }
 
+impl SoftserviceInfo {
+    /// One of which nothing else can be said.
+    fn only(name: String, state: &str) -> Self {
+        Self {
+            name,
+            distro: String::new(),
+            version: String::new(),
+            release: String::new(),
+            generation: 0,
+            state: state.into(),
+            held: false,
+            services: Vec::new(),
+            endpoints: Vec::new(),
+        }
+    }
+}
+
 impl Device {
     /// All softservices here, ascending by name. One that cannot be read is listed as damaged: it must not hide the others.
     ///
@@ -74,7 +95,7 @@ impl Device {
                 Err(DeviceError::Unknown { .. }) => {}
                 Err(e) => {
                     tracing::error!(softservice = name, error = %e, "cannot be read");
-                    list.push(damaged(name));
+                    list.push(SoftserviceInfo::only(name, "damaged"));
                 }
             }
         }
@@ -86,7 +107,10 @@ impl Device {
     /// # Errors
     /// It is not here, or its files cannot be read.
     pub async fn info(&self, name: &str) -> Result<SoftserviceInfo> {
-        let slot = self.existing(name)?;
+        let slot = match self.existing(name) {
+            Err(DeviceError::Removing { name }) => return Ok(SoftserviceInfo::only(name, "removing")),
+            found => found?,
+        };
         let place = &slot.place;
         let state = place.read_state()?;
         let current = place.current_number()?;
@@ -175,6 +199,18 @@ impl Device {
         Ok(Some((number, slot.place.inputs(number)?.0)))
     }
 
+    /// The answers that the current generation was made with; none while there is no current one.
+    ///
+    /// # Errors
+    /// The softservice is not here, or its answers cannot be read.
+    pub async fn answers(&self, name: &str) -> Result<Answers> {
+        let slot = self.existing(name)?;
+        match slot.place.current_number()? {
+            Some(number) => Ok(slot.place.inputs(number)?.1),
+            None => Ok(Answers::new()),
+        }
+    }
+
     /// Releases of all generations here: what garbage collection must not take.
     ///
     /// # Errors
@@ -194,7 +230,7 @@ impl Device {
         .await
     }
 
-    /// Stops a softservice; it stays stopped until [`Device::start`].
+    /// Stops a softservice; it stays stopped until [`Device::start`]. What is stopped already stays so.
     ///
     /// # Errors
     /// It is not here, is being provisioned, or a service could not be stopped.
@@ -213,7 +249,8 @@ impl Device {
         slot.front(self).stop().await
     }
 
-    /// Starts a stopped softservice and waits until it is healthy.
+    /// Starts what of a softservice does not run, and waits until all of it is healthy. What runs is left alone; a service
+    /// that ended, whatever its restart policy says, is started anew.
     ///
     /// # Errors
     /// It is not here, never was confirmed, is being provisioned, or is not healthy.
@@ -221,7 +258,7 @@ impl Device {
         let slot = self.existing(name)?;
         let _work = slot.calm().await?;
         let number = slot.place.current_number()?;
-        let number = number.ok_or_else(|| DeviceError::NoGeneration { name: name.into(), number: 0 })?;
+        let number = number.ok_or_else(|| DeviceError::NeverConfirmed { name: name.into() })?;
         slot.place.change_state(|s| s.up = true)?;
         let instance = slot.place.instance(number)?;
         slot.front(self).lead(&instance.fronts).await?;
@@ -235,6 +272,7 @@ impl Device {
     pub async fn hold(&self, name: &str, held: bool) -> Result<()> {
         let slot = self.existing(name)?;
         let _work = slot.work.lock().await;
+        slot.place.stays()?;
         slot.place.change_state(|s| s.held = held)
     }
 
@@ -252,19 +290,5 @@ impl Device {
             Ok((key, text))
         };
         keys.into_iter().map(read).collect()
-    }
-}
-
-fn damaged(name: String) -> SoftserviceInfo {
-    SoftserviceInfo {
-        name,
-        distro: String::new(),
-        version: String::new(),
-        release: String::new(),
-        generation: 0,
-        state: "damaged".into(),
-        held: false,
-        services: Vec::new(),
-        endpoints: Vec::new(),
     }
 }

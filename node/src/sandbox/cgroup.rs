@@ -76,18 +76,9 @@ impl Cgroups {
     fn separate(mounts: &str, own: &str) -> Self {
         let mut found = Self::default();
         for controller in Controller::ALL {
-            let Some((root, at)) =
-                mounted(mounts, |kind, options| kind == "cgroup" && options.split(',').any(|o| o == controller.name()))
-            else {
-                continue;
-            };
-            let ours = own.lines().find_map(|line| {
-                let (_, rest) = line.split_once(':')?;
-                let (controllers, path) = rest.split_once(':')?;
-                controllers.split(',').any(|c| c == controller.name()).then_some(path)
-            });
-            let parent = below(&at, &root, ours.unwrap_or("/")).join(OURS);
-            found.parents.insert(controller, parent);
+            if let Some((_, own)) = separate(mounts, own, controller) {
+                found.parents.insert(controller, own.join(OURS));
+            }
         }
         found.working()
     }
@@ -95,9 +86,7 @@ impl Cgroups {
     /// Version 2: one tree, in which a group either has processes or is divided. We look upward from our own group for
     /// the highest that is ours to divide; root divides the top.
     fn unified(mounts: &str, own: &str) -> Self {
-        let Some((root, at)) = mounted(mounts, |kind, _| kind == "cgroup2") else { return Self::default() };
-        let path = own.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
-        let lowest = below(&at, &root, path);
+        let Some((at, lowest)) = unified(mounts, own) else { return Self::default() };
         let ours = |p: &&Path| rustix::fs::access(p.join("cgroup.procs"), rustix::fs::Access::WRITE_OK).is_ok();
         let delegated = lowest.ancestors().take_while(|p| p.starts_with(&at)).take_while(ours).last();
         let Some(top) = delegated else { return Self::default() };
@@ -145,6 +134,46 @@ impl Cgroups {
         let folders: BTreeMap<_, _> = wanted.map(|(c, parent)| (*c, parent.join(name))).collect();
         (!folders.is_empty()).then_some(Group { folders, unified: self.unified })
     }
+}
+
+/// The mount of a controller's own tree (version 1), and the group in it that this process is in.
+fn separate(mounts: &str, own: &str, controller: Controller) -> Option<(PathBuf, PathBuf)> {
+    let (root, at) =
+        mounted(mounts, |kind, options| kind == "cgroup" && options.split(',').any(|o| o == controller.name()))?;
+    let ours = own.lines().find_map(|line| {
+        let (_, rest) = line.split_once(':')?;
+        let (controllers, path) = rest.split_once(':')?;
+        controllers.split(',').any(|c| c == controller.name()).then_some(path)
+    });
+    let group = below(&at, &root, ours.unwrap_or("/"));
+    Some((at, group))
+}
+
+/// The mount of the one tree (version 2), and the group in it that this process is in.
+fn unified(mounts: &str, own: &str) -> Option<(PathBuf, PathBuf)> {
+    let (root, at) = mounted(mounts, |kind, _| kind == "cgroup2")?;
+    let group = below(&at, &root, own.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/"));
+    Some((at, group))
+}
+
+/// Bytes of memory that programs started from here can have together: those of the machine, or fewer where a container
+/// limits them; none = the kernel does not say.
+pub(crate) fn memory() -> Option<u64> {
+    let machine = fs::read_to_string("/proc/meminfo").ok()?;
+    let machine = machine.lines().find_map(|l| l.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.parse().ok());
+    let machine = 1024u64.checked_mul(machine?)?;
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let old = separate(&mounts, &own, Controller::Memory).map(|of| (of, "memory.limit_in_bytes"));
+    let new = unified(&mounts, &own).map(|of| (of, "memory.max"));
+    let limits = [old, new].into_iter().flatten().filter_map(|((at, group), file)| least(&at, &group, file));
+    Some(limits.fold(machine, u64::min))
+}
+
+/// The least limit from a group up to the mount that shows it. A group without one has no number in its file.
+fn least(at: &Path, group: &Path, file: &str) -> Option<u64> {
+    let groups = group.ancestors().take_while(|g| g.starts_with(at));
+    groups.filter_map(|g| fs::read_to_string(g.join(file)).ok()?.trim().parse().ok()).min()
 }
 
 /// The root and the place of the first mount of this kind with these options.
@@ -305,6 +334,22 @@ fn named(path: &Path, e: &Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_least_limit_above_a_group_is_its_own() {
+        let tree = tempfile::tempdir().expect("a folder");
+        let (at, group) = (tree.path().join("mount"), tree.path().join("mount/a/b"));
+        fs::create_dir_all(&group).expect("folders");
+        let limit = |of: &Path, text: &str| fs::write(of.join("memory.max"), text).expect("write");
+        assert_eq!(least(&at, &group, "memory.max"), None);
+        limit(tree.path(), "1\n");
+        limit(&group, "max\n");
+        assert_eq!(least(&at, &group, "memory.max"), None, "what is above the mount is of something else");
+        limit(&at, "4096\n");
+        limit(&at.join("a"), "2048\n");
+        assert_eq!(least(&at, &group, "memory.max"), Some(2048));
+        assert!(memory().expect("this machine has some") >= 1 << 20);
+    }
 
     #[test]
     fn mounts_are_found_and_paths_are_below_them() {

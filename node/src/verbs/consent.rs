@@ -4,7 +4,10 @@
 use super::failure::Failure;
 use crate::context::Context;
 use serde_json::json;
-use softservice_protocol::{instance::sandbox::Reduced, plan::Plan};
+use softservice_protocol::{
+    instance::sandbox::Reduced,
+    plan::{Lack, Plan},
+};
 
 /// What the owner agreed to.
 #[derive(Debug, Clone, Copy)]
@@ -50,6 +53,18 @@ pub(super) fn refuse_reduced(context: &Context, plan: &Plan, consent: Consent<'_
     Err(Failure::refused(message)
         .hint("--accept-reduced (`accept_reduced` in the API) accepts that")
         .with(json!({ "reduced": reduced })))
+}
+
+/// What a device does not have nobody can agree to do without: it would fail later, and not so clearly.
+pub(super) fn refuse_lacking(plan: &Plan) -> Result<(), Failure> {
+    if plan.lacks.is_empty() {
+        return Ok(());
+    }
+    let each: Vec<String> = plan.lacks.iter().map(Lack::describe).collect();
+    let message = format!("this device has too little for {}: {}", plan.softservice, each.join("; "));
+    Err(Failure::refused(message)
+        .hint("`softservice plan` shows what each role needs; free some, or choose another device")
+        .with(json!({ "lacks": plan.lacks })))
 }
 
 /// Their names, for one line.

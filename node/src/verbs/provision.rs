@@ -180,7 +180,11 @@ pub(super) async fn try_out(
     talk: &Talk,
 ) -> Result<Value, Failure> {
     let began = Instant::now();
-    let plan = context.device.plan(&request).await?;
+    let mut plan = context.device.plan(&request).await?;
+    // What it needs to live with is not what it needs to be tried with.
+    for lack in std::mem::take(&mut plan.lacks) {
+        talk.note(format!("not refused for the test: {}", lack.describe())).await;
+    }
     if !plan.isolation.reduced.is_empty() {
         let measures = consent::measures(&plan.isolation.reduced);
         talk.note(format!("not enforced on this machine, accepted for the test: {measures}")).await;
@@ -225,18 +229,37 @@ async fn wish(context: &Context, args: &Up, talk: &Talk) -> Result<(PlanRequest,
     Ok((request, release))
 }
 
-/// None when there is nothing newer. `set` answers what the newer release asks and the present one did not.
+/// None when there is nothing newer and `set` answers nothing otherwise than before.
 async fn prepare_update(
     context: &Context,
     name: &str,
     set: &BTreeMap<String, String>,
     talk: &Talk,
 ) -> Result<Option<Prepared>, Failure> {
-    let Some(found) = newer_release(context, name).await? else { return Ok(None) };
-    let release = found.release();
+    let release = match newer_release(context, name).await? {
+        Some(found) => found.release(),
+        None => match answered_anew(context, name, set).await? {
+            Some(release) => release,
+            None => return Ok(None),
+        },
+    };
     fetch::bring(context, release, Depth::Manifests, talk).await?;
     let request = PlanRequest { answers: set.clone(), ..PlanRequest::new(name, release.id) };
     finish_plan(context, request, release).await.map(Some)
+}
+
+/// The release that runs, when it was answered otherwise.
+async fn answered_anew(
+    context: &Context,
+    name: &str,
+    set: &BTreeMap<String, String>,
+) -> Result<Option<ReleaseRef>, Failure> {
+    let Some((_, current)) = context.device.current(name).await? else { return Ok(None) };
+    let answers = context.device.answers(name).await?;
+    if set.iter().all(|(key, answer)| answers.get(key) == Some(answer)) {
+        return Ok(None);
+    }
+    Ok(Some(ReleaseRef { id: current, size: size_of(context, current).await? }))
 }
 
 /// What a softservice would be updated to.
@@ -372,6 +395,7 @@ pub(super) async fn live(
     began: Instant,
     talk: &Talk,
 ) -> Result<Value, Failure> {
+    consent::refuse_lacking(&prepared.plan)?;
     consent::refuse_reduced(context, &prepared.plan, consent)?;
     let name = prepared.request.name.clone();
     let fetching = Instant::now();

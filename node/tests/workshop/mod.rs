@@ -1,5 +1,6 @@
 //! A workshop for device tests: a home with a store, distros written as text, and a device that is told each step by
 //! hand, in the order in which the core would tell it. The keepers are this very test program, started again.
+#![allow(dead_code, reason = "each story uses a part of the workshop")]
 
 use softservice_node::device::{Device, PlanRequest, keeper_main, serve_static};
 use softservice_protocol::{
@@ -94,7 +95,6 @@ impl Workshop {
         release(&*self.store, toml, files)
     }
     /// The same, of another publisher.
-    #[allow(dead_code, reason = "not every story asks")]
     pub(crate) fn release_of(&self, publisher: PublisherId, toml: &str, files: &[(&str, &str)]) -> ReleaseId {
         release_of(&*self.store, publisher, toml, files)
     }
@@ -137,7 +137,6 @@ impl Workshop {
     pub(crate) async fn url(&self, name: &str) -> String {
         self.device.info(name).await.expect("a softservice").endpoints[0].url.clone()
     }
-    #[allow(dead_code, reason = "not every story asks")]
     pub(crate) async fn pid(&self, name: &str) -> i32 {
         self.device.info(name).await.expect("a softservice").services[0].pid.expect("a process")
     }
@@ -267,7 +266,6 @@ pub(crate) async fn written(path: &Path) -> String {
 }
 
 /// Everything of a folder that a program could see, by path.
-#[allow(dead_code, reason = "not every story asks")]
 pub(crate) fn seen(root: &Path) -> BTreeMap<PathBuf, String> {
     use std::os::unix::fs::MetadataExt;
     let (mut seen, mut folders) = (BTreeMap::new(), vec![root.to_owned()]);
@@ -297,7 +295,6 @@ pub(crate) fn lives(pid: i32) -> bool {
 }
 
 /// The process that one in the same sandbox as `beside` knows by a number.
-#[allow(dead_code, reason = "not every story asks")]
 pub(crate) fn outside(beside: i32, number: i32) -> i32 {
     let space = |pid: i32| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
     let inner = |pid: i32| -> Option<i32> {

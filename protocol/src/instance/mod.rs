@@ -119,10 +119,22 @@ pub struct RoleNeed {
     pub uses: Vec<String>,
     /// The most that its programs may use together.
     pub limits: Limits,
+    /// What its author says it needs of a device; generations that were made before this was kept say nothing.
+    #[serde(default)]
+    pub needs: Minimum,
     /// BLAKE3, as hex, over everything that decides what this role runs: its resolved services, files, hooks and trees, with
     /// the folders of the device and inner ports left out, and files that a change of does `nothing`. Equal fingerprints
     /// in two generations mean the same behaviour.
     pub fingerprint: String,
+}
+
+/// The least that a device must have; none = nothing is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Minimum {
+    /// Memory, in bytes.
+    pub memory: Option<u64>,
+    /// Space for its data, in bytes.
+    pub disk: Option<u64>,
 }
 
 /// Where things are on this device.

@@ -3,7 +3,7 @@
 //! reaches a program is in it, and nothing else.
 
 use super::{
-    HookSpec, InstanceError, Limits, RenderedFile, RoleNeed, ServiceSpec,
+    HookSpec, InstanceError, Limits, Minimum, RenderedFile, RoleNeed, ServiceSpec,
     bind::{Binder, Scope},
     component::Component,
 };
@@ -78,6 +78,7 @@ pub(super) fn need<'a>(
         uses: uses(scope, binder)?.into_iter().collect(),
         alone: alone(role),
         limits: Limits::of(&role.allow),
+        needs: Minimum { memory: role.needs_memory, disk: role.needs_disk },
         fingerprint: hasher.finalize().to_hex().to_string(),
     })
 }

@@ -110,8 +110,8 @@ mod tests {
         let texts = |list: &[&str]| list.iter().map(|t| (*t).to_owned()).collect();
         let (volumes, uses): (Vec<String>, Vec<String>) = (texts(volumes), texts(uses));
         let alone = !volumes.is_empty();
-        let limits = Default::default();
-        RoleNeed { key: key.into(), alone, volumes, uses, limits, fingerprint: fingerprint.into() }
+        let (limits, needs) = Default::default();
+        RoleNeed { key: key.into(), alone, volumes, uses, limits, needs, fingerprint: fingerprint.into() }
     }
 
     #[test]

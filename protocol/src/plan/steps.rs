@@ -78,6 +78,16 @@ fn made(steps: &mut Steps, needs: &Needs, instance: &Instance, facts: &Facts<'_>
 
 /// What holds while it runs.
 fn held(steps: &mut Steps, instance: &Instance) {
+    for role in &instance.roles {
+        let needs = [
+            role.needs.memory.map(|n| format!("memory {}", units::bytes(n))),
+            role.needs.disk.map(|n| format!("disk {}", units::bytes(n))),
+        ];
+        let needs: Vec<String> = needs.into_iter().flatten().collect();
+        if !needs.is_empty() {
+            steps.add("need", &role.key, needs.join(", "));
+        }
+    }
     for role in instance.roles.iter().filter(|r| instance.services.iter().any(|s| s.role == r.key)) {
         let limits = role.limits.describe();
         steps.add("limit", &role.key, if limits.is_empty() { "none is declared".into() } else { limits.join(", ") });

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use softservice_protocol::{
     id::{ObjectId, ReleaseId},
     instance::{self, Assignment, Instance, Isolation, sandbox::Reduced},
-    plan::{self, Facts, Plan, RestoreFact, SnapshotFact, SnapshotHow},
+    plan::{self, Facts, Lack, Plan, RestoreFact, SnapshotFact, SnapshotHow},
     release::*,
     time::Span,
 };
@@ -32,6 +32,8 @@ struct Known {
     fetch_bytes: u64,
     expired: Vec<u32>,
     isolation: Isolation,
+    memory: Option<u64>,
+    disk: Option<u64>,
 }
 
 impl Given {
@@ -76,6 +78,8 @@ impl Given {
             overlay: &[],
             backup: &[],
             isolation: known.isolation.clone(),
+            memory: known.memory,
+            disk: known.disk,
         };
         plan::plan(release, &needs(&self.closure()), &self.instance(), &facts)
     }
@@ -231,6 +235,41 @@ fn a_limit_that_rises_is_a_permission_and_one_that_falls_is_none() {
     let wider = ["pg.main: cpu without limit instead of 1 core", "pg.main: memory 1.0 GiB instead of 512.0 MiB"];
     assert_eq!(permissions.added, wider);
     assert_eq!(permissions.removed, ["pg.main: processes 5 instead of 10", "web: connect internet:443"]);
+}
+
+#[test]
+fn what_a_device_lacks_is_told() {
+    let lack = |what: &str, needed, has| Lack { what: what.into(), needed, has };
+    let mut given = Given::new();
+    (given.pg.roles[0].needs_memory, given.pg.roles[0].needs_disk) = (Some(3 << 30), Some(20 << 30));
+    given.shelf.roles[1].needs_memory = Some(1 << 30);
+    (given.facts.memory, given.facts.disk) = (Some(4 << 30), Some(20 << 30));
+    let enough = given.plan();
+    assert!(enough.lacks.is_empty(), "just so");
+    assert!(lines(&enough).contains(&"need pg.main: memory 3.0 GiB, disk 20.0 GiB".into()));
+    given.facts.disk = Some(21 << 30);
+    assert_eq!(given.plan().hash, enough.hash, "what is free moves by itself");
+    (given.facts.memory, given.facts.disk) = (None, None);
+    assert_eq!(given.plan().hash, enough.hash, "nobody knows better than the author");
+    (given.facts.memory, given.facts.disk) = (Some(2 << 30), Some(1 << 30));
+    let plan = given.plan();
+    assert_eq!(plan.lacks, [lack("memory", 4 << 30, 2 << 30), lack("disk", 20 << 30, 1 << 30)], "all roles together");
+    assert_eq!(plan.lacks[0].describe(), "memory: 4.0 GiB are needed, this device has 2.0 GiB");
+    assert_ne!(plan.hash, enough.hash);
+    given.facts.disk = Some(2 << 30);
+    assert_eq!(given.plan().hash, plan.hash, "so does what is missing");
+}
+
+#[test]
+fn what_runs_does_not_need_its_device_anew() {
+    let mut given = Given::new();
+    (given.pg.roles[0].needs_memory, given.pg.roles[0].needs_disk) = (Some(3 << 30), Some(20 << 30));
+    given.facts.current = Some(given.instance());
+    (given.facts.memory, given.facts.disk) = (Some(2 << 30), Some(1 << 30));
+    assert!(given.plan().lacks.is_empty(), "it needs no more than before");
+    (given.pg.roles[0].needs_memory, given.pg.roles[0].needs_disk) = (Some(4 << 30), Some(22 << 30));
+    let lacks: Vec<_> = given.plan().lacks.into_iter().map(|l| (l.what, l.needed, l.has)).collect();
+    assert_eq!(lacks, [("memory".into(), 4 << 30, 2 << 30), ("disk".into(), 2 << 30, 1 << 30)]);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use crate::cast::*;
 use proptest::prelude::*;
 use softservice_protocol::{
-    instance::{self, Assignment, Change, Instance, Limits, Move, RoleNeed, transition},
+    instance::{self, Assignment, Change, Instance, Limits, Minimum, Move, RoleNeed, transition},
     release::*,
 };
 
@@ -94,6 +94,7 @@ fn any_role(n: usize) -> impl Strategy<Value = RoleNeed> {
             alone: data || fixed,
             uses: uses.into_iter().filter(|u| *u != keys[n]).map(str::to_owned).collect(),
             limits: Limits::default(),
+            needs: Minimum::default(),
             fingerprint: version.to_string(),
         },
     )

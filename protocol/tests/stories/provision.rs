@@ -1,6 +1,7 @@
 //! Stories about a generation's life: every step may fail, and every step may be cut off.
 
 use crate::world::World;
+use proptest::prelude::*;
 use softservice_protocol::{
     io::{Effect, Event, Generation, ProvisionEvent, ProvisionInput, ProvisionStep},
     time::Span,
@@ -49,6 +50,20 @@ impl Device {
             StartPrevious => self.running = step.previous,
             MarkFailed => self.failed = true,
         }
+    }
+    /// Fails when this step would do harm to a device as it is.
+    fn would_not_be_hurt_by(&self, step: &ProvisionStep) {
+        let new = Some(step.generation.number);
+        let well = match step.effect {
+            Snapshot | Migrate => self.running.is_none(),
+            Start => self.current == new && (self.running.is_none() || self.running == new),
+            Confirm | Commit => (self.current, self.running, self.public, self.data) == (new, new, new, new),
+            RestoreData => self.running.is_none() || self.data == step.previous,
+            StartPrevious => (self.current, self.data) == (step.previous, step.previous),
+            _ => true,
+        };
+        assert!(well, "{:?} on {self:?}", step.effect);
+        assert!(!step.effect.is_way_back() || self.committed != new, "a commit is final: {:?}", step.effect);
     }
     /// As it shall be when generation 2 is committed.
     fn renewed() -> Self {
@@ -193,6 +208,94 @@ fn cut_off(
         }
     }
     None
+}
+
+/// What becomes of a step.
+#[derive(Debug, Clone, Copy)]
+enum Fate {
+    Done,
+    FailsAtOnce,
+    /// All of it was done all the same.
+    FailsAtItsEnd,
+    CutOffBefore,
+    CutOffAfter,
+}
+
+/// Lives a life whose steps meet these fates, then good ones only, through as many restarts of the node as it takes; gives
+/// its end.
+fn chequered(previous: Option<u32>, fates: &[Fate]) -> (Device, ProvisionEvent) {
+    let (mut device, mut world) = (Device::before(previous), begin(previous));
+    let (mut fates, mut done) = (fates.iter(), 0);
+    let again = |step: ProvisionStep| {
+        let mut world = World::new(&["bob"]);
+        world.provision("bob", ProvisionInput::Interrupted { step });
+        world
+    };
+    loop {
+        world.within(Span::seconds(30), |w| w.nodes["bob"].steps.len() > done || ended(w).is_some());
+        let Some(step) = world.nodes["bob"].steps.get(done).cloned() else {
+            match ended(&world).expect("a life goes on or ends") {
+                // The journal has its last step, and the next start of the node tries again.
+                ProvisionEvent::Stuck { .. } => {
+                    let last = world.nodes["bob"].steps[done - 1].clone();
+                    (world, done) = (again(last), 0);
+                    continue;
+                }
+                event => return (device, event),
+            }
+        };
+        done += 1;
+        device.would_not_be_hurt_by(&step);
+        match fates.next().copied().unwrap_or(Fate::Done) {
+            cut @ (Fate::CutOffBefore | Fate::CutOffAfter) => {
+                if matches!(cut, Fate::CutOffAfter) {
+                    device.apply(&step);
+                }
+                (world, done) = (again(step), 0);
+            }
+            // What is written down as good does not fail any more: see the device's commit.
+            bad @ (Fate::FailsAtOnce | Fate::FailsAtItsEnd) if device.committed != Some(step.generation.number) => {
+                if matches!(bad, Fate::FailsAtItsEnd) && step.effect != Commit {
+                    device.apply(&step);
+                }
+                world.provision("bob", ProvisionInput::Failed { step, why: "no".into() });
+            }
+            _ => {
+                device.apply(&step);
+                world.provision("bob", ProvisionInput::Done { step });
+            }
+        }
+    }
+}
+
+fn any_fate() -> impl Strategy<Value = Fate> {
+    use Fate::*;
+    prop_oneof![
+        6 => Just(Done),
+        1 => Just(FailsAtOnce),
+        1 => Just(FailsAtItsEnd),
+        1 => Just(CutOffBefore),
+        1 => Just(CutOffAfter),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    /// Failures and crashes as often as they like, on the way back as well, one upon another: the end is the old whole or
+    /// the new whole, and its owner is told which.
+    #[test]
+    fn whatever_happens_how_often_it_likes_the_end_is_whole(
+        first in any::<bool>(),
+        fates in prop::collection::vec(any_fate(), 0..60),
+    ) {
+        let previous = (!first).then_some(1);
+        let (device, end) = chequered(previous, &fates);
+        match end {
+            ProvisionEvent::Committed { .. } => prop_assert_eq!(device, Device::renewed()),
+            _ => prop_assert!(device.is_returned(previous), "{device:?}"),
+        }
+    }
 }
 
 #[test]
