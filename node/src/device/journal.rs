@@ -52,6 +52,8 @@ pub(super) struct Journal {
     good: u64,
     /// There may be more in the file than that.
     torn: bool,
+    /// `last` is not on the disk.
+    owed: bool,
 }
 
 impl Journal {
@@ -79,7 +81,7 @@ impl Journal {
         }
         let last = last.filter(|_| good > 0);
         let torn = good < bytes.len();
-        let mut journal = Self { file, path: path.into(), last, good: good as u64, torn };
+        let mut journal = Self { file, path: path.into(), last, good: good as u64, torn, owed: false };
         journal.cut()?;
         super::durable::sync_parent(path)?;
         Ok(journal)
@@ -102,8 +104,25 @@ impl Journal {
             return Err(io("write", &self.path)(e));
         }
         self.good += line.len() as u64;
-        (self.last, self.torn) = (Some(entry), false);
+        (self.last, self.torn, self.owed) = (Some(entry), false, false);
         Ok(())
+    }
+
+    /// Adds the line that a life has come to its end. Should the disk not take it, the life is over all the same, and
+    /// [`Self::settle`] adds it later: until then the next start of the node only repeats the last step.
+    pub(super) fn end(&mut self, step: &ProvisionStep) {
+        if let Err(error) = self.append(step, Mark::Done) {
+            tracing::error!(%error, "the end of a life could not be written down yet");
+            (self.last, self.owed) = (Some(Entry { step: step.clone(), mark: Mark::Done }), true);
+        }
+    }
+
+    /// Adds what is owed: before anything is done that a repetition of the last step would undo.
+    pub(super) fn settle(&mut self) -> Result<()> {
+        match self.last.clone().filter(|_| self.owed) {
+            Some(Entry { step, mark }) => self.append(&step, mark),
+            None => Ok(()),
+        }
     }
 
     /// Cuts off what is behind the last whole line.
@@ -270,5 +289,19 @@ mod tests {
             assert_eq!(Journal::open(path).expect("open").unfinished(), None, "what came after is found");
             journal.append(&step(Effect::Stage), Mark::Done).expect("append");
         }
+        // A life's end that finds no room.
+        journal.append(&step(Effect::Commit), Mark::Begun).expect("append");
+        room(40);
+        journal.end(&step(Effect::Commit));
+        assert_eq!(journal.unfinished(), None, "it is over");
+        journal.settle().expect_err("still no room");
+        assert_eq!(
+            Journal::open(path).expect("open").unfinished(),
+            Some(&step(Effect::Commit)),
+            "repeated, never undone"
+        );
+        free();
+        journal.settle().expect("written");
+        assert_eq!(Journal::open(path).expect("open").unfinished(), None);
     }
 }

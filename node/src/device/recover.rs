@@ -14,7 +14,7 @@ impl Device {
         }
         let slot = self.slot(name)?;
         let _work = slot.work.lock().await;
-        let unfinished = slot.unfinished();
+        let unfinished = slot.interrupted();
         let current = slot.place.current_number()?;
         let up = slot.place.read_state()?.up;
         let wanted = self.wanted(&slot, current.filter(|_| up), unfinished.as_ref());
