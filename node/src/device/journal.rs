@@ -273,9 +273,9 @@ mod tests {
         let before = getrlimit(Resource::Fsize);
         let room = |bytes: u64| {
             let end = std::fs::metadata(path).expect("a file").len() + bytes;
-            setrlimit(Resource::Fsize, Rlimit { current: Some(end), ..before.clone() }).expect("a limit");
+            setrlimit(Resource::Fsize, Rlimit { current: Some(end), ..before }).expect("a limit");
         };
-        let free = || setrlimit(Resource::Fsize, before.clone()).expect("no limit");
+        let free = || setrlimit(Resource::Fsize, before).expect("no limit");
         let mut journal = Journal::open(path).expect("open");
         journal.append(&step(Effect::Stage), Mark::Done).expect("append");
         for bytes in [0, 1, 40] {

@@ -2,7 +2,7 @@
 //! softservice belongs to the generation that is current or to the two of an unfinished switch, and is watched over; what
 //! an unfinished switch needs started or stopped is left to its effects.
 
-use super::{Device, Slot, blocking, error::Result, snapshot::Snapshots};
+use super::{Device, Slot, backup, blocking, error::Result, snapshot::Snapshots};
 use softservice_protocol::io::{Effect, ProvisionStep};
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -33,7 +33,7 @@ impl Device {
             blocking(move || {
                 Snapshots { place: &place }.tidy()?;
                 place.tidy_runs();
-                Ok(())
+                backup::sweep(&place)
             })
             .await?;
         }
