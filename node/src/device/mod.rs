@@ -177,10 +177,14 @@ impl Device {
     pub async fn recover(&self) -> Vec<ProvisionInput> {
         let mut told = Vec::new();
         self.forget_unpacked();
-        let names = names(&self.0.softservices).unwrap_or_else(|e| {
-            tracing::error!(error = %e, "the softservices of this device cannot be listed");
-            Vec::new()
-        });
+        let names = match names(&self.0.softservices) {
+            Ok(names) => names,
+            Err(e) => {
+                tracing::error!(error = %e, "the softservices of this device cannot be listed");
+                return told;
+            }
+        };
+        self.clear_up(&names);
         for name in names {
             match self.recover_one(&name).await {
                 Ok(unfinished) => told.extend(unfinished.map(|step| ProvisionInput::Interrupted { step })),
