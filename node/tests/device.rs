@@ -248,6 +248,30 @@ async fn restarts_follow_the_policy() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_is_shown_the_nodes_own_folder() {
+    let workshop = Workshop::new();
+    let place = workshop.softservice("script");
+    let softservices = place.parent().expect("a folder");
+    let asking = |path: &Path| {
+        let allow = format!("[role.main.allow]\nread = [\"{}\"]\n", path.display());
+        script(&workshop, "1.0.0", "#!/bin/sh\nexec sleep 1000\n", &allow)
+    };
+    for path in [place.as_path(), softservices, &softservices.with_file_name("store"), Path::new("/tmp")] {
+        let refused = workshop.device.plan(&PlanRequest::new("script", asking(path))).await;
+        assert!(matches!(refused, Err(DeviceError::Trespass { .. })), "{}: {refused:?}", path.display());
+    }
+    // A path that is harmless when it is planned, and leads into the home when it is used.
+    let scratch = tempfile::tempdir_in("/var/tmp").expect("a folder");
+    let shown = scratch.path().join("shown");
+    std::fs::create_dir(&shown).expect("a folder");
+    let (generation, previous) = workshop.prepare("script", asking(&shown)).await;
+    std::fs::remove_dir(&shown).expect("removed");
+    std::os::unix::fs::symlink(softservices, &shown).expect("a link");
+    let (effect, why) = workshop.live(&generation, previous).await.expect_err("refused");
+    assert!(effect == Effect::Start && why.contains("no permission reaches there"), "{effect:?}: {why}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_softservices_that_wish_one_port_get_two() {
     let workshop = Workshop::new();
     // The others wish for nothing: stories are told side by side on one machine, and would get in each other's way.

@@ -73,7 +73,11 @@ async fn print(client: &Client, ui: &mut Ui, args: &OverlayArgs, file: &str) -> 
     ui.document(&found);
     if let Some(one) = list(&found, "files").first().filter(|_| !ui.is_json()) {
         let best = ["marked", "own", "authored"].into_iter().find_map(|key| one[key].as_str());
-        ui.raw(best.unwrap_or_default().as_bytes());
+        // A program gets every byte; a person nothing that moves the cursor, for somebody else wrote it.
+        match best.unwrap_or_default() {
+            text if ui.is_terminal() => ui.data(text.strip_suffix('\n').unwrap_or(text)),
+            text => ui.raw(text.as_bytes()),
+        }
     }
     Ok(())
 }

@@ -78,6 +78,15 @@ pub enum DeviceError {
         /// The step that failed.
         effect: &'static str,
     },
+    /// Its removal has begun and has not come to its end.
+    #[error(
+        "{name} is being removed; if that does not end, its log and the node's say why, and `softservice remove {name}` \
+         again ends it"
+    )]
+    Removing {
+        /// The softservice.
+        name: String,
+    },
     /// The owner holds this softservice at its version.
     #[error("{name} is held; `softservice unhold {name}` lets it change")]
     Held {
@@ -222,6 +231,17 @@ pub enum DeviceError {
         measure: String,
         /// Why, and what would help.
         why: String,
+    },
+    /// It asks for the node's own folder.
+    #[error(
+        "{name} asks to read or write {path}, where this node keeps its keys and books: no permission reaches there",
+        path = path.display()
+    )]
+    Trespass {
+        /// The softservice.
+        name: String,
+        /// The path of the permission.
+        path: PathBuf,
     },
     /// It brings a root tree, and nothing can be mounted here.
     #[error("{name} runs in a root tree of its own, which this machine cannot give it: {why}")]

@@ -45,6 +45,14 @@ impl Place {
         let place = Self::new(softservices, name)?;
         if place.root.is_dir() { Ok(place) } else { Err(DeviceError::Unknown { name: name.into() }) }
     }
+    /// An error once its removal has begun: what is made or started then would go with it, whenever it is finished.
+    pub(super) fn stays(&self) -> Result<()> {
+        match self.removal().symlink_metadata() {
+            Ok(_) => Err(DeviceError::Removing { name: self.name.clone() }),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(e) => Err(io("look at", self.removal())(e)),
+        }
+    }
     pub(super) fn root(&self) -> &Path {
         &self.root
     }

@@ -38,6 +38,7 @@ mod stage;
 mod static_server;
 mod switch;
 mod trees;
+mod trespass;
 mod upkeep;
 mod users;
 mod verbs;
@@ -138,6 +139,22 @@ fn names(softservices: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
+/// Runs what must not end in the middle in a task of its own: it goes on also when nobody waits for it any more.
+async fn to_its_end<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+    match tokio::spawn(work).await {
+        Ok(done) => done,
+        Err(e) => std::panic::resume_unwind(e.try_into_panic().unwrap_or_else(|e| Box::new(e.to_string()))),
+    }
+}
+
+/// Asks such work to stop where it may, when whoever waits for it goes away.
+struct Waiting(Arc<AtomicBool>);
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
 /// Runs what blocks on a thread that may.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     match tokio::task::spawn_blocking(work).await {
@@ -199,14 +216,14 @@ impl Device {
         let slots: Vec<Arc<Slot>> = locked(&self.0.slots).values().cloned().collect();
         for slot in slots {
             let mut noted = slot.noted.subscribe();
-            while slot.unfinished().is_some() && noted.changed().await.is_ok() {}
+            while slot.place.stays().is_ok() && slot.unfinished().is_some() && noted.changed().await.is_ok() {}
         }
     }
 
     /// Whoever makes a generation holds this from [`Device::prepare`] to the end of its life.
     ///
     /// # Errors
-    /// Another is at it.
+    /// Another is at it, or it is being removed.
     pub fn turn(&self, name: &str) -> Result<tokio::sync::OwnedMutexGuard<()>> {
         self.slot(name)?.turn()
     }
@@ -214,7 +231,7 @@ impl Device {
     /// Whether nobody changes a softservice now; one that is not here rests.
     ///
     /// # Errors
-    /// A generation of it is on its way, or has stuck on it.
+    /// A generation of it is on its way, or has stuck on it, or it is being removed.
     pub fn at_rest(&self, name: &str) -> Result<()> {
         match self.existing(name) {
             Ok(slot) => {
@@ -299,9 +316,10 @@ impl Device {
         Ok(slot)
     }
 
-    /// The slot of a softservice that exists.
+    /// The slot of a softservice that exists and stays.
     fn existing(&self, name: &str) -> Result<Arc<Slot>> {
         let place = Place::existing(&self.0.softservices, name)?;
+        place.stays()?;
         if place.numbers()?.is_empty() {
             return Err(DeviceError::Unknown { name: name.into() });
         }
@@ -340,6 +358,12 @@ impl Slot {
 
     /// The right to make the next generation; an error at once while another has it.
     fn turn(&self) -> Result<tokio::sync::OwnedMutexGuard<()>> {
+        self.place.stays()?;
+        self.own_turn()
+    }
+
+    /// The same also while it is being removed.
+    fn own_turn(&self) -> Result<tokio::sync::OwnedMutexGuard<()>> {
         Arc::clone(&self.turn).try_lock_owned().or_else(|_| {
             let number = self.place.numbers()?.last().copied().unwrap_or(1);
             Err(DeviceError::Busy { name: self.place.name.clone(), number })
@@ -358,8 +382,9 @@ impl Slot {
         Ok(work)
     }
 
-    /// An error while a generation is on its way, or has stuck on it.
+    /// An error while a generation is on its way, or has stuck on it, or while all of it is being removed.
     fn idle(&self) -> Result<()> {
+        self.place.stays()?;
         let Some(step) = self.unfinished() else { return Ok(()) };
         let (name, number) = (self.place.name.clone(), step.generation.number);
         Err(match locked(&self.journal).is_stuck() {

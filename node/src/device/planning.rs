@@ -114,6 +114,7 @@ impl Device {
 
     async fn planned(&self, request: &PlanRequest) -> Result<Planned> {
         let place = Place::new(&self.0.softservices, &request.name)?;
+        place.stays()?;
         let current = match place.current_number()? {
             Some(number) => Some(self.before(&place, number).await?),
             None => None,
@@ -130,6 +131,7 @@ impl Device {
         let laid = overlay::laid(place, &closure, request.release, &own)?;
         let closure = laid.closure;
         let platform = super::platform();
+        self.trespasses(&request.name, &closure)?;
         let needs =
             softservice_protocol::instance::needs(&closure, request.release, &answers, &platform).map_err(wrong)?;
         let known = place.read_ports()?;

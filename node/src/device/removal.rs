@@ -1,17 +1,27 @@
 //! Removal: everything of a softservice but its data, or all of it. Invariant: that it is being removed is on the disk before
-//! anything goes, so that a removal that was cut off is finished at the next start; data goes only when asked, except
-//! volumes whose definition says that they go.
+//! anything goes, and from then on nothing but its removal is done to it: a removal that was cut off, and is finished at
+//! the next start, takes nothing that came after it. Data goes only when asked, except volumes whose definition says that
+//! they go.
+//!
+//! Whoever goes away before it begins has asked for nothing. That `start` or `up` take a removal back was refused: half of it
+//! may be gone. As long as `removal.json` is there, so is all data that outlives a removal, and another may still keep it.
 
 use super::{
-    Device, Slot, blocking, durable,
+    Device, Slot, Waiting, blocking, durable,
     error::{DeviceError, Result},
     layout::Place,
     locked, names,
     record::State,
-    switch,
+    switch, to_its_end,
 };
 use serde::{Deserialize, Serialize};
-use std::path::Path;
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 /// A removal that has begun.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,22 +32,55 @@ struct Removal {
 
 impl Device {
     /// Removes a softservice. Its volumes and secrets stay unless `data`, but for volumes with `keep_on_remove = false`; a
-    /// softservice of the same name finds them again. Snapshots go with the generations that could return to them. What
-    /// is damaged of it does not stand in the way.
+    /// softservice of the same name finds them again, and a further removal with `data` takes them. Snapshots go with the
+    /// generations that could return to them. What is damaged of it does not stand in the way. Once it has begun it goes on
+    /// to its end, whether anybody waits for that or not.
     ///
     /// # Errors
-    /// It is not here, is being provisioned, or something could not be stopped or removed.
+    /// It is not here, is being provisioned, or something could not be stopped or removed: then it is still being removed,
+    /// and another removal, or the next start of the node, goes on with it.
     pub async fn remove(&self, name: &str, data: bool) -> Result<()> {
-        let slot = self.existing(name)?;
-        let work = slot.calm_or_stuck().await?;
-        // Another may have removed it while this one waited.
-        self.existing(name)?;
-        let _turn = slot.turn()?;
-        durable::write_json(&slot.place.removal(), &Removal { data })?;
-        self.carry_out(&slot, Removal { data }).await?;
-        locked(&self.0.slots).remove(name);
-        drop(work);
-        Ok(())
+        let place = self.removable(name, data)?.place.clone();
+        let again = place.stays().is_err();
+        let gone = Arc::new(AtomicBool::default());
+        let waiting = Waiting(Arc::clone(&gone));
+        let device = self.clone();
+        let done = to_its_end(async move { device.remove_now(&place.name, Removal { data }, &gone).await }).await;
+        drop(waiting);
+        match done {
+            // Whoever had begun it has come to its end meanwhile.
+            Err(DeviceError::Unknown { .. }) if again => Ok(()),
+            done => done,
+        }
+    }
+
+    async fn remove_now(&self, name: &str, removal: Removal, gone: &AtomicBool) -> Result<()> {
+        loop {
+            let slot = self.removable(name, removal.data)?;
+            let _work = slot.calm_or_stuck().await?;
+            // Another may have removed it while this one waited.
+            if !Arc::ptr_eq(&slot, &self.removable(name, removal.data)?) {
+                continue;
+            }
+            let _turn = slot.own_turn()?;
+            if gone.load(Ordering::Acquire) {
+                // Nobody asks for it any more, and nothing of it has begun.
+                return Ok(());
+            }
+            durable::write_json(&slot.place.removal(), &removal)?;
+            return self.carry_out(&slot, removal).await;
+        }
+    }
+
+    /// What can be removed: a softservice, one whose removal was cut off, and what one left that was removed without its data.
+    fn removable(&self, name: &str, data: bool) -> Result<Arc<Slot>> {
+        match self.existing(name) {
+            Err(DeviceError::Removing { .. }) => self.slot(name),
+            Err(DeviceError::Unknown { .. }) if data && left_data(&Place::new(&self.0.softservices, name)?) => {
+                self.slot(name)
+            }
+            found => found,
+        }
     }
 
     /// Finishes a removal that an earlier life of the node began; whether there was one.
@@ -45,10 +88,8 @@ impl Device {
         let place = Place::new(&self.0.softservices, name)?;
         let Some(removal) = durable::read_json::<Removal>(&place.removal())? else { return Ok(false) };
         let slot = self.slot(name)?;
-        let work = slot.work.lock().await;
+        let _work = slot.work.lock().await;
         self.carry_out(&slot, removal).await?;
-        locked(&self.0.slots).remove(name);
-        drop(work);
         Ok(true)
     }
 
@@ -59,6 +100,7 @@ impl Device {
         slot.stop_keepers(|_, _| true).await?;
         let place = slot.place.clone();
         blocking(move || remove(&place, removal)).await?;
+        locked(&self.0.slots).remove(&slot.place.name);
         // While data of it is kept, its user is nobody else's.
         match slot.place.root().exists() {
             true => Ok(()),
@@ -76,7 +118,6 @@ impl Device {
             let slot = self.slot(&name)?;
             let _work = slot.work.lock().await;
             self.carry_out(&slot, Removal { data: true }).await?;
-            locked(&self.0.slots).remove(&name);
         }
         Ok(())
     }
@@ -88,8 +129,7 @@ fn remove(place: &Place, removal: Removal) -> Result<()> {
             durable::remove_folder(&place.volume(&key))?;
         }
     }
-    let empty = |folder: &Path| std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none());
-    if removal.data || (empty(&place.volumes()) && empty(&place.secrets())) {
+    if removal.data || !left_data(place) {
         return durable::remove_folder(place.root());
     }
     switch::point(place, None)?;
@@ -103,11 +143,18 @@ fn remove(place: &Place, removal: Removal) -> Result<()> {
     Ok(())
 }
 
+/// Whether data or secrets are there.
+fn left_data(place: &Place) -> bool {
+    let holds = |folder: &Path| std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some());
+    holds(&place.volumes()) || holds(&place.secrets())
+}
+
 impl Slot {
-    /// The softservice to oneself, also when it is stuck in the middle of a switch: whoever removes it needs neither end.
+    /// The softservice to oneself, also when it is stuck in the middle of a switch or of another removal: whoever removes it
+    /// needs no end of these.
     async fn calm_or_stuck(&self) -> Result<tokio::sync::MutexGuard<'_, ()>> {
         match self.calm().await {
-            Err(DeviceError::Stuck { .. }) => Ok(self.work.lock().await),
+            Err(DeviceError::Stuck { .. } | DeviceError::Removing { .. }) => Ok(self.work.lock().await),
             calm => calm,
         }
     }

@@ -33,8 +33,8 @@ impl Device {
         let all: Vec<&Sandbox> =
             services.chain(tests).chain(hooks).chain(instance.migrate.iter().map(|m| &m.sandbox)).collect();
         let machine = self.machine();
-        if let Some(why) = machine.no_roots().filter(|_| all.iter().any(|s| s.root.is_some())) {
-            return Err(DeviceError::NoRoots { name: name.into(), why: why.into() });
+        if let Some(why) = all.iter().find_map(|sandbox| machine.refuses(sandbox)) {
+            return Err(DeviceError::NoRoots { name: name.into(), why });
         }
         Ok(machine.isolation(all.into_iter()))
     }
@@ -102,6 +102,7 @@ impl Device {
     }
 
     fn who(&self, place: &Place, what: &str, sandbox: &Sandbox) -> Result<Who> {
+        self.led_astray(place, sandbox)?;
         let user = self.user(place)?;
         if let Some(user) = user {
             users::give(&place.home(), user, users::Depth::Top)?;
@@ -132,12 +133,15 @@ impl Device {
 }
 
 /// What of a softservice's folders belongs to its user, so that it can be read: volumes, files written for it, and the
-/// secrets that it lists. Trees stay root's. Volumes are large and stay given; files are written anew each time.
+/// secrets that it lists. Everything else stays the node's. Volumes are large and stay given; files are written anew each time.
 fn owned(place: &Place, sandbox: &Sandbox) -> Vec<(PathBuf, users::Depth)> {
-    let volumes = place.volumes();
+    let (volumes, secrets, generations) = (place.volumes(), place.secrets(), place.generations());
+    let written = |path: &Path| {
+        let below = path.strip_prefix(&generations).ok();
+        below.and_then(|p| p.components().nth(1)).is_some_and(|folder| folder.as_os_str() == "files")
+    };
     let writable = sandbox.write.iter().map(|m| PathBuf::from(&m.from)).filter(|p| p.starts_with(&volumes));
-    let trees = place.trees();
-    let ours = |p: &PathBuf| p.starts_with(place.root()) && !p.starts_with(&volumes) && !p.starts_with(&trees);
-    let readable = sandbox.read.iter().map(|m| PathBuf::from(&m.from)).filter(ours);
+    let readable =
+        sandbox.read.iter().map(|m| PathBuf::from(&m.from)).filter(|p| p.starts_with(&secrets) || written(p));
     writable.map(|p| (p, users::Depth::Top)).chain(readable.map(|p| (p, users::Depth::All))).collect()
 }

@@ -17,12 +17,14 @@ use std::{
     path::PathBuf,
     time::Duration,
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 /// The first wait between two questions to a starting service; it grows up to the healthcheck's interval.
 const FIRST_QUESTION: Duration = Duration::from_millis(25);
 /// Restarts after which a starting service is given up: it crashes by itself, waiting helps nobody.
 const CRASHES: u32 = 3;
+/// Time for a program to begin that nobody can ask for its health.
+const BEGIN: Duration = Duration::from_secs(30);
 
 /// The services of one generation, also those that an earlier one started and that run on.
 #[derive(Debug, Clone)]
@@ -201,13 +203,18 @@ impl Services<'_> {
         let Some(check) = &service.health else {
             // Nothing says what healthy means: a process that is there must do.
             let mut first = None;
-            return loop {
-                let now = watch.next().await.ok_or_else(gone)?;
-                if now.phase == Phase::Running {
-                    break Ok(());
+            let running = async {
+                loop {
+                    let now = watch.next().await.ok_or_else(gone)?;
+                    if now.phase == Phase::Running {
+                        return Ok(());
+                    }
+                    self.alive(service, &now, *first.get_or_insert(now.restarts))?;
                 }
-                self.alive(service, &now, *first.get_or_insert(now.restarts))?;
             };
+            let late =
+                |_| Err(self.sick(&service.name, format!("its program does not begin within {} s", BEGIN.as_secs())));
+            return timeout(BEGIN, running).await.unwrap_or_else(late);
         };
         let end = Instant::now() + patience(check);
         let (mut wait, mut next_question, mut first) = (FIRST_QUESTION, Instant::now(), None);

@@ -43,6 +43,10 @@ impl Device {
                 Ok(slot) => slot,
                 // Only data is left of it.
                 Err(DeviceError::Unknown { .. }) => continue,
+                Err(DeviceError::Removing { .. }) => {
+                    all.busy.push(name);
+                    continue;
+                }
                 Err(e) => return Err(e),
             };
             // Generations come and go only under this lock.

@@ -28,7 +28,8 @@ pub struct SoftserviceInfo {
     /// The current generation; of one that never was confirmed, the last tried.
     pub generation: u32,
     /// `running`, `degraded` (some service, or the front, does not run), `stopped`, `provisioning`, `failed` (never
-    /// confirmed), `stuck` (a switch failed, and so did the way back), `damaged` (its files cannot be read).
+    /// confirmed), `stuck` (a switch failed, and so did the way back), `removing` (its removal has begun and has not come to
+    /// its end), `damaged` (its files cannot be read).
     pub state: String,
     /// It stays at its version.
     pub held: bool,
@@ -63,6 +64,23 @@ pub struct GenerationInfo {
     pub record: GenerationRecord,
 }
 
+impl SoftserviceInfo {
+    /// One of which nothing else can be said.
+    fn only(name: String, state: &str) -> Self {
+        Self {
+            name,
+            distro: String::new(),
+            version: String::new(),
+            release: String::new(),
+            generation: 0,
+            state: state.into(),
+            held: false,
+            services: Vec::new(),
+            endpoints: Vec::new(),
+        }
+    }
+}
+
 impl Device {
     /// All softservices here, ascending by name. One that cannot be read is listed as damaged: it must not hide the others.
     ///
@@ -77,7 +95,7 @@ impl Device {
                 Err(DeviceError::Unknown { .. }) => {}
                 Err(e) => {
                     tracing::error!(softservice = name, error = %e, "cannot be read");
-                    list.push(damaged(name));
+                    list.push(SoftserviceInfo::only(name, "damaged"));
                 }
             }
         }
@@ -89,7 +107,10 @@ impl Device {
     /// # Errors
     /// It is not here, or its files cannot be read.
     pub async fn info(&self, name: &str) -> Result<SoftserviceInfo> {
-        let slot = self.existing(name)?;
+        let slot = match self.existing(name) {
+            Err(DeviceError::Removing { name }) => return Ok(SoftserviceInfo::only(name, "removing")),
+            found => found?,
+        };
         let place = &slot.place;
         let state = place.read_state()?;
         let current = place.current_number()?;
@@ -251,6 +272,7 @@ impl Device {
     pub async fn hold(&self, name: &str, held: bool) -> Result<()> {
         let slot = self.existing(name)?;
         let _work = slot.work.lock().await;
+        slot.place.stays()?;
         slot.place.change_state(|s| s.held = held)
     }
 
@@ -268,19 +290,5 @@ impl Device {
             Ok((key, text))
         };
         keys.into_iter().map(read).collect()
-    }
-}
-
-fn damaged(name: String) -> SoftserviceInfo {
-    SoftserviceInfo {
-        name,
-        distro: String::new(),
-        version: String::new(),
-        release: String::new(),
-        generation: 0,
-        state: "damaged".into(),
-        held: false,
-        services: Vec::new(),
-        endpoints: Vec::new(),
     }
 }

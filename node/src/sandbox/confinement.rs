@@ -1,10 +1,10 @@
 //! How one program is held on this machine: the promise, and the means that were found to work. Invariant: it is worked
 //! out once, by the node, and carried to whoever launches the program: a launch does all of it or does not happen.
 
-use super::cgroup::Group;
+use super::{cgroup::Group, root::SYSTEM};
 use serde::{Deserialize, Serialize};
 use softservice_protocol::instance::Sandbox;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// How one program is held.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,10 +35,21 @@ impl Confinement {
         self.means.bwrap().is_some()
     }
 
-    /// Whether processes are counted by the user namespace; a root tree need not bring the program that sets it up.
+    /// Whether processes are counted by the user namespace. The program that sets it up must be the device's.
     pub(super) fn counts_by_namespace(&self) -> bool {
-        matches!(self.means, Means::Namespaces { .. }) && self.sandbox.root.is_none()
+        matches!(self.means, Means::Namespaces { .. }) && self.device_programs()
     }
+
+    /// Whether programs in `/usr` are the device's.
+    pub(super) fn device_programs(&self) -> bool {
+        device_programs(&self.sandbox)
+    }
+}
+
+/// Whether programs in `/usr` are the device's, in this sandbox: neither a root tree nor something mounted is in their place.
+pub(super) fn device_programs(sandbox: &Sandbox) -> bool {
+    let hides = |at: &str| SYSTEM.iter().any(|system| Path::new(at).starts_with(system));
+    sandbox.root.is_none() && !sandbox.read.iter().chain(&sandbox.write).any(|m| m.at != m.from && hides(&m.at))
 }
 
 /// What stands between a program and the device's files and processes.

@@ -1,7 +1,14 @@
 //! What this machine keeps of what a softservice was promised, in words for its owner. Invariant: nothing is called kept
 //! that was not tried, nothing that nobody asked for is missed, and the same promise on the same machine has the same words.
 
-use super::{cgroup::Controller, confinement::Means, launch::sockets, machine::Machine, rules, syscalls::Sockets};
+use super::{
+    cgroup::Controller,
+    confinement::{Means, device_programs},
+    launch::sockets,
+    machine::Machine,
+    rules,
+    syscalls::Sockets,
+};
 use softservice_protocol::instance::{
     Isolation, Sandbox,
     sandbox::{Network, Reduced, Transport},
@@ -108,6 +115,11 @@ impl Machine {
         }
         if self.keeps.scopes {
             words.kept("connect", "no abstract sockets of other programs");
+        } else {
+            words.lost(
+                "connect-abstract",
+                "abstract sockets of other programs can be reached; Linux 6.12 or newer with Landlock hides them",
+            );
         }
     }
 
@@ -146,7 +158,7 @@ impl Machine {
             }
         }
         for promise in promises.iter().filter(|p| p.processes.is_some()) {
-            match (self.cgroups.has(Controller::Pids), self.counts && promise.root.is_none()) {
+            match (self.cgroups.has(Controller::Pids), self.counts && device_programs(promise)) {
                 (true, _) => words.kept("process-count", "by cgroup"),
                 (false, true) => words.kept("process-count", "by user namespace"),
                 (false, false) => words.lost("process-count", NO_CGROUP),

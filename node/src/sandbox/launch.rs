@@ -11,6 +11,7 @@ use super::{
     root::{Arguments, Root, memory},
     rules, staging,
     syscalls::{self, Sockets},
+    variables,
 };
 use rustix::{
     io::{FdFlags, fcntl_setfd},
@@ -99,7 +100,7 @@ struct Prepared {
 fn plain(command: &[String]) -> Prepared {
     let (program, arguments) = command.split_first().map_or(("", &[][..]), |(p, a)| (p.as_str(), a));
     let mut command = Command::new(program);
-    command.args(arguments);
+    command.args(arguments).env_clear().envs(variables::arrived());
     Prepared { command, _open: Vec::new() }
 }
 
@@ -117,6 +118,9 @@ fn confine(it: &Confinement, command: &[String], parent: i32, pipe: &OwnedFd) ->
     if let Some(group) = &it.group {
         group.join().map_err(|e| format!("join its cgroup: {e}"))?;
     }
+    if matches!(it.means, Means::RootNamespaces { .. }) && it.user.is_some() && !it.device_programs() {
+        return Err("where only root gets namespaces, it may neither have a root tree of its own nor hide /usr".into());
+    }
     limit(it)?;
     let (user, group) = it.user.map_or((getuid().as_raw(), getgid().as_raw()), |user| (user, user));
     let prepared = match it.means.bwrap() {
@@ -129,7 +133,15 @@ fn confine(it: &Confinement, command: &[String], parent: i32, pipe: &OwnedFd) ->
             let mut arguments = root.arguments(&places, it.sandbox.memory)?;
             frame(it, &mut arguments, pipe)?;
             let mut run = Command::new(bwrap);
-            run.arg("--args").arg(words(&mut arguments)?).arg("--").args(inside(it)).args(command).current_dir("/");
+            let before = inside(it);
+            if before.is_empty() {
+                for (name, value) in variables::arrived() {
+                    arguments.words.extend(["--setenv".into(), name, value]);
+                }
+            }
+            run.arg("--args").arg(words(&mut arguments)?).arg("--").args(before).args(command).current_dir("/");
+            // What bubblewrap has is not what the program gets.
+            run.env_clear();
             Prepared { command: run, _open: arguments.descriptors }
         }
         None => plain(command),
@@ -202,8 +214,9 @@ fn words(arguments: &mut Arguments) -> Result<String, String> {
     Ok(number)
 }
 
-/// Programs of the sandbox's own root that run before the program and become it.
-fn inside(it: &Confinement) -> Vec<String> {
+/// Programs of the sandbox's own root that run before the program and become it; the last of them gives it its variables.
+/// Only where those programs are the device's own, see [`Confinement::device_programs`].
+fn inside(it: &Confinement) -> Vec<OsString> {
     let mut words: Vec<String> = Vec::new();
     if let (Means::RootNamespaces { .. }, Some(user)) = (&it.means, it.user) {
         words.extend(["/usr/bin/setpriv".into(), format!("--reuid={user}"), format!("--regid={user}")]);
@@ -213,6 +226,15 @@ fn inside(it: &Confinement) -> Vec<String> {
         // Set inside the user namespace: outside, all processes of the user would count. The namespace's first counts.
         let most = u64::from(most) + 1;
         words.extend(["/usr/bin/prlimit".into(), format!("--nproc={most}:{most}"), "--".into()]);
+    }
+    let mut words: Vec<OsString> = words.into_iter().map(OsString::from).collect();
+    if !words.is_empty() {
+        words.push("/usr/bin/env".into());
+        for (mut variable, value) in variables::arrived() {
+            variable.push("=");
+            variable.push(value);
+            words.push(variable);
+        }
     }
     words
 }

@@ -3,9 +3,10 @@
 
 use super::{
     cgroup::{Cgroups, Controller},
-    confinement::{Confinement, Keeps, Means},
+    confinement::{Confinement, Keeps, Means, device_programs},
     once::Once,
     rules, users,
+    variables::carried,
 };
 use softservice_protocol::instance::{
     Sandbox,
@@ -180,6 +181,18 @@ impl Machine {
         (self.means == Means::None).then(lack)
     }
 
+    /// Why this program cannot run here at all; none = it can.
+    pub(crate) fn refuses(&self, sandbox: &Sandbox) -> Option<String> {
+        match &self.means {
+            Means::None if sandbox.root.is_some() => self.no_roots().map(str::to_owned),
+            Means::RootNamespaces { .. } if self.users && !device_programs(sandbox) => {
+                let lack = self.lack.as_deref().unwrap_or("only root gets namespaces here");
+                Some(format!("its user is set by a program in /usr, which must be the device's own: {lack}"))
+            }
+            _ => None,
+        }
+    }
+
     /// A command that runs a program once; see [`super::command`].
     pub(super) fn once(
         &self,
@@ -196,7 +209,7 @@ impl Machine {
         };
         let (program, arguments) = self.keeper.split_first().map_or(("softservice", &[][..]), |(p, a)| (p.as_str(), a));
         let mut command = Command::new(program);
-        command.args(arguments).arg(crate::device::once_task(once)).env_clear().envs(environment);
+        command.args(arguments).arg(crate::device::once_task(once)).env_clear().envs(carried(environment));
         let folder = if self.means == Means::None && who.home.is_dir() { who.home.as_path() } else { Path::new("/") };
         command.current_dir(folder);
         command

@@ -24,6 +24,7 @@ mod syscalls;
 mod tests;
 mod tree;
 mod users;
+mod variables;
 
 pub(crate) use cgroup::{Group, memory};
 pub(crate) use confinement::Confinement;
@@ -33,6 +34,7 @@ pub(crate) use machine::{Machine, Who};
 pub(crate) use once::{Once, once};
 pub(crate) use tree::find as in_tree;
 pub(crate) use users::USERS;
+pub(crate) use variables::carried;
 
 use softservice_protocol::instance::Sandbox;
 use std::collections::BTreeMap;

@@ -17,7 +17,7 @@ use std::{
 };
 
 /// Folders of the device that make up its programs.
-const SYSTEM: &[&str] = &["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"];
+pub(super) const SYSTEM: &[&str] = &["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"];
 /// What of the device's `/etc` programs need: which of several, what the linker knows, whom to trust, what time it is.
 const ETC: &[&str] = &[
     "alternatives",

@@ -30,6 +30,21 @@ async fn a_program_ends_as_it_ends_and_its_words_are_heard() {
     assert_eq!(said(&machine, &Sandbox::default(), "kill -9 $$").await.0, 137);
 }
 
+#[tokio::test]
+async fn nothing_before_the_program_obeys_its_variables() {
+    let machine = machine();
+    let user = machine.own_users().then_some(super::USERS.start);
+    let who = Who { label: "test".into(), user, home: "/tmp/home of a test".into() };
+    let argv = ["/bin/sh", "-c", "echo \"$GREETING\" ${SERVICE_VARIABLE_GREETING-clean}"].map(String::from);
+    // The dynamic linker of every program that sees it complains, and goes on.
+    let environment = [("GREETING", "a = b\nc"), ("LD_PRELOAD", "/no/such/library.so"), ("PATH", "/usr/bin:/bin")];
+    let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    let ended = command(&machine, &Sandbox::default(), &who, &argv, &environment).output().await.expect("it runs");
+    let (out, err) = (String::from_utf8_lossy(&ended.stdout), String::from_utf8_lossy(&ended.stderr));
+    assert!(ended.status.success() && out.trim().ends_with("a = b\nc clean"), "{out}\n{err}");
+    assert_eq!(err.matches("/no/such/library.so").count(), 1, "the program alone: {err}");
+}
+
 /// Puts a program into a tree, with the libraries that it needs, at the paths that it looks for them.
 fn plant(tree: &Path, program: &str) {
     let place = |path: &Path| {

@@ -35,9 +35,11 @@ impl From<DeviceError> for Failure {
             }
             DeviceError::Busy { .. }
             | DeviceError::Held { .. }
+            | DeviceError::Removing { .. }
             | DeviceError::NeverConfirmed { .. }
             | DeviceError::Stuck { .. }
             | DeviceError::PlanChanged { .. }
+            | DeviceError::Trespass { .. }
             | DeviceError::NoRoom { .. }
             | DeviceError::NoSnapshot { .. }
             | DeviceError::NoMigration { .. }

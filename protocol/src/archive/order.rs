@@ -1,7 +1,7 @@
 //! Which record may follow which: one state machine for writer and reader, so that nothing is written that cannot be
 //! read. Invariant: it remembers the header, the open folders and the last entry, and nothing that grows with the archive.
 
-use super::{ArchiveError, Entry, Header, Kind, PIECE, Record};
+use super::{ArchiveError, Entry, Header, Kind, PIECE, Part, Record};
 
 /// How far a stream has come.
 #[derive(Debug, Default)]
@@ -70,9 +70,12 @@ impl Order {
         let place = || String::from_utf8_lossy(&entry.path).chars().take(120).collect();
         let broken = |rule| ArchiveError::Entry { path: place(), rule };
         entry.check().map_err(broken)?;
-        let parts = self.header.as_ref().map_or(0, |h| h.parts.len());
-        if usize::from(entry.part) >= parts {
-            return Err(broken("is in a part that the header does not name"));
+        let part = self.header.as_ref().and_then(|h| h.parts.get(usize::from(entry.part)));
+        let Some(part) = part else { return Err(broken("is in a part that the header does not name")) };
+        let plain = matches!(entry.kind, Kind::Folder | Kind::File { shared: false, .. });
+        if !plain && matches!(part, Part::Secrets | Part::Overlay) {
+            // The node reads these itself, and shows them to programs: a link would lead it anywhere.
+            return Err(broken("is neither a file nor a folder, among secrets or own changes"));
         }
         if self.last.as_ref().is_some_and(|last| last.walk_order(entry).is_ge()) {
             return Err(broken("is there twice, or out of order"));

@@ -138,7 +138,12 @@ fn raw(records: Vec<Record>) -> Vec<u8> {
 
 /// An archive of one volume with these entries, honest in everything else.
 fn with(entries: Vec<Entry>) -> Vec<u8> {
-    let head = header(vec![Part::Volume("data.rows".into())], entries.len() as u64, 0);
+    of(Part::Volume("data.rows".into()), entries)
+}
+
+/// The same of another part.
+fn of(part: Part, entries: Vec<Entry>) -> Vec<u8> {
+    let head = header(vec![part], entries.len() as u64, 0);
     let mut records = vec![Record::Header(Box::new(head))];
     for entry in entries {
         let is_file = matches!(entry.kind, Kind::File { .. });
@@ -186,6 +191,20 @@ fn nothing_is_made_through_a_link_or_a_file_or_twice() {
     for (what, entries) in refused {
         assert!(matches!(read(&with(entries)), Err(ArchiveError::Entry { .. })), "{what}");
     }
+}
+
+#[test]
+fn what_the_node_reads_itself_has_no_links() {
+    let kinds = [Kind::Link(b"/etc/shadow".to_vec()), Kind::Pipe, Kind::File { size: 0, shared: true }];
+    for kind in kinds {
+        for part in [Part::Secrets, Part::Overlay] {
+            let bytes = of(part, vec![folder(0, ""), folder(0, "files"), entry(0, b"files/a", kind.clone())]);
+            assert!(matches!(read(&bytes), Err(ArchiveError::Entry { .. })), "{kind:?}: {:?}", read(&bytes));
+        }
+        assert!(read(&with(vec![folder(0, ""), entry(0, b"a", kind)])).is_ok());
+    }
+    let plain = of(Part::Secrets, vec![folder(0, ""), file(0, "key", 0)]);
+    assert!(read(&plain).is_ok(), "{:?}", read(&plain));
 }
 
 #[test]

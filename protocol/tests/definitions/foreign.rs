@@ -26,6 +26,7 @@ fn a_foreign_release_is_refused_for_every_rule_that_it_breaks() {
         ("there is no port \"none\"", |r| r.roles[1].exports[0].port = Some("none".into())),
         ("0 is not a port", |r| r.roles[1].ports[0].wish = Some(0)),
         ("`${secret.none}` is unknown", |r| r.roles[1].files[0].template = "${secret.none}".into()),
+        ("U+001B", |r| r.roles[1].files[0].template = "greeting = \u{1b}[2J\n".into()),
         ("never closed", |r| r.roles[1].services[0].command[0] = "${".into()),
         ("the command is empty", |r| r.roles[1].services[0].command.clear()),
         ("must be absolute", |r| r.roles[1].allow.read = vec!["etc".into()]),

@@ -9,12 +9,13 @@ use super::{
     seal::{self, Lock},
 };
 use crate::device::{
-    Device, Slot, blocking, course, durable,
+    Device, Slot, Waiting, blocking, course, durable,
     errand::Errand,
     error::{DeviceError, Result},
     layout::Place,
     locked, overlay,
     snapshot::Snapshots,
+    to_its_end,
 };
 use softservice_protocol::{
     archive::{Header, Part},
@@ -45,14 +46,6 @@ pub struct BackupRequest {
 /// Told how far it is: what, bytes done, of how many; 0 while that is unknown.
 pub type Tell = Arc<dyn Fn(&'static str, u64, u64) + Send + Sync>;
 
-/// Asks the work to stop when whoever waits for it goes away.
-pub(super) struct Waiting(pub(super) Arc<AtomicBool>);
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Release);
-    }
-}
-
 /// What goes into a backup.
 struct Plan {
     number: u32,
@@ -75,19 +68,17 @@ impl Device {
         let off = Arc::new(AtomicBool::default());
         let waiting = Waiting(Arc::clone(&off));
         let device = self.clone();
-        // In a task of its own: services that were stopped are started again also when nobody waits any more.
-        let work = tokio::spawn(async move {
+        // Services that were stopped are started again in any case.
+        let done = to_its_end(async move {
             let _turn = turn;
             let done = device.back_up(&slot, request, tell, off).await;
             let scratch = slot.place.backup();
             let cleared = blocking(move || durable::remove_folder(&scratch)).await;
             done.and_then(|record| cleared.map(|()| record))
-        });
-        let done = work.await;
-        drop(waiting);
-        done.unwrap_or_else(|e| {
-            std::panic::resume_unwind(e.try_into_panic().unwrap_or_else(|e| Box::new(e.to_string())))
         })
+        .await;
+        drop(waiting);
+        done
     }
 
     async fn back_up(

@@ -19,7 +19,7 @@ use super::{
     unpack,
 };
 use crate::device::{
-    Device, Slot, blocking, durable,
+    Device, Slot, Waiting, blocking, durable,
     error::{DeviceError, Result},
     layout::{Folder, Place},
     overlay,
@@ -159,7 +159,7 @@ impl Device {
         let folder = self.0.softservices.join(format!(".restoring-{}", restore.name));
         let (user, home) = (self.service_user(place)?, self.0.home.clone());
         let off = Arc::new(AtomicBool::default());
-        let waiting = super::act::Waiting(Arc::clone(&off));
+        let waiting = Waiting(Arc::clone(&off));
         let unpacked = blocking(move || {
             let _turn = turn;
             durable::clear(&folder)?;

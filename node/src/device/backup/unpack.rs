@@ -257,7 +257,7 @@ impl<'a> Unpacking<'a> {
         if let Some((user, group)) = self.owner(entry) {
             rustix::fs::fchown(of, Some(user), Some(group)).map_err(failed("give away"))?;
         }
-        rustix::fs::fchmod(of, Mode::from_raw_mode(entry.mode)).map_err(failed("set the mode of"))?;
+        rustix::fs::fchmod(of, mode(entry)).map_err(failed("set the mode of"))?;
         rustix::fs::futimens(of, &times(entry)).map_err(failed("set the time of"))
     }
 
@@ -271,6 +271,16 @@ impl<'a> Unpacking<'a> {
             rustix::fs::chownat(parent, name, Some(user), Some(group), flags).map_err(failed("give away"))?;
         }
         rustix::fs::utimensat(parent, name, &times(entry), flags).map_err(failed("set the time of"))
+    }
+}
+
+/// Permission bits. A program that runs as whom it belongs to may be the service's, of nobody else: whoever wrote the
+/// archive names owners as he likes.
+fn mode(entry: &Entry) -> Mode {
+    let mode = Mode::from_raw_mode(entry.mode);
+    match (&entry.kind, entry.owner) {
+        (Kind::Folder, _) | (_, Owner::Service) => mode,
+        (_, Owner::Other { .. }) => mode - (Mode::SUID | Mode::SGID),
     }
 }
 

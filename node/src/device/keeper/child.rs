@@ -10,7 +10,7 @@ use super::{
     publish, stop_on_signal,
     story::Story,
 };
-use crate::sandbox::{Confinement, Launch};
+use crate::sandbox::{Confinement, Launch, carried};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, kill_process_group, waitpid};
 use softservice_protocol::release::{Restart, StopSignal};
 use std::{
@@ -193,7 +193,7 @@ impl Keeping<'_> {
             .args(&self.spec.arguments)
             .arg(path)
             .env_clear()
-            .envs(&self.spec.environment)
+            .envs(carried(&self.spec.environment))
             .current_dir(&self.spec.folder)
             .stdin(launching)
             .stdout(self.output.try_clone()?)

@@ -15,7 +15,7 @@ pub(super) fn service(first: i32) -> Option<i32> {
     let children = leftovers::processes().into_iter().filter(|p| p.parent == first && !p.zombie);
     let second = children.map(|p| p.pid).find(|pid| number_inside(*pid) == Some(2))?;
     let now = command_line(second)?;
-    let on_its_way = [&b"/usr/bin/setpriv\0--reuid="[..], b"/usr/bin/prlimit\0--nproc="];
+    let on_its_way = [&b"/usr/bin/setpriv\0--reuid="[..], b"/usr/bin/prlimit\0--nproc=", b"/usr/bin/env\0"];
     let runs = !now.is_empty() && now != of_bubblewrap && !on_its_way.iter().any(|way| now.starts_with(way));
     runs.then_some(second)
 }

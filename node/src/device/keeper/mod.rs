@@ -14,6 +14,7 @@
 mod backoff;
 mod child;
 mod control;
+mod inherit;
 mod inside;
 mod leftovers;
 mod log;
@@ -205,6 +206,10 @@ pub(super) const READY: &str = "keeper ready";
 
 /// The hidden verb `softservice keeper TASK`: returns when its work is over. The task is a file, or the text itself.
 pub fn keeper_main(arguments: Vec<OsString>) -> ExitCode {
+    if let Err(e) = inherit::nothing() {
+        eprintln!("keeper: look at what it inherited: {e}");
+        return ExitCode::FAILURE;
+    }
     let Some(task) = arguments.last() else {
         eprintln!("keeper: expected a task, or the path of one");
         return ExitCode::from(2);

@@ -184,6 +184,22 @@ async fn whoever_does_not_end_in_its_grace_is_killed() {
 }
 
 #[tokio::test]
+async fn what_a_node_was_started_with_is_not_passed_on() {
+    let mut kept = Kept::new("", Restart::No);
+    let secret = kept.file("secret");
+    std::fs::write(&secret, "of whoever started the node").expect("a file");
+    let open = std::os::fd::OwnedFd::from(std::fs::File::open(&secret).expect("open"));
+    rustix::io::fcntl_setfd(&open, rustix::io::FdFlags::empty()).expect("inherited from now on");
+    kept.spec.command[2] =
+        format!("ls -l /proc/self/fd > {0}.new; mv {0}.new {0}; exec sleep 1000", kept.file("seen").display());
+    kept.start().await;
+    so(|| kept.file("seen").exists()).await;
+    let seen = std::fs::read_to_string(kept.file("seen")).expect("a list");
+    assert!(seen.contains("2 -> ") && !seen.contains("secret"), "{seen}");
+    kept.stop().await;
+}
+
+#[tokio::test]
 async fn a_keeper_waits_for_the_lock_of_one_that_is_about_to_be_gone() {
     use std::os::unix::fs::MetadataExt;
     let kept = Kept::new("exec sleep 1000", Restart::No);

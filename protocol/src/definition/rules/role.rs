@@ -50,6 +50,8 @@ pub(super) fn role(r: &Release, role: &Role, f: &mut Vec<Fault>) {
             f.push(Fault::new(format!("{at}.mode"), "only permission bits may be set"));
         }
         one_of(f, &format!("{at}.on_change"), "effect", &file.on_change, super::ON_CHANGE.into_iter());
+        // Some formats end their lines so.
+        push(f, &at, names::block(&file.template.replace("\r\n", "\n")));
         references::template(f, r, &at, &file.template, Scope::Role(role));
     }
     for s in &role.services {

@@ -1,0 +1,120 @@
+//! Stories about removals: whoever asks for one gets all of it, however it is cut off, and nothing that came after it.
+
+#[allow(dead_code, reason = "other stories need its other tools")]
+mod workshop;
+
+use softservice_node::device::{DeviceError, PlanRequest};
+use softservice_protocol::id::ReleaseId;
+use std::path::PathBuf;
+use workshop::{Watched, Workshop, lives};
+
+#[test]
+fn keeper_part() {
+    workshop::play_keeper();
+}
+
+const NAME: &str = "job";
+
+/// A service with data that goes on until there is a file `go` in it, whatever it is told.
+fn job(workshop: &Workshop, version: &str) -> ReleaseId {
+    let toml = format!(
+        r#"format = 1
+[distro]
+name = "job"
+version = "{version}"
+[role.main.artifact]
+bin = {{ tree = "bin" }}
+[role.main.volume]
+data = {{ backup = "none" }}
+[role.main.service.job]
+command = ["${{artifact.bin}}/job", "${{volume.data}}"]
+stop_grace_period = "60s"
+[update]
+settle = "100ms"
+"#
+    );
+    let text = "#!/bin/sh\ntrap '' TERM\nwhile [ ! -e \"$1/go\" ]; do sleep 0.05; done\n";
+    workshop.release(&toml, &[("bin/job", text)])
+}
+
+fn data(workshop: &Workshop) -> PathBuf {
+    workshop.softservice(NAME).join("volumes/main.data")
+}
+
+/// Everything that would make or start something refuses, and says what to do.
+async fn refuses_everything(workshop: &Workshop, release: ReleaseId) {
+    let device = &workshop.device;
+    let refusals = [
+        ("start", device.start(NAME).await.err()),
+        ("down", device.down(NAME).await.err()),
+        ("hold", device.hold(NAME, true).await.err()),
+        ("plan", device.plan(&PlanRequest::new(NAME, release)).await.err()),
+        ("prepare", device.prepare(&PlanRequest::new(NAME, release), None).await.err()),
+        ("turn", device.turn(NAME).err()),
+        ("rest", device.at_rest(NAME).err()),
+        ("rollback", device.rollback_request(NAME, Some(1)).await.err()),
+        ("logs", device.logs(NAME, None, false).await.err()),
+    ];
+    for (verb, refusal) in refusals {
+        let refusal = refusal.unwrap_or_else(|| panic!("{verb} is done to what is being removed"));
+        assert!(matches!(&refusal, DeviceError::Removing { name } if name == NAME), "{verb}: {refusal}");
+        assert!(refusal.to_string().contains("`softservice remove job` again ends it"), "{refusal}");
+    }
+    assert_eq!(device.info(NAME).await.expect("shown").state, "removing");
+    let listed = device.list().await.expect("a list");
+    assert_eq!(listed.iter().map(|i| (i.name.as_str(), i.state.as_str())).collect::<Vec<_>>(), [(NAME, "removing")]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_removal_goes_on_when_nobody_waits_for_it_and_nothing_comes_in_between() {
+    let workshop = Workshop::new();
+    let release = job(&workshop, "1.0.0");
+    workshop.up(NAME, release).await.expect("installed");
+    let (pid, home) = (workshop.pid(NAME).await, workshop.softservice(NAME));
+    let mut above = Watched::new(home.parent().expect("a folder"));
+    let mut watched = Watched::new(&home);
+    let asked = tokio::spawn({
+        let device = workshop.device.clone();
+        async move { device.remove(NAME, true).await }
+    });
+    watched.until("its beginning", async || home.join("removal.json").exists().then_some(())).await;
+    asked.abort();
+    assert!(asked.await.expect_err("nobody waits any more").is_cancelled());
+    refuses_everything(&workshop, job(&workshop, "2.0.0")).await;
+    assert!(lives(pid), "it has not been ended yet");
+    // Another may wait for its end instead.
+    let device = workshop.device.clone();
+    let again = tokio::spawn(async move { device.remove(NAME, true).await });
+    std::fs::write(data(&workshop).join("go"), "").expect("go");
+    above.until("its end", async || (!home.exists()).then_some(())).await;
+    again.await.expect("no panic").expect("removed");
+    assert!(!lives(pid));
+    assert!(matches!(workshop.device.remove(NAME, true).await, Err(DeviceError::Unknown { .. })));
+    workshop.up(NAME, release).await.expect("its name is free");
+    std::fs::write(data(&workshop).join("go"), "").expect("go");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_removal_left_waits_for_its_end_and_data_may_still_be_kept() {
+    let mut workshop = Workshop::new();
+    workshop.up(NAME, job(&workshop, "1.0.0")).await.expect("installed");
+    std::fs::write(data(&workshop).join("go"), "").expect("go");
+    let home = workshop.softservice(NAME);
+    // As a removal with data begins that then fails.
+    std::fs::write(home.join("removal.json"), "{ \"data\": true }").expect("begun");
+    refuses_everything(&workshop, job(&workshop, "2.0.0")).await;
+    workshop.device.remove(NAME, false).await.expect("removed");
+    assert!(data(&workshop).join("go").exists(), "the last word counts: data stays");
+    assert!(matches!(workshop.device.remove(NAME, false).await, Err(DeviceError::Unknown { .. })));
+    workshop.device.remove(NAME, true).await.expect("and goes when that is asked");
+    assert!(!home.exists());
+    assert!(matches!(workshop.device.remove(NAME, true).await, Err(DeviceError::Unknown { .. })));
+
+    // The next life of the node ends what nobody ended.
+    workshop.up(NAME, job(&workshop, "1.0.0")).await.expect("installed");
+    std::fs::write(data(&workshop).join("go"), "").expect("go");
+    std::fs::write(home.join("removal.json"), "{ \"data\": true }").expect("begun");
+    workshop.restart();
+    assert!(workshop.device.recover().await.is_empty());
+    assert!(!home.exists());
+}
