@@ -76,6 +76,9 @@ pub(crate) enum Verb {
         /// other answers, a crash during a switch
         #[arg(long)]
         matrix: bool,
+        /// Back it up, remove it with its home, bring it back in another, and compare
+        #[arg(long, conflicts_with = "matrix")]
+        restore: bool,
         /// Try upgrades from so many earlier published releases [default: 3]
         #[arg(long, value_name = "N", requires = "matrix")]
         releases: Option<usize>,

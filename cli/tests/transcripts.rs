@@ -200,7 +200,7 @@ macro_rules! transcripts {
     };
 }
 
-transcripts!(author, backup, errors, matrix, overlay, provisioning, sharing);
+transcripts!(author, backup, drill, errors, matrix, overlay, provisioning, sharing);
 
 #[test]
 fn no_transcript_is_forgotten() {

@@ -41,32 +41,56 @@ pub(super) fn check(ui: &mut Ui, dir: &Path) -> Result<(), CliError> {
     Ok(())
 }
 
+/// Which test it is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Trial {
+    pub(super) matrix: bool,
+    pub(super) restore: bool,
+    pub(super) releases: Option<usize>,
+}
+
 /// Provisions it in a throwaway place.
-pub(super) async fn test(
-    client: &Client,
-    ui: &mut Ui,
-    what: &str,
-    matrix: bool,
-    releases: Option<usize>,
-) -> Result<(), CliError> {
+pub(super) async fn test(client: &Client, ui: &mut Ui, what: &str, trial: Trial) -> Result<(), CliError> {
     let path = Path::new(what);
     let mut wanted = if path.is_dir() { json!({ "dir": home::absolute(path)? }) } else { json!({ "reference": what }) };
-    wanted["matrix"] = matrix.into();
-    wanted["releases"] = json!(releases);
+    wanted["matrix"] = trial.matrix.into();
+    wanted["restore"] = trial.restore.into();
+    wanted["releases"] = json!(trial.releases);
     let result = client.call(ui, "test", wanted).await;
     let found = match &result {
         Ok(found) => found.clone(),
         Err(error) => Value::Object((*error.details).clone()),
     };
-    list(&found, "tests").iter().for_each(|test| ui.data(test_line(test)));
+    let line = if trial.restore { drill_line } else { test_line };
+    list(&found, "tests").iter().for_each(|test| ui.data(line(test)));
+    for volume in list(&found["restore"], "volumes") {
+        let (entries, bytes) = (count(volume, "entries"), ui::size(count(volume, "bytes")));
+        ui.data(format!("same  volume {}: {entries} entries, {bytes}, bit by bit", text(volume, "volume")));
+    }
+    for role in list(&found["restore"], "hooks").iter().filter_map(Value::as_str) {
+        ui.data(format!("back  data of role {role}, by its own program"));
+    }
     list(&found, "matrix").iter().for_each(|row| ui.data(row_line(row)));
     let found = result?;
     ui.document(&found);
     ui.data(format!("{} passed, {} failed", count(&found, "passed"), count(&found, "failed")));
-    if !matrix && list(&found, "tests").is_empty() {
+    if !trial.matrix && list(&found, "tests").is_empty() {
         ui.note("the definition declares no tests: it came up healthy, nothing more is known");
     }
     Ok(())
+}
+
+/// A test before or after a restore, or a step between them.
+fn drill_line(test: &Value) -> String {
+    let verdict = if test["ok"].as_bool() == Some(true) { "pass" } else { "FAIL" };
+    let seconds = test["seconds"].as_f64().unwrap_or_default();
+    let line = format!(
+        "{verdict}  {:8} {:20} {seconds:.2} s  {}",
+        text(test, "when"),
+        text(test, "name"),
+        text(test, "output")
+    );
+    line.trim_end().to_owned()
 }
 
 /// A row of the matrix.

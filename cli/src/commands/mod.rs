@@ -75,7 +75,9 @@ async fn with_node(verb: Verb, client: &Client, ui: &mut Ui) -> Result<(), CliEr
     match verb {
         Verb::Status => status::status(client, ui).await,
         Verb::Peers => status::peers(client, ui).await,
-        Verb::Test { what, matrix, releases } => author::test(client, ui, &what, matrix, releases).await,
+        Verb::Test { what, matrix, restore, releases } => {
+            author::test(client, ui, &what, author::Trial { matrix, restore, releases }).await
+        }
         Verb::Publish { dir, channel } => author::publish(client, ui, &dir, &channel).await,
         Verb::Ticket { publisher } => author::ticket(client, ui, publisher).await,
         Verb::Publisher(_) => author::publisher(client, ui).await,

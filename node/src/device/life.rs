@@ -118,7 +118,7 @@ impl Device {
             // A repeated staging would find its own listeners in the way.
             locked(&slot.reserved).clear();
             let folder = slot.place.generation(number);
-            *locked(&slot.reserved) = device.staging(&slot.place).stage(&folder, before.as_ref(), &listening)?;
+            *locked(&slot.reserved) = device.staging(&slot.place)?.stage(&folder, before.as_ref(), &listening)?;
             Ok(())
         })
         .await
@@ -132,13 +132,14 @@ impl Device {
         Ok(())
     }
 
-    fn staging<'a>(&'a self, place: &'a Place) -> Staging<'a> {
-        Staging {
+    fn staging<'a>(&'a self, place: &'a Place) -> Result<Staging<'a>> {
+        Ok(Staging {
             softservices: &self.0.softservices,
             store: &*self.0.store,
             place,
             softservice: self.0.keeper.first().map_or("softservice", String::as_str),
-        }
+            user: self.service_user(place)?,
+        })
     }
 
     /// A generation as it runs now.
@@ -251,9 +252,10 @@ impl Switch<'_> {
         let place = &self.slot.place;
         if self.course.from_backup {
             let (device, slot, number) = (self.device.clone(), self.slot.place.clone(), self.number);
+            let user = device.service_user(place)?;
             return blocking(move || {
-                backup::put_in(&slot, number)?;
-                device.staging(&slot).belongings(&slot.generation(number)).map(drop)
+                backup::put_in(&slot, number, user)?;
+                device.staging(&slot)?.belongings(&slot.generation(number)).map(drop)
             })
             .await;
         }

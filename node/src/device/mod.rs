@@ -43,7 +43,9 @@ mod upkeep;
 mod users;
 mod verbs;
 
-pub use backup::{BackupError, BackupRecord, BackupRequest, FromBackup, Keys, Lock, Restore, Tell, Unpacked};
+pub use backup::{
+    BackupError, BackupRecord, BackupRequest, FromBackup, Keys, Lock, Restore, Tell, Unpacked, VolumeSum,
+};
 pub use error::{DeviceError, Result};
 pub use keeper::keeper_main;
 pub(crate) use keeper::{descendants, launch_task, once_task, started};

@@ -3,9 +3,7 @@
 //! an unfinished switch needs started or stopped is left to its effects. Files are what somebody refers to: what was being
 //! written, made or removed when that life ended, and was not done, is gone.
 
-use super::{
-    Device, Slot, blocking, durable, error::Result, layout::Place, record::Standing, snapshot::Snapshots, trees,
-};
+use super::{Device, Slot, backup, blocking, durable, error::Result, layout::Place, snapshot::Snapshots, trees};
 use softservice_protocol::io::{Effect, ProvisionStep};
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -56,7 +54,7 @@ impl Device {
         }
         if unfinished.is_none() {
             let place = slot.place.clone();
-            swept(name, blocking(move || place.tidy(current)).await);
+            swept(name, blocking(move || place.tidy()).await);
         }
         Ok(unfinished)
     }
@@ -119,23 +117,12 @@ impl Place {
     }
 
     /// Removes what no generation needs, while none is on its way.
-    fn tidy(&self, current: Option<u32>) -> Result<()> {
-        self.forget_unbegun(current)?;
+    fn tidy(&self) -> Result<()> {
+        // Generations that nobody began first: trees may be theirs alone.
+        backup::sweep(self)?;
         trees::sweep(self)?;
         Snapshots { place: self }.tidy()?;
         self.tidy_runs();
-        Ok(())
-    }
-
-    /// Removes generations that were agreed to and never begun: whoever asked for one was told that its node is gone.
-    fn forget_unbegun(&self, current: Option<u32>) -> Result<()> {
-        for number in self.numbers()?.into_iter().filter(|n| Some(*n) != current) {
-            let path = self.generation(number).record();
-            let record = durable::read_json::<super::GenerationRecord>(&path);
-            if record.is_ok_and(|r| r.is_none_or(|r| r.state == Standing::Pending)) {
-                durable::remove_folder(&self.generation(number).path)?;
-            }
-        }
         Ok(())
     }
 }
@@ -189,26 +176,5 @@ mod tests {
             assert!(place.root().join(path).symlink_metadata().is_err(), "{} goes", path.display());
         }
         assert!(place.generation(2).path.is_dir(), "where a link leads is another matter");
-    }
-
-    #[test]
-    fn a_generation_that_nobody_began_goes_and_one_that_cannot_be_read_stays() {
-        let scratch = tempfile::tempdir().expect("a folder");
-        let place = Place::new(scratch.path(), "shelf").expect("a place");
-        place.make().expect("folders");
-        let record = |state: &str| {
-            serde_json::json!({
-                "generation": 1, "distro": "shelf", "version": "1", "release": "", "state": state, "why": null, "plan": "",
-                "previous": null, "made_at": 0, "shown_once": [], "tests": [], "phases": {},
-            })
-        };
-        for (number, state) in [(1, "superseded"), (2, "failed"), (3, "committed"), (4, "pending"), (5, "pending")] {
-            fs::create_dir(place.generation(number).path).expect("a folder");
-            durable::write_json(&place.generation(number).record(), &record(state)).expect("a record");
-        }
-        made(&place.generation(6).path.join("answers.toml"));
-        made(&place.generation(7).record());
-        place.forget_unbegun(Some(5)).expect("forgotten");
-        assert_eq!(place.numbers().expect("listed"), [1, 2, 3, 5, 7], "the current one is nobody's to remove");
     }
 }

@@ -35,6 +35,8 @@ pub(super) struct Staging<'a> {
     pub(super) store: &'a dyn Store,
     pub(super) place: &'a Place,
     pub(super) softservice: &'a str,
+    /// User and group that its programs run as.
+    pub(super) user: (u32, u32),
 }
 
 /// What a generation is resolved from.
@@ -73,7 +75,7 @@ impl Staging<'_> {
             // Nothing runs that could mind: the data is there before anything is made for want of it.
             let left = self.place.read_volume_facts()?.epochs;
             backup::put_away(self.place, folder.number, None, &left)?;
-            backup::put_in(self.place, folder.number)?;
+            backup::put_in(self.place, folder.number, self.user)?;
         }
         let (inputs, needs) = self.belongings(folder)?;
         let trees = needs.trees.iter().map(|need| (need.key.as_str(), need.tree.manifest));

@@ -12,12 +12,17 @@ use super::{
 use crate::{
     api::talk::Talk,
     context::Context,
-    device::{BackupRequest, Keys, Lock, PlanRequest, Restore, Tell},
+    device::{BackupRequest, Keys, Lock, PlanRequest, Restore, Tell, VolumeSum},
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
 use softservice_protocol::{archive::Header, io::Depth};
-use std::{path::PathBuf, sync::Arc, time::Instant};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Instant,
+};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -43,6 +48,26 @@ pub(super) struct Wanted {
     yes: bool,
     #[serde(default)]
     accept_reduced: bool,
+    /// For drills; nobody else knows how volumes were.
+    #[serde(skip)]
+    expect: BTreeMap<String, VolumeSum>,
+}
+
+impl Wanted {
+    /// A drill's: into a home where nothing is, opened by a key file, its volumes known.
+    pub(super) fn drilled(name: &str, file: &Path, key: &Path, expect: BTreeMap<String, VolumeSum>) -> Self {
+        Self {
+            name: name.into(),
+            file: file.into(),
+            identity_file: Some(key.into()),
+            passphrase_file: None,
+            replace: false,
+            plan: None,
+            yes: true,
+            accept_reduced: true,
+            expect,
+        }
+    }
 }
 
 fn tell(talk: &Talk) -> Tell {
@@ -54,7 +79,7 @@ pub(super) async fn backup(context: &Context, args: Backup, talk: &Talk) -> Resu
     let began = Instant::now();
     absolute(&args.file)?;
     let lock = Lock { recipients: args.recipients, passphrase_file: args.passphrase_file };
-    let request = BackupRequest { name: args.name, file: args.file, lock };
+    let request = BackupRequest { name: args.name, file: args.file, lock, witness: false };
     let record = context.device.backup(request, tell(talk)).await?;
     if let Some(key) = &record.key_file {
         let key = key.display();
@@ -101,7 +126,7 @@ fn described(header: &Header) -> Value {
     })
 }
 
-fn absolute(file: &std::path::Path) -> Result<(), Failure> {
+fn absolute(file: &Path) -> Result<(), Failure> {
     if file.is_absolute() {
         return Ok(());
     }
@@ -112,7 +137,13 @@ fn absolute(file: &std::path::Path) -> Result<(), Failure> {
 pub(super) async fn prepare(context: &Context, args: &Wanted, talk: &Talk) -> Result<Prepared, Failure> {
     absolute(&args.file)?;
     let keys = Keys { identity_file: args.identity_file.clone(), passphrase_file: args.passphrase_file.clone() };
-    let restore = Restore { name: args.name.clone(), file: args.file.clone(), keys, replace: args.replace };
+    let restore = Restore {
+        name: args.name.clone(),
+        file: args.file.clone(),
+        keys,
+        replace: args.replace,
+        expect: args.expect.clone(),
+    };
     let here = match context.device.current(&args.name).await {
         Ok(Some((_, release))) => Some(instances::origin(context, release).await?),
         _ => None,

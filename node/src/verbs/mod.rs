@@ -9,6 +9,7 @@ mod catalogue;
 pub mod check;
 mod closure;
 mod consent;
+mod drill;
 pub mod failure;
 mod fetch;
 mod improve;

@@ -179,18 +179,23 @@ pub(super) async fn try_out(
     release: ReleaseRef,
     talk: &Talk,
 ) -> Result<Value, Failure> {
+    let plan = context.device.plan(&request).await?;
+    try_prepared(context, Prepared { request, release, plan }, talk).await
+}
+
+/// The same of one that was prepared.
+pub(super) async fn try_prepared(context: &Context, mut prepared: Prepared, talk: &Talk) -> Result<Value, Failure> {
     let began = Instant::now();
-    let mut plan = context.device.plan(&request).await?;
     // What it needs to live with is not what it needs to be tried with.
-    for lack in std::mem::take(&mut plan.lacks) {
+    for lack in std::mem::take(&mut prepared.plan.lacks) {
         talk.note(format!("not refused for the test: {}", lack.describe())).await;
     }
-    if !plan.isolation.reduced.is_empty() {
-        let measures = consent::measures(&plan.isolation.reduced);
+    if !prepared.plan.isolation.reduced.is_empty() {
+        let measures = consent::measures(&prepared.plan.isolation.reduced);
         talk.note(format!("not enforced on this machine, accepted for the test: {measures}")).await;
     }
     let consent = Consent { plan: None, accept_reduced: true };
-    let outcome = live(context, Prepared { request, release, plan }, consent, began, talk).await;
+    let outcome = live(context, prepared, consent, began, talk).await;
     match outcome {
         Err(failure) if failure.details.contains_key("state") => {
             let mut answer = Value::Object(*failure.details);

@@ -1,8 +1,8 @@
-//! `test`: provisions every role in a throwaway place and runs the tests; or the whole matrix of what an owner may do
-//! with it. Invariant: it is told how each test ended, also when one failed.
+//! `test`: provisions every role in a throwaway place and runs the tests; or backs it up and brings it back elsewhere; or
+//! does the whole matrix of what an owner may do with it. Invariant: it is told how each test ended, also when one failed.
 
 use super::{
-    closure,
+    closure, drill,
     failure::Failure,
     fetch, matrix, provision, reference,
     throwaway::{self, Throwaway},
@@ -24,6 +24,9 @@ pub(super) struct Test {
     /// Everything that an owner may do with it, not only its first start.
     #[serde(default)]
     matrix: bool,
+    /// The restore drill: backed up, and brought back in another home.
+    #[serde(default)]
+    restore: bool,
     /// From how many earlier releases an upgrade is tried.
     releases: Option<usize>,
 }
@@ -35,11 +38,17 @@ pub(super) async fn test(context: &Context, args: Test, talk: &Talk) -> Result<V
     if args.releases.is_some() && !args.matrix {
         return Err(Failure::usage("`releases` is for the matrix").hint("--matrix"));
     }
+    if args.restore && args.matrix {
+        return Err(Failure::usage("`restore` is a row of the matrix already"));
+    }
     let began = Instant::now();
     let (here, talk) = (context.clone(), talk.clone());
     let answer = throwaway::attended(context, move |gone| async move {
         if args.matrix {
             return matrix::run(&here, &args, args.releases, &talk, &gone).await;
+        }
+        if args.restore {
+            return Box::pin(drill::run(&here, &args, &talk, &gone)).await;
         }
         let config = here.config.clone();
         Throwaway::with(&config, &gone, async |place| play(&here, &place.context()?, &args, &talk).await).await

@@ -217,8 +217,10 @@ pub(crate) fn get(url: &str) -> std::io::Result<(u16, String)> {
 }
 
 /// Tells of files of a folder that are made, renamed into it or written, by whomever.
+#[allow(dead_code, reason = "not every story asks")]
 pub(crate) struct Watched(tokio::sync::mpsc::UnboundedReceiver<()>);
 
+#[allow(dead_code, reason = "not every story asks")]
 impl Watched {
     pub(crate) fn new(folder: &Path) -> Self {
         use rustix::fs::inotify::{CreateFlags, WatchFlags, add_watch, init};
@@ -248,6 +250,7 @@ impl Watched {
 }
 
 /// The text of a file that a service writes whole by a rename or in one piece, once it is there.
+#[allow(dead_code, reason = "not every story asks")]
 pub(crate) async fn written(path: &Path) -> String {
     let mut watched = Watched::new(path.parent().expect("a folder"));
     watched

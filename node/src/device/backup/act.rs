@@ -2,11 +2,13 @@
 //! only where nobody writes: beside hooks that wrote it, or out of a snapshot.
 
 use super::{
+    digest::{self, VolumeSum},
     error::BackupError,
     file::{self, Progress, Written},
+    leftovers,
     pack::Source,
     record::BackupRecord,
-    seal::{self, Lock},
+    seal::{self, Lock, Target},
 };
 use crate::device::{
     Device, Slot, Waiting, blocking, course, durable,
@@ -23,7 +25,7 @@ use softservice_protocol::{
     release::{HookKind, Release, ReleaseRef},
 };
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -41,6 +43,9 @@ pub struct BackupRequest {
     pub file: PathBuf,
     /// Who can open it.
     pub lock: Lock,
+    /// The sums of volumes are wanted, taken where services write them while nobody does: for whoever is to see whether
+    /// what comes back is what was. It costs another reading of all data while services are stopped.
+    pub witness: bool,
 }
 
 /// Told how far it is: what, bytes done, of how many; 0 while that is unknown.
@@ -95,16 +100,19 @@ impl Device {
         }
         let plan = self.what(slot).await?;
         let scratch = slot.place.backup();
-        let (folders, made) = (plan_folders(&plan), scratch.clone());
+        let target = Target::new(&request.file).map_err(&failed)?;
+        let (folders, made, draft) = (plan_folders(&plan), slot.place.clone(), target.draft.clone());
         blocking(move || {
-            durable::remove_folder(&made)?;
-            folders.iter().try_for_each(|folder| durable::folder(&made.join(folder), 0o700))
+            leftovers::backup(&made)?;
+            let scratch = made.backup();
+            folders.iter().try_for_each(|folder| durable::folder(&scratch.join(folder), 0o700))?;
+            leftovers::announce(&made, &draft)
         })
         .await?;
         for hook in &plan.hooks {
             self.run_hook(slot, plan.number, hook, &scratch.join("hooks").join(&hook.role)).await?;
         }
-        self.copy_volumes(slot, &plan, &scratch).await?;
+        let sums = self.copy_volumes(slot, &plan, &scratch, request.witness).await?;
         let sources = sources(&slot.place, &plan, &scratch);
         let (place, user, home) = (slot.place.clone(), self.service_user(&slot.place)?, self.0.home.clone());
         let header = plan.header;
@@ -113,9 +121,9 @@ impl Device {
                 tell(what, bytes, of);
                 !off.load(Ordering::Acquire)
             };
-            let written = file::write(&request.file, &home, &request.lock, header, &sources, user, progress);
+            let written = file::write(&target, &home, &request.lock, header, &sources, user, progress);
             let written: Written = written.map_err(failed)?;
-            let record = BackupRecord::of(&request.file, &written, &seal::key_file(&home));
+            let record = BackupRecord { sums, ..BackupRecord::of(&request.file, &written, &seal::key_file(&home)) };
             place.add_backup(&record)?;
             Ok(record)
         })
@@ -194,16 +202,22 @@ impl Device {
     }
 
     /// The user and group that programs of a softservice run as.
-    pub(super) fn service_user(&self, place: &Place) -> Result<(u32, u32)> {
+    pub(in crate::device) fn service_user(&self, place: &Place) -> Result<(u32, u32)> {
         let node = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
         Ok(self.user(place)?.map_or(node, |user| (user, user)))
     }
 
-    /// Copies volumes that go in as they are. Services that write there are stopped for as long as that takes, which is
-    /// next to nothing where the file system shares blocks.
-    async fn copy_volumes(&self, slot: &Arc<Slot>, plan: &Plan, scratch: &Path) -> Result<()> {
+    /// Copies volumes that go in as they are; with a `witness`, answers their sums. Services that write there are stopped for
+    /// as long as that takes, which is next to nothing where the file system shares blocks.
+    async fn copy_volumes(
+        &self,
+        slot: &Arc<Slot>,
+        plan: &Plan,
+        scratch: &Path,
+        witness: bool,
+    ) -> Result<BTreeMap<String, VolumeSum>> {
         if plan.volumes.is_empty() {
-            return Ok(());
+            return Ok(BTreeMap::new());
         }
         let _work = slot.calm().await?;
         let roles: BTreeSet<&str> = plan.volumes.iter().map(|(role, _)| role.as_str()).collect();
@@ -216,7 +230,12 @@ impl Device {
         }
         let (place, to) = (slot.place.clone(), scratch.join("volumes"));
         let keys: Vec<String> = plan.volumes.iter().map(|(_, key)| key.clone()).collect();
-        let copied = blocking(move || Snapshots { place: &place }.copy_to(&keys, &to)).await;
+        let user = self.service_user(&place)?;
+        let copied = blocking(move || {
+            Snapshots { place: &place }.copy_to(&keys, &to)?;
+            if witness { digest::sums(&place, &keys, user) } else { Ok(BTreeMap::new()) }
+        })
+        .await;
         let started = match plan.running {
             true => {
                 let release = |s: &ServiceSpec| slot.release(course::open_numbers(&plan.instance, &s.role));
@@ -225,7 +244,7 @@ impl Device {
             false => Ok(()),
         };
         locked(&slot.reserved).clear();
-        copied.and(started)
+        started.and(copied)
     }
 }
 

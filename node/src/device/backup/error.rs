@@ -65,6 +65,9 @@ pub enum BackupError {
     /// Data that went on changing while it was read.
     #[error("{path} changed while it was read; is something else writing there?", path = .0.display())]
     Changed(PathBuf),
+    /// Data that did not come back as it was.
+    #[error("{path} is not what it was when the backup was made", path = .0.display())]
+    Differs(PathBuf),
     /// Something that no backup can hold.
     #[error("{path} cannot be kept in a backup: it {why}", path = path.display())]
     Unfit {

@@ -5,7 +5,7 @@
 use super::{
     error::{BackupError, Result, io},
     pack::{self, ServiceUser, Sink, Source},
-    seal::{self, Keys, Lock, Sealing},
+    seal::{self, Keys, Lock, Sealing, Target},
     unpack::{self, Unpacking, Watch},
 };
 use softservice_protocol::archive::{Header, Item};
@@ -47,7 +47,7 @@ impl Sink for Output<'_> {
 
 /// Writes a backup to a new file.
 pub(super) fn write(
-    path: &Path,
+    target: &Target,
     home: &Path,
     lock: &Lock,
     header: Header,
@@ -55,7 +55,7 @@ pub(super) fn write(
     user: ServiceUser,
     progress: Progress<'_>,
 ) -> Result<Written> {
-    let mut sealing = Sealing::begin(path, home, lock)?;
+    let mut sealing = Sealing::begin(target, home, lock)?;
     let recipients = sealing.recipients.clone();
     let header = pack::pack(header, sources, user, &mut Output { sealing: &mut sealing, progress })?;
     let sealed = sealing.finish()?;
@@ -65,7 +65,7 @@ pub(super) fn write(
         Some(keys) => {
             if check(sealed.draft(), home, keys, progress)? != header {
                 let why = "it does not say what was written".into();
-                return Err(BackupError::Damaged { path: path.into(), why });
+                return Err(BackupError::Damaged { path: target.path.clone(), why });
             }
         }
         None => sealed.same()?,

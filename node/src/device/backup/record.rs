@@ -1,10 +1,13 @@
 //! Which backups were made of a softservice. Invariant: the newest is the last of the list; that a file is in it says that it
 //! was verified when it was written, not that it is still there.
 
-use super::file::Written;
+use super::{digest::VolumeSum, file::Written};
 use crate::device::{Device, blocking, durable, error::Result, layout::Place};
 use serde::{Deserialize, Serialize};
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 /// Backups that are remembered.
 const REMEMBERED: usize = 100;
@@ -39,6 +42,9 @@ pub struct BackupRecord {
     /// `opened`: decrypted and read to its end after it was written; `compared`: the disk gave back what was written, as
     /// the key is not here.
     pub verified: String,
+    /// Of a backup that was asked to be a witness: the volumes as they were where services write them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sums: BTreeMap<String, VolumeSum>,
 }
 
 impl BackupRecord {
@@ -60,6 +66,7 @@ impl BackupRecord {
             recipients: written.recipients.clone(),
             key_file: written.own.then(|| key_file.into()),
             verified: if written.opened { "opened" } else { "compared" }.into(),
+            sums: BTreeMap::new(),
         }
     }
 }

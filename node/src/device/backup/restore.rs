@@ -13,8 +13,10 @@
 //! ```
 
 use super::{
+    digest::{self, VolumeSum},
     error::BackupError,
     file::{self, Progress},
+    pack::ServiceUser,
     seal::Keys,
     unpack,
 };
@@ -51,6 +53,8 @@ pub struct Restore {
     pub keys: Keys,
     /// Data that is there may be put away.
     pub replace: bool,
+    /// Volumes must come back like this, or the restore does not hold: for drills, which know what was there.
+    pub expect: BTreeMap<String, VolumeSum>,
 }
 
 /// A backup that was verified to its end, and lies unpacked on the disk. Dropped, it is removed, unless a generation took it.
@@ -60,6 +64,7 @@ pub struct Unpacked {
     pub header: Header,
     /// The owner's own changes.
     pub overlay: Overlay,
+    expect: BTreeMap<String, VolumeSum>,
     folder: PathBuf,
 }
 
@@ -79,13 +84,16 @@ pub struct FromBackup {
     pub volumes: Vec<String>,
     /// Roles whose own program brings their data back.
     pub hooks: Vec<String>,
+    /// How volumes must be before anything is started on them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub expect: BTreeMap<String, VolumeSum>,
 }
 
 /// What was done to data, for the way back. Written before anything moves.
 #[derive(Debug, Serialize, Deserialize)]
 struct Put {
-    /// Volumes that were not there before.
-    fresh: Vec<String>,
+    /// Volumes that were there. All others are the restore's, and go with it.
+    present: Vec<String>,
 }
 
 impl Unpacked {
@@ -96,6 +104,7 @@ impl Unpacked {
             made_at: self.header.made_at,
             volumes: keys(|p| if let Part::Volume(key) = p { Some(key) } else { None }),
             hooks: keys(|p| if let Part::Hook(role) = p { Some(role) } else { None }),
+            expect: self.expect.clone(),
         }
     }
 
@@ -141,6 +150,7 @@ impl Device {
             // What was made for it is no softservice.
             crate::device::locked(&self.0.slots).remove(&name);
             blocking(move || durable::remove_folder(place.root())).await?;
+            self.0.users.forget(&name)?;
         }
         unpacked
     }
@@ -177,7 +187,7 @@ impl Device {
             let header = file::read(&restore.file, &home, &restore.keys, &folder, user, &mut look, progress);
             let header = header.map_err(failed)?;
             // From here on it is removed with its owner.
-            let mut unpacked = Unpacked { header, overlay: Overlay::default(), folder };
+            let mut unpacked = Unpacked { header, overlay: Overlay::default(), expect: restore.expect, folder };
             unpacked.overlay = overlay::read(&unpacked.folder.join(unpack::place(&Part::Overlay)))?;
             Ok(unpacked)
         })
@@ -228,9 +238,9 @@ impl Device {
     }
 }
 
-/// Generations, or data that a removed softservice left.
+/// A generation that runs or could, or data, also of a removed softservice. One that failed and left no data is nothing.
 fn holds_something(place: &Place) -> Result<bool> {
-    if !place.numbers()?.is_empty() {
+    if place.current_number()?.is_some() {
         return Ok(true);
     }
     let full = |folder: PathBuf| std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some());
@@ -260,18 +270,27 @@ pub(in crate::device) fn put_away(
 ) -> Result<()> {
     let (snapshots, folder) = (Snapshots { place }, place.generation(number).restore());
     let marker = folder.join("put.json");
-    if durable::read_json::<Put>(&marker)?.is_none() {
-        let present = snapshots.present()?;
-        let from = place.record(number)?.from_backup;
-        let comes = from.into_iter().flat_map(|f| f.volumes);
-        let fresh = comes.filter(|key| !present.contains(key)).collect();
-        durable::write_json(&marker, &Put { fresh })?;
-    }
-    snapshots.move_away(before(previous), number, epochs)
+    let put = match durable::read_json::<Put>(&marker)? {
+        Some(put) => put,
+        None => {
+            // Of an earlier restore, which is confirmed: taken for the present ones, they would come back in their stead.
+            forget_secrets(place)?;
+            let put = Put { present: snapshots.present()? };
+            durable::write_json(&marker, &put)?;
+            put
+        }
+    };
+    // Only those: repeated, it finds the backup's own in their places.
+    snapshots.move_away(before(previous), number, epochs, put.present)
 }
 
-/// Puts the backup's secrets and volumes in their places; what was there was put away.
-pub(in crate::device) fn put_in(place: &Place, number: u32) -> Result<()> {
+/// Removes secrets that a confirmed restore replaced.
+pub(super) fn forget_secrets(place: &Place) -> Result<()> {
+    durable::remove_folder(&place.secrets_before())
+}
+
+/// Puts the backup's secrets and volumes in their places; what was there was put away. `user` is the softservice's.
+pub(in crate::device) fn put_in(place: &Place, number: u32, user: ServiceUser) -> Result<()> {
     let (snapshots, folder) = (Snapshots { place }, place.generation(number).restore());
     let (secrets, aside) = (place.secrets(), place.secrets_before());
     if !aside.exists() {
@@ -284,8 +303,15 @@ pub(in crate::device) fn put_in(place: &Place, number: u32) -> Result<()> {
         durable::rename(&brought, &secrets)?;
     }
     durable::folder(&secrets, 0o700)?;
-    for key in place.record(number)?.from_backup.into_iter().flat_map(|f| f.volumes) {
+    let Some(from) = place.record(number)?.from_backup else { return Ok(()) };
+    for key in from.volumes {
         snapshots.bring_in(&folder.join(unpack::place(&Part::Volume(key.clone()))), &key)?;
+    }
+    for (key, found) in digest::sums(place, from.expect.keys(), user)? {
+        if from.expect.get(&key) != Some(&found) {
+            let source = Box::new(BackupError::Differs(place.volume(&key)));
+            return Err(DeviceError::Backup { name: place.name.clone(), source });
+        }
     }
     Ok(())
 }
@@ -296,10 +322,11 @@ pub(in crate::device) fn take_back(place: &Place, number: u32, previous: Option<
     let Some(put) = durable::read_json::<Put>(&folder.join("put.json"))? else {
         return durable::remove_folder(&folder);
     };
-    for key in &put.fresh {
+    let snapshots = Snapshots { place };
+    snapshots.restore(before(previous), number)?;
+    for key in snapshots.present()?.iter().filter(|key| !put.present.contains(key)) {
         durable::remove_folder(&place.volume(key))?;
     }
-    Snapshots { place }.restore(before(previous), number)?;
     let (secrets, aside) = (place.secrets(), place.secrets_before());
     if aside.is_dir() {
         durable::clear(&secrets)?;
@@ -312,5 +339,5 @@ pub(in crate::device) fn take_back(place: &Place, number: u32, previous: Option<
 /// It is confirmed: what it replaced, and what is left of the archive, goes.
 pub(in crate::device) fn done(place: &Place, number: u32) -> Result<()> {
     durable::remove_folder(&place.generation(number).restore())?;
-    durable::remove_folder(&place.secrets_before())
+    forget_secrets(place)
 }

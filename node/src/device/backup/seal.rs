@@ -20,6 +20,27 @@ const HEADER_BYTES: usize = 64 << 10;
 /// Bytes of a key or passphrase file.
 const SECRET_BYTES: u64 = 64 << 10;
 
+/// Where a backup goes, and where it is made: a hidden name in the same folder, chosen before it is used, so that whoever is
+/// cut off can be cleared away after.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Target {
+    pub(super) path: PathBuf,
+    pub(super) draft: PathBuf,
+}
+
+impl Target {
+    /// How the names of drafts begin.
+    pub(super) const DRAFT: &str = ".softbackup-";
+
+    pub(super) fn new(path: &Path) -> Result<Self> {
+        let mut random = [0; 8];
+        let drawn = getrandom::fill(&mut random).map_err(std::io::Error::other);
+        drawn.map_err(io("draw randomness for", path))?;
+        let name = format!("{}{:016x}", Self::DRAFT, u64::from_be_bytes(random));
+        Ok(Self { path: path.into(), draft: path.with_file_name(name) })
+    }
+}
+
 /// For whom a backup is encrypted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Lock {
@@ -167,15 +188,16 @@ pub(super) struct Sealed {
 }
 
 impl Sealing {
-    /// Begins a file beside `path`.
-    pub(super) fn begin(path: &Path, home: &Path, lock: &Lock) -> Result<Self> {
+    /// Begins a file.
+    pub(super) fn begin(Target { path, draft }: &Target, home: &Path, lock: &Lock) -> Result<Self> {
         if path.symlink_metadata().is_ok() {
             return Err(BackupError::Exists(path.into()));
         }
         let (names, recipients) = lock.recipients(home)?;
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let file = tempfile::Builder::new()
-            .prefix(".softbackup-")
+            .prefix(draft.file_name().unwrap_or_default())
+            .rand_bytes(0)
             .permissions(fs::Permissions::from_mode(0o600))
             .tempfile_in(folder)
             .map_err(io("create a file in", folder))?;

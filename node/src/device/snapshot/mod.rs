@@ -216,8 +216,14 @@ impl Snapshots<'_> {
 
     /// Puts volumes away as the snapshot of `generation` without a copy, for a switch to `next` that brings data of its own.
     /// Written down before anything moves: [`Self::restore`] puts back what was moved and leaves the rest where it is.
-    pub(super) fn move_away(&self, generation: u32, next: u32, epochs: &BTreeMap<String, u32>) -> Result<()> {
-        let volumes = self.present()?;
+    /// Repeated, it moves what it has not moved yet; `volumes` are those that were there at first.
+    pub(super) fn move_away(
+        &self,
+        generation: u32,
+        next: u32,
+        epochs: &BTreeMap<String, u32>,
+        volumes: Vec<String>,
+    ) -> Result<()> {
         if volumes.is_empty() && self.whole(generation)?.is_none() {
             return Ok(());
         }

@@ -1,12 +1,13 @@
 //! `test --matrix`: what owners do with a softservice, done with every distro without its author writing a line: install,
-//! reinstall, remove, upgrade from earlier releases, two at once, ports taken, other answers, and a crash in the middle.
+//! reinstall, remove, upgrade from earlier releases, a backup brought back elsewhere, two at once, ports taken, other
+//! answers, and a crash in the middle.
 //! Invariant: each row has a throwaway place of its own and stands for itself; one that fails does not hide the others.
 
 mod crash;
 mod rows;
 
 use super::{
-    closure,
+    closure, drill,
     failure::Failure,
     fetch, provision,
     reference::{self, SELF},
@@ -137,6 +138,7 @@ impl Bench<'_> {
         for (version, old) in &self.older {
             self.row(&mut rows, &format!("upgrade from {version}"), self.upgrade(*old)).await?;
         }
+        self.row(&mut rows, "backup and restore", self.restore()).await?;
         self.row(&mut rows, "two instances", self.two()).await?;
         self.row(&mut rows, "port taken", self.port_taken()).await?;
         self.row(&mut rows, "parameter change", self.parameters()).await?;
@@ -176,6 +178,21 @@ impl Bench<'_> {
             work(place).await
         })
         .await
+    }
+
+    /// Backed up in one home, brought back in another that never saw it.
+    async fn restore(&self) -> Result<String, Failure> {
+        let (answers, talk) = (self.answers(), Talk::alone());
+        let ground = drill::Ground {
+            source: &self.source,
+            config: self.config,
+            gone: self.gone,
+            release: self.release,
+            answers: &answers,
+            talk: &talk,
+        };
+        // Two lives in one: beside the other rows they are too much for a thread's stack.
+        Box::pin(ground.drill()).await?.told()
     }
 
     fn answers(&self) -> BTreeMap<String, String> {

@@ -22,9 +22,9 @@ impl Bench<'_> {
             let device = place.context()?.device;
             device.down(NAME).await?;
             let kept = device.kept_volumes(NAME).await?;
-            let before = device.data_digest(NAME, kept.clone()).await?;
+            let before = device.volume_sums(NAME, kept.clone()).await?;
             device.remove(NAME, false).await?;
-            let after = device.data_digest(NAME, kept.clone()).await?;
+            let after = device.volume_sums(NAME, kept.clone()).await?;
             if before != after {
                 return Err(Failure::failed("its data changed while it was removed"));
             }

@@ -35,7 +35,7 @@ impl Place {
     }
     fn write(&self, file: &str, lock: &Lock) -> Result<Written> {
         let path = self.at(file);
-        write(&path, &self.at("home"), lock, header(), &self.sources(), me(), &|_, _, _| true)
+        write(&Target::new(&path)?, &self.at("home"), lock, header(), &self.sources(), me(), &|_, _, _| true)
     }
     fn read(&self, file: &str, keys: &Keys) -> Result<Header> {
         let (path, at) = (self.at(file), self.at("out/restored"));
@@ -202,7 +202,7 @@ fn a_backup_overwrites_nothing_and_a_failed_one_leaves_nothing() {
     assert_eq!(fs::read(place.at("taken")).expect("it is there"), b"precious");
     fs::write(place.at("volume/row"), vec![1; 1 << 20]).expect("a file");
     let stopped = write(
-        &place.at("stopped"),
+        &Target::new(&place.at("stopped")).expect("a target"),
         &place.at("home"),
         &Lock::default(),
         header(),
@@ -229,7 +229,8 @@ fn nothing_is_unpacked_that_the_header_forbids() {
 
 /// A stream that nobody of good will writes, encrypted with the right key.
 fn forged(place: &Place, file: &str, stream: &[u8]) {
-    let mut sealing = Sealing::begin(&place.at(file), &place.at("home"), &Lock::default()).expect("begun");
+    let target = Target::new(&place.at(file)).expect("a target");
+    let mut sealing = Sealing::begin(&target, &place.at("home"), &Lock::default()).expect("begun");
     sealing.write(stream).expect("written");
     sealing.finish().expect("finished").keep().expect("kept");
 }
