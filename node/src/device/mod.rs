@@ -17,6 +17,7 @@ mod front;
 mod journal;
 mod keeper;
 mod layout;
+mod left;
 mod life;
 mod logs;
 mod migrate;
@@ -50,6 +51,7 @@ pub use error::{DeviceError, Result};
 pub use keeper::keeper_main;
 pub(crate) use keeper::{descendants, launch_task, once_task, started};
 pub use layout::platform;
+pub use left::Lineage;
 pub use logs::{LogLine, Logs};
 pub use overlay::OverlayText;
 pub use planning::PlanRequest;
@@ -196,10 +198,14 @@ impl Device {
     pub async fn recover(&self) -> Vec<ProvisionInput> {
         let mut told = Vec::new();
         self.forget_unpacked();
-        let names = names(&self.0.softservices).unwrap_or_else(|e| {
-            tracing::error!(error = %e, "the softservices of this device cannot be listed");
-            Vec::new()
-        });
+        let names = match names(&self.0.softservices) {
+            Ok(names) => names,
+            Err(e) => {
+                tracing::error!(error = %e, "the softservices of this device cannot be listed");
+                return told;
+            }
+        };
+        self.clear_up(&names);
         for name in names {
             match self.recover_one(&name).await {
                 Ok(unfinished) => told.extend(unfinished.map(|step| ProvisionInput::Interrupted { step })),
