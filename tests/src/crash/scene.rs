@@ -14,7 +14,7 @@ use super::{
 use crate::{
     Node, World,
     api::{self, Failure},
-    process::{PATIENCE, binary, eventually},
+    process::{PATIENCE, binary},
 };
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -245,10 +245,18 @@ impl Scene {
         self.node.kill();
         if victims != Victims::Node {
             // The keepers die first and take their services with them, as in a crash of the whole machine; what is left
-            // after that without being told is somebody whom nobody kept.
-            processes::of(&home).iter().filter(|p| p.helps(program)).for_each(|p| p.signal(Signal::KILL));
-            let end = Instant::now() + PATIENCE;
-            eventually("the victims are gone", end, || processes::of(&home).is_empty());
+            // after that without being told is somebody whom nobody kept. Looked for again and again: one that the node was
+            // just starting is not a keeper yet, and becomes one after its node is gone.
+            let (end, mut left) = (Instant::now() + PATIENCE, Vec::new());
+            while Instant::now() < end {
+                left = processes::of(&home);
+                if left.is_empty() {
+                    break;
+                }
+                left.iter().filter(|p| p.helps(program)).for_each(|p| p.signal(Signal::KILL));
+                std::thread::park_timeout(ASKING);
+            }
+            assert!(left.is_empty(), "nobody keeps these, and they live: {left:?}");
         }
         if let (Some(cut), Some(disk)) = (cut, &mut self.disk) {
             disk.restore(cut);
