@@ -224,7 +224,7 @@ fn data(
         volumes.retain(|key| left.contains(key));
     }
     let snapshots = Snapshots { place };
-    let means = snapshots.means(&volumes)?;
+    let means = snapshots.means(&snapshots.touched(volumes, restore)?)?;
     snapshots.check(&means, restore)?;
     let how = |clone| if clone { SnapshotHow::Reflink } else { SnapshotHow::Copy };
     let kept = means.into_iter().map(|m| SnapshotFact { volume: m.volume, bytes: m.bytes, how: how(m.clone) });

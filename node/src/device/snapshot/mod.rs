@@ -90,6 +90,15 @@ impl Snapshots<'_> {
         Ok(all)
     }
 
+    /// These volumes, and those that a snapshot would bring back in the place of what is there.
+    pub(super) fn touched(&self, mut volumes: Vec<String>, bring_back: Option<u32>) -> Result<Vec<String>> {
+        if let Some(kept) = bring_back.map(|g| self.whole(g)).transpose()?.flatten() {
+            let more: Vec<String> = kept.volumes.into_keys().filter(|key| !volumes.contains(key)).collect();
+            volumes.extend(more);
+        }
+        Ok(volumes)
+    }
+
     /// An error unless there is room to keep volumes by these means and, for a return to older data, to bring back those of
     /// a snapshot.
     pub(super) fn check(&self, means: &[Means], bring_back: Option<u32>) -> Result<()> {
