@@ -6,7 +6,7 @@
 //! programs of the release bring back what its programs wrote. Data moves by renames: it is copied once, out of the archive.
 //!
 //! ```text
-//! softservices/.restoring-NAME/             what was unpacked, until a generation takes it
+//! softservices/.restoring-NAME.N/           what was unpacked, each time another N, until a generation takes it
 //! softservices/NAME/generations/N/restore/  the same then: volumes/KEY hooks/ROLE secrets/ overlay/, and put.json
 //!                  snapshots/P/             data as generation P left it; P = 0 where nothing ran
 //!                  secrets.before/          secrets until then
@@ -38,9 +38,13 @@ use std::{
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
+use tokio::sync::OwnedMutexGuard;
+
+/// How often this process unpacked; what an earlier one left is cleared away at the start.
+static UNPACKED: AtomicU64 = AtomicU64::new(0);
 
 /// What is to be restored.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -145,13 +149,15 @@ impl Device {
     ) -> Result<Unpacked> {
         let place = Place::new(&self.0.softservices, &restore.name)?;
         let (name, fresh) = (restore.name.clone(), !place.root().exists());
-        let unpacked = self.unpack_at(&place, restore, tell, admit).await;
-        if fresh && unpacked.is_err() {
-            // What was made for it is no softservice.
-            crate::device::locked(&self.0.slots).remove(&name);
+        let turn = Arc::new(self.turn(&name)?);
+        let unpacked = self.unpack_at(&place, restore, &turn, tell, admit).await;
+        if fresh && unpacked.is_err() && !holds_something(&place)? {
+            // What was made for it is no softservice. Nobody makes one of it meanwhile: the turn is ours.
             blocking(move || durable::remove_folder(place.root())).await?;
+            crate::device::locked(&self.0.slots).remove(&name);
             self.0.users.forget(&name)?;
         }
+        drop(turn);
         unpacked
     }
 
@@ -159,17 +165,19 @@ impl Device {
         &self,
         place: &Place,
         restore: Restore,
+        turn: &Arc<OwnedMutexGuard<()>>,
         tell: super::Tell,
         admit: impl FnOnce(&Header) -> std::result::Result<(), String> + Send + 'static,
     ) -> Result<Unpacked> {
-        let turn = self.turn(&restore.name)?;
         if !restore.replace && holds_something(place)? {
             return Err(DeviceError::Occupied { name: restore.name });
         }
-        let folder = self.0.softservices.join(format!(".restoring-{}", restore.name));
+        // The turn ends with the unpacking; what is unpacked waits for its owner's yes, and another may come meanwhile.
+        let number = UNPACKED.fetch_add(1, Ordering::Relaxed);
+        let folder = self.0.softservices.join(format!(".restoring-{}.{number}", restore.name));
         let (user, home) = (self.service_user(place)?, self.0.home.clone());
         let off = Arc::new(AtomicBool::default());
-        let waiting = Waiting(Arc::clone(&off));
+        let (waiting, turn) = (Waiting(Arc::clone(&off)), Arc::clone(turn));
         let unpacked = blocking(move || {
             let _turn = turn;
             durable::clear(&folder)?;
