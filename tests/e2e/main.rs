@@ -2,6 +2,7 @@
 
 mod care;
 mod company;
+mod crash;
 mod debian;
 mod demo;
 mod escape;
