@@ -190,21 +190,41 @@ pub(super) async fn update(
             Err(error) => finish(ui, Err(error)),
         };
     }
+    update_all(client, ui, yes, accept_reduced).await
+}
+
+/// Each softservice that its owner wants to run and to change. One that cannot be updated is no reason to leave the next
+/// as it is: all are tried, and the first error tells the exit code.
+async fn update_all(client: &Client, ui: &mut Ui, yes: bool, accept_reduced: bool) -> Result<(), CliError> {
     let all = client.call(ui, "ps", json!({})).await?;
-    let mut done = Vec::new();
+    let (mut done, mut failed) = (Vec::new(), Vec::new());
+    let mut first = None;
     for one in all.as_array().map_or(&[][..], Vec::as_slice) {
+        let name = text(one, "name");
         if one["held"].as_bool() == Some(true) {
-            ui.note(format!("{} is held", text(one, "name")));
+            ui.note(format!("{name} is held"));
             continue;
         }
-        let wanted = json!({ "name": text(one, "name") });
-        match update_one(client, ui, wanted, yes, accept_reduced).await {
+        if text(one, "state") == "stopped" {
+            ui.note(format!("{name} is stopped; `softservice update {name}` updates and starts it"));
+            continue;
+        }
+        match update_one(client, ui, json!({ "name": name }), yes, accept_reduced).await {
             Ok(Some(result)) => done.push(result),
-            Ok(None) => ui.note(format!("{} is at its newest release", text(one, "name"))),
-            Err(error) => return finish(ui, Err(error)),
+            Ok(None) => ui.note(format!("{name} is at its newest release")),
+            Err(error) => {
+                ui.note(format!("{name} is not updated: {}", error.message));
+                failed.push(name.to_owned());
+                first.get_or_insert(error);
+            }
         }
     }
-    finish(ui, Ok(Value::Array(done)))
+    let Some(first) = first else { return finish(ui, Ok(Value::Array(done))) };
+    done.iter().for_each(|one| story(ui, one));
+    let message = format!("not updated: {}; {}: {}", failed.join(", "), failed[0], first.message);
+    let details = json!({ "updated": done, "not_updated": failed });
+    let details = Box::new(details.as_object().cloned().unwrap_or_default());
+    Err(CliError { message, details, ..first })
 }
 
 /// None when there is nothing newer.

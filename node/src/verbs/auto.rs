@@ -1,5 +1,5 @@
 //! The policy `auto`: followed publishers' newer releases are taken by themselves. Invariant: never one that asks for
-//! more permissions, never a held softservice, never a release that this softservice had before - it failed then, or its
+//! more permissions, never a held or stopped softservice, never a release that this softservice had before - it failed then, or its
 //! owner went back from it.
 
 use super::{
@@ -32,7 +32,7 @@ async fn look(context: &Context) -> Result<(), Failure> {
         return Ok(());
     }
     for candidate in instances::updatable(context).await? {
-        if candidate.held || candidate.had || !automatic.contains(&candidate.found.publisher) {
+        if candidate.held || !candidate.up || candidate.had || !automatic.contains(&candidate.found.publisher) {
             continue;
         }
         let name = candidate.name;

@@ -172,6 +172,8 @@ pub(super) struct Candidate {
     pub(super) name: String,
     /// Its owner wants it to stay.
     pub(super) held: bool,
+    /// Its owner wants it to run.
+    pub(super) up: bool,
     /// One of its generations had this release.
     pub(super) had: bool,
     /// What there is.
@@ -224,7 +226,7 @@ pub(super) async fn updatable(context: &Context) -> Result<Vec<Candidate>, Failu
         let hex = found.listing.release.to_string();
         let had =
             context.device.generations(&info.name).await.is_ok_and(|all| all.iter().any(|g| g.record.release == hex));
-        all.push(Candidate { name: info.name, held: info.held, had, found });
+        all.push(Candidate { name: info.name, held: info.held, up: info.state != "stopped", had, found });
     }
     Ok(all)
 }

@@ -90,7 +90,7 @@ fn floating(d: &Definition) -> Vec<Fault> {
 }
 
 /// Folders that nobody should read or write whole.
-const WHOLE: [&str; 6] = ["/", "/home", "/root", "/run", "/srv", "/var"];
+const WHOLE: [&str; 5] = ["/home", "/root", "/run", "/srv", "/var"];
 /// Folders of the system: the same, and nothing in them is a service's to write.
 const SYSTEM: [&str; 9] = ["/bin", "/boot", "/dev", "/etc", "/lib", "/proc", "/sbin", "/sys", "/usr"];
 

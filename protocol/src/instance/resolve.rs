@@ -77,6 +77,7 @@ pub(super) fn instance(
             made.roles.push(need);
             made.fronts.extend(fronts(&binder, component, role, &known)?);
             made.permissions.extend(permissions(&component.key(&[name]), role));
+            made.permissions.extend(exposed(component, role, &known));
             made.files.extend(programs.files);
             made.hooks.extend(programs.hooks);
             wishes.extend(programs.services);
@@ -116,6 +117,17 @@ fn permissions(key: &str, role: &Role) -> Vec<String> {
         .chain(write.map(|x| ("write", x)))
         .chain(role.allow.read.iter().map(|x| ("read", x)));
     asked.map(|(verb, what)| format!("{key}: {verb} {what}")).collect()
+}
+
+/// Ports at which others reach this role from outside of the device.
+fn exposed<'a>(
+    component: &'a Component<'_>,
+    role: &'a Role,
+    reachable: &'a BTreeSet<String>,
+) -> impl Iterator<Item = String> + 'a {
+    let key = component.key(&[&role.name]);
+    let ports = role.ports.iter().filter(|p| reachable.contains(&component.key(&[&role.name, &p.name])));
+    ports.map(move |port| format!("{key}: be reached from the network at port {}", port.name))
 }
 
 /// Keys of the ports behind what the top distro exports: people reach them.

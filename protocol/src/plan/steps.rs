@@ -92,6 +92,19 @@ fn held(steps: &mut Steps, instance: &Instance) {
     }
 }
 
+/// Public ports that lead elsewhere than before, or are reached by others than before.
+fn fronts(steps: &mut Steps, instance: &Instance, facts: &Facts<'_>, changes: &Transition) {
+    for front in &instance.fronts {
+        let before = facts.current.and_then(|(_, old)| old.fronts.iter().find(|f| f.key == front.key));
+        let who = if front.everywhere { "for everybody who reaches this device" } else { "on this device only" };
+        if changes.get(&front.role).is_none_or(|c| *c != Change::Keep) {
+            steps.add("front", &front.key, format!("new connections go to the new service, {who}"));
+        } else if before.is_none_or(|before| before.everywhere != front.everywhere) {
+            steps.add("front", &front.key, format!("new connections are taken {who}"));
+        }
+    }
+}
+
 /// What happens, in its order.
 fn life(steps: &mut Steps, instance: &Instance, facts: &Facts<'_>, changes: &Transition) {
     let of =
@@ -118,11 +131,7 @@ fn life(steps: &mut Steps, instance: &Instance, facts: &Facts<'_>, changes: &Tra
         let health = if service.health.is_some() { "then its health is asked" } else { "no healthcheck is declared" };
         steps.add("start", &service.name, format!("{}; {health}", program(&service.command)));
     }
-    let beside = |role: &str| changes.get(role).is_none_or(|c| *c != Change::Keep);
-    for front in instance.fronts.iter().filter(|f| beside(&f.role)) {
-        let who = if front.everywhere { "for everybody who reaches this device" } else { "on this device only" };
-        steps.add("front", &front.key, format!("new connections go to the new service, {who}"));
-    }
+    fronts(steps, instance, facts, changes);
     for test in instance.tests.iter().filter(|t| t.is_due(super::occasion(facts))) {
         steps.add("test", &test.name, format!("on {}, within {}", test.role, seconds(test.within)));
     }

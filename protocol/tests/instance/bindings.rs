@@ -33,7 +33,7 @@ fn the_shelf_finds_its_database_through_exports() {
     assert_eq!(app.environment["DOMAIN"], "example.org");
     assert_eq!(instance.files[0].path, "web/etc/shelf.toml");
     assert_eq!(instance.files[0].text, "db = \"127.0.0.1:21001/shelf-example.org\"\nhome = \"${HOME}\"\n");
-    assert_eq!(instance.permissions, ["web: connect internet:443"], "its own import is no permission");
+    assert_eq!(instance.permissions, PERMISSIONS, "its own import is no permission");
     let urls: Vec<&str> = instance.endpoints.iter().map(|e| e.url.as_str()).collect();
     assert_eq!(urls, ["http://127.0.0.1:21002", "postgresql://127.0.0.1:21001"]);
     let health = app.health.as_ref().expect("a healthcheck");

@@ -16,6 +16,13 @@ pub(crate) const SHELF: ReleaseId = ReleaseId([2; 32]);
 pub(crate) const BIN: &str = "/g/trees/0303030303030303030303030303030303030303030303030303030303030303";
 pub(crate) const APP: &str = "/g/trees/0404040404040404040404040404040404040404040404040404040404040404";
 
+/// What the shelf asks for.
+pub(crate) const PERMISSIONS: [&str; 3] = [
+    "pg.main: be reached from the network at port sql",
+    "web: be reached from the network at port http",
+    "web: connect internet:443",
+];
+
 pub(crate) fn tree(n: u8) -> TreeRef {
     TreeRef { manifest: ObjectId([n; 32]), chunks: vec![], bytes: 10, files: 1 }
 }

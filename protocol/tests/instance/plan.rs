@@ -121,7 +121,7 @@ fn a_first_plan_says_what_appears_and_what_starts() {
     ];
     assert_eq!(lines(&plan), wanted);
     assert_eq!((plan.total_bytes, plan.unverified), (20, false));
-    assert_eq!(plan.permissions.added, ["web: connect internet:443"]);
+    assert_eq!(plan.permissions.added, PERMISSIONS);
     assert_eq!(plan.secrets_made, ["pg.admin"]);
     assert_eq!(plan.downtime, "none: nothing of it runs now");
     let json = serde_json::to_value(&plan).expect("json");
@@ -196,6 +196,22 @@ fn a_tree_that_is_here_is_shared() {
         "tree web.app: 1 file, 10 B, linked from the store",
     ];
     assert_eq!(trees, wanted);
+}
+
+#[test]
+fn a_port_that_is_exported_later_is_a_permission_and_its_front_a_step() {
+    let mut given = Given::second();
+    let mut hidden = given.shelf.clone();
+    hidden.roles[1].exports.clear();
+    hidden.tests.clear();
+    given.facts.current = Some({
+        let closure = [(PG, given.pg.clone()), (SHELF, hidden)].into();
+        instance::resolve(&closure, SHELF, &answers(), &given.assignment).expect("an instance")
+    });
+    let plan = given.plan();
+    assert_eq!(plan.permissions.added, ["web: be reached from the network at port http"]);
+    let fronts: Vec<String> = lines(&plan).into_iter().filter(|l| l.starts_with("front ")).collect();
+    assert_eq!(fronts, ["front web.http: new connections are taken for everybody who reaches this device"]);
 }
 
 #[test]

@@ -148,7 +148,7 @@ fn walk(folder: &Path, visit: &mut dyn FnMut(&Entry<'_>) -> Result<()>) -> Resul
     let top = root(folder)?;
     let said = |action: &'static str, path: &Path, e: Errno| io(action, folder.join(path))(e.into());
     let stat = rustix::fs::fstat(&top).map_err(|e| said("look at", Path::new(""), e))?;
-    let kind = FileType::Directory;
+    let (kind, device) = (FileType::Directory, stat.st_dev);
     visit(&Entry { root: folder, path: Path::new(""), name: c"", parent: &top, stat, kind })?;
     let mut left = vec![PathBuf::new()];
     while let Some(path) = left.pop() {
@@ -162,6 +162,11 @@ fn walk(folder: &Path, visit: &mut dyn FnMut(&Entry<'_>) -> Result<()>) -> Resul
             }
             let below = path.join(OsStr::from_bytes(name.to_bytes()));
             let stat = statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW).map_err(|e| said("look at", &below, e))?;
+            if stat.st_dev != device {
+                // A copy would put its files onto this disk, and the way back could not move it.
+                let why = "another file system is mounted there; mount it elsewhere, or make it the whole volume";
+                return Err(io("copy", folder.join(&below))(std::io::Error::other(why)));
+            }
             let kind = FileType::from_raw_mode(stat.st_mode);
             visit(&Entry { root: folder, path: &below, name, parent: &parent, stat, kind })?;
             if kind == FileType::Directory {

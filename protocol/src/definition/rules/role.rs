@@ -33,7 +33,7 @@ pub(super) fn role(r: &Release, role: &Role, f: &mut Vec<Fault>) {
     for v in &role.volumes {
         let at = format!("{at}.volume.{}", v.name);
         push(f, &at, names::strict(&v.name));
-        push(f, &format!("{at}.mount"), v.mount.as_deref().map_or(Ok(()), names::absolute));
+        push(f, &format!("{at}.mount"), v.mount.as_deref().map_or(Ok(()), shown));
         one_of(f, &format!("{at}.backup"), "backup", &v.backup, super::BACKUP.into_iter());
     }
     for p in &role.ports {
@@ -131,6 +131,18 @@ fn export(r: &Release, role: &Role, at: &str, e: &Export, f: &mut Vec<Fault>) {
     }
 }
 
+/// A path that may be shown in a sandbox: not all of the device, and not what the kernel makes for each sandbox anew, in
+/// the place of which the device's own would show every process and every disk.
+fn shown(path: &str) -> Result<(), String> {
+    names::absolute(path)?;
+    let first = path.trim_start_matches('/').split('/').next().unwrap_or_default();
+    match first {
+        "" => Err("the whole device is shown to nobody; name a folder".into()),
+        "proc" | "dev" => Err(format!("every sandbox has a /{first} of its own; the device's is shown to nobody")),
+        _ => Ok(()),
+    }
+}
+
 fn allow(role: &Role, at: &str, a: &Allow, f: &mut Vec<Fault>) {
     let numbered = |entry: &str, words: &[&str], any: bool| {
         entry.split_once(':').is_some_and(|(word, port)| {
@@ -157,13 +169,13 @@ fn allow(role: &Role, at: &str, a: &Allow, f: &mut Vec<Fault>) {
     for entry in &a.write {
         let at = format!("{at}.write");
         if entry.starts_with('/') {
-            push(f, &at, names::absolute(entry));
+            push(f, &at, shown(entry));
         } else {
             one_of(f, &at, "volume", entry, role.volumes.iter().map(|v| v.name.as_str()));
         }
     }
     for entry in &a.read {
-        push(f, &format!("{at}.read"), names::absolute(entry));
+        push(f, &format!("{at}.read"), shown(entry));
     }
     for (key, list) in [("listen", &a.listen), ("connect", &a.connect), ("write", &a.write), ("read", &a.read)] {
         ascending(f, &format!("{at}.{key}"), list.iter().map(String::as_str));
