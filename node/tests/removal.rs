@@ -1,6 +1,5 @@
 //! Stories about removals: whoever asks for one gets all of it, however it is cut off, and nothing that came after it.
 
-#[allow(dead_code, reason = "other stories need its other tools")]
 mod workshop;
 
 use softservice_node::device::{DeviceError, PlanRequest};

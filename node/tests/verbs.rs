@@ -1,6 +1,5 @@
 //! Stories about what an owner asks of a softservice that is here: `start`, `down`, `hold`, as often as they like.
 
-#[allow(dead_code, reason = "these stories need no web server")]
 mod workshop;
 
 use softservice_node::device::{DeviceError, ServiceInfo};

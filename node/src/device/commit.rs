@@ -5,6 +5,8 @@ use super::{
     Slot, backup, blocking, control, durable,
     error::Result,
     keeper::{Task, files},
+    layout::Place,
+    left::Lineage,
     life::Switch,
     record::Standing,
     services::{self, Services},
@@ -27,7 +29,12 @@ pub(super) async fn commit(switch: &Switch<'_>) -> Result<()> {
         switch.lead(&fronts).await?;
         services.resume(&switch.new).await?;
         let (place, previous) = (slot.place.clone(), switch.old.as_ref().map(|(n, _)| *n));
-        blocking(move || switch::confirm(&place, number, previous)).await?;
+        let (new, removable) = (switch.new.clone(), switch.course.removable.clone());
+        blocking(move || {
+            remember(&place, number, &new, removable)?;
+            switch::confirm(&place, number, previous)
+        })
+        .await?;
     } else if let Err(error) = services.resume(&switch.new).await {
         tracing::error!(softservice = slot.place.name, %error, "not all of it could be started again");
     }
@@ -66,19 +73,26 @@ fn longest_grace(instance: &Instance, of: impl Fn(&str) -> bool) -> Duration {
     graces.max().unwrap_or_default()
 }
 
+/// Writes down what data it is. Before the generation counts: what is not known of data could not be asked of it later.
+fn remember(place: &Place, number: u32, new: &Instance, removable: Vec<String>) -> Result<()> {
+    let record = place.record(number)?;
+    let lineage = record.publisher.map(|publisher| Lineage { publisher, distro: record.distro });
+    let volumes: BTreeSet<&String> = new.roles.iter().flat_map(|r| &r.volumes).collect();
+    place.change_volume_facts(|facts| {
+        facts.removable.retain(|key| !volumes.contains(key));
+        facts.removable.extend(removable);
+        facts.epochs.clone_from(&new.epochs);
+        facts.lineage = lineage.or(facts.lineage.take());
+    })
+}
+
 async fn clear_away(switch: &Switch<'_>) -> Result<()> {
     let (place, number, previous) = (switch.slot.place.clone(), switch.number, switch.old.as_ref().map(|(n, _)| *n));
-    let (course, new) = (switch.course.clone(), switch.new.clone());
+    let crosses = switch.course.crosses;
     blocking(move || {
-        let volumes: BTreeSet<&String> = new.roles.iter().flat_map(|r| &r.volumes).collect();
-        place.change_volume_facts(|facts| {
-            facts.removable.retain(|key| !volumes.contains(key));
-            facts.removable.extend(course.removable);
-            facts.epochs.clone_from(&new.epochs);
-        })?;
         switch::expire(&place, number, previous)?;
         let snapshots = Snapshots { place: &place };
-        snapshots.prune(previous.filter(|_| !course.crosses))?;
+        snapshots.prune(previous.filter(|_| !crosses))?;
         snapshots.tidy()?;
         place.tidy_runs();
         backup::done(&place, number)

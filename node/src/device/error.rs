@@ -346,6 +346,19 @@ pub enum DeviceError {
         /// The epoch of the release.
         wanted: u32,
     },
+    /// What is here was left by a softservice of another distro or publisher.
+    #[error(
+        "{name}: {there} left data or secrets here when it was removed, and they are not for {wanted}; provision it under another \
+         name (--as), or remove what was left with `softservice remove {name} --data`"
+    )]
+    LeftByAnother {
+        /// The softservice.
+        name: String,
+        /// Publisher and distro that it was.
+        there: String,
+        /// Publisher and distro that it would be.
+        wanted: String,
+    },
     /// A keeper did not come up or does not answer.
     #[error("{name} generation {number}, service {service}: its keeper {why}")]
     Keeper {

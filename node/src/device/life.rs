@@ -7,7 +7,7 @@ use super::{
     error::Result,
     front::Front,
     layout::Place,
-    locked, migrate,
+    left, locked, migrate,
     monitors::Monitors,
     ports,
     services::Services,
@@ -60,8 +60,15 @@ impl Device {
             Effect::Stage => return self.stage(slot, number, step.previous).await,
             Effect::MarkFailed => {
                 locked(&slot.reserved).clear();
-                backup::take_back(&slot.place, number, step.previous)?;
-                return switch::mark_failed(&slot.place, number, "it was given up");
+                let (place, previous) = (slot.place.clone(), step.previous);
+                return blocking(move || {
+                    backup::take_back(&place, number, previous)?;
+                    if previous.is_none() {
+                        left::take_back(&place, number)?;
+                    }
+                    switch::mark_failed(&place, number, "it was given up")
+                })
+                .await;
             }
             Effect::PointBack => {
                 self.kept_files(slot, &slot.place.course(number)?, false)?;

@@ -8,6 +8,7 @@ use super::{
     course::{Before, Course},
     error::{DeviceError, Result},
     layout::Place,
+    left::{self, Lineage},
     migrate, overlay,
     record::{GenerationRecord, Standing},
     snapshot::Snapshots,
@@ -62,6 +63,7 @@ struct Planned {
     restore: Option<u32>,
     overlay: Overlay,
     backup: Option<Arc<Unpacked>>,
+    lineage: Option<Lineage>,
 }
 
 impl Device {
@@ -127,6 +129,7 @@ impl Device {
         let wrong = |source| DeviceError::Instance { name: request.name.clone(), source: Box::new(source) };
         let closure = stage::closure(&*self.0.store, &request.name, request.release)?;
         let answers = carried(place, &closure, request)?;
+        let lineage = Lineage::of(&closure, request.release);
         let own = request.overlay.clone().map_or_else(|| place.current_overlay(), Ok)?;
         let laid = overlay::laid(place, &closure, request.release, &own)?;
         let closure = laid.closure;
@@ -146,8 +149,12 @@ impl Device {
         let from = request.backup.as_ref().map(|b| b.describe());
         if let Some(from) = &from {
             backup::check_hooks(place, &instance, from)?;
-        } else if let Some(before) = current.filter(|_| request.restore.is_none()) {
-            migrate::due(&request.name, number, &instance, &before.instance)?;
+        } else if let Some(before) = current {
+            if request.restore.is_none() {
+                migrate::due(&request.name, number, &instance, &before.instance)?;
+            }
+        } else {
+            left::check(place, lineage.as_ref(), &instance)?;
         }
         let (kept, restored) = match &from {
             Some(_) => (Vec::new(), Vec::new()),
@@ -155,7 +162,10 @@ impl Device {
         };
         let backup = from.as_ref().map(|from| backed_up(from, &listed(&place.volumes()))).unwrap_or_default();
         let secrets = listed(&place.secrets());
-        let volumes = listed(&place.volumes());
+        let volumes = match (current, &from) {
+            (None, None) => left::volumes(place)?,
+            _ => listed(&place.volumes()),
+        };
         let trees = trees::here(place, needs.trees.iter().map(|need| need.tree.manifest));
         let known: Vec<(String, u16)> = known.into_iter().collect();
         let expired = switch::expired(place, number, current.map(|b| b.number))?;
@@ -179,7 +189,8 @@ impl Device {
             disk: free(&self.0.softservices),
         };
         let plan = softservice_protocol::plan::plan(request.release, &needs, &instance, &facts);
-        Ok(Planned { plan, answers, restore: request.restore, overlay: laid.overlay, backup: request.backup.clone() })
+        let (restore, overlay, backup) = (request.restore, laid.overlay, request.backup.clone());
+        Ok(Planned { plan, answers, restore, overlay, backup, lineage })
     }
 }
 
@@ -207,10 +218,11 @@ fn data(
     current: Option<&Before>,
     restore: Option<u32>,
 ) -> Result<(Vec<SnapshotFact>, Vec<RestoreFact>)> {
-    let volumes = match current {
-        Some(_) => Course::decide(instance, current).replaced_volumes(instance),
-        None => Vec::new(),
-    };
+    let mut volumes = Course::decide(instance, current).replaced_volumes(instance);
+    if current.is_none() {
+        let left = left::volumes(place)?;
+        volumes.retain(|key| left.contains(key));
+    }
     let snapshots = Snapshots { place };
     let means = snapshots.means(&volumes)?;
     snapshots.check(&means, restore)?;
@@ -271,6 +283,7 @@ impl Slot {
             distro: plan.distro.clone(),
             version: plan.version.clone(),
             release: plan.release.clone(),
+            publisher: planned.lineage.as_ref().map(|l| l.publisher.clone()),
             state: Standing::Pending,
             why: None,
             plan: plan.hash.clone(),

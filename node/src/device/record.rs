@@ -6,6 +6,7 @@ use super::{
     durable,
     error::{DeviceError, Result, io},
     layout::{Folder, Place},
+    left::Lineage,
     ports::Numbers,
 };
 use serde::{Deserialize, Serialize};
@@ -35,6 +36,9 @@ pub(super) struct VolumeFacts {
     pub(super) removable: BTreeSet<String>,
     /// Data layouts by component, of the last confirmed generation.
     pub(super) epochs: BTreeMap<String, u32>,
+    /// Whose it is, by the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) lineage: Option<Lineage>,
 }
 
 /// How far a generation came.
@@ -62,6 +66,9 @@ pub struct GenerationRecord {
     pub version: String,
     /// Its release, as hex.
     pub release: String,
+    /// Its publisher's id, as hex.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub publisher: Option<String>,
     /// How far it came.
     pub state: Standing,
     /// Why it failed.

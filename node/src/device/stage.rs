@@ -7,7 +7,7 @@ use super::{
     durable,
     error::{DeviceError, Result, io},
     layout::{Folder, Place},
-    migrate, overlay,
+    left, migrate, overlay,
     ports::{self, Numbers, Reserved},
     secrets,
     snapshot::Snapshots,
@@ -144,7 +144,8 @@ impl Staging<'_> {
         if course.from_backup {
             return Ok(());
         }
-        let Some(before) = before else { return left_data(self.place, instance) };
+        // What a removed softservice left comes back like data of a generation before.
+        let Some(before) = before else { return left::keep(self.place, number, instance) };
         if course.restore.is_none() {
             migrate::due(name, number, instance, &before.instance)?;
         }
@@ -241,20 +242,4 @@ fn read_file(files: &Path, path: &str) -> Result<Option<RenderedFile>> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(io("read", &at)(e)),
     }
-}
-
-/// Data that a removed softservice of this name left must be of the layouts that the release reads.
-fn left_data(place: &Place, instance: &Instance) -> Result<()> {
-    let facts = place.read_volume_facts()?;
-    for (component, wanted) in &instance.epochs {
-        if let Some(there) = facts.epochs.get(component).filter(|there| *there != wanted) {
-            return Err(DeviceError::LeftData {
-                name: place.name.clone(),
-                component: if component.is_empty() { instance.distro.clone() } else { component.clone() },
-                there: *there,
-                wanted: *wanted,
-            });
-        }
-    }
-    Ok(())
 }

@@ -44,6 +44,7 @@ impl From<DeviceError> for Failure {
             | DeviceError::NoSnapshot { .. }
             | DeviceError::NoMigration { .. }
             | DeviceError::LeftData { .. }
+            | DeviceError::LeftByAnother { .. }
             | DeviceError::Epoch { .. } => Kind::Refused,
             DeviceError::Name(_) | DeviceError::Overlay { .. } => Kind::Usage,
             DeviceError::Damaged { .. } => Kind::Damaged,

@@ -311,20 +311,29 @@ async fn refuse_unanswered(context: &Context, request: &PlanRequest) -> Result<(
 
 /// A name stands for one distro of one publisher: the data behind it must not end up with another's code unasked.
 async fn refuse_another(context: &Context, name: &str, found: &Found) -> Result<(), Failure> {
-    let Ok(Some((_, current))) = context.device.current(name).await else { return Ok(()) };
-    let origin = instances::origin(context, current).await?;
-    if (origin.publisher, origin.distro.as_str()) == (found.publisher, found.listing.distro.as_str()) {
+    let current = context.device.current(name).await.ok().flatten();
+    let there = match current {
+        Some((_, release)) => {
+            let origin = instances::origin(context, release).await?;
+            Some((origin.publisher, origin.distro))
+        }
+        // Of a damaged line nobody knows whose data it is; the device says what is damaged when it plans.
+        None => context.device.left(name).await?.and_then(|l| Some((l.publisher.parse().ok()?, l.distro))),
+    };
+    let Some((publisher, distro)) = there else { return Ok(()) };
+    if (publisher, distro.as_str()) == (found.publisher, found.listing.distro.as_str()) {
         return Ok(());
     }
     let names = Names::read(context)?;
-    Err(Failure::refused(format!(
-        "{name} is {}/{} here, not {}/{}",
-        names.of(origin.publisher),
-        origin.distro,
-        names.of(found.publisher),
-        found.listing.distro
-    ))
-    .hint("--as NAME provisions it beside"))
+    let there = format!("{}/{distro}", names.of(publisher));
+    let wanted = format!("{}/{}", names.of(found.publisher), found.listing.distro);
+    Err(match current {
+        Some(_) => {
+            Failure::refused(format!("{name} is {there} here, not {wanted}")).hint("--as NAME provisions it beside")
+        }
+        None => Failure::refused(format!("{name} was {there} here, and what it left is not for {wanted}"))
+            .hint(format!("--as NAME provisions it beside; `softservice remove {name} --data` removes what was left")),
+    })
 }
 
 fn refuse_revoked(found: &Found) -> Result<(), Failure> {

@@ -1,5 +1,6 @@
 //! A workshop for device tests: a home with a store, distros written as text, and a device that is told each step by
 //! hand, in the order in which the core would tell it. The keepers are this very test program, started again.
+#![allow(dead_code, reason = "each story uses a part of the workshop")]
 
 use softservice_node::device::{Device, PlanRequest, keeper_main, serve_static};
 use softservice_protocol::{
@@ -19,6 +20,8 @@ use std::{
     time::Duration,
 };
 
+/// Whose releases are, unless a story says otherwise.
+pub(crate) const PUBLISHER: PublisherId = PublisherId([7; 32]);
 /// No step of any story takes so long on the slowest machine.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -91,6 +94,10 @@ impl Workshop {
     pub(crate) fn release(&self, toml: &str, files: &[(&str, &str)]) -> ReleaseId {
         release(&*self.store, toml, files)
     }
+    /// The same, of another publisher.
+    pub(crate) fn release_of(&self, publisher: PublisherId, toml: &str, files: &[(&str, &str)]) -> ReleaseId {
+        release_of(&*self.store, publisher, toml, files)
+    }
     /// Plans and prepares.
     pub(crate) async fn prepare(&self, name: &str, release: ReleaseId) -> (Generation, Option<u32>) {
         let request = PlanRequest::new(name, release);
@@ -130,7 +137,6 @@ impl Workshop {
     pub(crate) async fn url(&self, name: &str) -> String {
         self.device.info(name).await.expect("a softservice").endpoints[0].url.clone()
     }
-    #[allow(dead_code, reason = "not every story asks")]
     pub(crate) async fn pid(&self, name: &str) -> i32 {
         self.device.info(name).await.expect("a softservice").services[0].pid.expect("a process")
     }
@@ -173,6 +179,10 @@ impl Sources for Folder {
 
 /// Compiles a definition with files; those that begin with `#!` are executable.
 pub(crate) fn release(store: &dyn Store, toml: &str, files: &[(&str, &str)]) -> ReleaseId {
+    release_of(store, PUBLISHER, toml, files)
+}
+
+fn release_of(store: &dyn Store, publisher: PublisherId, toml: &str, files: &[(&str, &str)]) -> ReleaseId {
     let dir = tempfile::tempdir().expect("a folder");
     std::fs::write(dir.path().join("distro.toml"), toml).expect("write");
     for (path, text) in files {
@@ -189,7 +199,7 @@ pub(crate) fn release(store: &dyn Store, toml: &str, files: &[(&str, &str)]) -> 
         .map(|t| ((t.role, t.artifact, t.platform), ingest(&dir.path().join(t.dir))))
         .collect();
     let materials = Materials {
-        publisher: PublisherId([7; 32]),
+        publisher,
         lock: &Lock::default(),
         releases: &BTreeMap::new(),
         trees: &trees,
@@ -259,7 +269,6 @@ pub(crate) async fn written(path: &Path) -> String {
 }
 
 /// Everything of a folder that a program could see, by path.
-#[allow(dead_code, reason = "not every story asks")]
 pub(crate) fn seen(root: &Path) -> BTreeMap<PathBuf, String> {
     use std::os::unix::fs::MetadataExt;
     let (mut seen, mut folders) = (BTreeMap::new(), vec![root.to_owned()]);
@@ -289,7 +298,6 @@ pub(crate) fn lives(pid: i32) -> bool {
 }
 
 /// The process that one in the same sandbox as `beside` knows by a number.
-#[allow(dead_code, reason = "not every story asks")]
 pub(crate) fn outside(beside: i32, number: i32) -> i32 {
     let space = |pid: i32| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
     let inner = |pid: i32| -> Option<i32> {

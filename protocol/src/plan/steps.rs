@@ -1,7 +1,7 @@
 //! The effects of a plan, one by one. Invariant: what is made comes first, then the steps of a generation's life in the
 //! order in which the core takes them, see `machine/provision.rs`.
 
-use super::{Facts, PlanStep, SnapshotHow};
+use super::{Facts, PlanStep, SnapshotFact, SnapshotHow};
 use crate::{
     definition::units,
     instance::{Change, Instance, Needs, Transition, ends_first},
@@ -48,11 +48,21 @@ fn made(steps: &mut Steps, needs: &Needs, instance: &Instance, facts: &Facts<'_>
     for file in &instance.files {
         steps.add("file", &file.path, format!("rendered, mode {:04o}", file.mode));
     }
-    for secret in needs.secrets.iter().filter(|s| !facts.secrets.contains(&s.key)) {
-        steps.add("secret", &secret.key, format!("made on this device: {}", secret.generate.describe()));
+    // What an update goes on with goes without saying; what somebody left who is gone does not.
+    let left = facts.current.is_none() && facts.backup.is_empty();
+    for secret in &needs.secrets {
+        if !facts.secrets.contains(&secret.key) {
+            steps.add("secret", &secret.key, format!("made on this device: {}", secret.generate.describe()));
+        } else if left {
+            steps.add("secret", &secret.key, "the one that an earlier softservice of this name left here is used");
+        }
     }
-    for volume in needs.volumes.iter().filter(|v| !facts.volumes.contains(&v.key)) {
-        steps.add("volume", &volume.key, "a new, empty folder");
+    for volume in &needs.volumes {
+        if !facts.volumes.contains(&volume.key) {
+            steps.add("volume", &volume.key, "a new, empty folder");
+        } else if left {
+            steps.add("volume", &volume.key, "the data that a removed softservice of this name left here is used");
+        }
     }
     for port in &needs.ports {
         let held = facts.ports.iter().find(|(key, _)| *key == port.key).map(|(_, n)| *n);
@@ -168,15 +178,22 @@ fn kept<'f>(instance: &'f Instance, facts: &'f Facts<'_>, changes: &'f Transitio
 }
 
 fn data(steps: &mut Steps, instance: &Instance, facts: &Facts<'_>, changes: &Transition) {
-    let Some((number, old)) = facts.current else { return };
+    let how = |fact: Option<&SnapshotFact>| match fact.map(|f| f.how) {
+        Some(SnapshotHow::Reflink) => "cloned by the file system",
+        Some(SnapshotHow::Copy) => "copied whole",
+        None => "cloned or copied whole",
+    };
+    let Some((number, old)) = facts.current else {
+        for fact in facts.snapshots {
+            let detail = format!("{}; put back bit by bit if the installation does not hold", how(Some(fact)));
+            steps.sized("snapshot", &fact.volume, detail, Some(fact.bytes));
+        }
+        return;
+    };
     let moves = instance.moves(old);
     for volume in kept(instance, facts, changes) {
         let fact = facts.snapshots.iter().find(|s| s.volume == *volume);
-        let how = match fact.map(|f| f.how) {
-            Some(SnapshotHow::Reflink) => "cloned by the file system",
-            Some(SnapshotHow::Copy) => "copied whole",
-            None => "cloned or copied whole",
-        };
+        let how = how(fact);
         let until = if moves.is_empty() {
             "put back bit by bit if the update does not hold".into()
         } else {

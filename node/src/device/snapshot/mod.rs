@@ -66,13 +66,18 @@ impl Snapshots<'_> {
         self.place.snapshots().join(generation.to_string())
     }
 
+    /// Where snapshots are; a removal took their folder, and it is made again below the softservice's own.
+    fn ground(&self) -> PathBuf {
+        Some(self.place.snapshots()).filter(|folder| folder.is_dir()).unwrap_or_else(|| self.place.root().to_owned())
+    }
+
     fn unkept(&self, volume: &str, error: &DeviceError) -> DeviceError {
         DeviceError::Unkept { name: self.place.name.clone(), volume: volume.into(), why: error.to_string() }
     }
 
     /// How these volumes would be kept, those that exist.
     pub(super) fn means(&self, volumes: &[String]) -> Result<Vec<Means>> {
-        let shares = copy::can_clone(&self.place.volumes(), &self.place.snapshots());
+        let shares = copy::can_clone(&self.place.volumes(), &self.ground());
         let mut all = Vec::new();
         for volume in volumes {
             let path = self.place.volume(volume);
@@ -100,7 +105,7 @@ impl Snapshots<'_> {
         if need == 0 {
             return Ok(());
         }
-        let path = self.place.snapshots();
+        let path = self.ground();
         let disk = rustix::fs::statvfs(&path).map_err(|e| io("look at the space of", &path)(e.into()))?;
         let free = disk.f_bavail.saturating_mul(disk.f_frsize);
         if free >= need.saturating_add(RESERVE) {
