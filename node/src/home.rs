@@ -9,6 +9,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
+/// Names of files that [`write_private`] makes begin so until they are whole.
+const NEW_FILE: &str = ".new-";
+/// Names of folders begin so in which a publisher's keys are made.
+pub(crate) const NEW_PUBLISHER: &str = ".publisher-";
+
 /// Why a home cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum HomeError {
@@ -56,11 +61,29 @@ impl Home {
             .open(&file)
             .map_err(failed("open", &file))?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self { _lock: lock }),
+            Ok(()) => {
+                sweep(path).map_err(failed("clear up", path))?;
+                Ok(Self { _lock: lock })
+            }
             Err(rustix::io::Errno::WOULDBLOCK) => Err(HomeError::InUse(path.to_owned())),
             Err(source) => Err(failed("lock", &file)(source.into())),
         }
     }
+}
+
+/// Removes private files and folders that were being made when an earlier life was cut off: keys may be in them.
+fn sweep(home: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(home)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if [NEW_FILE, NEW_PUBLISHER].iter().any(|prefix| name.as_encoded_bytes().starts_with(prefix.as_bytes())) {
+            match entry.file_type()?.is_dir() {
+                true => std::fs::remove_dir_all(entry.path())?,
+                false => std::fs::remove_file(entry.path())?,
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Returns when nobody holds this home any more, or it cannot be asked.
@@ -83,11 +106,32 @@ pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     use std::io::Write as _;
     let folder = path.parent().ok_or_else(|| io::Error::other("path without a folder"))?;
     let mut file = tempfile::Builder::new()
-        .prefix(".new-")
+        .prefix(NEW_FILE)
         .permissions(std::fs::Permissions::from_mode(0o600))
         .tempfile_in(folder)?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
     file.persist(path).map_err(|e| e.error)?;
     File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_that_were_being_made_go_with_the_next_start_and_whole_ones_stay() {
+        let scratch = tempfile::tempdir().expect("a folder");
+        let home = scratch.path().join("home");
+        drop(Home::open(&home).expect("opened"));
+        write_private(&home.join("node.key"), b"whole").expect("written");
+        std::fs::write(home.join(".new-Ab12Cd"), "half").expect("a file");
+        std::fs::create_dir(home.join(".publisher-Ab12Cd")).expect("a folder");
+        std::fs::write(home.join(".publisher-Ab12Cd/root.key"), "half").expect("a file");
+        let taken = Home::open(&home).expect("opened");
+        let mut names: Vec<_> = std::fs::read_dir(&home).expect("listed").flatten().map(|e| e.file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["lock", "node.key"]);
+        drop(taken);
+    }
 }

@@ -3,7 +3,7 @@
 
 use crate::{
     clock::Clock,
-    home::write_private,
+    home::{NEW_PUBLISHER, write_private},
     identity::{KeyError, new_key, read_key, write_key},
 };
 use ed25519_dalek::SigningKey;
@@ -130,7 +130,7 @@ fn write_new(folder: &Path) -> Result<(), PublisherError> {
         move |source| PublisherError::Key(KeyError::Io { action, path, source })
     };
     let home = folder.parent().unwrap_or(Path::new("."));
-    let staging = tempfile::Builder::new().prefix(".publisher-").tempdir_in(home).map_err(io("create in", home))?;
+    let staging = tempfile::Builder::new().prefix(NEW_PUBLISHER).tempdir_in(home).map_err(io("create in", home))?;
     let keys = [new_key()?, new_key()?, new_key()?, new_key()?];
     for (key, role) in keys.iter().zip(ROLES) {
         write_key(&staging.path().join(format!("{role}.key")), key)?;

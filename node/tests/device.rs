@@ -461,6 +461,33 @@ async fn a_step_may_be_repeated() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_confirmed_is_never_taken_back() {
+    use Effect::*;
+    let mut workshop = Workshop::new();
+    workshop.up("page", page(&workshop, "1.0.0", "hello one")).await.expect("installed");
+    let (generation, previous) = workshop.prepare("page", page(&workshop, "1.1.0", "hello two")).await;
+    workshop.live(&generation, previous).await.expect("updated");
+    // The last lines of its journal are lost: it ends before the commit.
+    let path = workshop.softservice("page").join("journal");
+    let journal = std::fs::read_to_string(&path).expect("a journal");
+    let until = journal.rfind("\"confirm\"").expect("it was confirmed");
+    let end = until + journal[until..].find('\n').expect("a whole line") + 1;
+    std::fs::write(&path, &journal[..end]).expect("cut");
+    workshop.restart();
+    let told = workshop.device.recover().await;
+    let [ProvisionInput::Interrupted { step }] = &told[..] else { panic!("{told:?}") };
+    assert_eq!((step.effect, &step.generation), (Commit, &generation), "on, not back");
+    for effect in [HandBack, StopNew, RestoreData, PointBack, StartPrevious, MarkFailed] {
+        let why = workshop.perform(&generation, previous, effect).await.expect_err("refused");
+        assert!(why.contains("was confirmed, which is not taken back"), "{why}");
+    }
+    workshop.perform(&generation, previous, Commit).await.expect("committed again");
+    let info = workshop.device.info("page").await.expect("listed");
+    assert_eq!((info.generation, info.state.as_str()), (2, "running"));
+    assert_eq!(get(&workshop.url("page").await).expect("an answer").1, "hello two");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn logs_are_followed_as_they_grow() {
     let workshop = Workshop::new();
     let talker = "#!/bin/sh\necho first\nwhile [ ! -e \"$1/go\" ]; do sleep 0.05; done\necho second\nexec sleep 1000\n";

@@ -342,6 +342,21 @@ enum Killed {
     All,
 }
 
+/// Kills those of these generations that die with the node.
+fn strike(workshop: &Workshop, killed: Killed, generations: [u32; 2]) {
+    let run = workshop.softservice(NAME).join("run");
+    if matches!(killed, Killed::Keepers | Killed::All) {
+        for number in generations {
+            for entry in std::fs::read_dir(run.join(number.to_string())).into_iter().flatten().flatten() {
+                kill(keeper(workshop, &format!("{number}/{}", entry.file_name().display())));
+            }
+        }
+    }
+    if matches!(killed, Killed::Front | Killed::All) && run.join("front").exists() {
+        kill(keeper(workshop, "front"));
+    }
+}
+
 /// An update of both roles, cut off behind each step; `killed` die with the node. In the end it is the old one or the new
 /// one, with its data.
 async fn cut_off_everywhere(killed: Killed) {
@@ -361,17 +376,7 @@ async fn cut_off_everywhere(killed: Killed) {
             workshop.perform(&generation, previous, *effect).await.unwrap_or_else(|e| panic!("{effect:?}: {e}"));
         }
         workshop.restart();
-        let run = workshop.softservice(NAME).join("run");
-        if matches!(killed, Killed::Keepers | Killed::All) {
-            for number in [generation.number, previous.unwrap_or(1)] {
-                for entry in std::fs::read_dir(run.join(number.to_string())).into_iter().flatten().flatten() {
-                    kill(keeper(&workshop, &format!("{number}/{}", entry.file_name().display())));
-                }
-            }
-        }
-        if matches!(killed, Killed::Front | Killed::All) && run.join("front").exists() {
-            kill(keeper(&workshop, "front"));
-        }
+        strike(&workshop, killed, [generation.number, previous.unwrap_or(1)]);
         let told = workshop.device.recover().await;
         if *last == Effect::Commit {
             assert!(told.is_empty(), "a committed life is over: {told:?}");
@@ -417,12 +422,31 @@ async fn a_power_cut_at_any_step_leaves_old_or_new() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_way_back_may_be_cut_off_at_any_step_too() {
+    cut_off_the_way_back(Killed::Nobody).await;
+}
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_way_back_may_be_cut_off_by_a_power_cut_too() {
+    cut_off_the_way_back(Killed::All).await;
+}
+
+/// The journal of a life whose last step was announced and not done: as if it had been cut off just then.
+fn announced(workshop: &Workshop, done: &str, next: &str) {
+    let path = workshop.softservice(NAME).join("journal");
+    let journal = std::fs::read_to_string(&path).expect("a journal");
+    let (_, last) = journal.lines().last().and_then(|l| l.split_once(' ')).expect("a line");
+    let line = last.replace(&format!("\"{done}\""), &format!("\"{next}\"")).replace("\"done\"", "\"begun\"");
+    assert!(line.contains(next) && line.contains("begun"), "{last}");
+    let sum = &blake3::hash(line.as_bytes()).to_hex()[..16];
+    std::fs::write(path, format!("{journal}{sum} {line}\n")).expect("written");
+}
+
+async fn cut_off_the_way_back(killed: Killed) {
     use Effect::*;
     let mut workshop = Workshop::new();
     let shelf = Shelf::default();
     workshop.up(NAME, shelf.release(&workshop)).await.expect("installed");
     let (url, before) = (workshop.url(NAME).await, seen(&data(&workshop)));
-    for cut in [HandBack, StopNew, RestoreData, PointBack, StartPrevious] {
+    for cut in [HandBack, StopNew, RestoreData, PointBack, StartPrevious, MarkFailed] {
         let bad = Shelf { db: "echo x > \"$1/rows\"; echo y > \"$1/new\"", ..shelf.page("hello bad") };
         let (generation, previous) = workshop.prepare(NAME, bad.release(&workshop)).await;
         for effect in forward(previous).take_while(|e| *e != Confirm) {
@@ -431,11 +455,19 @@ async fn the_way_back_may_be_cut_off_at_any_step_too() {
         for effect in [HandBack, StopNew, RestoreData, PointBack, StartPrevious].into_iter().take_while(|e| *e <= cut) {
             workshop.perform(&generation, previous, effect).await.expect("a step back");
         }
+        if cut == MarkFailed {
+            announced(&workshop, "start_previous", "mark_failed");
+        }
         workshop.restart();
+        strike(&workshop, killed, [generation.number, previous.unwrap_or(1)]);
         let told = workshop.device.recover().await;
         let [ProvisionInput::Interrupted { step }] = &told[..] else { panic!("{cut:?}: {told:?}") };
         assert_eq!(step.effect, cut);
         workshop.go_back(&generation, previous, cut).await;
+        let info = workshop.device.info(NAME).await.expect("listed");
+        assert!(info.services.iter().all(|s| s.state != "stopped"), "{cut:?}: {info:?}");
+        // They were started; here somebody waits until they are healthy.
+        workshop.device.start(NAME).await.expect("all of it runs");
         assert_eq!(get(&url).expect("an answer").1, "hello 1", "{cut:?}");
         assert_eq!(seen(&data(&workshop)), before, "{cut:?}");
         assert_eq!(workshop.device.info(NAME).await.expect("listed").state, "running", "{cut:?}");

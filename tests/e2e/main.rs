@@ -3,6 +3,7 @@
 mod backup;
 mod care;
 mod company;
+mod crash;
 mod debian;
 mod demo;
 mod drill;

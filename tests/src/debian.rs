@@ -1,7 +1,7 @@
 //! The example distros out of Debian's packages. Invariant: root trees are made once and never written again; what a test
 //! edits is a file of its own in a linked copy.
 
-use crate::{root_or_skip, sources::repository};
+use crate::sources::repository;
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -19,24 +19,31 @@ pub fn examples(target: &str) -> Option<&'static Path> {
             eprintln!("SKIPPED, needs SOFTSERVICE_DEBIAN=1, for it takes minutes: {what}");
             return None;
         }
-        if !root_or_skip(what) {
-            return None;
-        }
-        for program in ["apt-get", "dpkg-deb", "bwrap"] {
-            if Command::new(program).arg("--version").output().is_err() {
-                eprintln!("SKIPPED, needs {program}: {what}");
-                return None;
-            }
-        }
-        let script = repository().join("examples/debian/build.sh");
-        // Trees of another recipe are other trees.
-        let recipe = blake3::hash(&fs::read(&script).expect("the script is there")).to_hex();
-        let folder = Path::new(target).join(format!("debian-examples-{}", &recipe[..8]));
-        let status = Command::new(&script).arg(&folder).status().expect("the script runs");
-        assert!(status.success(), "the examples cannot be made");
-        Some(folder)
+        make(Path::new(target)).inspect_err(|why| eprintln!("SKIPPED, {why}: {what}")).ok()
     });
     made.as_deref()
+}
+
+/// The same folder for a program that was told to use it; made if it is not there yet.
+///
+/// # Errors
+/// What this machine lacks to make or run them.
+pub fn make(target: &Path) -> Result<PathBuf, String> {
+    if !rustix::process::geteuid().is_root() {
+        return Err("needs root".into());
+    }
+    for program in ["apt-get", "dpkg-deb", "bwrap"] {
+        if Command::new(program).arg("--version").output().is_err() {
+            return Err(format!("needs {program}"));
+        }
+    }
+    let script = repository().join("examples/debian/build.sh");
+    // Trees of another recipe are other trees.
+    let recipe = blake3::hash(&fs::read(&script).expect("the script is there")).to_hex();
+    let folder = target.join(format!("debian-examples-{}", &recipe[..8]));
+    let status = Command::new(&script).arg(&folder).status().expect("the script runs");
+    assert!(status.success(), "the examples cannot be made");
+    Ok(folder)
 }
 
 /// A copy of a distro to edit; its files are linked where they can be.

@@ -125,12 +125,13 @@ impl Course {
     pub(super) fn write_files(&self, place: &Place, new: bool) -> Result<Vec<PathBuf>> {
         let mut written = Vec::new();
         for file in &self.files {
-            let files = place.generation(file.generation).files();
+            let folder = place.generation(file.generation);
+            let files = folder.files();
             let path = files.join(&file.new.path);
             match if new { Some(&file.new) } else { file.old.as_ref() } {
                 Some(file) => {
                     durable::folder(path.parent().unwrap_or(&files), 0o700)?;
-                    durable::write(&path, file.text.as_bytes(), file.mode)?;
+                    durable::write_from(&folder.path, &path, file.text.as_bytes(), file.mode)?;
                     written.push(path);
                 }
                 None => durable::remove(&path)?,

@@ -12,15 +12,24 @@ use std::{
 
 /// Writes a file whole, with these permission bits.
 pub(super) fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
-    let beside = beside(path);
+    write_by_way(&beside(path), path, bytes, mode)
+}
+
+/// Writes a file whole whose name is another's choice, in a folder that is: beside it there could be a file of theirs
+/// under any name. It is made in `maker`, a folder of ours on the same disk.
+pub(super) fn write_from(maker: &Path, path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+    write_by_way(&beside(&maker.join("file")), path, bytes, mode)
+}
+
+fn write_by_way(beside: &Path, path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     // A file left by an earlier life may have been half written, or have other bits.
-    remove_file(&beside)?;
+    remove_file(beside)?;
     let mut file =
-        OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside).map_err(io("create", &beside))?;
-    file.write_all(bytes).map_err(io("write", &beside))?;
-    file.set_permissions(fs::Permissions::from_mode(mode)).map_err(io("set the permissions of", &beside))?;
-    file.sync_all().map_err(io("sync", &beside))?;
-    fs::rename(&beside, path).map_err(io("rename to", path))?;
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(beside).map_err(io("create", beside))?;
+    file.write_all(bytes).map_err(io("write", beside))?;
+    file.set_permissions(fs::Permissions::from_mode(mode)).map_err(io("set the permissions of", beside))?;
+    file.sync_all().map_err(io("sync", beside))?;
+    fs::rename(beside, path).map_err(io("rename to", path))?;
     sync_parent(path)
 }
 
@@ -108,10 +117,37 @@ pub(super) fn sync_parent(path: &Path) -> Result<()> {
     File::open(parent).and_then(|dir| dir.sync_all()).map_err(io("sync", parent))
 }
 
-/// The name under which the next `path` is made. Hidden, so that no listing takes it for the real one.
+/// The name under which the next `path` is made, or what was there goes. Hidden, so that no listing takes it for the real
+/// one.
 fn beside(path: &Path) -> std::path::PathBuf {
     let name = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
     path.with_file_name(format!(".{name}.new"))
+}
+
+/// Removes from a folder, if it is there, what a write or removal that was cut off left beside its place. Nobody may be at
+/// one in it.
+pub(super) fn sweep(folder: &Path) -> Result<()> {
+    remove_entries(folder, |name| name.starts_with('.') && name.ends_with(".new"))
+}
+
+/// Removes the entries of a folder, if it is there, whose names are such.
+pub(super) fn remove_entries(folder: &Path, such: impl Fn(&str) -> bool) -> Result<()> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(io("list", folder)(e)),
+    };
+    for entry in entries {
+        let entry = entry.map_err(io("list", folder))?;
+        if !entry.file_name().to_str().is_some_and(&such) {
+            continue;
+        }
+        match entry.file_type().map_err(io("look at", entry.path()))?.is_dir() {
+            true => clear(&entry.path())?,
+            false => remove_file(&entry.path())?,
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -128,5 +164,20 @@ mod tests {
         }
         remove_folder(&page).expect("removed");
         assert!(!page.exists() && !left.exists());
+    }
+
+    #[test]
+    fn a_file_that_somebody_else_named_costs_no_neighbour_its_place() {
+        let scratch = tempfile::tempdir().expect("scratch folder");
+        let (maker, names) = (scratch.path(), [".page.new", "page", &"x".repeat(255)]);
+        let files = maker.join("files");
+        fs::create_dir(&files).expect("folder");
+        for name in names {
+            write_from(maker, &files.join(name), name.as_bytes(), 0o640).expect("written");
+        }
+        for name in names {
+            assert_eq!(fs::read(files.join(name)).expect("it is there"), name.as_bytes());
+        }
+        assert_eq!(fs::read_dir(maker).expect("listed").count(), 1, "nothing is left where they were made");
     }
 }

@@ -198,10 +198,14 @@ impl Device {
     pub async fn recover(&self) -> Vec<ProvisionInput> {
         let mut told = Vec::new();
         self.forget_unpacked();
-        let names = names(&self.0.softservices).unwrap_or_else(|e| {
-            tracing::error!(error = %e, "the softservices of this device cannot be listed");
-            Vec::new()
-        });
+        let names = match names(&self.0.softservices) {
+            Ok(names) => names,
+            Err(e) => {
+                tracing::error!(error = %e, "the softservices of this device cannot be listed");
+                return told;
+            }
+        };
+        self.clear_up(&names);
         for name in names {
             match self.recover_one(&name).await {
                 Ok(unfinished) => told.extend(unfinished.map(|step| ProvisionInput::Interrupted { step })),
@@ -253,6 +257,13 @@ impl Device {
         let slot = self.slot(&step.generation.name).map_err(|e| e.to_string())?;
         let _work = slot.work.lock().await;
         self.open_still()?;
+        if step.effect.is_way_back() && slot.is_confirmed(step.generation.number) {
+            // Its data may have gone on since, and what was before it may be gone.
+            return Err(format!(
+                "generation {} was confirmed, which is not taken back; the next start of the node ends its commit",
+                step.generation.number
+            ));
+        }
         slot.note(&step, Mark::Begun).await.map_err(|e| e.to_string())?;
         let outcome = self.effect(&slot, &step).await;
         locked(&slot.phases).insert(step.effect.word().to_owned(), began.elapsed().as_secs_f64());
@@ -283,7 +294,10 @@ impl Device {
                 tracing::warn!(error = %e, "how long the steps took could not be written down");
             }
         }
-        slot.note(&step, mark).await.map_err(|e| e.to_string())?;
+        match mark == Mark::Done && step.effect.ends_life() {
+            true => slot.end(&step).await,
+            false => slot.note(&step, mark).await.map_err(|e| e.to_string())?,
+        }
         why.map_or(Ok(()), Err)
     }
 
@@ -335,6 +349,23 @@ impl Slot {
         written
     }
 
+    /// Notes that the life of this step has come to its end, which it has whatever the disk says.
+    async fn end(&self, step: &ProvisionStep) {
+        let (journal, step) = (Arc::clone(&self.journal), step.clone());
+        let ended = blocking(move || {
+            locked(&journal).end(&step);
+            Ok(())
+        });
+        if let Err(error) = ended.await {
+            tracing::error!(%error, "the end of a life was not noted");
+        }
+        self.noted.send_replace(());
+    }
+
+    fn is_confirmed(&self, number: u32) -> bool {
+        self.place.record(number).is_ok_and(|record| record.state == Standing::Committed)
+    }
+
     /// How a failed step is marked. The core tries a step of the way back so often and then gives the life up. Where nothing
     /// but the start of the previous services failed, code and data are as they were, and the owner may go on from there:
     /// what cannot start must not block its own mending. Else the softservice stays as it is until the next start of the
@@ -374,6 +405,13 @@ impl Slot {
         locked(&self.journal).unfinished().cloned()
     }
 
+    /// The step in which an earlier life of the node was cut off. What was written down as confirmed is committed again.
+    fn interrupted(&self) -> Option<ProvisionStep> {
+        let step = self.unfinished()?;
+        let effect = if self.is_confirmed(step.generation.number) { Effect::Commit } else { step.effect };
+        Some(ProvisionStep { effect, ..step })
+    }
+
     /// The softservice to oneself; an error at once while a generation is on its way, whose steps may take minutes.
     async fn calm(&self) -> Result<tokio::sync::MutexGuard<'_, ()>> {
         self.idle()?;
@@ -385,7 +423,7 @@ impl Slot {
     /// An error while a generation is on its way, or has stuck on it, or while all of it is being removed.
     fn idle(&self) -> Result<()> {
         self.place.stays()?;
-        let Some(step) = self.unfinished() else { return Ok(()) };
+        let Some(step) = self.unfinished() else { return locked(&self.journal).settle() };
         let (name, number) = (self.place.name.clone(), step.generation.number);
         Err(match locked(&self.journal).is_stuck() {
             true => DeviceError::Stuck { name, number, effect: step.effect.word() },

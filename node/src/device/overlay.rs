@@ -87,7 +87,7 @@ fn write(folder: &Path, overlay: &Overlay) -> Result<()> {
         for (kind, text) in texts.into_iter().filter_map(|(kind, text)| Some((kind, text?))) {
             let path = folder.join(kind).join(key);
             durable::folder(path.parent().unwrap_or(folder), 0o700)?;
-            durable::write(&path, text.as_bytes(), 0o600)?;
+            durable::write_from(folder, &path, text.as_bytes(), 0o600)?;
         }
         let mode = own.mode.map(|m| format!("{m:04o}"));
         let base = own.base.as_ref().map(|b| Digest::of(b.as_bytes()).to_string());

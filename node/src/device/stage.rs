@@ -189,7 +189,7 @@ impl Staging<'_> {
             if let Some(parent) = path.parent() {
                 durable::folder(parent, 0o700)?;
             }
-            durable::write(&path, file.text.as_bytes(), file.mode)?;
+            durable::write_from(&folder.path, &path, file.text.as_bytes(), file.mode)?;
         }
         Ok(())
     }

@@ -63,6 +63,15 @@ impl Users {
         Ok(user)
     }
 
+    /// Gives back the numbers of all but these softservices: of any other, nothing is left on the disk.
+    pub(super) fn keep(&self, softservices: &[String]) -> Result<()> {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut given = self.read()?;
+        let before = given.users.len();
+        given.users.retain(|name, _| softservices.contains(name));
+        if given.users.len() == before { Ok(()) } else { durable::write_json(&self.path, &given) }
+    }
+
     /// Gives the number back: nothing of the softservice is left on the disk.
     pub(super) fn forget(&self, softservice: &str) -> Result<()> {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
@@ -137,7 +146,11 @@ mod tests {
         // The same start in a file where that number is taken.
         let taken = Given { users: BTreeMap::from([("other".into(), numbers[7])]) };
         durable::write_json(&path, &taken).expect("written");
-        assert_ne!(Users::new(path).of("service-7").expect("a number"), numbers[7]);
+        assert_ne!(Users::new(path.clone()).of("service-7").expect("a number"), numbers[7]);
+        // One whose removal was cut off before its number was given back.
+        let users = Users::new(path);
+        users.keep(&["service-7".to_owned()]).expect("kept");
+        assert_eq!(users.read().expect("read").users.into_keys().collect::<Vec<_>>(), ["service-7"]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What is being done when the crash comes. Invariant: each deed has one edition before and one after; a crash may leave
 //! nothing else.
 
-use super::book::{self, BAD, Edition, FIRST, NAME, PAGE, WHOLE};
+use super::example::{BAD, BESIDE, Edition, FIRST};
 use crate::api::{self, Failure};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -20,17 +20,6 @@ pub enum Deed {
 }
 
 impl Deed {
-    /// Every deed.
-    pub const ALL: [Self; 7] = [
-        Self::Install,
-        Self::Update(PAGE),
-        Self::Update(WHOLE),
-        Self::Update(BAD),
-        Self::Rollback(PAGE),
-        Self::Rollback(WHOLE),
-        Self::Remove,
-    ];
-
     /// The verb that does it.
     pub fn verb(self) -> &'static str {
         match self {
@@ -43,11 +32,11 @@ impl Deed {
     /// For people.
     pub fn name(self) -> &'static str {
         match self {
-            Self::Update(PAGE) => "update, page only",
+            Self::Update(BESIDE) => "update, start-first",
             Self::Update(BAD) => "update, bad release",
-            Self::Update(_) => "update, page and data",
-            Self::Rollback(PAGE) => "rollback, page only",
-            Self::Rollback(_) => "rollback, page and data",
+            Self::Update(_) => "update, with data",
+            Self::Rollback(BESIDE) => "rollback, start-first",
+            Self::Rollback(_) => "rollback, with data",
             Self::Install | Self::Remove => self.verb(),
         }
     }
@@ -72,19 +61,20 @@ impl Deed {
         self != Self::Update(BAD)
     }
 
-    /// Does it; returns at its end, or when the node ends.
-    pub fn call(self, home: &Path) -> Result<Value, Failure> {
+    /// Does it to the softservice `name`; returns at its end, or when the node ends.
+    pub fn call(self, home: &Path, name: &str) -> Result<Value, Failure> {
+        let up = |edition: Edition| api::up(home, &format!("{name}@{}", edition.version()));
         match self {
-            Self::Install => book::up(home, FIRST),
-            Self::Update(edition) => book::up(home, edition),
+            Self::Install => up(FIRST),
+            Self::Update(edition) => up(edition),
             Self::Rollback(_) => {
-                let all = api::call(home, "generations", &json!({ "name": NAME }))?;
+                let all = api::call(home, "generations", &json!({ "name": name }))?;
                 let all = all.as_array().cloned().unwrap_or_default();
-                let good = |g: &&Value| g["version"] == "1.0.0" && g["state"] == "superseded";
+                let good = |g: &&Value| g["version"] == FIRST.version() && g["state"] == "superseded";
                 let to = all.iter().rev().find(good).map(|g| g["generation"].clone());
-                api::call(home, "rollback", &json!({ "name": NAME, "to": to }))
+                api::call(home, "rollback", &json!({ "name": name, "to": to }))
             }
-            Self::Remove => api::call(home, "remove", &json!({ "name": NAME })),
+            Self::Remove => api::call(home, "remove", &json!({ "name": name })),
         }
     }
 }

@@ -41,6 +41,13 @@ impl Imprint {
         Self(lines)
     }
 
+    /// Of everything below `folder`, but not of itself: whoever moves what is in it gives it another time.
+    pub fn inside(folder: &Path) -> Self {
+        let mut all = Self::of(folder);
+        all.0.remove(Path::new(""));
+        all
+    }
+
     /// What differs, for people; empty when nothing does.
     pub fn differences(&self, other: &Self) -> Vec<String> {
         let names: std::collections::BTreeSet<&PathBuf> = self.0.keys().chain(other.0.keys()).collect();

@@ -2,14 +2,14 @@
 //! the node does not say itself: the page that answers, the program that runs, the files that are there.
 
 use super::{
-    book::{self, Edition},
     deed::Deed,
+    example::Edition,
     imprint::Imprint,
     processes::{self, Process},
     scene::Scene,
     watch,
 };
-use crate::{api::Failure, process::binary, visit};
+use crate::{api::Failure, process::binary};
 use serde_json::Value;
 use std::{
     collections::BTreeSet,
@@ -68,13 +68,13 @@ pub(super) fn judge(scene: &Scene, deed: Deed, before: &Imprint, result: Option<
         (None, _) => absent(scene, &mut faults),
     }
     files(scene, &mut faults);
-    // Only a new data part that was confirmed may have written.
-    let may_write = matches!(deed, Deed::Update(_) | Deed::Rollback(_))
-        && stands == deed.after()
-        && stands != deed.before()
-        && deed.after().map(|e| e.parts()[0]) != deed.before().map(|e| e.parts()[0]);
-    let after = Imprint::of(&scene.softservice.join("volumes"));
-    let differences = if may_write { Vec::new() } else { after.differences(before) };
+    // Only what was confirmed may have written.
+    let written = match (deed.before(), stands) {
+        (Some(from), Some(to)) if Some(to) == deed.after() => scene.example.rewrites(from, to),
+        _ => false,
+    };
+    let after = scene.example.data(&scene.softservice);
+    let differences = if written { Vec::new() } else { after.differences(before) };
     Judgement { stands, faults, differences }
 }
 
@@ -93,14 +93,14 @@ fn present(scene: &Scene, info: &Value, edition: Edition, faults: &mut Vec<Strin
     if record["state"] != "committed" || record["version"] != info["version"] {
         faults.push(format!("generation {number} runs, its record is {record}"));
     }
-    match book::read(&visit::url(info)) {
-        Ok((page, _)) if page != edition => faults.push(format!("{edition:?} stands, the page is of {page:?}")),
+    match scene.example.read(&scene.softservice, info) {
+        Ok((page, _)) if page != edition => faults.push(format!("{edition:?} stands, {page:?} answers")),
         Ok((_, entries)) if entries != scene.entries => {
             let lost: Vec<_> = scene.entries.iter().filter(|e| !entries.contains(e)).collect();
             faults.push(format!("acknowledged entries are lost: {lost:?}, {} are there", entries.len()));
         }
         Ok(_) => {}
-        Err(why) => faults.push(format!("the page does not answer: {why}")),
+        Err(why) => faults.push(format!("it does not answer: {why}")),
     }
     running(scene, info, edition, faults);
 }
@@ -111,7 +111,7 @@ fn running(scene: &Scene, info: &Value, edition: Edition, faults: &mut Vec<Strin
     let all = processes::of(&scene.node.home);
     let keepers: Vec<(&Process, PathBuf)> = all.iter().filter_map(|p| Some((p, p.kept(program)?))).collect();
     let services = info["services"].as_array().cloned().unwrap_or_default();
-    if services.len() != edition.parts().len() {
+    if services.len() != scene.example.services(edition).len() {
         faults.push(format!("it has {} services", services.len()));
     }
     let mut legitimate = BTreeSet::from([scene.node.pid() as i32]);
@@ -119,8 +119,9 @@ fn running(scene: &Scene, info: &Value, edition: Edition, faults: &mut Vec<Strin
     for front in &fronts {
         legitimate.insert(front.pid);
     }
-    if fronts.len() != 1 {
-        faults.push(format!("one front is to stand before the page; found {fronts:?}"));
+    let wanted = usize::from(scene.example.has_front());
+    if fronts.len() != wanted {
+        faults.push(format!("fronts that are to stand before it: {wanted}; found {fronts:?}"));
     }
     for (helper, folder) in &keepers {
         legitimate.insert(helper.pid);
@@ -138,24 +139,16 @@ fn running(scene: &Scene, info: &Value, edition: Edition, faults: &mut Vec<Strin
             faults.push(format!("{name} has {of_it} keepers, its process is {pid}"));
         }
     }
-    for (part, number) in edition.parts() {
-        let runs = |p: &&Process| p.line.first().is_some_and(|w| Path::new(w).ends_with(part));
-        let found: Vec<String> = all.iter().filter(runs).map(|p| beside(p, "EDITION")).collect();
-        if found != [number.to_string()] {
-            faults.push(format!("{part} is to run once, of edition {number}; found {found:?}"));
+    for (service, of) in scene.example.services(edition) {
+        let found = scene.example.running(service, &all);
+        if found != [Ok(of)] {
+            faults.push(format!("{service} is to run once, of {of:?}; found {found:?}"));
         }
     }
     let strays: Vec<&Process> = all.iter().filter(|p| !legitimate.contains(&p.pid)).collect();
     if !strays.is_empty() {
         faults.push(format!("strays: {strays:?}"));
     }
-}
-
-/// What a file beside a process' program says.
-fn beside(process: &Process, name: &str) -> String {
-    let program = process.line.first().map(Path::new);
-    let path = program.and_then(Path::parent).map(|p| p.join(name)).unwrap_or_default();
-    fs::read_to_string(&path).unwrap_or_else(|e| format!("{}: {e}", path.display()))
 }
 
 fn absent(scene: &Scene, faults: &mut Vec<String>) {
@@ -167,6 +160,40 @@ fn absent(scene: &Scene, faults: &mut Vec<String>) {
     if fs::symlink_metadata(scene.softservice.join("current")).is_ok() {
         faults.push("nothing is to run, and something is current".into());
     }
+}
+
+/// Folders below a home whose content is somebody else's: volumes, trees and files of distros, and what living keepers write.
+/// Lengths are those of paths below the home.
+fn foreign(path: &Path) -> bool {
+    let names: Vec<_> = path.iter().map(|n| n.to_string_lossy()).collect();
+    let names: Vec<&str> = names.iter().map(|n| &**n).collect();
+    matches!(
+        names[..],
+        ["store"]
+            | ["softservices", _, "home"]
+            | ["softservices", _, "volumes", _]
+            | ["softservices", _, "run", "front"]
+            | ["softservices", _, "run", _, _]
+            | ["softservices", _, "generations", _, "files"]
+            | ["softservices", _, "trees", _]
+    )
+}
+
+/// Hidden names below a home: by that, what is not whole yet can be told.
+fn hidden(home: &Path) -> Vec<PathBuf> {
+    let (mut found, mut folders) = (Vec::new(), vec![PathBuf::new()]);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(home.join(&folder)).into_iter().flatten().flatten() {
+            let path = folder.join(entry.file_name());
+            if entry.file_name().as_encoded_bytes().starts_with(b".") {
+                found.push(path);
+            } else if entry.file_type().is_ok_and(|t| t.is_dir()) && !foreign(&path) {
+                folders.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
 }
 
 /// Looks for what a cut-off step left behind.
@@ -182,15 +209,10 @@ fn files(scene: &Scene, faults: &mut Vec<String>) {
     for name in names(&root.join("snapshots")) {
         faults.push(format!("a snapshot is left behind: {name}"));
     }
-    for folder in ["generations", "run", "trees", "volumes", "secrets"] {
-        for name in names(&root.join(folder)).into_iter().filter(|n| n.starts_with('.')) {
-            faults.push(format!("a file is left behind: {folder}/{name}"));
-        }
+    for name in hidden(&scene.node.home) {
+        faults.push(format!("a file is left behind: {}", name.display()));
     }
     for number in names(&root.join("generations")) {
-        for name in names(&root.join("generations").join(&number)).into_iter().filter(|n| n.starts_with('.')) {
-            faults.push(format!("a file is left behind: generations/{number}/{name}"));
-        }
         let record = fs::read_to_string(root.join("generations").join(&number).join("record.json"));
         let record: Value = record.ok().and_then(|r| serde_json::from_str(&r).ok()).unwrap_or_default();
         if !["committed", "superseded", "failed"].iter().any(|s| record["state"] == *s) {

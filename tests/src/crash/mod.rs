@@ -2,63 +2,77 @@
 //! removal, again and again, each followed by the question whether what stands is wholly the old or wholly the new.
 //! Invariant: whoever reads "0 mixed" can trust that every crash was followed by every check.
 //!
-//! Reading order: [`book`] (what is crashed), [`deed`] (during what), [`moment`] (when, and whom it hits), [`scene`] (how),
+//! Reading order: [`example`] (what is crashed: [`book`], [`postgresql`], [`site`]), [`deed`] (during what), [`moment`] (when, and whom it hits), [`scene`] (how),
 //! [`judge`] (the checks), [`figures`].
 
-pub mod book;
+mod attic;
+mod book;
 pub mod deed;
 pub mod disk;
+pub mod example;
 pub mod figures;
 pub mod imprint;
 pub mod judge;
 pub mod moment;
+mod postgresql;
 pub mod processes;
 pub mod scene;
+mod site;
 pub mod watch;
 
 use crate::World;
 use deed::Deed;
+use example::{BAD, Edition, Example, FIRST};
 use figures::Figures;
 use moment::{Crash, Moment, Victims};
 use scene::{Course, Outcome, Scene};
 use std::collections::{BTreeMap, VecDeque};
+
+/// Which steps are crashed at: lines of the journal, before and after each effect, and changes of a removal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Steps {
+    /// None.
+    None,
+    /// Each once; victims take turns.
+    Once,
+    /// Each with all kinds of victims.
+    All,
+}
 
 /// What is to be tried.
 #[derive(Debug, Clone)]
 pub struct Orders {
     /// Random moments over all deeds.
     pub moments: u64,
-    /// Also every line of the journal, before and after each effect, and every change of a removal.
-    pub steps: bool,
+    /// Also steps.
+    pub steps: Steps,
     /// The seed of the random moments.
     pub seed: u64,
-    /// Only deeds of this verb.
-    pub only: Option<String>,
+    /// Only deeds of these verbs; of all when there is none.
+    pub only: Vec<String>,
     /// The home is on a disk of its own, and a third of the crashes is a power cut.
     pub power: bool,
 }
 
 impl Orders {
-    fn deeds(&self) -> Vec<Deed> {
-        Deed::ALL.into_iter().filter(|d| self.only.as_ref().is_none_or(|o| o == d.verb())).collect()
-    }
-
     fn victims(&self) -> &'static [Victims] {
         if self.power { &[Victims::Node, Victims::All, Victims::Power] } else { &[Victims::Node, Victims::All] }
     }
 
     /// Crashes by deed. `courses` tell the steps that there are.
-    fn crashes(&self, courses: &BTreeMap<Deed, Course>) -> BTreeMap<Deed, VecDeque<Crash>> {
-        let deeds = self.deeds();
+    fn crashes(&self, deeds: &[Deed], courses: &BTreeMap<Deed, Course>) -> BTreeMap<Deed, VecDeque<Crash>> {
+        let deeds: Vec<Deed> =
+            deeds.iter().copied().filter(|d| self.only.is_empty() || self.only.iter().any(|o| o == d.verb())).collect();
         let mut all: BTreeMap<Deed, VecDeque<Crash>> = BTreeMap::new();
-        if self.steps {
-            for (deed, course) in deeds.iter().filter_map(|d| Some((*d, courses.get(d)?))) {
-                all.entry(deed).or_default().extend(steps(deed, course).into_iter().flat_map(|m: Moment| {
-                    self.victims()
-                        .iter()
-                        .map(|victims| Crash { moment: m.clone(), victims: *victims, again: None })
-                        .collect::<Vec<_>>()
-                }));
+        for (deed, course) in deeds.iter().filter_map(|d| Some((*d, courses.get(d)?))) {
+            for (turn, moment) in steps(deed, course).into_iter().enumerate() {
+                let hit = |victims: &Victims| Crash { moment: moment.clone(), victims: *victims, again: None };
+                let victims = match self.steps {
+                    Steps::None => &[],
+                    Steps::Once => &self.victims()[turn % self.victims().len()..][..1],
+                    Steps::All => self.victims(),
+                };
+                all.entry(deed).or_default().extend(victims.iter().map(hit));
             }
         }
         // Each verb has its share, and within it each of its deeds.
@@ -94,25 +108,23 @@ fn steps(deed: Deed, course: &Course) -> Vec<Moment> {
     moments
 }
 
-/// Carries out the orders in a home of its own below `world`; tells each crash to `tell`.
-pub fn run(world: &World, home: &str, orders: &Orders, mut tell: impl FnMut(&str)) -> Figures {
-    let mut scene = Scene::open(world, home, orders.power);
+/// Carries out the orders on an example in a home of its own below `world`; tells each crash to `tell`.
+pub fn run(
+    world: &World,
+    home: &str,
+    example: Box<dyn Example>,
+    orders: &Orders,
+    mut tell: impl FnMut(&str),
+) -> Figures {
+    let deeds = example.deeds();
+    let mut scene = Scene::open(world, home, example, orders.power);
     let mut courses = BTreeMap::new();
-    let round = [
-        Deed::Update(book::PAGE),
-        Deed::Rollback(book::PAGE),
-        Deed::Update(book::WHOLE),
-        Deed::Rollback(book::WHOLE),
-        Deed::Update(book::BAD),
-        Deed::Remove,
-        Deed::Install,
-    ];
-    for deed in round {
+    for deed in round(&deeds) {
         let course = scene.undisturbed(deed);
         tell(&format!("undisturbed: {} in {:.2} s", deed.name(), course.took.as_secs_f64()));
         courses.insert(deed, course);
     }
-    let mut crashes = orders.crashes(&courses);
+    let mut crashes = orders.crashes(&deeds, &courses);
     let (mut figures, mut homes) = (Figures::default(), 1);
     while let Some((deed, crash)) = next(&mut scene, &mut crashes) {
         let outcome = scene.crash(deed, &crash, &courses[&deed]);
@@ -121,10 +133,18 @@ pub fn run(world: &World, home: &str, orders: &Orders, mut tell: impl FnMut(&str
         if !outcome.judgement.faults.is_empty() {
             // What stands there is not known any more: another home goes on.
             homes += 1;
-            scene = Scene::open(world, &format!("{home}-{homes}"), orders.power);
+            scene = Scene::open(world, &format!("{home}-{homes}"), scene.end(), orders.power);
         }
     }
     figures
+}
+
+/// All deeds in an order in which each begins where the one before ended; the softservice is installed.
+fn round(deeds: &[Deed]) -> Vec<Deed> {
+    let there: Vec<Edition> =
+        deeds.iter().filter_map(|d| if let Deed::Update(e) = d { Some(*e) } else { None }).collect();
+    let good = there.iter().filter(|e| **e != BAD).flat_map(|e| [Deed::Update(*e), Deed::Rollback(*e)]);
+    good.chain([Deed::Update(BAD), Deed::Remove, Deed::Install]).collect()
 }
 
 fn described(deed: Deed, crash: &Crash, outcome: &Outcome) -> String {
@@ -163,8 +183,8 @@ fn next(scene: &mut Scene, crashes: &mut BTreeMap<Deed, VecDeque<Crash>>) -> Opt
         let wanted = crashes.keys().next()?.before();
         scene.undisturbed(match (standing, wanted) {
             (None, _) => Deed::Install,
-            (Some(book::FIRST), Some(edition)) => Deed::Update(edition),
-            (Some(book::FIRST), None) => Deed::Remove,
+            (Some(FIRST), Some(edition)) => Deed::Update(edition),
+            (Some(FIRST), None) => Deed::Remove,
             (Some(edition), _) => Deed::Rollback(edition),
         });
     }

@@ -2,9 +2,9 @@
 //! acknowledged. Invariant: what is expected comes from acknowledgements alone, never from looking at what the node did.
 
 use super::{
-    book::{self, Edition, NAME},
     deed::Deed,
     disk::Disk,
+    example::{Edition, Example},
     imprint::Imprint,
     judge::{self, Judgement},
     moment::{Crash, Moment, Victims},
@@ -15,7 +15,6 @@ use crate::{
     Node, World,
     api::{self, Failure},
     process::{PATIENCE, binary, eventually},
-    visit,
 };
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -68,6 +67,7 @@ pub struct Outcome {
 
 /// The home.
 pub struct Scene {
+    pub(super) example: Box<dyn Example>,
     pub(super) node: Node,
     pub(super) softservice: PathBuf,
     pub(super) entries: Vec<String>,
@@ -80,19 +80,35 @@ pub struct Scene {
 
 impl Scene {
     /// A home with all editions published, the first installed, and data worth keeping.
-    pub fn open(world: &World, name: &str, power: bool) -> Self {
+    pub fn open(world: &World, name: &str, mut example: Box<dyn Example>, power: bool) -> Self {
         let disk = power.then(|| Disk::new(&world.path(name)).unwrap_or_else(|why| panic!("no disk: {why}")));
         let node = world.node(name);
-        book::publish(&node, &world.path(&format!("{name}-sources")));
-        let softservice = node.home.join("softservices").join(NAME);
+        example.publish(&node, &world.path(&format!("{name}-sources")));
+        let softservice = node.home.join("softservices").join(example.name());
         let (tell, heard) = mpsc::channel();
-        let mut scene = Self { node, disk, softservice, entries: Vec::new(), standing: None, heard, tell, signed: 0 };
-        let up = Deed::Install.call(&scene.node.home).unwrap_or_else(|e| panic!("{e:?}: {}", scene.node.log()));
-        assert_eq!(up["version"], "1.0.0", "{up}");
+        let (entries, standing, signed) = (Vec::new(), None, 0);
+        let mut scene = Self { example, node, disk, softservice, entries, standing, heard, tell, signed };
+        let up = scene.call(Deed::Install).unwrap_or_else(|e| panic!("{e:?}: {}", scene.node.log()));
+        assert_eq!(Edition::of(up["version"].as_str().unwrap_or_default()), Deed::Install.after(), "{up}");
         scene.standing = Deed::Install.after();
-        book::plant(&book::volume(&scene.softservice));
-        watch::changes(&scene.softservice, scene.tell.clone()).expect("a folder can be watched");
+        let info = scene.ps().expect("what stands is listed");
+        scene.entries = scene.example.plant(&scene.softservice, &info);
+        scene.listen();
         scene
+    }
+
+    /// The example, for another scene.
+    pub fn end(self) -> Box<dyn Example> {
+        self.example
+    }
+
+    /// Tells what happens to the softservice's folder from now on.
+    fn listen(&self) {
+        watch::changes(&self.softservice, self.tell.clone()).expect("a folder can be watched");
+    }
+
+    fn call(&self, deed: Deed) -> Result<Value, Failure> {
+        deed.call(&self.node.home, self.example.name())
     }
 
     /// What stands.
@@ -104,7 +120,7 @@ impl Scene {
     pub fn undisturbed(&mut self, deed: Deed) -> Course {
         let before = self.before(deed);
         let began = Instant::now();
-        let result = deed.call(&self.node.home);
+        let result = self.call(deed);
         let took = began.elapsed();
         assert_eq!(result.is_ok(), deed.succeeds(), "{}: {result:?}\n{}", deed.name(), self.node.log());
         self.settle().unwrap_or_else(|why| panic!("{} without a crash: {why}", deed.name()));
@@ -119,10 +135,10 @@ impl Scene {
     /// Does a deed, crashes, starts the node again, waits until all is whole, and judges.
     pub fn crash(&mut self, deed: Deed, crash: &Crash, course: &Course) -> Outcome {
         let before = self.before(deed);
-        let (home, tell) = (self.node.home.clone(), self.tell.clone());
+        let (home, name, tell) = (self.node.home.clone(), self.example.name(), self.tell.clone());
         let began = Instant::now();
         let call = std::thread::spawn(move || {
-            let _ = tell.send(Heard::Ended(deed.call(&home)));
+            let _ = tell.send(Heard::Ended(deed.call(&home, name)));
         });
         let (met, mut result) = self.wait(&crash.moment, began, course, before.journal);
         let at = watch::journal(&self.softservice, before.journal).pop();
@@ -154,16 +170,18 @@ impl Scene {
         assert_eq!(self.standing, deed.before(), "{} begins elsewhere", deed.name());
         if self.standing.is_some() {
             self.signed += 1;
-            let words = format!("entry {}", self.signed).replace(' ', "-");
-            let url = visit::url(&self.ps().expect("what stands is listed"));
-            assert!(book::sign(&url, &words), "the book is signed before {}", deed.name());
-            self.entries.push(words);
+            let words = format!("entry-{}", self.signed);
+            let info = self.ps().expect("what stands is listed");
+            if let Some(acknowledged) = self.example.write(&self.softservice, &info, &words) {
+                assert!(acknowledged, "an entry is written before {}", deed.name());
+                self.entries.push(words);
+            }
         }
         for _ in std::iter::from_fn(|| self.heard.try_recv().ok()) {}
         // What is done from here on has to be durable by itself; what was done by hand before it has not.
         self.disk.iter().for_each(Disk::sync);
         let journal = std::fs::metadata(self.softservice.join("journal")).map_or(0, |m| m.len());
-        Before { imprint: Imprint::of(&self.softservice.join("volumes")), journal }
+        Before { imprint: self.example.data(&self.softservice), journal }
     }
 
     /// Waits for the moment, or for the end of the deed where the moment never came; the end's answer, if it came.
@@ -234,7 +252,7 @@ impl Scene {
         }
         if let (Some(cut), Some(disk)) = (cut, &mut self.disk) {
             disk.restore(cut);
-            watch::changes(&self.softservice, self.tell.clone()).expect("a folder can be watched");
+            self.listen();
         }
     }
 
@@ -260,8 +278,8 @@ impl Scene {
         let info = self.ps()?;
         match info["state"].as_str() {
             Some("running") => {
-                let url = visit::url(&info);
-                book::read(&url).err().map(|why| format!("it does not answer: {why}"))
+                let answer = self.example.read(&self.softservice, &info);
+                answer.err().map(|why| format!("it does not answer: {why}"))
             }
             Some("stopped" | "failed") => None,
             _ => Some(format!("ps says {info}")),
@@ -271,7 +289,7 @@ impl Scene {
     /// The softservice as `ps` shows it.
     pub(super) fn ps(&self) -> Option<Value> {
         let all = api::call(&self.node.home, "ps", &json!({})).unwrap_or_else(|e| panic!("ps: {e:?}"));
-        all.as_array()?.iter().find(|s| s["name"] == NAME).cloned()
+        all.as_array()?.iter().find(|s| s["name"] == self.example.name()).cloned()
     }
 }
 

@@ -20,34 +20,51 @@ pub struct Change {
     pub name: String,
 }
 
-/// Tells changes of `folder` to `told` until nobody listens or the folder is gone.
+/// Tells changes of `folder` to `told` until nobody listens or the folder above is gone. It may go and come again; what happened
+/// in it before it was found again is told as a change of its journal, whatever that was.
 pub fn changes<T: From<Change> + Send + 'static>(folder: &Path, told: mpsc::Sender<T>) -> std::io::Result<()> {
     let watching = inotify::init(CreateFlags::CLOEXEC)?;
     let all =
         WatchFlags::CREATE | WatchFlags::DELETE | WatchFlags::MOVED_FROM | WatchFlags::MOVED_TO | WatchFlags::MODIFY;
+    let above = folder.parent().unwrap_or(Path::new("/"));
+    let coming = WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::ONLYDIR;
+    let above = inotify::add_watch(&watching, above, coming)?;
     inotify::add_watch(&watching, folder, all | WatchFlags::ONLYDIR)?;
+    let folder = folder.to_owned();
     std::thread::spawn(move || {
         let mut buffer = [MaybeUninit::uninit(); 16 << 10];
         let mut events = inotify::Reader::new(&watching, &mut buffer);
         while let Ok(event) = events.next() {
-            let kinds = [
-                (ReadFlags::CREATE, "made"),
-                (ReadFlags::DELETE, "gone"),
-                (ReadFlags::MOVED_TO, "moved here"),
-                (ReadFlags::MOVED_FROM, "moved away"),
-                (ReadFlags::MODIFY, "written"),
-            ];
-            if event.events().contains(ReadFlags::IGNORED) {
-                return;
-            }
-            let Some((_, what)) = kinds.into_iter().find(|(flag, _)| event.events().contains(*flag)) else { continue };
             let name = event.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-            if told.send(Change { what, name }.into()).is_err() {
+            let what = kind(event.events());
+            let change = if event.wd() == above {
+                if event.events().contains(ReadFlags::IGNORED) {
+                    return;
+                }
+                // Gone again already, it will be told again should it come once more.
+                let found = Some(name.as_str()) == folder.file_name().and_then(|n| n.to_str())
+                    && inotify::add_watch(&watching, &folder, all | WatchFlags::ONLYDIR).is_ok();
+                found.then(|| Change { what: "written", name: "journal".into() })
+            } else {
+                what.map(|what| Change { what, name })
+            };
+            if change.is_some_and(|change| told.send(change.into()).is_err()) {
                 return;
             }
         }
     });
     Ok(())
+}
+
+fn kind(events: ReadFlags) -> Option<&'static str> {
+    let kinds = [
+        (ReadFlags::CREATE, "made"),
+        (ReadFlags::DELETE, "gone"),
+        (ReadFlags::MOVED_TO, "moved here"),
+        (ReadFlags::MOVED_FROM, "moved away"),
+        (ReadFlags::MODIFY, "written"),
+    ];
+    kinds.into_iter().find(|(flag, _)| events.contains(*flag)).map(|(_, what)| what)
 }
 
 /// A line of a journal.
