@@ -150,7 +150,7 @@ impl Story {
 fn a_guestbook_comes_back_on_a_device_that_never_saw_it_after_its_publisher_is_gone() {
     let world = World::new();
     let book = Guestbook::write(&world.path("sources"));
-    let (mut ann, bob) = (world.node("ann"), world.node("bob"));
+    let (mut ann, mut bob) = (world.node("ann"), world.node("bob"));
     for folder in [&book.data, &book.web] {
         publish(&ann, folder);
     }
@@ -166,13 +166,18 @@ fn a_guestbook_comes_back_on_a_device_that_never_saw_it_after_its_publisher_is_g
     let (data, secrets) = (listing(&bob.home.join("softservices/guestbook/volumes")), secret(&bob));
     ann.kill();
 
-    // Nobody whom it knows has the release: the file is whole, and nothing is changed.
-    let mut dora = world.home("dora");
-    dora.start();
+    // Whom nobody vouches for is refused; what no peer has cannot come. Nothing is changed by either.
+    let dora = world.node("dora");
     let restore = ["restore", "guestbook", text(&file), "--identity", text(&key), "--yes", "--accept-reduced"];
+    let (code, refused) = dora.verb(&restore);
+    assert_eq!((code, &refused["error"]["kind"]), (4, &"refused".into()), "{refused}");
+    let ticket = bob.ok(&["ticket", "ann"])["ticket"].as_str().expect("a ticket").to_owned();
+    dora.ok(&["subscribe", &ticket, "--as", "ann"]);
+    bob.kill();
     let (code, refused) = dora.verb(&restore);
     assert_eq!((code, &refused["error"]["kind"]), (5, &"no_peer".into()), "{refused}");
     assert_eq!(dora.ok(&["ps"]), serde_json::json!([]));
+    bob.start();
 
     let carol = world.node("carol");
     let ticket = bob.ok(&["ticket", "ann"])["ticket"].as_str().expect("a ticket").to_owned();

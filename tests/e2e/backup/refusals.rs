@@ -99,14 +99,14 @@ fn a_full_disk_takes_nothing_away() {
 
     let file = world.path("kept/large");
     bob.ok(&["backup", "shelf", text(&file)]);
-    let small = Small::mount(world.path("small"), "size=40m");
+    let small = Small::mount(world.path("small"), "size=120m");
     let mut carol = world.home("small/carol");
     carol.start();
     carol.ok(&["subscribe", ann.ok(&["ticket"])["ticket"].as_str().expect("a ticket"), "--as", "ann"]);
     carol.ok(&["up", "shelf", "--yes", "--accept-reduced"]);
     fill(&carol, "carols");
     // Room for a part of it only.
-    fs::write(small.0.join("filler"), noise("filler", 16 << 20)).expect("there is room for that");
+    fs::write(small.0.join("filler"), noise("filler", 100 << 20)).expect("there is room for that");
     let mine = listing(&rows(&carol));
     let restore = ["restore", "shelf", text(&file), "--identity", text(key), "--replace", "--yes", "--accept-reduced"];
     let (code, refused) = carol.verb(&restore);
