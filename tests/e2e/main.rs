@@ -14,5 +14,6 @@ mod lineage;
 mod postgres;
 mod reduced;
 mod survival;
+mod units;
 mod upgrade;
 mod webapp;
