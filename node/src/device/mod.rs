@@ -6,6 +6,7 @@
 //! has, and [`control`], our side of it.
 
 mod backup;
+mod clear;
 mod commit;
 mod confirm;
 mod control;
