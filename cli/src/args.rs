@@ -1,5 +1,5 @@
 //! Everything that can be typed. Invariant: verbs, flags and their meaning are those of `docs/cli/`; nothing is read
-//! from the environment but the home.
+//! from the environment but the home, and whether systemd is to be left alone (see `session`).
 
 mod data;
 

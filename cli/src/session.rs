@@ -60,7 +60,8 @@ impl Session {
     pub(crate) async fn connect(&self) -> Result<UnixStream, CliError> {
         let mut own = self.own.lock().await;
         if own.is_none() && self.may_start {
-            let config = Config { home: self.home.clone(), keeper: keeper_command()?, ..Config::default() };
+            let config =
+                Config { home: self.home.clone(), keeper: keeper_command()?, units: units(), ..Config::default() };
             match begin(config).await? {
                 Begun::Other(stream) => return Ok(stream),
                 Begun::Own(node) => {
@@ -92,6 +93,15 @@ impl Session {
         }
         node.stop().await;
     }
+}
+
+/// The variable by which somebody says `off` who wants services to be processes of their own where systemd runs the
+/// machine: whoever throws the home away soon.
+pub(crate) const UNITS: &str = "SOFTSERVICE_UNITS";
+
+/// Whether services may be units of systemd.
+pub(crate) fn units() -> bool {
+    std::env::var_os(UNITS).is_none_or(|said| said != "off")
 }
 
 /// How a keeper is run: this very program.

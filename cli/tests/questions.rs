@@ -109,6 +109,7 @@ fn program(folder: &Path, arguments: &[&str]) -> Command {
         .env("PATH", "/usr/bin:/bin")
         .env("HOME", folder)
         .env("SOFTSERVICE_HOME", folder.join("home"))
+        .env("SOFTSERVICE_UNITS", "off")
         .env("LC_ALL", "C");
     command
 }

@@ -62,6 +62,7 @@ impl Stage {
             .env("PATH", format!("{}:/usr/bin:/bin", bin.display()))
             .env("HOME", self.folder.path())
             .env("SOFTSERVICE_HOME", self.folder.path().join("home"))
+            .env("SOFTSERVICE_UNITS", "off")
             .env("LC_ALL", "C")
             .envs(&self.kept)
             .stdin(Stdio::null())

@@ -25,6 +25,8 @@ pub struct Config {
     pub limit_down: Option<u64>,
     /// The command that runs a keeper: program and first arguments.
     pub keeper: Vec<String>,
+    /// Where systemd runs the machine, services are units of it. What is thrown away soon had better be none.
+    pub units: bool,
 }
 
 impl Default for Config {
@@ -40,6 +42,7 @@ impl Default for Config {
             limit_up: None,
             limit_down: None,
             keeper: Vec::new(),
+            units: true,
         }
     }
 }

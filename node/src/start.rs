@@ -142,7 +142,8 @@ async fn run(config: Config, home: Home, store: Arc<dyn Store>) -> Result<Node, 
     let key = node_key(&config.home)?;
     let me = Peer(key.verifying_key().to_bytes());
     let keys = Keys::open(&config.home)?;
-    let device = Device::open(config.home.clone(), store.clone(), config.keeper.clone())
+    let open = if config.units { Device::open_with_units } else { Device::open };
+    let device = open(config.home.clone(), store.clone(), config.keeper.clone())
         .map_err(|source| StartError::Device { home: config.home.clone(), source })?;
     let reader = store.clone();
     let records = tokio::task::spawn_blocking(move || reader.records()).await;

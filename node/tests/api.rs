@@ -22,6 +22,7 @@ async fn node(home: &Path) -> Served {
         mdns: false,
         dht: false,
         keeper: vec!["/bin/false".into()],
+        units: false,
         ..Config::default()
     };
     Served::start(config).await.expect("a node")

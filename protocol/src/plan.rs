@@ -27,7 +27,8 @@ pub struct Permissions {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlanStep {
     /// `tree`, `overlay`, `file`, `secret`, `volume`, `port`, `need`, `limit`, `hook`, then in the order of a generation's
-    /// life: `keep`, `beside`, `stop`, `snapshot`, `restore`, `migrate`, `point`, `start`, `front`, `test`, `settle`, `retire`, `expire`.
+    /// life: `keep`, `beside`, `stop`, `snapshot`, `restore`, `migrate`, `point`, `start`, `front`, `test`, `settle`, `retire`, `boot`,
+    /// `expire`.
     pub kind: String,
     /// On what.
     pub what: String,
@@ -144,6 +145,8 @@ pub struct Facts<'a> {
     pub backup: &'a [OverlayChange],
     /// What this machine can enforce of what the instance asks for.
     pub isolation: Isolation,
+    /// systemd starts what is confirmed at boot.
+    pub at_boot: bool,
     /// Memory that programs of this device can have, in bytes; none = nobody knows.
     pub memory: Option<u64>,
     /// Bytes that are free for data; none = nobody knows.

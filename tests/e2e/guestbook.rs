@@ -5,6 +5,7 @@ use softservice_tests::{
     sources::{Guestbook, text},
     visit::{self, url},
 };
+use std::collections::BTreeMap;
 
 fn publish(node: &Node, folder: &std::path::Path) -> String {
     let answer = node.ok(&["publish", text(folder)]);
@@ -49,8 +50,12 @@ fn parts_of_two_publishers_become_one_service() {
     let (code, refused) = bob.verb(&["up", "wim/guestbook", "--plan", &hash]);
     assert_eq!(code, 4, "what was agreed to is not what would happen now: {refused}");
     a_web_only_update_touches_no_data(&bob.ok(&["plan", "wim/guestbook"]));
+    let before = services(&bob);
     let updated = bob.ok(&["update", "guestbook", "--yes"]);
     assert_eq!(updated["version"], "2.0.0", "{updated}");
+    let after = services(&bob);
+    assert_eq!(before["store.data"], after["store.data"], "the same process, never started again");
+    assert_ne!(before["front.web"].0, after["front.web"].0, "another page, another process");
     let page = visit::page(&url);
     assert!(page.contains("Our guestbook") && page.contains("Ada: first"), "{page}");
 
@@ -67,6 +72,17 @@ fn parts_of_two_publishers_become_one_service() {
     assert!(visit::page(&url).contains("Ada: first"));
     bob.ok(&["remove", "guestbook", "--data"]);
     assert_eq!(bob.ok(&["ps"]).as_array().map(Vec::len), Some(0));
+}
+
+/// Process and restarts of each service.
+fn services(node: &Node) -> BTreeMap<String, (u64, u64)> {
+    let all = node.ok(&["ps", "guestbook"]);
+    let one = |s: &serde_json::Value| {
+        assert_eq!(s["state"], "running", "{all}");
+        let (pid, restarts) = (s["pid"].as_u64().expect("a process"), s["restarts"].as_u64().expect("a count"));
+        (s["name"].as_str().expect("a name").to_owned(), (pid, restarts))
+    };
+    all[0]["services"].as_array().expect("services").iter().map(one).collect()
 }
 
 /// The data part is the same release with the same answers: it runs on, and the page starts first.

@@ -12,5 +12,6 @@ mod lineage;
 mod postgres;
 mod reduced;
 mod survival;
+mod units;
 mod upgrade;
 mod webapp;

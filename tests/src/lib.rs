@@ -10,6 +10,7 @@ pub mod hosts;
 pub mod process;
 pub mod report;
 pub mod sources;
+pub mod systemd;
 pub mod visit;
 
 pub use process::{Node, World};

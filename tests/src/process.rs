@@ -149,6 +149,8 @@ impl Node {
             None => Command::new(program),
         };
         command.arg("--home").arg(&self.home).arg("--json").stdin(Stdio::null());
+        // What a test starts is to end with it, also on a machine that systemd runs.
+        command.env("SOFTSERVICE_UNITS", "off");
         command
     }
 

@@ -42,6 +42,7 @@ pub(super) async fn run(ui: &mut Ui, home: PathBuf, args: NodeArgs) -> Result<()
         limit_up: args.limit_up,
         limit_down: args.limit_down,
         keeper: session::keeper_command()?,
+        units: session::units(),
     };
     // Before the node is up: a signal that comes in the middle of the start shall stop it in order as well.
     let stop_asked = super::interrupted();

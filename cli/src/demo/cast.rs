@@ -48,6 +48,7 @@ impl Stage {
         command.arg("--home").arg(home).arg("--json").stdin(Stdio::null()).kill_on_drop(true);
         // What a terminal signals to its group is for the one who directs: the others are stopped in order.
         command.process_group(0);
+        command.env(crate::session::UNITS, "off");
         command
     }
 

@@ -2,7 +2,7 @@
 //! nothing that fails here takes that back: what could not be cleared away is cleared away at the next start or commit.
 
 use super::{
-    Slot, backup, blocking, control, durable,
+    Device, Slot, backup, blocking, durable,
     error::Result,
     keeper::{Task, files},
     layout::Place,
@@ -42,6 +42,7 @@ pub(super) async fn commit(switch: &Switch<'_>) -> Result<()> {
     for (what, done) in [
         ("that it shall run", slot.place.change_state(|s| s.up = true)),
         ("its front as it stays", switch.lead(&switch.new.fronts).await),
+        ("its return at boot", slot.enable(switch.device, number, &switch.new).await),
         ("ending what it replaced", retire(switch, &services).await),
         ("removing old generations and data", clear_away(switch).await),
     ] {
@@ -64,7 +65,7 @@ async fn retire(switch: &Switch<'_>, services: &Services<'_>) -> Result<()> {
         previous.stop(old, |s| replaced(&s.role)).await?;
     }
     let wanted = services.keepers(&switch.new);
-    slot.stop_keepers(|number, service| !wanted.contains(&(number, service.to_owned()))).await
+    slot.stop_keepers(switch.device, |number, service| !wanted.contains(&(number, service.to_owned()))).await
 }
 
 /// How long connections may go on before their service is asked to end.
@@ -102,11 +103,11 @@ async fn clear_away(switch: &Switch<'_>) -> Result<()> {
 
 impl Slot {
     /// Ends keepers that `which` names by generation and service, whatever is known of them.
-    pub(super) async fn stop_keepers(&self, which: impl Fn(u32, &str) -> bool) -> Result<()> {
+    pub(super) async fn stop_keepers(&self, device: &Device, which: impl Fn(u32, &str) -> bool) -> Result<()> {
         for (number, service) in self.place.keepers().into_iter().filter(|(number, service)| which(*number, service)) {
             let folder = self.place.keeper(number, &service);
             self.monitors.end(&folder).await;
-            if let Err(why) = control::stop(&folder, grace(&folder)).await {
+            if let Err(why) = device.0.keepers.stop(&folder, grace(&folder)).await {
                 tracing::warn!(keeper = %folder.display(), why, "a keeper could not be stopped");
             }
         }

@@ -2,7 +2,11 @@
 //! end of the connection, or with a bound.
 
 use super::keeper::{self, READY, Spec, Status, Task, files};
-use std::{path::Path, process::Stdio, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
     net::UnixStream,
@@ -17,11 +21,16 @@ const BIRTH: Duration = Duration::from_secs(20);
 
 /// Starts a service's keeper and waits until it can be talked to.
 pub(super) async fn start(command: &[String], folder: &Path, spec: &Spec) -> Result<(), String> {
+    launch(command, folder, &write_task(folder, spec)?).await
+}
+
+/// Writes down what a keeper is to keep; gives the file.
+pub(super) fn write_task(folder: &Path, spec: &Spec) -> Result<PathBuf, String> {
     std::fs::create_dir_all(folder).map_err(|e| format!("could not get a folder: {e}"))?;
     let task = folder.join(files::SPEC);
     let bytes = serde_json::to_vec(&Task::Keep(Box::new(spec.clone()))).map_err(|e| e.to_string())?;
     super::durable::write(&task, &bytes, 0o600).map_err(|e| e.to_string())?;
-    launch(command, folder, &task).await
+    Ok(task)
 }
 
 /// Starts what a task in its folder says, and waits until it can be talked to.

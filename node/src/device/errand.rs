@@ -45,7 +45,7 @@ impl Errand<'_> {
     /// How it ended, and what it said last.
     pub(super) async fn run(&self) -> Result<(), String> {
         let folder = self.place.keeper(self.number, self.name);
-        let keeper = &self.device.0.keeper;
+        let keeper = &self.device.0.keepers.command;
         let what = format!("{}.{}", self.number, self.name);
         let confinement = self.device.confinement(self.place, &what, self.sandbox).map_err(|e| e.to_string())?;
         let spec = Spec {

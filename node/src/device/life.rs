@@ -41,7 +41,13 @@ impl Slot {
     }
 
     pub(super) fn front<'a>(&'a self, device: &'a Device) -> Front<'a> {
-        Front { place: &self.place, keeper: &device.0.keeper, monitors: &self.monitors }
+        Front { place: &self.place, keepers: &device.0.keepers, monitors: &self.monitors }
+    }
+
+    /// Lets a generation that was confirmed come back at boot, where something but the node can see to that.
+    pub(super) async fn enable(&self, device: &Device, number: u32, instance: &Instance) -> Result<()> {
+        self.services(device, number)?.enable(instance).await?;
+        self.front(device).enable().await
     }
 
     /// Lets go of the listeners that keep these numbers, for whoever shall listen there now.
@@ -144,7 +150,7 @@ impl Device {
             softservices: &self.0.softservices,
             store: &*self.0.store,
             place,
-            softservice: self.0.keeper.first().map_or("softservice", String::as_str),
+            softservice: self.0.keepers.command.first().map_or("softservice", String::as_str),
             user: self.service_user(place)?,
         })
     }
@@ -286,7 +292,7 @@ impl Switch<'_> {
         let own = |s: &ServiceSpec| !self.course.runs.contains_key(&s.role);
         self.services()?.stop(&self.new, own).await?;
         // A migration, or what an instance of before names.
-        self.slot.stop_keepers(|number, _| number == self.number).await?;
+        self.slot.stop_keepers(self.device, |number, _| number == self.number).await?;
         if let Some((_, instance)) = &self.old {
             self.hold(instance);
         }
@@ -312,6 +318,7 @@ impl Switch<'_> {
         // A front that died with the node after it had been turned back is nobody else's to bring back.
         self.lead(&instance.fronts).await?;
         let services = self.slot.services(self.device, *previous)?;
-        services.start(instance, |_| true, |s| self.slot.release(course::open_numbers(instance, &s.role))).await
+        services.start(instance, |_| true, |s| self.slot.release(course::open_numbers(instance, &s.role))).await?;
+        self.slot.enable(self.device, *previous, instance).await
     }
 }

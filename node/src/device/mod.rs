@@ -3,7 +3,7 @@
 //!
 //! Reading order: [`layout`] (where things are), [`life`] (the effects) with [`course`] (what they obey), [`stage`],
 //! [`services`], [`front`], [`snapshot`], [`confirm`], [`commit`], [`recover`], then [`keeper`], the process that each service
-//! has, and [`control`], our side of it.
+//! has, [`control`], our side of it, and [`keepers`], how it comes and goes, also as a unit of systemd ([`units`]).
 
 mod backup;
 mod clear;
@@ -17,6 +17,7 @@ mod error;
 mod front;
 mod journal;
 mod keeper;
+mod keepers;
 mod layout;
 mod left;
 mod life;
@@ -41,6 +42,7 @@ mod static_server;
 mod switch;
 mod trees;
 mod trespass;
+mod units;
 mod upkeep;
 mod users;
 mod verbs;
@@ -64,6 +66,7 @@ pub use verbs::{GenerationInfo, ServiceInfo, SoftserviceInfo};
 
 use crate::sandbox::Machine;
 use journal::{Journal, Mark};
+use keepers::Keepers;
 use layout::Place;
 use monitors::Monitors;
 use ports::Reserved;
@@ -90,7 +93,7 @@ pub struct Device(Arc<Inner>);
 struct Inner {
     softservices: PathBuf,
     store: Arc<dyn Store>,
-    keeper: Vec<String>,
+    keepers: Keepers,
     slots: Mutex<BTreeMap<String, Arc<Slot>>>,
     /// Ports are given by one softservice at a time: two must not see the same one free.
     giving_ports: Mutex<()>,
@@ -175,14 +178,26 @@ impl Device {
     /// # Errors
     /// The folder cannot be made.
     pub fn open(home: PathBuf, store: Arc<dyn Store>, keeper: Vec<String>) -> std::io::Result<Self> {
+        Self::of(home, store, |_| Keepers::detached(keeper))
+    }
+
+    /// As [`Device::open`]; where systemd runs the machine, services are units of it, and come back at boot without a node.
+    ///
+    /// # Errors
+    /// As [`Device::open`].
+    pub fn open_with_units(home: PathBuf, store: Arc<dyn Store>, keeper: Vec<String>) -> std::io::Result<Self> {
+        Self::of(home, store, |softservices| Keepers::found(keeper, softservices))
+    }
+
+    fn of(home: PathBuf, store: Arc<dyn Store>, keepers: impl FnOnce(&Path) -> Keepers) -> std::io::Result<Self> {
         // Paths of a generation reach services, which run elsewhere: they must not depend on where we stand.
         let home = std::path::absolute(home)?;
         let softservices = home.join("softservices");
         durable::folder(&softservices, 0o700).map_err(std::io::Error::other)?;
         let inner = Inner {
+            keepers: keepers(&softservices),
             softservices,
             store,
-            keeper,
             slots: Mutex::default(),
             giving_ports: Mutex::default(),
             closing: AtomicBool::default(),
@@ -199,6 +214,7 @@ impl Device {
     pub async fn recover(&self) -> Vec<ProvisionInput> {
         let mut told = Vec::new();
         self.forget_unpacked();
+        self.0.keepers.sweep().await;
         let names = match names(&self.0.softservices) {
             Ok(names) => names,
             Err(e) => {

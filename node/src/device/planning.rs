@@ -142,7 +142,7 @@ impl Device {
         // Numbers that are not given yet stand for themselves: none of them is in a plan.
         let ports: BTreeMap<String, u16> =
             needs.ports.iter().map(|p| (p.key.clone(), known.get(&p.key).copied().or(p.wish).unwrap_or(0))).collect();
-        let softservice = self.0.keeper.first().map_or("softservice", String::as_str);
+        let softservice = self.0.keepers.command.first().map_or("softservice", String::as_str);
         let assignment = place.assignment(&place.generation(number), ports, BTreeMap::new(), softservice);
         let instance =
             softservice_protocol::instance::resolve(&closure, request.release, &answers, &assignment).map_err(wrong)?;
@@ -185,6 +185,7 @@ impl Device {
             overlay: &laid.changes,
             backup: &backup,
             isolation: self.isolation(&request.name, &instance)?,
+            at_boot: self.0.keepers.at_boot(),
             memory: sandbox::memory(),
             disk: free(&self.0.softservices),
         };

@@ -35,7 +35,7 @@ impl Device {
         let current = slot.place.current_number()?;
         let up = slot.place.read_state()?.up;
         let wanted = self.wanted(&slot, current.filter(|_| up), unfinished.as_ref());
-        slot.stop_keepers(|number, service| !wanted.contains(&(number, service.to_owned()))).await?;
+        slot.stop_keepers(self, |number, service| !wanted.contains(&(number, service.to_owned()))).await?;
         let recovered = match unfinished.as_ref().map(|s| s.effect) {
             // Nothing that runs was touched, or it is as it was again: no step to come starts anything.
             None | Some(Effect::Stage | Effect::MarkFailed) => match current.filter(|_| up) {
@@ -79,7 +79,8 @@ impl Device {
         if let Err(error) = slot.front(self).lead(&instance.fronts).await {
             tracing::error!(softservice = slot.place.name, %error, "its public ports are not open");
         }
-        slot.services(self, number)?.resume(&instance).await
+        slot.services(self, number)?.resume(&instance).await?;
+        slot.enable(self, number, &instance).await
     }
 
     async fn adopt(&self, slot: &Arc<Slot>, previous: Option<u32>) -> Result<()> {

@@ -97,7 +97,7 @@ impl Device {
         // Written first: after a crash in between nothing of it starts again. What it said before is of no more matter.
         durable::write_json(&slot.place.state(), &State::default())?;
         slot.front(self).stop().await?;
-        slot.stop_keepers(|_, _| true).await?;
+        slot.stop_keepers(self, |_, _| true).await?;
         let place = slot.place.clone();
         blocking(move || remove(&place, removal)).await?;
         locked(&self.0.slots).remove(&slot.place.name);

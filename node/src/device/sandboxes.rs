@@ -19,7 +19,7 @@ use std::{
 impl Device {
     /// What this machine can keep. The first call tries it out, for the time of a few program starts.
     pub(super) fn machine(&self) -> &Machine {
-        self.0.machine.get_or_init(|| Machine::tried(&self.0.keeper, &self.0.home))
+        self.0.machine.get_or_init(|| Machine::tried(&self.0.keepers.command, &self.0.home))
     }
 
     /// What this machine keeps of what an instance promises its owner.

@@ -112,13 +112,13 @@ impl Services<'_> {
         self.monitors.end(&folder).await;
         if control::status(&folder).await.is_none() {
             self.device.still_kept(self.place, self.number, &service.sandbox)?;
-            let started = control::start(&self.device.0.keeper, &folder, &spec).await;
+            let started = self.device.0.keepers.start(&folder, &spec).await;
             started.map_err(|why| self.keeper(&service.name, why))?;
         }
-        let (command, of) = (self.device.0.keeper.clone(), folder.clone());
+        let (keepers, of) = (self.device.0.keepers.clone(), folder.clone());
         self.monitors.watch(folder, format!("{}: the keeper", spec.service), move || {
-            let (command, folder, spec) = (command.clone(), of.clone(), spec.clone());
-            Box::pin(async move { control::start(&command, &folder, &spec).await })
+            let (keepers, folder, spec) = (keepers.clone(), of.clone(), spec.clone());
+            Box::pin(async move { keepers.start(&folder, &spec).await })
         });
         Ok(())
     }
@@ -138,7 +138,7 @@ impl Services<'_> {
         let what = format!("{number}.{}", service.name);
         Ok(Spec {
             service: format!("{}/{}", self.place.name, service.name),
-            arguments: self.device.0.keeper.get(1..).unwrap_or_default().to_vec(),
+            arguments: self.device.0.keepers.command.get(1..).unwrap_or_default().to_vec(),
             command: service.command,
             environment: environment(self.place, &service.environment),
             folder: self.place.home(),
@@ -180,8 +180,17 @@ impl Services<'_> {
     async fn end(&self, service: &ServiceSpec) -> Result<()> {
         let folder = self.folder(service);
         self.monitors.end(&folder).await;
-        let stopped = control::stop(&folder, span(service.grace)).await;
+        let stopped = self.device.0.keepers.stop(&folder, span(service.grace)).await;
         stopped.map_err(|why| self.keeper(&service.name, why))
+    }
+
+    /// Lets its services come back at boot, where something but the node can see to that.
+    pub(super) async fn enable(&self, instance: &Instance) -> Result<()> {
+        for service in &instance.services {
+            let enabled = self.device.0.keepers.enable(&self.folder(service)).await;
+            enabled.map_err(|why| self.keeper(&service.name, why))?;
+        }
+        Ok(())
     }
 
     /// Everything of it that has a keeper: the generation that started it, and its name.

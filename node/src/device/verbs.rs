@@ -245,7 +245,7 @@ impl Device {
             let instance = slot.place.instance(number)?;
             slot.services(self, number)?.stop(&instance, |_| true).await?;
         }
-        slot.stop_keepers(|_, _| true).await?;
+        slot.stop_keepers(self, |_, _| true).await?;
         slot.front(self).stop().await
     }
 
@@ -262,7 +262,8 @@ impl Device {
         slot.place.change_state(|s| s.up = true)?;
         let instance = slot.place.instance(number)?;
         slot.front(self).lead(&instance.fronts).await?;
-        slot.services(self, number)?.start(&instance, |_| true, |_| {}).await
+        slot.services(self, number)?.start(&instance, |_| true, |_| {}).await?;
+        slot.enable(self, number, &instance).await
     }
 
     /// Holds a softservice at its version, or lets it change again.

@@ -94,12 +94,8 @@ impl Cgroups {
         if fs::create_dir(&parent).is_err_and(|e| e.kind() != io::ErrorKind::AlreadyExists) {
             return Self::default();
         }
-        for controller in Controller::ALL {
-            // One after the other: a controller that is missing must not take the others with it.
-            for group in [top, &parent] {
-                let _ = fs::write(group.join("cgroup.subtree_control"), format!("+{}", controller.name()));
-            }
-        }
+        share(top);
+        share(&parent);
         let parents = Controller::ALL.into_iter().map(|c| (c, parent.clone())).collect();
         Self { parents, unified: true }.working()
     }
@@ -225,6 +221,9 @@ impl Group {
     /// Makes the group and sets its limits; one that is there gets the limits anew.
     pub(crate) fn make(&self, sandbox: &Sandbox) -> io::Result<()> {
         for folder in self.folders() {
+            if self.unified {
+                divide(folder);
+            }
             // Whoever removes the last group of all removes the folder above it, maybe between two looks of ours.
             let mut made = fs::create_dir_all(folder);
             for _ in 0..3 {
@@ -317,6 +316,21 @@ impl Group {
             }
             tokio::time::sleep(LOOK).await;
         }
+    }
+}
+
+/// Lets a group have limits of its own, by asking for every controller in those above it: after a boot nobody has tried yet
+/// what works here. What is refused shows when the limit is set.
+fn divide(folder: &Path) {
+    let Some(parent) = folder.parent().filter(|p| !p.exists()) else { return };
+    let _ = fs::create_dir(parent);
+    parent.parent().into_iter().chain([parent]).for_each(share);
+}
+
+/// Lets what is below a group be limited. One after the other: a controller that is missing must not take the others with it.
+fn share(group: &Path) {
+    for controller in Controller::ALL {
+        let _ = fs::write(group.join("cgroup.subtree_control"), format!("+{}", controller.name()));
     }
 }
 

@@ -51,6 +51,9 @@ pub(super) struct Wanted {
     /// For drills; nobody else knows how volumes were.
     #[serde(skip)]
     expect: BTreeMap<String, VolumeSum>,
+    /// Its own release, in a throwaway home that follows nobody.
+    #[serde(skip)]
+    drill: bool,
 }
 
 impl Wanted {
@@ -66,6 +69,7 @@ impl Wanted {
             yes: true,
             accept_reduced: true,
             expect,
+            drill: true,
         }
     }
 }
@@ -162,9 +166,8 @@ pub(super) async fn prepare(context: &Context, args: &Wanted, talk: &Talk) -> Re
     };
     let unpacked = context.device.unpack(restore, tell(talk), admit).await?;
     let header = unpacked.header.clone();
-    refuse_revoked(context, &header)?;
-    if !context.handle.catalogue().contains_key(&header.publisher) {
-        talk.note(format!("its publisher {} is not followed here", header.publisher.short())).await;
+    if !args.drill {
+        vouched(context, &header)?;
     }
     fetch::bring(context, header.release, Depth::Manifests, talk).await?;
     let closure = closure::load(context, header.release).await?;
@@ -186,13 +189,24 @@ pub(super) async fn prepare(context: &Context, args: &Wanted, talk: &Talk) -> Re
     provision::finish_plan(context, request, header.release).await
 }
 
-fn refuse_revoked(context: &Context, header: &Header) -> Result<(), Failure> {
+/// Whoever has a key writes a backup, and names in it what he likes: what is run is what a followed publisher has signed
+/// and not taken back.
+fn vouched(context: &Context, header: &Header) -> Result<(), Failure> {
     let catalogue = context.handle.catalogue();
-    let listings = catalogue.get(&header.publisher).map(|known| known.feed.snapshot.listings.as_slice());
-    let listing = listings.unwrap_or_default().iter().find(|l| l.release == header.release.id);
-    match listing.and_then(|l| l.revoked.as_ref()) {
-        None => Ok(()),
-        Some(_) => Err(Failure::refused(format!("{} {} was revoked by its publisher", header.distro, header.version))
-            .hint("provision a version that stands, and restore its data by hand: `age -d` opens the file")),
+    let Header { distro, version, .. } = header;
+    let Some(known) = catalogue.get(&header.publisher) else {
+        let who = header.publisher.short();
+        return Err(Failure::refused(format!("{distro} {version} is of a publisher that is not followed here, {who}"))
+            .hint("`softservice subscribe TICKET` with a ticket of that publisher; then restore again"));
+    };
+    let listing = known.feed.snapshot.listings.iter().find(|l| l.release == header.release.id);
+    match listing {
+        None => Err(Failure::refused(format!("its publisher has published no such {distro} {version}"))
+            .hint("if it is new, its entry has yet to come from a peer; else the backup does not tell the truth")),
+        Some(listing) if listing.revoked.is_some() => {
+            Err(Failure::refused(format!("{distro} {version} was revoked by its publisher"))
+                .hint("provision a version that stands, and restore its data by hand: `age -d` opens the file"))
+        }
+        Some(_) => Ok(()),
     }
 }

@@ -107,6 +107,7 @@ impl Throwaway {
             mdns: false,
             dht: false,
             keeper: like.keeper.clone(),
+            units: false,
             ..Config::default()
         };
         let mut place = Self { folder, config, node: None };

@@ -52,7 +52,14 @@ pub async fn settle_on(store: Arc<dyn Store>, listen: &str) -> Villager {
 
 /// A node's settings without any way to find others by itself.
 pub fn quiet(home: &Path, listen: &str) -> Config {
-    Config { home: home.into(), listen: vec![listen.into()], mdns: false, dht: false, ..Config::default() }
+    Config {
+        home: home.into(),
+        listen: vec![listen.into()],
+        mdns: false,
+        dht: false,
+        units: false,
+        ..Config::default()
+    }
 }
 
 impl Villager {

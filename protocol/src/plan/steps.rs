@@ -155,6 +155,9 @@ fn life(steps: &mut Steps, instance: &Instance, facts: &Facts<'_>, changes: &Tra
             steps.add("retire", &service.name, "its role is gone; it ends when the new generation is confirmed");
         }
     }
+    for service in instance.services.iter().filter(|_| facts.at_boot) {
+        steps.add("boot", &service.name, "a unit of systemd once it is confirmed: it comes back without a node");
+    }
     for number in facts.expired {
         steps.add("expire", format!("generation {number}"), "removed after success; volumes stay");
     }

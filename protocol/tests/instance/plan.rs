@@ -32,6 +32,7 @@ struct Known {
     fetch_bytes: u64,
     expired: Vec<u32>,
     isolation: Isolation,
+    at_boot: bool,
     memory: Option<u64>,
     disk: Option<u64>,
 }
@@ -78,6 +79,7 @@ impl Given {
             overlay: &[],
             backup: &[],
             isolation: known.isolation.clone(),
+            at_boot: known.at_boot,
             memory: known.memory,
             disk: known.disk,
         };
@@ -274,6 +276,18 @@ fn what_a_device_lacks_is_told() {
     assert_ne!(plan.hash, enough.hash);
     given.facts.disk = Some(2 << 30);
     assert_eq!(given.plan().hash, plan.hash, "so does what is missing");
+}
+
+#[test]
+fn what_comes_back_at_boot_is_told() {
+    let mut given = Given::new();
+    let before = given.plan();
+    assert!(!before.steps.iter().any(|s| s.kind == "boot"));
+    given.facts.at_boot = true;
+    let plan = given.plan();
+    let told: Vec<&str> = plan.steps.iter().filter(|s| s.kind == "boot").map(|s| s.what.as_str()).collect();
+    assert_eq!(told, ["pg.server", "app"]);
+    assert_ne!(plan.hash, before.hash, "it is an effect");
 }
 
 #[test]

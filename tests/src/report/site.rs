@@ -92,7 +92,11 @@ pub(super) fn measure(world: &World, updates: usize, rate: u32) -> Vec<Figure> {
         Figure::count(format!("requests at {rate}/s during {updates} start-first updates"), "", visits.len()),
         Figure::count("of them failed", "0", failed.len()),
         Figure::times("their latency, from when they were due", "", &latency),
-        Figure::differences("hand-over: last answer of the old to first of the new", "≤ 0: no gap", gaps.collect()),
+        Figure::differences(
+            "hand-over: last answer of the old to first of the new",
+            "5 ms lie between two requests",
+            gaps.collect(),
+        ),
         Figure::times("a start-first update, from the call to confirmed", "", &took),
     ]
 }

@@ -20,12 +20,13 @@ use super::{
     control, durable,
     error::{DeviceError, Result},
     keeper::{self, Task, files},
+    keepers::Keepers,
     layout::Place,
     monitors::Monitors,
 };
 use serde::{Deserialize, Serialize};
 use softservice_protocol::instance::FrontSpec;
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 /// Time for a front to read its table and listen.
 const TURN: Duration = Duration::from_secs(10);
@@ -53,8 +54,7 @@ enum Answer {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Front<'a> {
     pub(super) place: &'a Place,
-    /// The command of a keeper.
-    pub(super) keeper: &'a [String],
+    pub(super) keepers: &'a Keepers,
     pub(super) monitors: &'a Monitors,
 }
 
@@ -114,17 +114,17 @@ impl Front<'_> {
         let folder = self.place.front();
         // One that hangs would keep the lock and the ports.
         keeper::end_leftovers(&folder).await;
-        control::launch(self.keeper, &folder, &folder.join(files::FRONT)).await.map_err(|why| self.wrong(why))
+        launch(self.keepers, &self.place.name, &folder).await.map_err(|why| self.wrong(why))
     }
 
     /// Brings it back should it die, until somebody stops it.
     pub(super) async fn watch_over(&self) {
         let folder = self.place.front();
         self.monitors.end(&folder).await;
-        let (command, of, task) = (self.keeper.to_vec(), folder.clone(), folder.join(files::FRONT));
+        let (keepers, name, of) = (self.keepers.clone(), self.place.name.clone(), folder.clone());
         self.monitors.watch(folder, format!("{}: the front", self.place.name), move || {
-            let (command, folder, task) = (command.clone(), of.clone(), task.clone());
-            Box::pin(async move { control::launch(&command, &folder, &task).await })
+            let (keepers, name, folder) = (keepers.clone(), name.clone(), of.clone());
+            Box::pin(async move { launch(&keepers, &name, &folder).await })
         });
     }
 
@@ -154,6 +154,17 @@ impl Front<'_> {
     pub(super) async fn stop(&self) -> Result<()> {
         let folder = self.place.front();
         self.monitors.end(&folder).await;
-        control::stop(&folder, Duration::ZERO).await.map_err(|why| self.wrong(why))
+        self.keepers.stop(&folder, Duration::ZERO).await.map_err(|why| self.wrong(why))
     }
+
+    /// Lets it come back at boot, where something but the node can see to that.
+    pub(super) async fn enable(&self) -> Result<()> {
+        self.keepers.enable(&self.place.front()).await.map_err(|why| self.wrong(why))
+    }
+}
+
+/// Starts the front of a folder, unless it runs.
+async fn launch(keepers: &Keepers, softservice: &str, folder: &Path) -> std::result::Result<(), String> {
+    let what = format!("{softservice}: front");
+    keepers.launch(folder, &folder.join(files::FRONT), &what, Duration::ZERO).await
 }

@@ -6,7 +6,6 @@ use crate::device::keeper::{self, Phase, Question, Task};
 use softservice_protocol::instance::FrontSpec;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io::Write,
     path::Path,
     sync::Arc,
     time::Duration,
@@ -57,7 +56,7 @@ async fn lead(folder: &Path, path: &Path, table: &Table) -> Result<(), String> {
     keeper::stop_on_signal(stop.clone()).map_err(said("hear signals"))?;
     let callers = keeper::callers();
     tokio::spawn(keeper::serve(socket, seen, stop, Arc::clone(&callers), Some(asked)));
-    let _ = writeln!(std::io::stdout(), "\n{}", keeper::READY).and_then(|()| std::io::stdout().flush());
+    keeper::ready();
     loop {
         tokio::select! {
             _ = stopped.recv() => break,

@@ -16,7 +16,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 struct House {
     _scratch: tempfile::TempDir,
     place: Place,
-    keeper: Vec<String>,
+    keepers: Keepers,
     monitors: Monitors,
     /// Free numbers, kept until they are used.
     numbers: Vec<u16>,
@@ -35,7 +35,7 @@ impl House {
         Self {
             _scratch: scratch,
             place,
-            keeper: keeper_tests::command(),
+            keepers: Keepers::detached(keeper_tests::command()),
             monitors: Monitors::default(),
             numbers,
             reserved,
@@ -48,7 +48,7 @@ impl House {
         number
     }
     fn front(&self) -> Front<'_> {
-        Front { place: &self.place, keeper: &self.keeper, monitors: &self.monitors }
+        Front { place: &self.place, keepers: &self.keepers, monitors: &self.monitors }
     }
     async fn end(&self) {
         self.front().stop().await.expect("stopped");

@@ -2,7 +2,7 @@
 //! no process of an earlier start lives.
 
 use super::{
-    Phase, READY, Spec, Status, Task,
+    Phase, Spec, Status, Task,
     backoff::Backoff,
     control, files, inside, last_status, leftovers,
     log::{FILE_BYTES, Log},
@@ -14,7 +14,6 @@ use crate::sandbox::{Confinement, Launch, carried};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, kill_process_group, waitpid};
 use softservice_protocol::release::{Restart, StopSignal};
 use std::{
-    io::Write,
     path::Path,
     process::ExitStatus,
     sync::{Arc, Mutex},
@@ -81,8 +80,7 @@ pub(super) async fn keep(folder: &Path, mut spec: Spec) -> std::io::Result<()> {
     let callers = control::callers();
     let serve = tokio::spawn(control::serve(control::bind(folder)?, seen, tell, Arc::clone(&callers), None));
     let mut keeping = Keeping { folder, spec, me, status, log, said, output, ended, stop };
-    // The node waits for this line. Afterwards nobody reads our output.
-    let _ = writeln!(std::io::stdout(), "\n{READY}").and_then(|()| std::io::stdout().flush());
+    super::ready();
     keeping.life().await;
     let Keeping { output, status, .. } = keeping;
     drop(output);

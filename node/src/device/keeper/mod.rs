@@ -33,7 +33,15 @@ use softservice_protocol::{
 use std::{
     collections::BTreeMap,
     ffi::OsString,
-    os::fd::OwnedFd,
+    io::Write as _,
+    os::{
+        fd::OwnedFd,
+        linux::net::SocketAddrExt as _,
+        unix::{
+            ffi::OsStrExt as _,
+            net::{SocketAddr, UnixDatagram},
+        },
+    },
     path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
@@ -203,6 +211,23 @@ pub(super) mod files {
 
 /// The line that a keeper prints when it can be talked to.
 pub(super) const READY: &str = "keeper ready";
+
+/// Tells whoever started this process, the node or systemd, that it can be talked to. Afterwards nobody reads our output.
+pub(super) fn ready() {
+    let _ = writeln!(std::io::stdout(), "\n{READY}").and_then(|()| std::io::stdout().flush());
+    if let Some(Err(e)) = std::env::var_os("NOTIFY_SOCKET").map(|socket| notify(socket.as_bytes())) {
+        eprintln!("keeper: tell systemd that it is ready: {e}");
+    }
+}
+
+/// `sd_notify(3)`: a path, or a name that begins with a zero byte, written as `@`.
+fn notify(socket: &[u8]) -> std::io::Result<()> {
+    let address = match socket {
+        [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
+        path => SocketAddr::from_pathname(std::ffi::OsStr::from_bytes(path))?,
+    };
+    UnixDatagram::unbound()?.send_to_addr(b"READY=1", &address).map(drop)
+}
 
 /// The hidden verb `softservice keeper TASK`: returns when its work is over. The task is a file, or the text itself.
 pub fn keeper_main(arguments: Vec<OsString>) -> ExitCode {

@@ -277,6 +277,18 @@ fn a_volume_that_is_a_mount_is_put_back_in_its_place() {
 }
 
 #[test]
+fn a_mount_inside_a_volume_is_refused_before_anything_stops() {
+    let home = Home::new();
+    let inside = home.data().join("disk");
+    fs::create_dir(&inside).expect("folder");
+    let Some(_mounted) = Mounted::new(&inside, &["-t", "tmpfs", "-o", "size=1m", "tmpfs"]) else { return };
+    fs::write(inside.join("precious"), "text").expect("write");
+    let error = home.snapshots().means(&[VOLUME.into()]).expect_err("refused");
+    assert!(error.to_string().contains("another file system is mounted there"), "{error}");
+    assert!(inside.join("precious").exists());
+}
+
+#[test]
 fn blocks_are_shared_where_the_file_system_can() {
     let scratch = tempfile::tempdir().expect("a folder");
     let (image, disk) = (scratch.path().join("image"), scratch.path().join("disk"));
