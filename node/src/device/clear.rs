@@ -223,7 +223,8 @@ mod tests {
             }
             symlink(&outside, volume.join("way")).expect("a link");
             symlink(outside.join("file"), volume.join("closed/way")).expect("a link");
-            fs::set_permissions(volume.join("cache/module/deep/file"), fs::Permissions::from_mode(0)).expect("chmod");
+            fs::set_permissions(volume.join("cache/module/deep/file"), fs::Permissions::from_mode(0o000))
+                .expect("chmod");
             for (folder, bits) in
                 [("cache/module/deep", 0o555), ("cache/module", 0o500), ("closed/in", 0), ("closed", 0o111)]
             {
