@@ -274,7 +274,7 @@ impl Slot {
         let plan = &planned.plan;
         let folder = self.place.generation(plan.generation);
         // Left by a plan that was agreed to and never begun.
-        super::durable::remove_folder(&folder.path)?;
+        super::durable::let_go(&folder.path)?;
         super::durable::folder(&folder.path, 0o700)?;
         folder.write_answers(&planned.answers)?;
         folder.write_overlay(&planned.overlay)?;

@@ -153,8 +153,8 @@ impl Device {
         let unpacked = self.unpack_at(&place, restore, &turn, tell, admit).await;
         if fresh && unpacked.is_err() && !holds_something(&place)? {
             // What was made for it is no softservice. Nobody makes one of it meanwhile: the turn is ours.
-            blocking(move || durable::remove_folder(place.root())).await?;
             crate::device::locked(&self.0.slots).remove(&name);
+            blocking(move || durable::let_go(place.root())).await?;
             self.0.users.forget(&name)?;
         }
         drop(turn);
@@ -294,7 +294,7 @@ pub(in crate::device) fn put_away(
 
 /// Removes secrets that a confirmed restore replaced.
 pub(super) fn forget_secrets(place: &Place) -> Result<()> {
-    durable::remove_folder(&place.secrets_before())
+    durable::let_go(&place.secrets_before())
 }
 
 /// Puts the backup's secrets and volumes in their places; what was there was put away. `user` is the softservice's.
@@ -328,12 +328,12 @@ pub(in crate::device) fn put_in(place: &Place, number: u32, user: ServiceUser) -
 pub(in crate::device) fn take_back(place: &Place, number: u32, previous: Option<u32>) -> Result<()> {
     let folder = place.generation(number).restore();
     let Some(put) = durable::read_json::<Put>(&folder.join("put.json"))? else {
-        return durable::remove_folder(&folder);
+        return durable::let_go(&folder);
     };
     let snapshots = Snapshots { place };
     snapshots.restore(before(previous), number)?;
     for key in snapshots.present()?.iter().filter(|key| !put.present.contains(key)) {
-        durable::remove_folder(&place.volume(key))?;
+        durable::let_go(&place.volume(key))?;
     }
     let (secrets, aside) = (place.secrets(), place.secrets_before());
     if aside.is_dir() {
@@ -341,11 +341,11 @@ pub(in crate::device) fn take_back(place: &Place, number: u32, previous: Option<
         durable::rename(&aside, &secrets)?;
     }
     // Last: it says what there was to do.
-    durable::remove_folder(&folder)
+    durable::let_go(&folder)
 }
 
 /// It is confirmed: what it replaced, and what is left of the archive, goes.
 pub(in crate::device) fn done(place: &Place, number: u32) -> Result<()> {
-    durable::remove_folder(&place.generation(number).restore())?;
+    durable::let_go(&place.generation(number).restore())?;
     forget_secrets(place)
 }
