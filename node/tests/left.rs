@@ -5,9 +5,13 @@ mod workshop;
 
 use softservice_node::device::{DeviceError, PlanRequest};
 use softservice_protocol::{
+    codec,
     id::{PublisherId, ReleaseId},
     io::{Effect, ProvisionInput},
+    limits::RELEASE_BYTES,
+    release::{Include, Release, ReleaseRef},
 };
+use softservice_store::Store;
 use workshop::{PUBLISHER, Workshop, forward, seen};
 
 #[test]
@@ -58,6 +62,29 @@ settle = "100ms"
         let pen = format!("#!/bin/sh\n{writes}\nexec sleep 100000\n");
         workshop.release_of(*publisher, &toml, &[("bin/pen", &pen)])
     }
+}
+
+/// A desk, and beside it a diary that it includes as `c`.
+fn desk(workshop: &Workshop, diary: Option<Diary>) -> ReleaseId {
+    let bare = Diary { distro: "desk", ..Diary::default() }.release(workshop);
+    let Some(diary) = diary else { return bare };
+    let read = |id: ReleaseId| workshop.store.object(id.object(), RELEASE_BYTES).expect("a release");
+    let id = diary.release(workshop);
+    let size = u32::try_from(read(id).len()).expect("a small one");
+    let mut desk: Release = codec::decode(&read(bare)).expect("a release");
+    desk.includes.push(Include {
+        name: "c".into(),
+        publisher: diary.publisher,
+        distro: diary.distro.into(),
+        version: "1.0.0".into(),
+        release: ReleaseRef { id, size },
+        role: "main".into(),
+        with: vec![],
+        bind: vec![],
+    });
+    let bytes = codec::encode(&desk).expect("encode");
+    workshop.store.add(&bytes).expect("add");
+    ReleaseId::of(&bytes)
 }
 
 /// Writes where it should not, and is never healthy.
@@ -152,4 +179,65 @@ async fn what_was_left_goes_to_nobody_else() {
     assert_eq!((left.publisher, left.distro.as_str()), (PUBLISHER.to_string(), NAME));
     workshop.up(NAME, Diary::default().release(&workshop)).await.expect("its own kind finds it");
     assert_eq!(workshop.device.left(NAME).await.expect("known"), None, "it is in use");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn data_of_a_component_that_was_left_out_keeps_its_layout() {
+    let workshop = Workshop::new();
+    let of = |epoch, writes| Some(Diary { epoch, writes, ..Diary::default() });
+    let log = || std::fs::read_to_string(workshop.softservice(NAME).join("volumes/c.main.pages/log")).expect("a log");
+    let second = desk(&workshop, of(2, "echo two >> \"$1/log\""));
+    let third = desk(&workshop, of(3, "echo three >> \"$1/log\""));
+    workshop.up(NAME, second).await.expect("installed");
+    workshop.up(NAME, desk(&workshop, None)).await.expect("without its diary");
+    let refused = async |release| match workshop.device.plan(&PlanRequest::new(NAME, release)).await {
+        Err(DeviceError::Epoch { old, now, .. }) => (old, now),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(refused(desk(&workshop, of(1, "echo one >> \"$1/log\""))).await, (1, 2), "older code, newer data");
+
+    // One that carries it over has the old data kept.
+    let plan = workshop.device.plan(&PlanRequest::new(NAME, third)).await.expect("a plan");
+    assert!(plan.steps.iter().any(|s| s.kind == "migrate" && s.what == "c"), "{:?}", plan.steps);
+    workshop.up(NAME, third).await.expect("carried over");
+    assert_eq!(log(), "two\nthree\n");
+    let kept = |generation: u32| workshop.softservice(NAME).join(format!("snapshots/{generation}/c.main.pages/log"));
+    assert_eq!(std::fs::read_to_string(kept(2)).expect("kept"), "two\n");
+
+    // The desk alone asks for no data, and leaves the diary's as it is.
+    let back = async |to| {
+        let request = workshop.device.rollback_request(NAME, Some(to)).await.expect("a way back");
+        let (generation, previous) = workshop.device.prepare(&request, None).await.expect("prepared");
+        workshop.live(&generation, previous).await.expect("rolled back");
+        request.restore
+    };
+    assert_eq!(back(2).await, None);
+    assert_eq!(refused(second).await, (2, 3), "what is left out is not forgotten");
+    assert_eq!(back(1).await, Some(2), "with its data");
+    assert_eq!(log(), "two\ntwo\n");
+    assert_eq!(std::fs::read_to_string(kept(4)).expect("kept"), "two\nthree\n", "and what was there is kept, too");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn data_that_comes_back_beside_a_release_without_it_takes_the_place_of_nothing_that_is_not_kept() {
+    let workshop = Workshop::new();
+    let log = || std::fs::read_to_string(workshop.softservice(NAME).join("volumes/c.main.pages/log")).expect("a log");
+    let with = |epoch, writes| desk(&workshop, Some(Diary { epoch, writes, ..Diary::default() }));
+    workshop.up(NAME, with(1, "echo one >> \"$1/log\"")).await.expect("installed");
+    workshop.up(NAME, desk(&workshop, None)).await.expect("without its diary");
+    workshop.up(NAME, with(2, "echo two >> \"$1/log\"")).await.expect("carried over");
+    // Back to the desk alone, with the data that was kept then: of the diary as well.
+    let mut request = workshop.device.rollback_request(NAME, Some(2)).await.expect("a way back");
+    request.restore = Some(2);
+    let (generation, previous) = workshop.device.prepare(&request, None).await.expect("prepared");
+    for effect in forward(previous).take_while(|e| *e != Effect::Commit) {
+        workshop.perform(&generation, previous, effect).await.expect("a step");
+    }
+    assert_eq!(log(), "one\n");
+    workshop.go_back(&generation, previous, Effect::Confirm).await;
+    assert!(log().starts_with("one\ntwo\n"), "bit by bit: {}", log());
+    let (generation, previous) = workshop.device.prepare(&request, None).await.expect("prepared");
+    workshop.live(&generation, previous).await.expect("rolled back");
+    workshop.up(NAME, with(1, "echo one >> \"$1/log\"")).await.expect("its data is of epoch 1 again");
+    assert_eq!(log(), "one\none\n");
 }

@@ -129,18 +129,7 @@ async fn rescued(workshop: &Workshop) -> Rescued {
 impl Rescued {
     /// What a restore asks for, its file verified and unpacked.
     async fn request(&self, workshop: &Workshop, replace: bool) -> Result<PlanRequest, DeviceError> {
-        let restore = Restore {
-            name: NAME.into(),
-            file: self.file.clone(),
-            keys: Keys { identity_file: Some(self.key.clone()), ..Keys::default() },
-            replace,
-            expect: self.sums.clone(),
-        };
-        let unpacked = workshop.device.unpack(restore, Arc::new(|_, _, _| {}), |_| Ok(())).await?;
-        let (answers, release) = (unpacked.header.answers.iter().cloned().collect(), unpacked.header.release.id);
-        let overlay = Some(unpacked.overlay.clone());
-        let backup = Some(Arc::new(unpacked));
-        Ok(PlanRequest { answers, exact: true, overlay, backup, ..PlanRequest::new(NAME, release) })
+        request_of(workshop, &self.file, &self.key, replace, self.sums.clone()).await
     }
 
     async fn prepare(&self, workshop: &Workshop) -> (Generation, Option<u32>) {
@@ -149,6 +138,22 @@ impl Rescued {
         assert!(plan.steps.iter().any(|s| (s.kind.as_str(), s.what.as_str()) == ("restore", "data.rows")), "{plan:?}");
         workshop.device.prepare(&request, Some(&plan.hash)).await.expect("a generation")
     }
+}
+
+async fn request_of(
+    workshop: &Workshop,
+    file: &Path,
+    key: &Path,
+    replace: bool,
+    expect: BTreeMap<String, VolumeSum>,
+) -> Result<PlanRequest, DeviceError> {
+    let keys = Keys { identity_file: Some(key.to_owned()), ..Keys::default() };
+    let restore = Restore { name: NAME.into(), file: file.to_owned(), keys, replace, expect };
+    let unpacked = workshop.device.unpack(restore, Arc::new(|_, _, _| {}), |_| Ok(())).await?;
+    let (answers, release) = (unpacked.header.answers.iter().cloned().collect(), unpacked.header.release.id);
+    let overlay = Some(unpacked.overlay.clone());
+    let backup = Some(Arc::new(unpacked));
+    Ok(PlanRequest { answers, exact: true, overlay, backup, ..PlanRequest::new(NAME, release) })
 }
 
 /// Another release, and data that came since the backup: what a restore over it would put away.
@@ -400,7 +405,7 @@ async fn what_was_prepared_and_never_begun_is_gone_with_the_next_start() {
     let folder = workshop.softservice(NAME).join("generations").join(restoring.number.to_string());
     assert!(folder.join("restore/volumes/data.rows").is_dir(), "plain data lies there");
     // A file that was verified and not even planned with.
-    std::fs::create_dir(workshop.softservice(NAME).with_file_name(".restoring-shelf")).expect("a folder");
+    std::fs::create_dir(workshop.softservice(NAME).with_file_name(".restoring-shelf.0")).expect("a folder");
     let pid = workshop.pid(NAME).await;
     workshop.restart();
     assert!(workshop.device.recover().await.is_empty());
@@ -409,4 +414,29 @@ async fn what_was_prepared_and_never_begun_is_gone_with_the_next_start() {
     assert!(lives(pid), "what runs was not touched");
     assert_eq!(all(&workshop), before);
     workshop.up(NAME, other).await.expect("and nothing is in the way");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_of_two_restores_of_one_name_brings_its_own_data() {
+    let workshop = Workshop::new();
+    let backup = rescued(&workshop).await;
+    let old = backup.request(&workshop, true).await.expect("a sound backup");
+    // While its owner looks at the plan, another comes, and goes away again.
+    moved_on(&workshop).await;
+    let file = backup.file.with_file_name("newer.softbackup");
+    let request = BackupRequest { name: NAME.into(), file: file.clone(), ..BackupRequest::default() };
+    workshop.device.backup(request, Arc::new(|_, _, _| {})).await.expect("a backup");
+    let expect = BTreeMap::new();
+    let second = request_of(&workshop, &file, &backup.key, true, expect.clone()).await.expect("a sound backup");
+    let third = request_of(&workshop, &file, &backup.key, true, expect).await.expect("a sound backup");
+    drop(third);
+    let (generation, previous) = workshop.device.prepare(&old, None).await.expect("what was unpacked first is there");
+    workshop.live(&generation, previous).await.expect("restored");
+    assert_eq!(brought(&workshop), backup.facts);
+    let (generation, previous) = workshop.device.prepare(&second, None).await.expect("and what came second, too");
+    workshop.live(&generation, previous).await.expect("restored");
+    let rows = std::fs::read_to_string(volume(&workshop, "data.rows").join("rows")).expect("rows");
+    assert_eq!(rows, "newer\n");
+    drop((old, second));
+    nothing_left(&workshop);
 }

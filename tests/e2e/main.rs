@@ -1,10 +1,12 @@
 //! Real processes, real sockets, real services. One file a story; each cleans up behind itself.
 
+mod backup;
 mod care;
 mod company;
 mod crash;
 mod debian;
 mod demo;
+mod drill;
 mod escape;
 mod guestbook;
 mod lan;

@@ -2,7 +2,9 @@
 //! nothing that fails here takes that back: what could not be cleared away is cleared away at the next start or commit.
 
 use super::{
-    Device, Slot, backup, blocking, durable,
+    Device, Slot, backup, blocking,
+    course::Course,
+    durable,
     error::Result,
     keeper::{Task, files},
     layout::Place,
@@ -29,9 +31,9 @@ pub(super) async fn commit(switch: &Switch<'_>) -> Result<()> {
         switch.lead(&fronts).await?;
         services.resume(&switch.new).await?;
         let (place, previous) = (slot.place.clone(), switch.old.as_ref().map(|(n, _)| *n));
-        let (new, removable) = (switch.new.clone(), switch.course.removable.clone());
+        let (new, course) = (switch.new.clone(), switch.course.clone());
         blocking(move || {
-            remember(&place, number, &new, removable)?;
+            remember(&place, number, &new, course)?;
             switch::confirm(&place, number, previous)
         })
         .await?;
@@ -75,16 +77,29 @@ fn longest_grace(instance: &Instance, of: impl Fn(&str) -> bool) -> Duration {
 }
 
 /// Writes down what data it is. Before the generation counts: what is not known of data could not be asked of it later.
-fn remember(place: &Place, number: u32, new: &Instance, removable: Vec<String>) -> Result<()> {
+fn remember(place: &Place, number: u32, new: &Instance, course: Course) -> Result<()> {
     let record = place.record(number)?;
     let lineage = record.publisher.map(|publisher| Lineage { publisher, distro: record.distro });
     let volumes: BTreeSet<&String> = new.roles.iter().flat_map(|r| &r.volumes).collect();
+    let snapshots = Snapshots { place };
+    let here = snapshots.present()?;
+    let brought = course.restore.map(|generation| snapshots.whole(generation)).transpose()?.flatten();
     place.change_volume_facts(|facts| {
         facts.removable.retain(|key| !volumes.contains(key));
-        facts.removable.extend(removable);
-        facts.epochs.clone_from(&new.epochs);
+        facts.removable.extend(course.removable);
+        facts.epochs.retain(|component, _| here.iter().any(|key| is_of(component, key)));
+        if let Some(kept) = brought {
+            let is_in = |component: &str| kept.volumes.keys().any(|key| is_of(component, key));
+            facts.epochs.extend(kept.epochs.iter().filter(|(c, _)| is_in(c)).map(|(c, epoch)| (c.clone(), *epoch)));
+        }
+        facts.epochs.extend(new.epochs.clone());
         facts.lineage = lineage.or(facts.lineage.take());
     })
+}
+
+/// Whether a volume is a component's, or of one that is included in it.
+fn is_of(component: &str, volume: &str) -> bool {
+    volume.strip_prefix(component).is_some_and(|rest| component.is_empty() || rest.starts_with('.'))
 }
 
 async fn clear_away(switch: &Switch<'_>) -> Result<()> {

@@ -1,7 +1,10 @@
 //! Files that are either the old or the new, also after a power cut: written beside, synced, renamed, folder synced.
 //! Invariant: whoever returns `Ok` here left nothing to the kernel's mercy.
 
-use super::error::{DeviceError, Result, io};
+use super::{
+    clear,
+    error::{DeviceError, Result, io},
+};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
     fs::{self, File, OpenOptions},
@@ -98,10 +101,39 @@ pub(super) fn remove_folder(path: &Path) -> Result<()> {
 
 /// Removes a folder that nobody looks at any more, if it is there.
 pub(super) fn clear(folder: &Path) -> Result<()> {
-    match fs::remove_dir_all(folder) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(io("remove", folder)(e)),
-        _ => Ok(()),
+    clear::clear(folder).map_err(io("remove", folder))
+}
+
+/// The same where nothing depends on it: what cannot be removed now is tried again with the next start of the node.
+pub(super) fn clear_left(folder: &Path) {
+    if let Err(error) = clear(folder) {
+        tracing::warn!(%error, "what is not needed any more could not be removed");
     }
+}
+
+/// Frees the place of a folder that is not needed any more: away when this returns, and removed as far as that is possible.
+pub(super) fn let_go(path: &Path) -> Result<()> {
+    let mut beside = beside(path);
+    for n in 1_u8.. {
+        let Err(error) = clear(&beside) else { break };
+        if n == u8::MAX {
+            return Err(error);
+        }
+        let name = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+        beside = path.with_file_name(format!(".{name}.{n}.new"));
+    }
+    match fs::rename(path, &beside) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(io("rename", path)(e)),
+        Ok(()) => sync_parent(path)?,
+    }
+    clear_left(&beside);
+    Ok(())
+}
+
+/// Removes all that is in a folder.
+pub(super) fn empty(folder: &Path) -> Result<()> {
+    clear::empty(folder).map_err(io("empty", folder))
 }
 
 /// Renames a folder; on the disk when this returns. Nothing may be at the new name.

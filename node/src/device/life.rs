@@ -83,7 +83,7 @@ impl Device {
             _ => {}
         }
         let old = match step.previous {
-            Some(previous) => Some((previous, slot.place.instance(previous)?)),
+            Some(previous) => Some((previous, slot.place.instance_before(previous)?)),
             None => None,
         };
         let (new, course) = (slot.place.instance(number)?, slot.place.course(number)?);
@@ -157,7 +157,7 @@ impl Device {
 
     /// A generation as it runs now.
     pub(super) async fn before(&self, place: &Place, number: u32) -> Result<Before> {
-        let (mut instance, course) = (place.instance(number)?, place.course(number)?);
+        let (mut instance, course) = (place.instance_before(number)?, place.course(number)?);
         // Only asked, never watched.
         let monitors = Monitors::default();
         let services = Services { place, number, course, device: self, monitors: &monitors };
@@ -257,7 +257,12 @@ impl Switch<'_> {
         if self.course.from_backup {
             return blocking(move || backup::put_away(&place, next, Some(previous), &epochs)).await;
         }
-        blocking(move || Snapshots { place: &place }.take(previous, next, &epochs, &volumes)).await
+        let restore = self.course.restore;
+        blocking(move || {
+            let snapshots = Snapshots { place: &place };
+            snapshots.take(previous, next, &epochs, &snapshots.touched(volumes, restore)?)
+        })
+        .await
     }
 
     async fn migrate(&self) -> Result<()> {

@@ -6,6 +6,7 @@
 //! has, [`control`], our side of it, and [`keepers`], how it comes and goes, also as a unit of systemd ([`units`]).
 
 mod backup;
+mod clear;
 mod commit;
 mod confirm;
 mod control;

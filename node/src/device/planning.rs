@@ -225,7 +225,7 @@ fn data(
         volumes.retain(|key| left.contains(key));
     }
     let snapshots = Snapshots { place };
-    let means = snapshots.means(&volumes)?;
+    let means = snapshots.means(&snapshots.touched(volumes, restore)?)?;
     snapshots.check(&means, restore)?;
     let how = |clone| if clone { SnapshotHow::Reflink } else { SnapshotHow::Copy };
     let kept = means.into_iter().map(|m| SnapshotFact { volume: m.volume, bytes: m.bytes, how: how(m.clone) });
@@ -274,7 +274,7 @@ impl Slot {
         let plan = &planned.plan;
         let folder = self.place.generation(plan.generation);
         // Left by a plan that was agreed to and never begun.
-        super::durable::remove_folder(&folder.path)?;
+        super::durable::let_go(&folder.path)?;
         super::durable::folder(&folder.path, 0o700)?;
         folder.write_answers(&planned.answers)?;
         folder.write_overlay(&planned.overlay)?;

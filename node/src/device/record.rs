@@ -34,7 +34,7 @@ pub(super) struct State {
 pub(super) struct VolumeFacts {
     /// Keys of those that go when it is removed (`keep_on_remove = false`).
     pub(super) removable: BTreeSet<String>,
-    /// Data layouts by component, of the last confirmed generation.
+    /// Data layouts by component, also of components that a release left out and whose data is still here.
     pub(super) epochs: BTreeMap<String, u32>,
     /// Whose it is, by the same.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -157,6 +157,15 @@ impl Place {
     pub(super) fn instance(&self, number: u32) -> Result<Instance> {
         let missing = || DeviceError::NoGeneration { name: self.name.clone(), number };
         durable::read_json(&self.generation(number).instance())?.ok_or_else(missing)
+    }
+    /// The instance of a generation as what comes after it finds it: with the layouts of data that components left here which
+    /// it does not have. One that comes back to that data is measured by it.
+    pub(super) fn instance_before(&self, number: u32) -> Result<Instance> {
+        let mut instance = self.instance(number)?;
+        for (component, epoch) in self.read_volume_facts()?.epochs {
+            instance.epochs.entry(component).or_insert(epoch);
+        }
+        Ok(instance)
     }
     /// The release and answers that a generation is made from.
     pub(super) fn inputs(&self, number: u32) -> Result<(ReleaseId, Answers)> {

@@ -33,7 +33,7 @@ impl Device {
         }
         let (release, answers) = place.inputs(number)?;
         let restore = match current {
-            Some(current) => restore(place, number, &place.instance(current)?)?,
+            Some(current) => restore(place, number, &place.instance_before(current)?)?,
             None => None,
         };
         let overlay = Some(place.generation(number).read_overlay()?);

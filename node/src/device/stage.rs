@@ -150,7 +150,8 @@ impl Staging<'_> {
             migrate::due(name, number, instance, &before.instance)?;
         }
         let snapshots = Snapshots { place: self.place };
-        snapshots.check(&snapshots.means(&course.replaced_volumes(instance))?, course.restore)
+        let touched = snapshots.touched(course.replaced_volumes(instance), course.restore)?;
+        snapshots.check(&snapshots.means(&touched)?, course.restore)
     }
 
     /// Files of roles that run on, as they are to be where those roles' services read them.

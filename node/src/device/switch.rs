@@ -43,7 +43,7 @@ pub(super) fn confirm(place: &Place, number: u32, previous: Option<u32>) -> Resu
 pub(super) fn expire(place: &Place, number: u32, previous: Option<u32>) -> Result<()> {
     for old in expired(place, number, previous)? {
         tracing::info!(softservice = place.name, generation = old, "removing an old generation");
-        durable::remove_folder(&place.generation(old).path)?;
+        durable::let_go(&place.generation(old).path)?;
     }
     trees::sweep(place)
 }

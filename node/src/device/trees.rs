@@ -73,7 +73,7 @@ pub(super) fn sweep(place: &Place) -> Result<()> {
     for tree in listed(&place.trees())? {
         if tree.file_name().is_none_or(|name| !needed.contains(name)) {
             tracing::info!(softservice = place.name, tree = %tree.display(), "removing a tree of no generation");
-            durable::remove_folder(&tree)?;
+            durable::let_go(&tree)?;
         }
     }
     Ok(())

@@ -78,7 +78,7 @@ impl Device {
             let _turn = turn;
             let done = device.back_up(&slot, request, tell, off).await;
             let scratch = slot.place.backup();
-            let cleared = blocking(move || durable::remove_folder(&scratch)).await;
+            let cleared = blocking(move || durable::let_go(&scratch)).await;
             done.and_then(|record| cleared.map(|()| record))
         })
         .await;

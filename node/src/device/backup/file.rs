@@ -8,6 +8,7 @@ use super::{
     seal::{self, Keys, Lock, Sealing, Target},
     unpack::{self, Unpacking, Watch},
 };
+use crate::device::durable;
 use softservice_protocol::archive::{Header, Item};
 use std::path::Path;
 
@@ -129,7 +130,7 @@ pub(super) fn read(
         unpacking.finish()
     });
     if unpacked.is_err()
-        && let Err(error) = std::fs::remove_dir_all(at)
+        && let Err(error) = durable::clear(at)
     {
         tracing::warn!(folder = %at.display(), %error, "the rest of a backup that was refused could not be removed");
     }

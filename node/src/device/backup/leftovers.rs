@@ -30,7 +30,7 @@ pub(super) fn backup(place: &Place) -> Result<()> {
             tracing::warn!(file = %draft.display(), %error, "the half of a backup could not be removed");
         }
     }
-    durable::remove_folder(&place.backup())
+    durable::let_go(&place.backup())
 }
 
 /// Clears away what is left when no generation is on its way: halves of backups, secrets that a confirmed restore
@@ -45,7 +45,7 @@ pub(in crate::device) fn sweep(place: &Place) -> Result<()> {
             false => true,
         };
         if never && place.current_number()? != Some(number) {
-            durable::remove_folder(&place.generation(number).path)?;
+            durable::let_go(&place.generation(number).path)?;
         }
     }
     Ok(())

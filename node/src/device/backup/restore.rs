@@ -6,7 +6,7 @@
 //! programs of the release bring back what its programs wrote. Data moves by renames: it is copied once, out of the archive.
 //!
 //! ```text
-//! softservices/.restoring-NAME/             what was unpacked, until a generation takes it
+//! softservices/.restoring-NAME.N/           what was unpacked, each time another N, until a generation takes it
 //! softservices/NAME/generations/N/restore/  the same then: volumes/KEY hooks/ROLE secrets/ overlay/, and put.json
 //!                  snapshots/P/             data as generation P left it; P = 0 where nothing ran
 //!                  secrets.before/          secrets until then
@@ -38,9 +38,13 @@ use std::{
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
+use tokio::sync::OwnedMutexGuard;
+
+/// How often this process unpacked; what an earlier one left is cleared away at the start.
+static UNPACKED: AtomicU64 = AtomicU64::new(0);
 
 /// What is to be restored.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -145,13 +149,15 @@ impl Device {
     ) -> Result<Unpacked> {
         let place = Place::new(&self.0.softservices, &restore.name)?;
         let (name, fresh) = (restore.name.clone(), !place.root().exists());
-        let unpacked = self.unpack_at(&place, restore, tell, admit).await;
-        if fresh && unpacked.is_err() {
-            // What was made for it is no softservice.
+        let turn = Arc::new(self.turn(&name)?);
+        let unpacked = self.unpack_at(&place, restore, &turn, tell, admit).await;
+        if fresh && unpacked.is_err() && !holds_something(&place)? {
+            // What was made for it is no softservice. Nobody makes one of it meanwhile: the turn is ours.
             crate::device::locked(&self.0.slots).remove(&name);
-            blocking(move || durable::remove_folder(place.root())).await?;
+            blocking(move || durable::let_go(place.root())).await?;
             self.0.users.forget(&name)?;
         }
+        drop(turn);
         unpacked
     }
 
@@ -159,17 +165,19 @@ impl Device {
         &self,
         place: &Place,
         restore: Restore,
+        turn: &Arc<OwnedMutexGuard<()>>,
         tell: super::Tell,
         admit: impl FnOnce(&Header) -> std::result::Result<(), String> + Send + 'static,
     ) -> Result<Unpacked> {
-        let turn = self.turn(&restore.name)?;
         if !restore.replace && holds_something(place)? {
             return Err(DeviceError::Occupied { name: restore.name });
         }
-        let folder = self.0.softservices.join(format!(".restoring-{}", restore.name));
+        // The turn ends with the unpacking; what is unpacked waits for its owner's yes, and another may come meanwhile.
+        let number = UNPACKED.fetch_add(1, Ordering::Relaxed);
+        let folder = self.0.softservices.join(format!(".restoring-{}.{number}", restore.name));
         let (user, home) = (self.service_user(place)?, self.0.home.clone());
         let off = Arc::new(AtomicBool::default());
-        let waiting = Waiting(Arc::clone(&off));
+        let (waiting, turn) = (Waiting(Arc::clone(&off)), Arc::clone(turn));
         let unpacked = blocking(move || {
             let _turn = turn;
             durable::clear(&folder)?;
@@ -286,7 +294,7 @@ pub(in crate::device) fn put_away(
 
 /// Removes secrets that a confirmed restore replaced.
 pub(super) fn forget_secrets(place: &Place) -> Result<()> {
-    durable::remove_folder(&place.secrets_before())
+    durable::let_go(&place.secrets_before())
 }
 
 /// Puts the backup's secrets and volumes in their places; what was there was put away. `user` is the softservice's.
@@ -320,12 +328,12 @@ pub(in crate::device) fn put_in(place: &Place, number: u32, user: ServiceUser) -
 pub(in crate::device) fn take_back(place: &Place, number: u32, previous: Option<u32>) -> Result<()> {
     let folder = place.generation(number).restore();
     let Some(put) = durable::read_json::<Put>(&folder.join("put.json"))? else {
-        return durable::remove_folder(&folder);
+        return durable::let_go(&folder);
     };
     let snapshots = Snapshots { place };
     snapshots.restore(before(previous), number)?;
     for key in snapshots.present()?.iter().filter(|key| !put.present.contains(key)) {
-        durable::remove_folder(&place.volume(key))?;
+        durable::let_go(&place.volume(key))?;
     }
     let (secrets, aside) = (place.secrets(), place.secrets_before());
     if aside.is_dir() {
@@ -333,11 +341,11 @@ pub(in crate::device) fn take_back(place: &Place, number: u32, previous: Option<
         durable::rename(&aside, &secrets)?;
     }
     // Last: it says what there was to do.
-    durable::remove_folder(&folder)
+    durable::let_go(&folder)
 }
 
 /// It is confirmed: what it replaced, and what is left of the archive, goes.
 pub(in crate::device) fn done(place: &Place, number: u32) -> Result<()> {
-    durable::remove_folder(&place.generation(number).restore())?;
+    durable::let_go(&place.generation(number).restore())?;
     forget_secrets(place)
 }

@@ -278,6 +278,10 @@ pub(super) fn open(path: &Path, home: &Path, keys: &Keys) -> Result<Opened> {
         DecryptError::NoMatchingKeys | DecryptError::KeyDecryptionFailed | DecryptError::DecryptionFailed => {
             BackupError::Locked { path: path.into(), tried: tried.into() }
         }
+        // Without a number of the system's it is age itself that misses the rest of its header.
+        DecryptError::Io(source) if source.raw_os_error().is_none() => {
+            BackupError::Damaged { path: path.into(), why: source.to_string() }
+        }
         DecryptError::Io(source) => io("read", path)(source),
         other => BackupError::Damaged { path: path.into(), why: other.to_string().trim().replace('\n', " ") },
     };

@@ -90,6 +90,15 @@ impl Snapshots<'_> {
         Ok(all)
     }
 
+    /// These volumes, and those that a snapshot would bring back in the place of what is there.
+    pub(super) fn touched(&self, mut volumes: Vec<String>, bring_back: Option<u32>) -> Result<Vec<String>> {
+        if let Some(kept) = bring_back.map(|g| self.whole(g)).transpose()?.flatten() {
+            let more: Vec<String> = kept.volumes.into_keys().filter(|key| !volumes.contains(key)).collect();
+            volumes.extend(more);
+        }
+        Ok(volumes)
+    }
+
     /// An error unless there is room to keep volumes by these means and, for a return to older data, to bring back those of
     /// a snapshot.
     pub(super) fn check(&self, means: &[Means], bring_back: Option<u32>) -> Result<()> {
@@ -132,11 +141,11 @@ impl Snapshots<'_> {
             return Ok(());
         }
         let folder = self.folder(generation);
-        durable::remove_folder(&folder)?;
+        durable::let_go(&folder)?;
         let means = self.means(volumes)?;
         self.room(means.iter().filter(|m| !m.clone).map(|m| m.bytes).sum())?;
         let beside = self.place.snapshots().join(format!(".{generation}.making"));
-        durable::clear(&beside)?;
+        durable::let_go(&beside)?;
         durable::folder(&beside, 0o700)?;
         let epochs = epochs.clone();
         let mut kept = Kept { generation, next, epochs, volumes: BTreeMap::new(), skipped: BTreeMap::new() };
@@ -161,7 +170,7 @@ impl Snapshots<'_> {
     /// Puts back what was kept for the switch to `next`, and removes what was in its place. Repeated, it goes on where it was
     /// cut off.
     pub(super) fn restore(&self, generation: u32, next: u32) -> Result<()> {
-        durable::clear(&self.place.snapshots().join(format!(".{generation}.making")))?;
+        durable::clear_left(&self.place.snapshots().join(format!(".{generation}.making")));
         let Some(kept) = self.whole(generation)?.filter(|k| k.next == next) else { return Ok(()) };
         for volume in kept.volumes.keys() {
             let (snapshot, target) = (self.folder(generation).join(volume), self.place.volume(volume));
@@ -169,18 +178,18 @@ impl Snapshots<'_> {
             if snapshot.is_dir() {
                 if is_apart(&target)? {
                     fill(&snapshot, &target)?;
-                    durable::remove_folder(&snapshot)?;
+                    durable::let_go(&snapshot)?;
                 } else {
                     if target.exists() {
-                        durable::clear(&aside)?;
+                        durable::let_go(&aside)?;
                         durable::rename(&target, &aside)?;
                     }
                     durable::rename(&snapshot, &target)?;
                 }
             }
-            durable::clear(&aside)?;
+            durable::clear_left(&aside);
         }
-        durable::remove_folder(&self.folder(generation))
+        durable::let_go(&self.folder(generation))
     }
 
     /// Brings data of an older generation back into its place; the snapshot stays. What is there was kept before.
@@ -196,14 +205,14 @@ impl Snapshots<'_> {
             }
             let beside = self.place.volumes().join(format!(".{volume}.coming"));
             let aside = self.place.volumes().join(format!(".{volume}.going"));
-            durable::clear(&beside)?;
+            durable::let_go(&beside)?;
             copy::tree(&snapshot, &beside, shares).map_err(|e| self.unkept(volume, &e))?;
             if target.exists() {
-                durable::clear(&aside)?;
+                durable::let_go(&aside)?;
                 durable::rename(&target, &aside)?;
             }
             durable::rename(&beside, &target)?;
-            durable::clear(&aside)?;
+            durable::clear_left(&aside);
         }
         Ok(())
     }
@@ -234,13 +243,13 @@ impl Snapshots<'_> {
         }
         let folder = self.folder(generation);
         if self.whole(generation)?.is_none_or(|k| k.next != next) {
-            durable::remove_folder(&folder)?;
+            durable::let_go(&folder)?;
             let means = self.means(&volumes)?;
             let sizes = means.into_iter().map(|m| (m.volume, m.bytes)).collect();
             let (epochs, skipped) = (epochs.clone(), BTreeMap::new());
             let kept = Kept { generation, next, epochs, volumes: sizes, skipped };
             let beside = self.place.snapshots().join(format!(".{generation}.making"));
-            durable::clear(&beside)?;
+            durable::let_go(&beside)?;
             durable::folder(&beside, 0o700)?;
             durable::write_json(&beside.join(RECORD), &kept)?;
             durable::rename(&beside, &folder)?;
@@ -253,7 +262,7 @@ impl Snapshots<'_> {
             if is_apart(&target)? {
                 // Whole or not at all: it is put back from here.
                 let beside = folder.join(format!(".{volume}.coming"));
-                durable::clear(&beside)?;
+                durable::let_go(&beside)?;
                 copy::tree(&target, &beside, false).map_err(|e| self.unkept(&volume, &e))?;
                 durable::rename(&beside, &away)?;
             } else {
@@ -296,7 +305,8 @@ impl Snapshots<'_> {
         for path in entries.filter_map(|e| Some(e.ok()?.path())) {
             let number = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.parse::<u32>().ok());
             if number.is_none_or(|n| !here.contains(&n) || Some(n) == but) {
-                durable::remove_folder(&path)?;
+                // Renamed first: half a snapshot must not pass for a whole one.
+                durable::let_go(&path)?;
             }
         }
         Ok(())
@@ -309,7 +319,7 @@ impl Snapshots<'_> {
             let name = entry.file_name();
             let name = name.to_string_lossy();
             if name.starts_with('.') && [".failed", ".coming", ".going"].iter().any(|end| name.ends_with(end)) {
-                durable::clear(&entry.path())?;
+                durable::clear_left(&entry.path());
             }
         }
         Ok(())
@@ -330,12 +340,6 @@ fn is_apart(volume: &Path) -> Result<bool> {
 
 /// Makes a volume that is apart equal to a snapshot, which stays: cut off in the middle, it is simply done again.
 fn fill(snapshot: &Path, volume: &Path) -> Result<()> {
-    let entries = fs::read_dir(volume).map_err(io("list", volume))?;
-    for entry in entries {
-        let entry = entry.map_err(io("list", volume))?;
-        let kind = entry.file_type().map_err(io("look at", entry.path()))?;
-        let removed = if kind.is_dir() { fs::remove_dir_all(entry.path()) } else { fs::remove_file(entry.path()) };
-        removed.map_err(io("remove", entry.path()))?;
-    }
+    durable::empty(volume)?;
     copy::tree(snapshot, volume, false).map(drop)
 }

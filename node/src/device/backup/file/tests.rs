@@ -262,6 +262,20 @@ fn a_forged_backup_with_the_right_key_is_refused() {
     }
 }
 
+#[test]
+fn a_file_that_is_cut_anywhere_is_called_damaged_or_no_backup() {
+    let place = Place::new();
+    fs::write(place.at("volume/row"), "rows").expect("a file");
+    place.write("b", &Lock::default()).expect("a backup");
+    let bytes = fs::read(place.at("b")).expect("the file");
+    for length in 0..bytes.len() {
+        fs::write(place.at("b"), &bytes[..length]).expect("cut");
+        let refused = place.read("b", &Keys::default()).expect_err("it is not whole");
+        let named = matches!(refused, BackupError::Damaged { .. } | BackupError::Foreign { .. });
+        assert!(named, "cut after {length} of {} bytes: {refused:?}", bytes.len());
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
     #[test]
