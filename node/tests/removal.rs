@@ -3,7 +3,7 @@
 mod workshop;
 
 use softservice_node::device::{DeviceError, PlanRequest};
-use softservice_protocol::id::ReleaseId;
+use softservice_protocol::{id::ReleaseId, io::Effect};
 use std::path::PathBuf;
 use workshop::{Watched, Workshop, lives};
 
@@ -32,8 +32,8 @@ stop_grace_period = "60s"
 settle = "100ms"
 "#
     );
-    let text = "#!/bin/sh\ntrap '' TERM\nwhile [ ! -e \"$1/go\" ]; do sleep 0.05; done\n";
-    workshop.release(&toml, &[("bin/job", text)])
+    let text = format!("#!/bin/sh\n# {version}\ntrap '' TERM\nwhile [ ! -e \"$1/go\" ]; do sleep 0.05; done\n");
+    workshop.release(&toml, &[("bin/job", &text)])
 }
 
 fn data(workshop: &Workshop) -> PathBuf {
@@ -116,4 +116,30 @@ async fn what_a_removal_left_waits_for_its_end_and_data_may_still_be_kept() {
     workshop.restart();
     assert!(workshop.device.recover().await.is_empty());
     assert!(!home.exists());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn data_that_a_switch_got_stuck_with_outlives_a_removal() {
+    let workshop = Workshop::new();
+    workshop.up(NAME, job(&workshop, "1.0.0")).await.expect("installed");
+    std::fs::write(data(&workshop).join("precious"), "of 1.0.0").expect("written");
+    let (generation, previous) = workshop.prepare(NAME, job(&workshop, "2.0.0")).await;
+    std::fs::write(data(&workshop).join("go"), "").expect("go");
+    for effect in workshop::forward(previous).into_iter().take_while(|e| *e <= Effect::Snapshot) {
+        workshop.perform(&generation, previous, effect).await.expect("performed");
+    }
+    std::fs::write(data(&workshop).join("precious"), "spoilt by 2.0.0").expect("written");
+    // What keeps the way back from its end is mended when nobody tries it any more.
+    let record = workshop.softservice(NAME).join("snapshots/1/snapshot.json");
+    let whole = std::fs::read(&record).expect("a record");
+    std::fs::write(&record, "{ torn").expect("damaged");
+    for _ in 0..3 {
+        workshop.perform(&generation, previous, Effect::RestoreData).await.expect_err("its record is damaged");
+    }
+    assert_eq!(workshop.device.info(NAME).await.expect("it is here").state, "stuck");
+    workshop.device.remove(NAME, false).await.expect_err("data would be lost");
+    std::fs::write(&record, whole).expect("mended");
+    workshop.device.remove(NAME, false).await.expect("removed");
+    assert_eq!(std::fs::read_to_string(data(&workshop).join("precious")).expect("data stays"), "of 1.0.0");
+    workshop.device.remove(NAME, true).await.expect("and goes");
 }

@@ -7,14 +7,16 @@
 //! may be gone. As long as `removal.json` is there, so is all data that outlives a removal, and another may still keep it.
 
 use super::{
-    Device, Slot, Waiting, blocking, durable,
+    Device, Slot, Waiting, backup, blocking, durable,
     error::{DeviceError, Result},
     layout::Place,
     locked, names,
     record::State,
+    snapshot::Snapshots,
     switch, to_its_end,
 };
 use serde::{Deserialize, Serialize};
+use softservice_protocol::io::{Effect, ProvisionStep};
 use std::{
     path::Path,
     sync::{
@@ -99,7 +101,16 @@ impl Device {
         slot.front(self).stop().await?;
         slot.stop_keepers(self, |_, _| true).await?;
         let place = slot.place.clone();
-        blocking(move || remove(&place, removal)).await?;
+        // A switch that got stuck may have the data in its snapshot, or the wrong data in its place.
+        let stuck = slot.interrupted().filter(|step| !removal.data && step.effect != Effect::Commit);
+        blocking(move || {
+            if let Some(ProvisionStep { generation, previous, .. }) = stuck {
+                Snapshots { place: &place }.restore(previous.unwrap_or(0), generation.number)?;
+                backup::take_back(&place, generation.number, previous)?;
+            }
+            remove(&place, removal)
+        })
+        .await?;
         locked(&self.0.slots).remove(&slot.place.name);
         // While data of it is kept, its user is nobody else's.
         match slot.place.root().exists() {
