@@ -35,8 +35,23 @@ struct Stage {
     nodes: Vec<Child>,
 }
 
+/// Processes of services that were started below a folder: number and command line.
+fn services(folder: &Path) -> Vec<(u32, String)> {
+    let of = |number: u32| {
+        let line = std::fs::read(format!("/proc/{number}/cmdline")).ok()?;
+        let line = String::from_utf8_lossy(&line).replace('\0', " ");
+        (line.contains(" keeper ") && line.contains(folder.to_str()?)).then_some((number, line))
+    };
+    let all = std::fs::read_dir("/proc").expect("processes");
+    all.filter_map(|entry| of(entry.ok()?.file_name().to_str()?.parse().ok()?)).collect()
+}
+
 impl Drop for Stage {
     fn drop(&mut self) {
+        // A transcript that broke off leaves what it started.
+        for (number, _) in services(self.folder.path()) {
+            let _ = Command::new("kill").args(["-9", &number.to_string()]).status();
+        }
         for node in &mut self.nodes {
             // A node that was stopped by its transcript is gone already.
             let _ = node.kill();
@@ -191,6 +206,8 @@ fn play(file: &str) {
     let mut stage = Stage::new();
     let wrong: Vec<String> = acts.iter().filter_map(|act| stage.play(act)).collect();
     assert!(wrong.is_empty(), "{file}: {} of {} commands differ\n{}", wrong.len(), acts.len(), wrong.join("\n"));
+    // A reader who follows it is left with nothing, either.
+    assert_eq!(services(stage.folder.path()), [], "{file} leaves services behind");
 }
 
 /// One test for each file, so that they run beside each other; the last test finds a file that was forgotten.
