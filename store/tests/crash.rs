@@ -15,7 +15,6 @@ use softservice_protocol::{
 };
 use softservice_store::{Layout, Store, StoreError, open};
 use std::{
-    collections::BTreeSet,
     io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -82,7 +81,7 @@ fn victim() {
     }
     store.assemble(std::slice::from_ref(&layout)).unwrap();
     say(&format!("whole {}", layout.object));
-    store.gc(&BTreeSet::new()).unwrap();
+    // Nothing that takes away what was acknowledged may follow: the victim runs ahead of whoever reads its lines.
     say("end");
 }
 
