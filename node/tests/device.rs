@@ -209,6 +209,22 @@ async fn secrets_are_files_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_secret_that_is_shown_once_waits_for_an_installation_that_holds() {
+    let workshop = Workshop::new();
+    let shown = "[secret.admin]\ngenerate = \"words:6\"\nshow = \"once\"\n";
+    let job = |version, text| script(&workshop, version, text, shown);
+    workshop.up("job", job("1.0.0", "#!/bin/sh\nexit 1\n")).await.expect_err("it ends at once");
+    workshop.up("job", job("1.0.1", "#!/bin/sh\nexec sleep 1000\n")).await.expect("installed");
+    let admin = std::fs::read_to_string(workshop.softservice("job").join("secrets/admin")).expect("a secret");
+    let now = workshop.device.current("job").await.expect("readable").expect("one").0;
+    assert_eq!(workshop.device.take_shown_once("job", now).await.expect("read"), [("admin".to_owned(), admin)]);
+    assert_eq!(workshop.device.take_shown_once("job", now).await.expect("read"), [], "once");
+    // Nobody was shown it again by the next.
+    workshop.up("job", job("1.0.2", "#!/bin/sh\nexec sleep 2000\n")).await.expect("updated");
+    assert_eq!(workshop.device.take_shown_once("job", now + 1).await.expect("read"), []);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stop_waits_for_the_grace_and_then_leaves_nobody() {
     let workshop = Workshop::new();
     let stubborn = "#!/bin/sh\ntrap 'echo not yet' TERM\nsetsid sleep 1000 &\necho $! > \"$1/child\"\nwhile :; do sleep 0.1; done\n";

@@ -125,7 +125,7 @@ async fn data_that_a_switch_got_stuck_with_outlives_a_removal() {
     std::fs::write(data(&workshop).join("precious"), "of 1.0.0").expect("written");
     let (generation, previous) = workshop.prepare(NAME, job(&workshop, "2.0.0")).await;
     std::fs::write(data(&workshop).join("go"), "").expect("go");
-    for effect in workshop::forward(previous).into_iter().take_while(|e| *e <= Effect::Snapshot) {
+    for effect in workshop::forward(previous).take_while(|e| *e <= Effect::Snapshot) {
         workshop.perform(&generation, previous, effect).await.expect("performed");
     }
     std::fs::write(data(&workshop).join("precious"), "spoilt by 2.0.0").expect("written");

@@ -20,7 +20,7 @@ use softservice_protocol::{
 };
 use softservice_store::Store;
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
@@ -115,13 +115,29 @@ impl Staging<'_> {
         let inputs = Inputs { closure, top, answers };
         let needs = self.needs(&inputs.closure, top, &inputs.answers)?;
         let made = secrets::make(self.place, &needs.secrets)?;
-        let shown = needs.secrets.iter().filter(|s| s.show_once && made.contains(&s.key));
-        let shown: Vec<String> = shown.map(|s| s.key.clone()).collect();
+        let owed = self.owed(folder.number)?;
+        let due = |key: &String| made.contains(key) || owed.values().any(|keys| keys.contains(key));
+        let shown = needs.secrets.iter().filter(|s| s.show_once && due(&s.key));
+        let shown: BTreeSet<String> = shown.map(|s| s.key.clone()).collect();
         if !shown.is_empty() {
-            self.place.change_record(folder.number, |r| r.shown_once.extend(shown))?;
+            self.place.change_record(folder.number, |r| {
+                let all = std::mem::take(&mut r.shown_once).into_iter().chain(shown).collect::<BTreeSet<_>>();
+                r.shown_once = all.into_iter().collect();
+            })?;
+        }
+        // After: a crash in between shows one twice, never none.
+        for number in owed.into_keys() {
+            self.place.change_record(number, |r| r.shown_once.clear())?;
         }
         self.volumes(&needs)?;
         Ok((inputs, needs))
+    }
+
+    /// Secrets that earlier generations made and nobody was shown: they failed, or whoever asked had gone.
+    fn owed(&self, number: u32) -> Result<BTreeMap<u32, Vec<String>>> {
+        let earlier = self.place.numbers()?.into_iter().filter(|n| *n != number);
+        let records = earlier.filter_map(|n| Some((n, self.place.record(n).ok()?.shown_once)));
+        Ok(records.filter(|(_, keys)| !keys.is_empty()).collect())
     }
 
     /// Folders for data, and what is remembered of them.

@@ -23,7 +23,10 @@ use std::{
     sync::{Arc, Mutex, atomic::Ordering},
     time::Duration,
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    task::JoinSet,
+};
 
 /// Streams of all peers that are served at once: two for each peer that may connect.
 const STREAMS: usize = 2 * (limits::INBOUND_PEERS + limits::OUTBOUND_PEERS);
@@ -53,12 +56,21 @@ struct Span {
 /// Accepts content streams until the swarm ends.
 pub(super) async fn accept(mut incoming: IncomingStreams, shared: Shared) {
     let streams = Arc::new(Semaphore::new(STREAMS));
-    while let Some((id, stream)) = incoming.next().await {
+    // They end with the swarm, also those that still wait for news of their peer: nobody is to hold the store then.
+    let mut serving = JoinSet::new();
+    loop {
+        let (id, stream) = tokio::select! {
+            next = incoming.next() => match next {
+                Some(next) => next,
+                None => return,
+            },
+            Some(_) = serving.join_next() => continue,
+        };
         let Some(peer) = peer_of(&id) else { continue };
         // Beyond the limit the stream is dropped, which resets it: the asker tries somebody else.
         let Ok(permit) = streams.clone().try_acquire_owned() else { continue };
         let shared = shared.clone();
-        tokio::spawn(async move {
+        serving.spawn(async move {
             let _permit = permit;
             let Some(figures) = shared.desk.neighbours.expect(peer, NEWS).await else { return };
             if figures.content_streams.fetch_add(1, Ordering::Relaxed) < STREAMS_PER_PEER {
