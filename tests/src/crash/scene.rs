@@ -256,7 +256,13 @@ impl Scene {
                 left.iter().filter(|p| p.helps(program)).for_each(|p| p.signal(Signal::KILL));
                 std::thread::park_timeout(ASKING);
             }
-            assert!(left.is_empty(), "nobody keeps these, and they live: {left:?}");
+            // Bubblewrap binds its inner process to the outer one as its last act: a keeper that dies in the milliseconds
+            // before leaves a service that nobody keeps. The next node is to end it, which the judgement sees.
+            let unkept = left.iter().all(|p| !p.helps(program));
+            assert!(unkept, "killed, and they live: {left:?}");
+            if !left.is_empty() {
+                eprintln!("nobody keeps these until the next node: {left:?}");
+            }
         }
         if let (Some(cut), Some(disk)) = (cut, &mut self.disk) {
             disk.restore(cut);
