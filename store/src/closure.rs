@@ -291,14 +291,23 @@ pub fn expand(store: &dyn Store, release: ReleaseRef, depth: Depth, platform: &s
     want(store, Stage::Content, plan.order.clone(), documents.chain(manifests).chain(content))
 }
 
-/// Makes whole objects of a stage's chunks, durably; what is whole already is left alone.
+/// Those of the missing documents whose bytes are here. The others were in no want list of this fetch: another fetch
+/// made whole what this one was bringing, and only now it shows what is included there. The next stage asks for them.
+fn brought(store: &dyn Store, missing: Vec<ReleaseRef>) -> Result<Vec<Layout>, StoreError> {
+    let layouts: Vec<Layout> = missing.into_iter().map(document_layout).collect();
+    let here = store.survey(&layouts.iter().flat_map(|l| l.chunks.clone()).collect::<Vec<_>>())?;
+    Ok(layouts.into_iter().enumerate().filter(|(at, _)| here.get(*at)).map(|(_, layout)| layout).collect())
+}
+
+/// Makes whole objects of a stage's chunks, durably; what is whole already is left alone. Another fetch of the same
+/// documents may have been quicker: then this stage has nothing left to do, and the next expansion shows what follows.
 ///
 /// # Errors
 /// [`StoreError::Incomplete`] when chunks are missing, and what the store says.
 pub fn assemble(store: &dyn Store, release: ReleaseRef, stage: Stage, platform: &str) -> Result<(), StoreError> {
     let walk = walk(store, release.id, Some(release.size))?;
     let layouts: Vec<Layout> = match stage {
-        Stage::Releases => walk.missing.iter().map(|r| document_layout(*r)).collect(),
+        Stage::Releases => brought(store, walk.missing)?,
         Stage::Manifests => manifest_layouts(&walk.here)?,
         Stage::Content => match plan(store, release.id)? {
             // Documents and manifests come along, because only now the fetch lets go of them.

@@ -248,6 +248,26 @@ fn carol_fetches_a_distro_of_distros_stage_by_stage(make: fn() -> Made) {
     assert!(only.stage == Stage::Manifests && only.have.is_full());
 }
 
+fn two_fetches_of_the_same_documents_do_not_get_in_each_others_way(make: fn() -> Made) {
+    let (ann, _ann_dir) = make();
+    let (bob, _dir) = make();
+    let (root, children) = release_of(&*ann, &Folder::sample());
+    let expand = || closure::expand(&*bob, root, Depth::Content, "linux/x86_64").unwrap();
+    let assemble = |stage| closure::assemble(&*bob, root, stage, "linux/x86_64");
+    // Both were told to bring the topmost document, one has made it whole, the other comes to do the same.
+    let (first, second) = (expand(), expand());
+    transfer(&*ann, &*bob, &first);
+    assemble(first.stage).unwrap();
+    assert!(children.iter().any(|id| !bob.has_object(id.object())), "nothing is left for the next stage");
+    assemble(second.stage).unwrap();
+    // What the document includes is the next stage's, for both.
+    let next = expand();
+    assert_eq!((next.stage, next.have.count()), (Stage::Releases, 0));
+    transfer(&*ann, &*bob, &next);
+    assemble(next.stage).unwrap();
+    assert_eq!(expand().stage, Stage::Manifests);
+}
+
 fn a_closure_that_is_not_what_was_pinned_is_refused(make: fn() -> Made) {
     let (ann, _dir) = make();
     let (root, _) = release_of(&*ann, &Folder::sample());
@@ -372,6 +392,7 @@ suite!(
     what_a_tree_cannot_say_is_refused,
     a_missing_object_does_not_make_half_a_tree,
     carol_fetches_a_distro_of_distros_stage_by_stage,
+    two_fetches_of_the_same_documents_do_not_get_in_each_others_way,
     a_closure_that_is_not_what_was_pinned_is_refused,
     a_sweep_spares_what_is_kept_and_what_is_under_way,
     a_healthy_store_has_nothing_to_report,
