@@ -185,7 +185,7 @@ pub struct RestoreFact {
 }
 
 /// The plan for this instance, given what a device knows. `instance` may have been resolved with made-up numbers for
-/// ports that are not assigned yet: the same ones for the same facts.
+/// ports that are not assigned yet: the same ones for the same facts, and 0 for what may be any.
 pub fn plan(release: ReleaseId, needs: &Needs, instance: &Instance, facts: &Facts<'_>) -> Plan {
     let current = facts.current.map(|(_, i)| i);
     let changes = match current {

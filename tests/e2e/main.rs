@@ -1,5 +1,6 @@
 //! Real processes, real sockets, real services. One file a story; each cleans up behind itself.
 
+mod asked;
 mod backup;
 mod care;
 mod company;
@@ -14,6 +15,7 @@ mod lineage;
 mod postgres;
 mod reduced;
 mod survival;
+mod trials;
 mod units;
 mod upgrade;
 mod webapp;

@@ -54,7 +54,7 @@ async fn run(services: &Services<'_>, test: &TestSpec) -> TestResult {
     let mut wait = FIRST_WAIT;
     let outcome = loop {
         let left = end.saturating_duration_since(Instant::now()).max(FIRST_WAIT);
-        match probes::ask(&test.probe, left.min(TRY), &run).await {
+        match probes::ask(&test.probe, left.min(TRY), &test.sandbox.connect, &run).await {
             Ok(()) => break Ok(()),
             Err(why) if Instant::now() + wait >= end => break Err(why),
             Err(_) => sleep(wait).await,

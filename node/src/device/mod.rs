@@ -11,6 +11,7 @@ mod commit;
 mod confirm;
 mod control;
 mod course;
+mod dial;
 mod durable;
 mod errand;
 mod error;
@@ -52,7 +53,7 @@ pub use backup::{
 };
 pub use error::{DeviceError, Result};
 pub use keeper::keeper_main;
-pub(crate) use keeper::{descendants, launch_task, once_task, started};
+pub(crate) use keeper::{boot, descendants, launch_task, once_task, started};
 pub use layout::platform;
 pub use left::Lineage;
 pub use logs::{LogLine, Logs};

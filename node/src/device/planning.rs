@@ -9,7 +9,7 @@ use super::{
     error::{DeviceError, Result},
     layout::Place,
     left::{self, Lineage},
-    migrate, overlay,
+    migrate, overlay, ports,
     record::{GenerationRecord, Standing},
     snapshot::Snapshots,
     stage, switch, trees,
@@ -139,13 +139,20 @@ impl Device {
             softservice_protocol::instance::needs(&closure, request.release, &answers, &platform).map_err(wrong)?;
         let known = place.read_ports()?;
         let number = next_number(place)?;
-        // Numbers that are not given yet stand for themselves: none of them is in a plan.
+        // Numbers that are not given yet stand for themselves: a plan says no more of them than what is wished.
         let ports: BTreeMap<String, u16> =
             needs.ports.iter().map(|p| (p.key.clone(), known.get(&p.key).copied().or(p.wish).unwrap_or(0))).collect();
         let softservice = self.0.keepers.command.first().map_or("softservice", String::as_str);
-        let assignment = place.assignment(&place.generation(number), ports, BTreeMap::new(), softservice);
-        let instance =
-            softservice_protocol::instance::resolve(&closure, request.release, &answers, &assignment).map_err(wrong)?;
+        let resolved = |ports| {
+            let assignment = place.assignment(&place.generation(number), ports, BTreeMap::new(), softservice);
+            softservice_protocol::instance::resolve(&closure, request.release, &answers, &assignment).map_err(wrong)
+        };
+        if ports.keys().any(|key| !known.contains_key(key)) {
+            // A wish may be somebody else's port. Whom this node would ask shows with numbers that would be given now.
+            let _giving = super::locked(&self.0.giving_ports);
+            resolved(ports::foresee(&self.0.softservices, place, &needs.ports)?)?;
+        }
+        let instance = resolved(ports)?;
         let from = request.backup.as_ref().map(|b| b.describe());
         if let Some(from) = &from {
             backup::check_hooks(place, &instance, from)?;

@@ -45,7 +45,28 @@ pub(super) fn assign(
     running: &BTreeSet<String>,
     reserved: &mut Reserved,
 ) -> Result<Numbers> {
+    let numbers = choose(softservices, place, needs, running, reserved)?;
     let mut known = place.read_ports()?;
+    known.extend(numbers.clone());
+    durable::write_json(&place.ports(), &known)?;
+    Ok(numbers)
+}
+
+/// Public numbers as they would be given now; none is given, and nothing is held. Numbers that keys have already are told
+/// as they are.
+pub(super) fn foresee(softservices: &Path, place: &Place, needs: &[PortNeed]) -> Result<Numbers> {
+    let had = place.read_ports()?.into_keys().collect();
+    choose(softservices, place, needs, &had, &mut Reserved::new())
+}
+
+fn choose(
+    softservices: &Path,
+    place: &Place,
+    needs: &[PortNeed],
+    running: &BTreeSet<String>,
+    reserved: &mut Reserved,
+) -> Result<Numbers> {
+    let known = place.read_ports()?;
     let mut others = others(softservices, place)?;
     others.extend(place.read_inner_ports()?.into_values().flat_map(BTreeMap::into_values));
     let mut numbers = Numbers::new();
@@ -63,8 +84,6 @@ pub(super) fn assign(
         numbers.insert(need.key.clone(), number);
         reserved.insert(number, listener);
     }
-    known.extend(numbers.clone());
-    durable::write_json(&place.ports(), &known)?;
     Ok(numbers)
 }
 

@@ -1,12 +1,13 @@
-//! Questions to services: http, tcp, exec. Invariant: each ends within its timeout, reads a bounded answer, follows no
-//! redirect to another host, and leaves no process behind.
+//! Questions to services: http, tcp, exec. Invariant: each ends within its timeout, goes nowhere that its role's permissions
+//! do not lead, follows no redirect to another host, reads a bounded answer, and leaves no process behind.
 
+use super::dial::dial;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::{Request, Uri, body::Bytes, header};
 use hyper_util::rt::TokioIo;
-use softservice_protocol::instance::ProbeSpec;
+use softservice_protocol::instance::{ProbeSpec, destination::Destination, sandbox::Reach};
 use std::{process::Stdio, time::Duration};
-use tokio::{io::AsyncReadExt, net::TcpStream, process::Command, time::timeout};
+use tokio::{io::AsyncReadExt, process::Command, time::timeout};
 
 /// Bytes of an answer's body that are read: a page, not a download.
 const BODY_BYTES: usize = 1 << 20;
@@ -18,29 +19,46 @@ const REDIRECTS: usize = 5;
 /// Makes the command of a program to ask with: held as its softservice is, see `Device::command`.
 pub(super) type Run<'a> = dyn Fn(&[String]) -> Result<Command, String> + Sync + 'a;
 
-/// Asks once.
+/// Asks once. Beyond the softservice's own ports the node goes where `allowed` leads.
 ///
 /// # Errors
 /// What was seen instead, for people.
-pub(super) async fn ask(probe: &ProbeSpec, patience: Duration, run: &Run<'_>) -> Result<(), String> {
-    let late = || format!("no answer within {:.1} s", patience.as_secs_f32());
-    match probe {
-        ProbeSpec::Http { url, status, contains } => timeout(patience, http(url, *status, contains.as_deref()))
-            .await
-            .map_err(|_| format!("{url}: {}", late()))?,
-        ProbeSpec::Tcp { address } => {
-            let connected = timeout(patience, TcpStream::connect(address)).await;
-            connected.map_err(|_| format!("{address}: {}", late()))?.map(drop).map_err(|e| format!("{address}: {e}"))
+pub(super) async fn ask(probe: &ProbeSpec, patience: Duration, allowed: &[Reach], run: &Run<'_>) -> Result<(), String> {
+    let to = probe.destination()?;
+    match (probe, &to) {
+        (ProbeSpec::Http { url, status, contains }, Some(to)) => {
+            within(patience, url, http(url, to, allowed, *status, contains.as_deref())).await
         }
-        ProbeSpec::Exec { command } => exec(command, patience, run).await,
+        (ProbeSpec::Tcp { address }, Some(to)) => {
+            within(patience, address, async { dial(to, allowed).await.map_err(|e| format!("{address}: {e}")) })
+                .await
+                .map(drop)
+        }
+        (ProbeSpec::Exec { command }, _) => exec(command, patience, run).await,
+        (ProbeSpec::Http { .. } | ProbeSpec::Tcp { .. }, None) => Err("it does not say whom to ask".into()),
     }
 }
 
-async fn http(url: &str, wanted: u16, contains: Option<&str>) -> Result<(), String> {
+async fn within<T>(
+    patience: Duration,
+    whom: &str,
+    answer: impl Future<Output = Result<T, String>>,
+) -> Result<T, String> {
+    let late = |_| format!("{whom}: no answer within {:.1} s", patience.as_secs_f32());
+    timeout(patience, answer).await.map_err(late)?
+}
+
+async fn http(
+    url: &str,
+    to: &Destination,
+    allowed: &[Reach],
+    wanted: u16,
+    contains: Option<&str>,
+) -> Result<(), String> {
     let mut uri: Uri = url.parse().map_err(|e| format!("{url}: {e}"))?;
     let mut hops = 0;
     loop {
-        let (status, location, body) = get(&uri).await.map_err(|e| format!("{uri}: {e}"))?;
+        let (status, location, body) = get(&uri, to, allowed).await.map_err(|e| format!("{uri}: {e}"))?;
         let moved = (300..400).contains(&status) && status != wanted;
         if let Some(next) = location.filter(|_| moved && hops < REDIRECTS) {
             uri = same_host(&uri, &next).ok_or_else(|| format!("{uri}: redirects to another host, {next}"))?;
@@ -59,19 +77,18 @@ async fn http(url: &str, wanted: u16, contains: Option<&str>) -> Result<(), Stri
     }
 }
 
-async fn get(uri: &Uri) -> Result<(u16, Option<String>, Bytes), String> {
+/// One question. The connection goes to `to`, whatever else `uri` may say.
+async fn get(uri: &Uri, to: &Destination, allowed: &[Reach]) -> Result<(u16, Option<String>, Bytes), String> {
     if uri.scheme_str() != Some("http") {
         return Err("only http:// can be asked by this version".into());
     }
-    let host = uri.host().ok_or("has no host")?;
-    let stream = TcpStream::connect((host.trim_matches(['[', ']']), uri.port_u16().unwrap_or(80)));
-    let stream = stream.await.map_err(|e| e.to_string())?;
+    let authority = uri.authority().ok_or("has no host")?;
+    let stream = dial(to, allowed).await?;
     let (mut send, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| e.to_string())?;
-    let authority = uri.authority().map_or(host, |a| a.as_str());
     let path = uri.path_and_query().map_or("/", |p| p.as_str());
     let request = Request::get(path)
-        .header(header::HOST, authority)
+        .header(header::HOST, authority.as_str())
         .header(header::USER_AGENT, "softservice-probe")
         .header(header::CONNECTION, "close")
         .body(Empty::<Bytes>::new())
@@ -205,7 +222,7 @@ mod tests {
             command.args(&argv[1..]).env_clear().env("PATH", "/usr/bin:/bin").current_dir("/");
             Ok(command)
         };
-        ask(&probe, patience, &plain).await
+        ask(&probe, patience, &[], &plain).await
     }
 
     #[tokio::test]
@@ -231,8 +248,14 @@ mod tests {
 
     #[tokio::test]
     async fn redirects_stay_on_their_host() {
-        let elsewhere = "HTTP/1.1 302 Found\r\nLocation: http://example.org/\r\nContent-Length: 0\r\n\r\n";
-        assert!(http_with(elsewhere, None, PATIENT).await.unwrap_err().contains("another host"));
+        let other = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = other.local_addr().expect("an address").port();
+        for elsewhere in ["http://example.org/".to_owned(), format!("http://127.0.0.1:{port}/")] {
+            let answer = format!("HTTP/1.1 302 Found\r\nLocation: {elsewhere}\r\nContent-Length: 0\r\n\r\n");
+            assert!(http_with(&answer, None, PATIENT).await.unwrap_err().contains("another host"));
+        }
+        let came = std::future::poll_fn(|cx| std::task::Poll::Ready(other.poll_accept(cx).is_ready())).await;
+        assert!(!came, "another port of the same host is another host");
         let round = "HTTP/1.1 302 Found\r\nLocation: /again\r\nContent-Length: 0\r\n\r\n";
         assert!(http_with(round, None, PATIENT).await.unwrap_err().contains("/again: status 302"), "after five");
     }

@@ -287,7 +287,7 @@ impl Services<'_> {
     pub(super) async fn question(&self, service: &ServiceSpec, check: &HealthSpec) -> std::result::Result<(), String> {
         let what = self.what(&service.name);
         let run = |argv: &[String]| self.once(&what, &service.sandbox, argv, &service.environment);
-        probes::ask(&check.probe, span(check.timeout), &run).await
+        probes::ask(&check.probe, span(check.timeout), &service.sandbox.connect, &run).await
     }
 
     /// Watches one service for a while: it must neither end nor answer badly `retries` times in a row.

@@ -60,6 +60,7 @@ impl From<DeviceError> for Failure {
                 InstanceError::Unanswered { .. } | InstanceError::Unasked { .. } | InstanceError::Answer { .. } => {
                     Kind::Usage
                 }
+                InstanceError::Asks { .. } => Kind::Refused,
                 _ => Kind::Failed,
             },
             _ => Kind::Failed,

@@ -4,10 +4,11 @@
 //! folders to ingest), [`compile()`] (one canonical [`Release`] with its whole closure pinned). The language is
 //! described in `docs/definition.md`. Invariant: every problem names file, line, column, what is wrong and, where that
 //! can be known, what was meant; one pass finds all of them; and the rules that a definition must keep are the very
-//! rules that a foreign release must keep ([`Release::check`]).
+//! rules that a foreign release must keep ([`Release::check`]), or those of every device's plan (`asked.rs`).
 
 mod advice;
 pub mod answer;
+mod asked;
 mod check;
 pub mod closure;
 mod compile;

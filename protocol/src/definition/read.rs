@@ -2,7 +2,7 @@
 //! first mistake, and what is wrong in one place is still known by name in all others, so that one mistake is told once.
 
 use super::{
-    Definition, FILE, FORMAT, IncludeSource, Problem, answer, names, roles, rules,
+    Definition, FILE, FORMAT, IncludeSource, Problem, answer, asked, names, roles, rules,
     source::{Item, Reader, Section},
 };
 use crate::{
@@ -47,6 +47,7 @@ pub fn read(text: &str) -> Result<Definition, Vec<Problem>> {
     // A place that is complained of already is not complained of again for what follows from it.
     let told: Vec<(u32, u32)> = problems.iter().map(|p| (p.line, p.column)).collect();
     let more = rules::faults(&definition.draft).into_iter().chain(sources(&definition));
+    let more = more.chain(asked::faults(&definition.draft));
     let more = more.map(|f| definition.problem(f)).filter(|p| !told.contains(&(p.line, p.column)));
     problems.extend(more.collect::<Vec<_>>());
     problems.sort_by(|a, b| (a.line, a.column, &a.message).cmp(&(b.line, b.column, &b.message)));

@@ -14,7 +14,7 @@ use crate::{
     },
     release::{Export, Generate, Import, Role},
 };
-use std::cell::Cell;
+use std::{cell::Cell, collections::BTreeSet};
 
 /// Deepest chain of references: includes inside each other, each with an export passed on and a field.
 const DEPTH: usize = 64;
@@ -103,6 +103,8 @@ pub(super) struct Binder<'s, 'a> {
     pub(super) answers: &'s Answers,
     /// None while needs are found: bindings are followed, but nothing has a place yet.
     pub(super) assignment: Option<&'s Assignment>,
+    /// Numbers of all ports of the softservice.
+    own: BTreeSet<u16>,
     followed: Cell<usize>,
     filled: Cell<usize>,
 }
@@ -118,7 +120,13 @@ impl<'s, 'a> Binder<'s, 'a> {
         answers: &'s Answers,
         assignment: Option<&'s Assignment>,
     ) -> Self {
-        Self { components, answers, assignment, followed: Cell::new(0), filled: Cell::new(0) }
+        let own = assignment.iter().flat_map(|a| a.ports.values().chain(a.inner.values())).copied().collect();
+        Self { components, answers, assignment, own, followed: Cell::new(0), filled: Cell::new(0) }
+    }
+
+    /// Whether a number is one of the softservice's ports, public or inner.
+    pub(super) fn is_own(&self, port: u16) -> bool {
+        self.own.contains(&port)
     }
 
     /// A template with everything filled in.

@@ -97,6 +97,20 @@ pub enum InstanceError {
         /// What, and why.
         what: String,
     },
+    /// The node would have to ask somebody whom the owner has not allowed.
+    #[error(
+        "{place} asks {address}: {why}; the node asks a softservice's own ports, and what `allow.connect` of the role names"
+    )]
+    Asks {
+        /// The test or service.
+        place: String,
+        /// Its role's name.
+        role: String,
+        /// The address, as it was filled in.
+        address: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// Two things would have the same name.
     #[error("two services would be called {name}; rename one")]
     Twice {

@@ -11,6 +11,7 @@
 
 mod bind;
 mod component;
+pub mod destination;
 mod error;
 pub(crate) mod limits;
 mod needs;
@@ -342,7 +343,8 @@ pub struct TestSpec {
     pub probe: ProbeSpec,
     /// The environment of a program: that of the role's services. Empty for other probes.
     pub environment: BTreeMap<String, String>,
-    /// What a program may see and do. Empty for other probes.
+    /// What a program may see and do. Of other questions, where the node may go for them beyond this softservice's own
+    /// ports; else empty.
     pub sandbox: Sandbox,
     /// It must pass within this time, tried again until then.
     pub within: Span,

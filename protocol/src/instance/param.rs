@@ -86,7 +86,7 @@ pub fn duration(text: &str) -> Option<i64> {
     scaled(text, &UNITS)
 }
 
-fn hostname(text: &str) -> bool {
+pub(super) fn hostname(text: &str) -> bool {
     let label = |l: &str| {
         (1..=63).contains(&l.len())
             && !l.starts_with('-')

@@ -5,12 +5,19 @@ use super::{
     HealthSpec, HookSpec, InstanceError, MigrateSpec, ProbeSpec, RenderedFile, ServiceSpec, TestSpec,
     bind::{Binder, Kept, Scope, View},
     component::Component,
+    destination::Destination,
     order::Wish,
     role::Behaviour,
     world::World,
 };
-use crate::release::{Probe, Role, Service, Template};
+use crate::{
+    release::{Probe, Role, Service, Template},
+    text::Foreign,
+};
 use std::collections::BTreeMap;
+
+/// Characters of an address that an error shows.
+const SHOWN: usize = 200;
 
 /// The programs of one role.
 #[derive(Debug)]
@@ -137,7 +144,7 @@ fn wish<'a>(
     let health = match &service.healthcheck {
         None => None,
         Some(check) => Some(HealthSpec {
-            probe: probe(binder, &check.probe, scope, &place)?,
+            probe: probe(binder, &check.probe, scope, world, &place)?.0,
             interval: check.interval,
             timeout: check.timeout,
             start_period: check.start_period,
@@ -170,18 +177,20 @@ pub(super) fn tests<'a>(
     roles: &ByRole<'_>,
 ) -> Result<Vec<TestSpec>, InstanceError> {
     let one = |test: &crate::release::Test| {
-        let place = format!("test {} of {}", test.name, component.label());
+        let place = format!("test {} on role {} of {}", test.name, test.role, component.label());
         let (role, programs) = acting(component, roles, &test.role, &place)?;
         let scope = Scope { component, role, view: View::Outside };
+        let (question, to) = probe(binder, &test.probe, scope, &programs.world, &place)?;
         // Only a program needs a world of its own; the other questions are the node's.
-        let (environment, sandbox) = match &test.probe {
-            Probe::Exec { command } => programs.world.helper(binder, scope, command, &place)?,
-            Probe::Http { .. } | Probe::Tcp { .. } => Default::default(),
+        let (environment, sandbox) = match (&test.probe, to) {
+            (Probe::Exec { command }, _) => programs.world.helper(binder, scope, command, &place)?,
+            (_, Some(to)) => (BTreeMap::new(), programs.world.asking(&to)),
+            (_, None) => Default::default(),
         };
         Ok(TestSpec {
             name: component.key(&[&test.name]),
             role: component.key(&[&role.name]),
-            probe: probe(binder, &test.probe, scope, &place)?,
+            probe: question,
             environment,
             sandbox,
             within: test.within,
@@ -224,25 +233,43 @@ fn acting<'c, 'p>(
     found.ok_or_else(|| InstanceError::Unsupported { place: place.into(), what: format!("there is no role {name:?}") })
 }
 
+/// A question filled in, and where the node goes to ask it.
 fn probe<'a>(
     binder: &Binder<'_, 'a>,
     probe: &Probe,
     scope: Scope<'_, 'a>,
+    world: &World,
     place: &str,
-) -> Result<ProbeSpec, InstanceError> {
+) -> Result<(ProbeSpec, Option<Destination>), InstanceError> {
     let fill = |text: &String| binder.fill(text, scope, place);
-    Ok(match probe {
+    // `:PORT` means this device.
+    let here = |text: String, scheme: &str| match text.starts_with(':') {
+        true => format!("{scheme}{}{text}", super::HOST),
+        false => text,
+    };
+    let (question, address) = match probe {
         Probe::Http { url, status, contains } => {
-            let url = fill(url)?;
-            // `:PORT/path` means this device.
-            let url = if url.starts_with(':') { format!("http://{}{url}", super::HOST) } else { url };
-            ProbeSpec::Http { url, status: *status, contains: contains.as_ref().map(fill).transpose()? }
+            let url = here(fill(url)?, "http://");
+            let contains = contains.as_ref().map(fill).transpose()?;
+            (ProbeSpec::Http { url: url.clone(), status: *status, contains }, url)
         }
         Probe::Tcp { address } => {
-            let address = fill(address)?;
-            let address = if address.starts_with(':') { format!("{}{address}", super::HOST) } else { address };
-            ProbeSpec::Tcp { address }
+            let address = here(fill(address)?, "");
+            (ProbeSpec::Tcp { address: address.clone() }, address)
         }
-        Probe::Exec { command } => ProbeSpec::Exec { command: filled(binder, scope, command, place)? },
-    })
+        Probe::Exec { command } => {
+            return Ok((ProbeSpec::Exec { command: filled(binder, scope, command, place)? }, None));
+        }
+    };
+    let wrong = |why: String| InstanceError::Asks {
+        place: place.into(),
+        role: scope.role.name.clone(),
+        address: Foreign(address.chars().take(SHOWN).collect::<String>()).to_string(),
+        why,
+    };
+    let to = question.destination().map_err(wrong)?;
+    match to {
+        Some(to) if !world.may_ask(binder, &to) => Err(wrong("that is no port of this softservice".into())),
+        to => Ok((question, to)),
+    }
 }

@@ -60,6 +60,19 @@ pub struct Listen {
     pub port: u16,
 }
 
+impl Listen {
+    /// Of `tcp:8080` in `allow.listen`; the rules of a release refuse everything else.
+    pub(crate) fn of(entry: &str) -> Option<Self> {
+        let (transport, port) = entry.split_once(':')?;
+        let transport = match transport {
+            "tcp" => Transport::Tcp,
+            "udp" => Transport::Udp,
+            _ => return None,
+        };
+        Some(Self { transport, port: port.parse().ok()? })
+    }
+}
+
 /// Where a connection may go.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Reach {
@@ -67,6 +80,21 @@ pub struct Reach {
     pub to: Network,
     /// The port; none = any.
     pub port: Option<u16>,
+}
+
+impl Reach {
+    /// Of `internet:443` or `lan:*` in `allow.connect`; none for imports, and the rules of a release refuse everything else.
+    pub(crate) fn of(entry: &str) -> Option<Self> {
+        let (to, port) = entry.split_once(':')?;
+        let to = match to {
+            "internet" => Network::Internet,
+            "lan" => Network::Lan,
+            "device" => Network::Device,
+            _ => return None,
+        };
+        let port = if port == "*" { None } else { Some(port.parse().ok()?) };
+        Some(Self { to, port })
+    }
 }
 
 /// How far a connection reaches.

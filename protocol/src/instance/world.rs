@@ -4,6 +4,7 @@
 use super::{
     InstanceError, Sandbox, ServiceSpec,
     bind::{Binder, Kept, Lost, Scope, View},
+    destination::Destination,
     sandbox::{Listen, Mount, Network, Reach, Transport},
 };
 use crate::{
@@ -21,12 +22,30 @@ pub(super) struct World {
     together: Sandbox,
     /// The variables of its services together; of two with one name the later service's.
     environment: BTreeMap<String, String>,
+    /// What `allow.connect` names beyond imports.
+    allowed: Vec<Reach>,
 }
 
 impl World {
     pub(super) fn of<'a>(binder: &Binder<'_, 'a>, scope: Scope<'_, 'a>, place: &str) -> Result<Self, InstanceError> {
         let role = of_role(binder, scope, place)?;
-        Ok(Self { together: role.clone(), role, environment: BTreeMap::new() })
+        let allowed = scope.role.allow.connect.iter().filter_map(|entry| Reach::of(entry)).collect();
+        Ok(Self { together: role.clone(), role, environment: BTreeMap::new(), allowed })
+    }
+
+    /// Whether the node may go there to ask for this role: to any port of the softservice, to the numbers that the role
+    /// listens on by its own choice, and where its own programs may.
+    pub(super) fn may_ask(&self, binder: &Binder<'_, '_>, to: &Destination) -> bool {
+        let chosen = |port| self.role.listen.contains(&Listen { transport: Transport::Tcp, port });
+        to.is_allowed(|port| binder.is_own(port) || chosen(port), &self.allowed)
+    }
+
+    /// What the node is held to when it asks at `to`: nothing is opened for what is the softservice's own.
+    pub(super) fn asking(&self, to: &Destination) -> Sandbox {
+        match to.host.is_own() {
+            true => Sandbox::default(),
+            false => Sandbox { connect: self.allowed.clone(), ..Sandbox::default() },
+        }
     }
 
     /// What one service gets: its role's, its root, and the files of exactly the secrets that it lists.
@@ -116,14 +135,14 @@ fn of_role<'a>(binder: &Binder<'_, 'a>, scope: Scope<'_, 'a>, place: &str) -> Re
         sandbox.listen.push(Listen { transport: Transport::Tcp, port: inner });
         sandbox.connect.extend([inner, public].map(|n| Reach { to: Network::Device, port: Some(n) }));
     }
-    sandbox.listen.extend(role.allow.listen.iter().filter_map(|entry| listen(entry)));
+    sandbox.listen.extend(role.allow.listen.iter().filter_map(|entry| Listen::of(entry)));
     for import in &role.imports {
         let target = binder.import(component, role, &import.name, 0);
         sandbox
             .connect
             .push(target.and_then(|t| binder.reach(t)).map_err(|e| e.at(place, &format!("import.{}", import.name)))?);
     }
-    sandbox.connect.extend(role.allow.connect.iter().filter_map(|entry| reach(entry)));
+    sandbox.connect.extend(role.allow.connect.iter().filter_map(|entry| Reach::of(entry)));
     tidy(&mut sandbox);
     Ok(sandbox)
 }
@@ -169,30 +188,6 @@ fn program(binder: &Binder<'_, '_>, place: &str) -> Result<String, InstanceError
 
 fn names_program(text: &str) -> bool {
     substitution::references(text).contains(&Reference::Softservice)
-}
-
-/// `tcp:8080`; the rules of a release refuse everything else.
-fn listen(entry: &str) -> Option<Listen> {
-    let (transport, port) = entry.split_once(':')?;
-    let transport = match transport {
-        "tcp" => Transport::Tcp,
-        "udp" => Transport::Udp,
-        _ => return None,
-    };
-    Some(Listen { transport, port: port.parse().ok()? })
-}
-
-/// `internet:443`, `lan:*`; imports are there already, and the rules of a release refuse everything else.
-fn reach(entry: &str) -> Option<Reach> {
-    let (to, port) = entry.split_once(':')?;
-    let to = match to {
-        "internet" => Network::Internet,
-        "lan" => Network::Lan,
-        "device" => Network::Device,
-        _ => return None,
-    };
-    let port = if port == "*" { None } else { Some(port.parse().ok()?) };
-    Some(Reach { to, port })
 }
 
 /// Canonical: ascending, each once.

@@ -4,8 +4,9 @@
 use super::{Facts, PlanStep, SnapshotFact, SnapshotHow};
 use crate::{
     definition::units,
-    instance::{Change, Instance, Needs, Transition, ends_first},
+    instance::{Change, Instance, Needs, ProbeSpec, Transition, ends_first},
     release::Generate,
+    text::Foreign,
     time::Span,
 };
 use std::collections::BTreeSet;
@@ -125,7 +126,9 @@ fn life(steps: &mut Steps, instance: &Instance, facts: &Facts<'_>, changes: &Tra
     let ran = |role: &str| facts.current.is_some_and(|(_, old)| old.roles.iter().any(|r| r.key == role));
     for service in of(Change::Beside) {
         let while_ = if ran(&service.role) { " while the old one still serves" } else { ": its role is new" };
-        steps.add("beside", &service.name, format!("starts on inner ports and must be healthy{while_}"));
+        let asked = service.health.as_ref().map(|h| &h.probe).filter(|p| far(p));
+        let asked = asked.map(|p| format!(" ({})", question(p))).unwrap_or_default();
+        steps.add("beside", &service.name, format!("starts on inner ports and must be healthy{asked}{while_}"));
     }
     stops(steps, facts, changes);
     match facts.backup {
@@ -138,12 +141,17 @@ fn life(steps: &mut Steps, instance: &Instance, facts: &Facts<'_>, changes: &Tra
     };
     steps.add("point", "current", to);
     for service in instance.services.iter().filter(|s| changes.get(&s.role).is_none_or(|c| *c == Change::Instead)) {
-        let health = if service.health.is_some() { "then its health is asked" } else { "no healthcheck is declared" };
+        let health = service.health.as_ref();
+        let health = health.map_or("no healthcheck is declared".into(), |h| match far(&h.probe) {
+            true => format!("then its health is asked: {}", question(&h.probe)),
+            false => "then its health is asked".into(),
+        });
         steps.add("start", &service.name, format!("{}; {health}", program(&service.command)));
     }
     fronts(steps, instance, facts, changes);
     for test in instance.tests.iter().filter(|t| t.is_due(super::occasion(facts))) {
-        steps.add("test", &test.name, format!("on {}, within {}", test.role, seconds(test.within)));
+        let detail = format!("{}, on {}, within {}", question(&test.probe), test.role, seconds(test.within));
+        steps.add("test", &test.name, detail);
     }
     steps.add("settle", "confirmation", format!("healthy for {}, else everything goes back", seconds(instance.settle)));
     for service in of(Change::Beside).filter(|s| ran(&s.role)) {
@@ -234,6 +242,25 @@ pub(super) fn away(instance: &Instance, facts: &Facts<'_>, role: &str) -> &'stat
         "from its stop until it is healthy again; its data is copied in between"
     } else {
         "from its stop until it is healthy again"
+    }
+}
+
+/// Whether the node leaves the softservice's own ports to ask this: the owner sees where to.
+fn far(probe: &ProbeSpec) -> bool {
+    probe.destination().is_ok_and(|to| to.is_some_and(|to| !to.host.is_own()))
+}
+
+/// What is asked, and whom.
+fn question(probe: &ProbeSpec) -> String {
+    let unassigned = probe.destination().is_ok_and(|to| to.is_some_and(|to| to.port == 0));
+    let whom = |text: &str| match unassigned {
+        true => Foreign(text.replacen(":0", ":(a free port)", 1)).to_string(),
+        false => Foreign(text).to_string(),
+    };
+    match probe {
+        ProbeSpec::Http { url, .. } => format!("GET {}", whom(url)),
+        ProbeSpec::Tcp { address } => format!("connect to {}", whom(address)),
+        ProbeSpec::Exec { command } => format!("run {}", program(command)),
     }
 }
 

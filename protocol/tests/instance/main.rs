@@ -1,5 +1,6 @@
 //! From a release to what runs on one device.
 
+mod asked;
 mod bindings;
 mod cast;
 mod overlay;

@@ -118,7 +118,7 @@ fn a_first_plan_says_what_appears_and_what_starts() {
         "start pg.server: pg; no healthcheck is declared",
         "start app: shelf; then its health is asked",
         "front web.http: new connections go to the new service, for everybody who reaches this device",
-        "test login: on web, within 10 s",
+        "test login: GET http://127.0.0.1:21002/login, on web, within 10 s",
         "settle confirmation: healthy for 1 s, else everything goes back",
     ];
     assert_eq!(lines(&plan), wanted);
@@ -141,7 +141,7 @@ fn a_new_page_starts_first_and_the_data_is_not_touched() {
         "beside app: starts on inner ports and must be healthy while the old one still serves",
         "point current: from generation 1 to 2",
         "front web.http: new connections go to the new service, for everybody who reaches this device",
-        "test login: on web, within 10 s",
+        "test login: GET http://127.0.0.1:21002/login, on web, within 10 s",
         "settle confirmation: healthy for 1 s, else everything goes back",
         "retire app: the old one ends when the new one is confirmed",
     ];
@@ -177,7 +177,7 @@ fn new_data_is_kept_before_it_is_carried_over() {
         "start pg.server: pg; no healthcheck is declared",
         "start app: shelf; then its health is asked",
         "front web.http: new connections go to the new service, for everybody who reaches this device",
-        "test login: on web, within 10 s",
+        "test login: GET http://127.0.0.1:21002/login, on web, within 10 s",
         "settle confirmation: healthy for 1 s, else everything goes back",
         "expire generation 7: removed after success; volumes stay",
     ];

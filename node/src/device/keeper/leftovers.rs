@@ -20,7 +20,7 @@ pub(crate) struct Process {
 }
 
 /// This boot's identity.
-pub(super) fn boot() -> String {
+pub(crate) fn boot() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
 

@@ -361,6 +361,6 @@ pub(super) fn stop_on_signal(stop: mpsc::Sender<()>) -> std::io::Result<()> {
 
 pub(super) use control::{Question, bind, callers, in_folder, serve, served};
 pub(super) use leftovers::end as end_leftovers;
-pub(crate) use leftovers::{descendants, started};
+pub(crate) use leftovers::{boot, descendants, started};
 #[cfg(test)]
 pub(super) use log::Log;
