@@ -209,6 +209,9 @@ async fn run(config: Config, home: Home, store: Arc<dyn Store>) -> Result<Node, 
     let node =
         Node { context, addresses: net.addresses, me, driver: Some(driver), swarm: Some(net.task), home: Some(home) };
     tracing::info!(device = %node.me, "node started");
+    // Beside it: services of a trial have their grace periods, and nobody waits for them.
+    let config = Arc::clone(&node.context.config);
+    tokio::spawn(async move { crate::verbs::sweep_trials(&config).await });
     Ok(node)
 }
 

@@ -9,7 +9,7 @@ use super::{
     backup::{self, Wanted},
     failure::Failure,
     provision,
-    throwaway::{self, Throwaway},
+    throwaway::{self, Throwaway, register::Folder},
     trial::{self, NAME, Test},
 };
 use crate::{
@@ -85,11 +85,18 @@ impl Ground<'_> {
     /// # Errors
     /// Nobody waits for it any more, or a place could not be made. What fails of the softservice is in the drill.
     pub(super) async fn drill(&self) -> Result<Drill, Failure> {
-        let scratch = tempfile::Builder::new().prefix("softservice-drill-").tempdir()?;
+        let scratch = Folder::make(&self.config.home)?;
+        let outcome = self.by_way_of(scratch.path()).await;
+        scratch.remove()?;
+        outcome
+    }
+
+    /// With a folder for the backup.
+    async fn by_way_of(&self, scratch: &Path) -> Result<Drill, Failure> {
         let mut drill = Drill::default();
         self.talk.note("drill: a first home").await;
         let rescued = Throwaway::with(self.config, self.gone, async |place| {
-            Box::pin(self.live_and_back_up(&place.context()?, scratch.path(), &mut drill)).await
+            Box::pin(self.live_and_back_up(&place.context()?, scratch, &mut drill)).await
         })
         .await?;
         // The first home is gone: its folder was removed, or the line above is an error.
@@ -100,7 +107,6 @@ impl Ground<'_> {
             })
             .await?;
         }
-        scratch.close()?;
         Ok(drill)
     }
 

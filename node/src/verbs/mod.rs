@@ -30,7 +30,7 @@ mod throwaway;
 mod trial;
 
 pub use auto::follow as follow_policies;
-pub(crate) use throwaway::ended as trials_ended;
+pub(crate) use throwaway::{ended as trials_ended, register::sweep as sweep_trials};
 
 use crate::{api::talk::Talk, context::Context};
 use failure::Failure;

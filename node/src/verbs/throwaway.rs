@@ -1,5 +1,8 @@
 //! Throwaway places: a home with a node of its own, for trials. Invariant: whatever happens - a failure, a caller who went
-//! away, a node that stops - its services are stopped and its folder is removed.
+//! away, a node that stops - its services are stopped and its folder is removed; what a killed process leaves is cleared at
+//! the next start of a node of that home, or by its next trial.
+
+pub(super) mod register;
 
 use super::{
     failure::{Failure, Kind},
@@ -89,20 +92,21 @@ pub(super) fn abandoned() -> Failure {
 /// A place.
 #[derive(Debug)]
 pub(super) struct Throwaway {
-    folder: tempfile::TempDir,
+    folder: register::Folder,
     config: Config,
     node: Option<Node>,
 }
 
 impl Throwaway {
-    /// Makes one, with its node.
+    /// Makes one, with its node, for the home of `like`.
     ///
     /// # Errors
     /// The folder cannot be made, or the node does not start.
     pub(super) async fn open(like: &Config) -> Result<Self, Failure> {
-        let folder = tempfile::Builder::new().prefix("softservice-test-").tempdir()?;
+        register::sweep(like).await;
+        let folder = register::Folder::make(&like.home)?;
         let config = Config {
-            home: folder.path().join("home"),
+            home: folder.path().join(register::HOME),
             listen: vec!["/ip4/127.0.0.1/tcp/0".into()],
             mdns: false,
             dht: false,
@@ -111,7 +115,11 @@ impl Throwaway {
             ..Config::default()
         };
         let mut place = Self { folder, config, node: None };
-        place.start().await?;
+        if let Err(failure) = place.start().await {
+            // Nothing runs in it.
+            place.folder.remove()?;
+            return Err(failure);
+        }
         Ok(place)
     }
 
@@ -164,7 +172,7 @@ impl Throwaway {
             }
             node.stop().await;
         }
-        self.folder.close()?;
+        self.folder.remove()?;
         Ok(())
     }
 

@@ -1,0 +1,89 @@
+//! Trials that are killed: whoever starts next in their home ends what they left, and nothing else.
+
+use softservice_tests::{
+    Node, World,
+    process::{PATIENCE, eventually, processes_naming},
+    sources::{served, text},
+};
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+/// Folders of the throwaway places that a home knows of.
+fn places(home: &Path) -> Vec<PathBuf> {
+    // A home without a node is made by the first verb.
+    let Ok(entries) = std::fs::read_dir(home) else { return Vec::new() };
+    let entries = entries.flatten();
+    let entries = entries.filter(|e| e.file_name().to_string_lossy().starts_with("throwaway-"));
+    let read = |path: PathBuf| serde_json::from_slice::<serde_json::Value>(&std::fs::read(path).ok()?).ok();
+    entries.filter_map(|e| read(e.path())?["folder"].as_str().map(PathBuf::from)).collect()
+}
+
+/// Processes of services in a place: they name its trees.
+fn services(place: &Path) -> Vec<i32> {
+    processes_naming(text(&place.join("home/softservices/test/trees")))
+}
+
+/// The place of the only trial of a home, once its service runs.
+fn running(home: &Node) -> PathBuf {
+    let mut place = PathBuf::new();
+    eventually("a trial's service runs", Instant::now() + PATIENCE, || match places(&home.home).as_slice() {
+        [one] => {
+            place.clone_from(one);
+            !services(one).is_empty()
+        }
+        _ => false,
+    });
+    place
+}
+
+/// Nothing of a place is there any more.
+fn gone(home: &Node, place: &Path) -> bool {
+    processes_naming(text(place)).is_empty() && !place.exists() && !places(&home.home).iter().any(|p| p == place)
+}
+
+#[test]
+fn what_a_killed_node_left_of_a_trial_ends_with_the_next_start() {
+    let world = World::new();
+    let mut node = world.node("home");
+    let long = world.path("long");
+    served(&long, "long", 600);
+    let verb = node.spawn(&["test", text(&long)]);
+    let place = running(&node);
+    node.kill();
+    verb.wait_with_output().expect("it ends with its node");
+    assert!(!services(&place).is_empty(), "keepers outlive their node");
+
+    node.start();
+    eventually("it is cleared", Instant::now() + PATIENCE, || gone(&node, &place));
+}
+
+#[test]
+fn the_next_trial_clears_too_and_leaves_those_alone_that_are_under_way() {
+    let world = World::new();
+    let mut home = world.home("home");
+    let (long, short) = (world.path("long"), world.path("short"));
+    served(&long, "long", 600);
+    served(&short, "short", 1);
+
+    // Without a node the verb itself is the owner.
+    let mut verb = home.spawn(&["test", text(&long)]);
+    let killed = running(&home);
+    verb.kill().expect("a process of ours");
+    verb.wait().expect("it ends");
+    assert!(!services(&killed).is_empty(), "keepers outlive it as well");
+    assert_eq!(home.ok(&["test", text(&short)])["failed"], 0);
+    assert!(gone(&home, &killed), "before the other trial began");
+
+    home.start();
+    let mut verb = home.spawn(&["test", text(&long)]);
+    let lives = running(&home);
+    let before = services(&lives);
+    assert_eq!(home.ok(&["test", text(&short)])["failed"], 0);
+    assert_eq!(services(&lives), before, "its owner lives");
+    home.kill();
+    verb.wait().expect("it ends with its node");
+    home.start();
+    eventually("it is cleared", Instant::now() + PATIENCE, || gone(&home, &lives));
+}
