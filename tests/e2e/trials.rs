@@ -81,7 +81,8 @@ fn the_next_trial_clears_too_and_leaves_those_alone_that_are_under_way() {
     let lives = running(&home);
     let before = services(&lives);
     assert_eq!(home.ok(&["test", text(&short)])["failed"], 0);
-    assert_eq!(services(&lives), before, "its owner lives");
+    let now = services(&lives);
+    assert!(!before.is_empty() && before.iter().all(|pid| now.contains(pid)), "its owner lives: {before:?}, {now:?}");
     home.kill();
     verb.wait().expect("it ends with its node");
     home.start();
