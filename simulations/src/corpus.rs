@@ -4,6 +4,7 @@
 
 use crate::{
     dice::Dice,
+    documents::{Document, include, listing},
     files::{Files, tree_of},
 };
 use ed25519_dalek::SigningKey;
@@ -14,7 +15,7 @@ use softservice_protocol::{
     feed::Listing,
     id::{ChunkId, FeedId, PublicKey, PublisherId, ReleaseId},
     io::{Depth, Stage, WantList},
-    release::{Allow, Artifact, Include, Release, ReleaseRef, Role, Update},
+    release::{Include, ReleaseRef},
     root::{Root, TrustedRoot, publisher_of},
     sign::{self, Envelope, Kind, Signature},
     time::{Span, Time},
@@ -90,7 +91,7 @@ pub struct Corpus {
 }
 
 impl Author {
-    fn new(dice: &mut Dice, now: Time) -> Self {
+    pub(crate) fn new(dice: &mut Dice, now: Time) -> Self {
         let mut key = || {
             let mut secret = [0; 32];
             secret.copy_from_slice(&dice.bytes(32));
@@ -143,28 +144,9 @@ impl Corpus {
                 whole.change(&mut dice, shared);
             }
             let included = corpus.release(&mut dice, 1, "part", version, &part, Vec::new());
-            let include = Include {
-                name: "part".into(),
-                publisher: corpus.authors[1].publisher,
-                distro: "part".into(),
-                version: format!("{version}.0.0"),
-                release: included,
-                role: "main".into(),
-                with: Vec::new(),
-                bind: Vec::new(),
-            };
+            let include = include(corpus.authors[1].publisher, "part", &format!("{version}.0.0"), included);
             let release = corpus.release(&mut dice, 0, "whole", version, &whole, vec![include]);
-            let listing = Listing {
-                distro: "whole".into(),
-                version: format!("{version}.0.0"),
-                revision: 1,
-                channel: "stable".into(),
-                release: release.id,
-                size: release.size,
-                summary: "a simulated distro of distros".into(),
-                parents: Vec::new(),
-                revoked: None,
-            };
+            let listing = listing("whole", &format!("{version}.0.0"), release);
             corpus.editions.push(Edition { listing, release });
         }
         corpus
@@ -181,39 +163,15 @@ impl Corpus {
     ) -> ReleaseRef {
         let (tree, tree_manifest) = tree_of(&files.manifest());
         let (source, source_manifest) = tree_of(&Files::draw(dice, 2000).manifest());
-        let role = Role {
-            name: "main".into(),
-            devices_min: 1,
-            devices_max: None,
-            needs_memory: None,
-            needs_disk: None,
-            imports: Vec::new(),
-            exports: Vec::new(),
-            artifacts: vec![Artifact { name: "site".into(), trees: vec![("any".into(), tree.clone())] }],
-            volumes: Vec::new(),
-            ports: Vec::new(),
-            files: Vec::new(),
-            services: Vec::new(),
-            allow: Allow::default(),
-            hooks: Vec::new(),
-        };
-        let release = Release {
+        let document = Document {
             publisher: self.authors[author].publisher,
-            distro: distro.into(),
-            version: format!("{version}.0.0"),
-            revision: 1,
-            summary: "a simulated distro".into(),
-            platforms: Vec::new(),
-            epoch: 1,
-            parents: Vec::new(),
+            distro,
+            version: &format!("{version}.0.0"),
+            tree,
+            source,
             includes,
-            params: Vec::new(),
-            secrets: Vec::new(),
-            roles: vec![role],
-            tests: Vec::new(),
-            update: Update { order: Vec::new(), settle: Span::seconds(1), migrate: None },
-            source: source.clone(),
         };
+        let release = document.release();
         let bytes = encoded(&release);
         let reference = ReleaseRef { id: ReleaseId::of(&bytes), size: bytes.len() as u32 };
         for document in [&bytes, &tree_manifest, &source_manifest] {

@@ -4,6 +4,7 @@
 //! Where things are: [`scenario`] (what the world is like, from TOML), [`corpus`] (what is published), [`world`] (the
 //! queue and the cores), [`effects`] (outputs carried out), [`traffic`] (connections, messages, gossip), [`transfer`]
 //! (spans), [`plan`] (what the scenario planned), [`owner`] (what owners do), [`actors`] (harm), [`checks`] (what must hold), [`report`].
+//! [`world::overlap`] is a small world of its own: one device with a real store and many fetches at once.
 //!
 //! Invariant: a run is a function of scenario, number of nodes and seed.
 
@@ -13,6 +14,7 @@ pub mod corpus;
 pub mod device;
 pub mod dice;
 pub mod disk;
+pub(crate) mod documents;
 pub mod effects;
 pub(crate) mod files;
 pub mod network;

@@ -1,6 +1,9 @@
-//! The second driver of the real core: virtual time, one queue, as many nodes as fit. Only this file calls the core.
+//! The second driver of the real core: virtual time, one queue, as many nodes as fit. Only this file and the small world
+//! below it, [`overlap`], call the core.
 //! Invariant: whatever happens is taken from one queue ordered by (time, order of planning); nothing reads a clock,
 //! iterates a hash map or draws an unseeded number, so the same scenario, nodes and seed give the same trace.
+
+pub mod overlap;
 
 use crate::{
     actors::{self, Nature},
@@ -276,8 +279,7 @@ impl World {
         let it = &mut self.nodes[node];
         it.life += 1;
         let seed = self.seed ^ (node as u64) << 32 ^ u64::from(it.life).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let outbound = softservice_protocol::limits::OUTBOUND_PEERS;
-        let core = it.nature.has_core().then(|| Core::new(Settings { me: it.peer, seed, outbound }));
+        let core = it.nature.has_core().then(|| core(it.peer, seed));
         it.reborn(core);
         let (life, records) = (it.life, it.disk.records().to_vec());
         for record in records {
@@ -312,6 +314,11 @@ impl World {
     pub fn publisher(&self) -> PublisherId {
         self.corpus.authors[0].publisher
     }
+}
+
+/// The real core of a node of either world.
+fn core(me: Peer, seed: u64) -> Core {
+    Core::new(Settings { me, seed, outbound: softservice_protocol::limits::OUTBOUND_PEERS })
 }
 
 fn draw_node(number: usize, seed: u64, nature: Nature, scenario: &Scenario, corpus: &Corpus, dice: &mut Dice) -> Node {

@@ -76,6 +76,12 @@ impl Open {
             self.have.set(number, here);
         }
     }
+    /// Whether a spot's bytes are here.
+    pub(crate) fn has(&self, spot: &Spot) -> bool {
+        self.starts
+            .binary_search(&spot.offset)
+            .is_ok_and(|number| self.have.get(number) && self.spot(number) == Some(*spot))
+    }
     /// All of it is here.
     pub(crate) fn fill_all(&mut self) {
         self.have = Bitmap::full(self.layout.chunks.len());
@@ -126,10 +132,10 @@ impl Expected {
             None => self.slots.push(Some(open)),
         }
     }
-    /// Lets an object go.
-    pub(crate) fn leave(&mut self, object: ObjectId) {
-        let Some(slot) = self.objects.remove(&object) else { return };
-        let Some(open) = self.slots.get_mut(slot as usize).and_then(Option::take) else { return };
+    /// Lets an object go; false when it was not expected.
+    pub(crate) fn leave(&mut self, object: ObjectId) -> bool {
+        let Some(slot) = self.objects.remove(&object) else { return false };
+        let Some(open) = self.slots.get_mut(slot as usize).and_then(Option::take) else { return false };
         self.free.push(slot);
         for chunk in &open.layout.chunks {
             let mut rest = self.more.remove(&chunk.id).unwrap_or_default();
@@ -148,6 +154,7 @@ impl Expected {
             // A large fetch is over: give its memory back.
             *self = Self::default();
         }
+        true
     }
 }
 

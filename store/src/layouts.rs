@@ -7,7 +7,7 @@ use crate::{
     cutter::{Cutter, SEGMENT},
     disk::{DiskStore, lock},
     index,
-    journal::Log,
+    journal::{Log, Scan},
 };
 use rayon::prelude::*;
 use softservice_protocol::{
@@ -45,11 +45,16 @@ fn decode_layout(payload: &[u8]) -> Option<Layout> {
     layout.check().is_ok().then_some(layout)
 }
 
+/// The layouts of a log, the newest of an object last.
+pub(crate) fn decode(found: &Scan) -> impl Iterator<Item = Layout> + '_ {
+    found.records.iter().filter_map(|(_, payload)| decode_layout(payload))
+}
+
 impl DiskStore {
     /// Every layout in the log, the newest of an object last.
     pub(crate) fn layouts(&self) -> Result<Vec<Layout>, StoreError> {
         let found = lock(&self.layout_log).read(Log::start())?;
-        Ok(found.records.iter().filter_map(|(_, payload)| decode_layout(payload)).collect())
+        Ok(decode(&found).collect())
     }
     /// Logs and indexes layouts of whole objects. Those of small ones are not needed: each is a chunk of its own.
     pub(crate) fn record_layouts<'a>(&self, layouts: impl Iterator<Item = &'a Layout>) -> Result<(), StoreError> {
@@ -91,7 +96,7 @@ impl DiskStore {
     }
     fn replay(&self, log: &Log, from: u64) -> Result<(), StoreError> {
         let found = log.read(from)?;
-        let layouts: Vec<Layout> = found.records.iter().filter_map(|(_, payload)| decode_layout(payload)).collect();
+        let layouts: Vec<Layout> = decode(&found).collect();
         let here: Vec<&Layout> = layouts.par_iter().filter(|l| self.objects.has(l.object)).collect();
         self.index.insert(here.into_iter().flat_map(index::places));
         self.index.checkpoint((log.tag(), log.end()));
@@ -150,9 +155,12 @@ impl DiskStore {
     }
 
     /// Writes the layouts log anew with these only, and says so to the index.
-    pub(crate) fn rewrite_layouts<'a>(&self, layouts: impl Iterator<Item = &'a Layout>) -> Result<(), StoreError> {
+    pub(crate) fn rewrite_layouts<'a>(
+        &self,
+        log: &mut Log,
+        layouts: impl Iterator<Item = &'a Layout>,
+    ) -> Result<(), StoreError> {
         let payloads: Vec<Vec<u8>> = layouts.map(encode_layout).collect();
-        let mut log = lock(&self.layout_log);
         log.rewrite(payloads.iter().map(Vec::as_slice))?;
         self.index.checkpoint((log.tag(), log.end()));
         Ok(())

@@ -175,10 +175,14 @@ impl Partials {
 
     /// Writes a chunk to every place that waits for it.
     pub(crate) fn put(&self, chunk: &Verified, objects: &Objects) -> Result<(), StoreError> {
-        let open: Vec<(Spot, bool)> = {
-            let state = self.state();
-            state.expected.places(chunk.id()).filter(|p| !p.here).map(|p| (p.spot, p.single)).collect()
-        };
+        self.put_into(self.waiting(chunk), chunk, objects)
+    }
+    /// Places that wait for a chunk; true where the object has no other.
+    fn waiting(&self, chunk: &Verified) -> Vec<(Spot, bool)> {
+        let state = self.state();
+        state.expected.places(chunk.id()).filter(|p| !p.here).map(|p| (p.spot, p.single)).collect()
+    }
+    fn put_into(&self, open: Vec<(Spot, bool)>, chunk: &Verified, objects: &Objects) -> Result<(), StoreError> {
         for (spot, single) in open {
             if spot.chunk.len as usize != chunk.bytes().len() {
                 // A layout that says another length of the same bytes lies; its object can never become whole.
@@ -186,14 +190,15 @@ impl Partials {
             }
             objects.room_for(u64::from(spot.chunk.len))?;
             match self.write(&spot, single, chunk.bytes(), objects) {
-                // Somebody who had the same chunk made it whole, and its file cannot be written any more.
-                Err(_) if objects.has(spot.object) => continue,
+                // Another fetch brought the same chunk, and its object is whole or about to be: such a file cannot be
+                // written any more.
+                Err(_) if self.is_here(&spot) || objects.has(spot.object) => continue,
                 written => written?,
             }
             let mut state = self.state();
             let Some(open) = state.expected.get_mut(spot.object) else {
-                // Assembled in the meantime by somebody who had the same chunk: nothing of this may stay.
-                drop(state);
+                // Assembled in the meantime by somebody who had the same chunk: nothing of this may stay. Removed under
+                // the lock, so that it is never what somebody puts there anew.
                 let _ = std::fs::remove_file(self.path(spot.object));
                 continue;
             };
@@ -213,11 +218,23 @@ impl Partials {
             let temp = objects.temp();
             let mut file = objects::create_file(&temp, tree::mode(false))?;
             let written = file.write_all(bytes).map_err(|e| StoreError::io("write", &temp, e));
-            let rename = |()| std::fs::rename(&temp, &path).map_err(|e| StoreError::io("rename", &temp, e));
-            return written.and_then(rename).inspect_err(|_| drop(std::fs::remove_file(&temp)));
+            let place = |()| {
+                // Under the lock, and only while it is waited for: one that is here may be synced by now and about to get
+                // its name, and must not become another file that is not.
+                let state = self.state();
+                if state.expected.get(spot.object).is_some_and(|open| open.has(spot)) {
+                    return std::fs::remove_file(&temp).map_err(|e| StoreError::io("remove", &temp, e));
+                }
+                std::fs::rename(&temp, &path).map_err(|e| StoreError::io("rename", &temp, e))
+            };
+            return written.and_then(place).inspect_err(|_| drop(std::fs::remove_file(&temp)));
         }
         let file = File::options().write(true).create(true).truncate(false).open(&path);
         file.and_then(|f| f.write_all_at(bytes, spot.offset)).map_err(|e| StoreError::io("write", &path, e))
+    }
+
+    fn is_here(&self, spot: &Spot) -> bool {
+        self.state().expected.get(spot.object).is_some_and(|open| open.has(spot))
     }
 
     /// Makes what was put durable, then says so in the have log.
@@ -286,12 +303,15 @@ impl Partials {
         }
         Ok(())
     }
-    /// Objects that became whole are on their way no more.
+    /// Objects that became whole are on their way no more. What still stands under their names came after they did, from
+    /// another fetch, or was begun before somebody else brought the whole.
     pub(crate) fn finish(&self, done: &HashSet<ObjectId>) -> Result<(), StoreError> {
         let idle = |state: &State| state.expected.is_empty() && state.left.is_empty();
         let mut state = self.state();
         for object in done {
-            state.expected.leave(*object);
+            if state.expected.leave(*object) {
+                let _ = std::fs::remove_file(self.path(*object));
+            }
         }
         state.uncommitted.retain(|s| !done.contains(&s.object));
         let empty = idle(&state);
@@ -316,25 +336,4 @@ impl Partials {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn an_entry_says_what_was_written_or_nothing(
-            object: [u8; 32],
-            offset: u64,
-            id: [u8; 32],
-            len: u32,
-            at in 0usize..ENTRY,
-            bit in 0u8..8,
-        ) {
-            let spot = Spot { object: ObjectId(object), offset, chunk: ChunkRef { id: ChunkId(id), len } };
-            let mut bytes = encode(&spot);
-            prop_assert_eq!(decode(&bytes), Some(spot));
-            bytes[at] ^= 1 << bit;
-            prop_assert_eq!(decode(&bytes), None);
-        }
-    }
-}
+mod tests;

@@ -6,7 +6,8 @@ use crate::{
     contract::{Damage, Findings, Layout, Progress, StoreError, Swept},
     disk::{DiskStore, lock},
     index::{self, Location},
-    journal,
+    journal::{self, Log},
+    layouts,
     objects::{self, Variant},
 };
 use rayon::prelude::*;
@@ -154,11 +155,16 @@ impl DiskStore {
         }
         Ok(())
     }
-    /// Points index entries of removed objects to kept ones that have the same chunk, or takes them out.
+    /// Points index entries of removed objects to kept ones that have the same chunk, or takes them out. Under the lock of
+    /// the log from the first look on: what another fetch makes whole meanwhile is logged and indexed after this.
     fn move_entries(&self, gone: &BTreeSet<ObjectId>) -> Result<(), StoreError> {
+        let mut log = lock(&self.layout_log);
         // The newest layout of an object is the one to keep.
-        let layouts: BTreeMap<ObjectId, Layout> = self.layouts()?.into_iter().map(|l| (l.object, l)).collect();
-        let (removed, kept): (Vec<Layout>, Vec<Layout>) = layouts.into_values().partition(|l| gone.contains(&l.object));
+        let layouts: BTreeMap<ObjectId, Layout> =
+            layouts::decode(&log.read(Log::start())?).map(|l| (l.object, l)).collect();
+        // One that was fetched again since it was removed is here.
+        let removed = |l: &Layout| gone.contains(&l.object) && !self.objects.has(l.object);
+        let (removed, kept): (Vec<Layout>, Vec<Layout>) = layouts.into_values().partition(removed);
         let mut orphans = HashSet::new();
         for (chunk, location) in removed.iter().flat_map(index::places) {
             if self.index.get(&chunk) == Some(location) {
@@ -167,6 +173,6 @@ impl DiskStore {
             }
         }
         self.index.insert(kept.iter().flat_map(index::places).filter(|(chunk, _)| orphans.contains(&chunk.id)));
-        self.rewrite_layouts(kept.iter())
+        self.rewrite_layouts(&mut log, kept.iter())
     }
 }

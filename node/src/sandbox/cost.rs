@@ -57,7 +57,8 @@ pub(crate) fn starts(keeper: &[String], rounds: usize) -> Result<Vec<Starts>, St
                 group.make(&sandbox).map_err(|e| format!("make its cgroup: {e}"))?;
             }
             let me = rustix::process::getpid().as_raw_nonzero().get();
-            let launch = Launch { command: argv.to_vec(), parent: me, confinement: Some(confinement.clone()) };
+            let confinement = Some(confinement.clone());
+            let launch = Launch { command: argv.to_vec(), parent: me, confinement, waits: false };
             let mut held = Command::new("/proc/self/exe");
             held.args(keeper.get(1..).unwrap_or_default()).arg(crate::device::launch_task(launch));
             Ok(held)

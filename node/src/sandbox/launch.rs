@@ -43,6 +43,10 @@ pub(crate) struct Launch {
     /// How it is held; none = not at all.
     #[serde(default)]
     pub(crate) confinement: Option<Confinement>,
+    /// Standard input is a socket, and nothing is launched before a byte came through it: by then the parent has written
+    /// down which process this is, so that whoever comes after it can end what it began.
+    #[serde(default)]
+    pub(crate) waits: bool,
 }
 
 /// What the launched process tells its parent, a line of JSON each, through the pipe that was its standard input. The
@@ -63,21 +67,28 @@ pub(crate) struct Told {
 
 /// Becomes the program; returns only why that failed, after it has told so.
 ///
-/// Standard input is a pipe to the parent. Without bubblewrap it closes when the program runs.
+/// Standard input is a pipe or socket to the parent. Without bubblewrap it closes when the program runs.
 pub(crate) fn launch(launch: &Launch) -> String {
     // Exec puts /dev/null where the pipe is: this is a copy.
     let Ok(pipe) = rustix::io::fcntl_dupfd_cloexec(std::io::stdin(), 3) else {
         return "no descriptor is left".into();
     };
-    let why = become_program(launch, &pipe);
+    let why = match launch.waits && !told_to_go(&pipe) {
+        true => "the keeper is gone".into(),
+        false => become_program(launch, &pipe),
+    };
     let told = serde_json::to_string(&Told { failed: Some(why.clone()), ..Told::default() }).unwrap_or_default();
     // A parent that is gone needs no answer.
     let _ = writeln!(std::fs::File::from(pipe), "{told}");
     why
 }
 
+fn told_to_go(socket: &OwnedFd) -> bool {
+    matches!(rustix::io::retry_on_intr(|| rustix::io::read(socket, &mut [0; 1])), Ok(1))
+}
+
 fn become_program(launch: &Launch, pipe: &OwnedFd) -> String {
-    let Launch { command, parent, confinement } = launch;
+    let Launch { command, parent, confinement, .. } = launch;
     let Some((program, _)) = command.split_first() else {
         return "the command is empty".into();
     };

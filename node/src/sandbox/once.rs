@@ -80,6 +80,7 @@ async fn run(it: &Once, mut arguments: Vec<OsString>) -> Result<ExitStatus, Stri
         command: it.command.clone(),
         parent: me.as_raw_nonzero().get(),
         confinement: Some(it.confinement.clone()),
+        waits: false,
     };
     arguments.push(crate::device::launch_task(launch).into());
     let (telling, pipe) = std::io::pipe().map_err(|e| format!("get a pipe: {e}"))?;

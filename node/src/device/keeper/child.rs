@@ -14,6 +14,8 @@ use crate::sandbox::{Confinement, Launch, carried};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, kill_process_group, waitpid};
 use softservice_protocol::release::{Restart, StopSignal};
 use std::{
+    io::Write,
+    os::{fd::OwnedFd, unix::net::UnixStream},
     path::Path,
     process::ExitStatus,
     sync::{Arc, Mutex},
@@ -179,17 +181,18 @@ impl Keeping<'_> {
         }
     }
 
-    /// The child, and the pipe through which it tells how it gets on.
+    /// The child, and the socket through which it tells how it gets on.
     fn spawn(&self) -> std::io::Result<Started> {
         let confinement = self.spec.confinement.clone();
         if let Some((group, sandbox)) = confinement.as_ref().and_then(|c| Some((c.group.as_ref()?, &c.sandbox))) {
             group.make(sandbox)?;
             group.sweep();
         }
-        let task = Task::Launch(Box::new(Launch { command: self.spec.command.clone(), parent: self.me, confinement }));
+        let (command, parent) = (self.spec.command.clone(), self.me);
+        let task = Task::Launch(Box::new(Launch { command, parent, confinement, waits: true }));
         let path = self.folder.join(files::LAUNCH);
         std::fs::write(&path, serde_json::to_vec(&task)?)?;
-        let (launched, launching) = std::io::pipe()?;
+        let (mut launched, launching) = UnixStream::pair()?;
         // Not the path of our program: an upgrade may have replaced or removed it while we ran.
         let child = Command::new("/proc/self/exe")
             .args(&self.spec.arguments)
@@ -197,7 +200,7 @@ impl Keeping<'_> {
             .env_clear()
             .envs(carried(&self.spec.environment))
             .current_dir(&self.spec.folder)
-            .stdin(launching)
+            .stdin(OwnedFd::from(launching))
             .stdout(self.output.try_clone()?)
             .stderr(self.output.try_clone()?)
             .process_group(0)
@@ -205,6 +208,8 @@ impl Keeping<'_> {
         let group = child.id().map(|p| p as i32);
         self.note(&format!("started as process {}", group.unwrap_or(0)));
         self.change(|s| (s.pid, s.group, s.phase) = (group, group, Phase::Starting));
+        // Only now: were this keeper killed before, the next would not know whom to end.
+        launched.write_all(b"\n")?;
         let sandboxed = self.spec.confinement.as_ref().is_some_and(Confinement::bubblewrap);
         Ok(Started { child, group, story: Story::new(launched)?, sandboxed })
     }
@@ -219,7 +224,7 @@ impl Keeping<'_> {
             let first = told.child_pid.filter(|_| starting);
             tokio::select! {
                 () = story.goes_on(), if !story.over => {
-                    // Without a sandbox the pipe closes when the program runs.
+                    // Without a sandbox the socket closes when the program runs.
                     if story.over && !sandboxed && story.told().failed.is_none() {
                         self.change(|s| s.phase = Phase::Running);
                     }

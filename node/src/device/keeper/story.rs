@@ -1,30 +1,31 @@
-//! What a launched process tells its keeper, through the pipe that it has as standard input. Invariant: bounded, and
+//! What a launched process tells its keeper, through the socket that it has as standard input. Invariant: bounded, and
 //! what was told stays told.
 
 use crate::sandbox::Told;
-use tokio::{io::AsyncReadExt, net::unix::pipe};
+use tokio::{io::AsyncReadExt, net::UnixStream};
 
 /// Bytes that are listened to: a sandbox tells two lines, a failure is one.
 const MOST: usize = 16 << 10;
 
 /// Everything told so far.
 pub(super) struct Story {
-    pipe: pipe::Receiver,
+    socket: UnixStream,
     text: Vec<u8>,
     /// Nothing will follow.
     pub(super) over: bool,
 }
 
 impl Story {
-    /// The story told through this pipe.
-    pub(super) fn new(pipe: std::io::PipeReader) -> std::io::Result<Self> {
-        Ok(Self { pipe: pipe::Receiver::from_owned_fd(pipe.into())?, text: Vec::new(), over: false })
+    /// The story told through this socket.
+    pub(super) fn new(socket: std::os::unix::net::UnixStream) -> std::io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        Ok(Self { socket: UnixStream::from_std(socket)?, text: Vec::new(), over: false })
     }
 
     /// Waits until more is told, or nothing more will be.
     pub(super) async fn goes_on(&mut self) {
         let mut buffer = [0; 512];
-        match self.pipe.read(&mut buffer).await {
+        match self.socket.read(&mut buffer).await {
             Ok(n @ 1..) => self.take(buffer.get(..n)),
             _ => self.over = true,
         }
@@ -33,7 +34,7 @@ impl Story {
     /// Takes what was told before now, without waiting.
     pub(super) fn catch_up(&mut self) {
         let mut buffer = [0; 512];
-        while let Ok(n @ 1..) = rustix::io::read(&self.pipe, &mut buffer) {
+        while let Ok(n @ 1..) = rustix::io::read(&self.socket, &mut buffer) {
             self.take(buffer.get(..n));
             if self.text.len() >= MOST {
                 break;

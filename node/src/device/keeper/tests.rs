@@ -4,7 +4,7 @@ mod sandboxed;
 
 use super::{
     super::control::{self, Watch},
-    Phase, Spec, Status, last_status,
+    Launch, Phase, Spec, Status, last_status,
     log::FILE_BYTES,
 };
 use rustix::process::{Pid, Signal, kill_process};
@@ -12,7 +12,13 @@ use softservice_protocol::{
     release::{Restart, StopSignal},
     time::Span,
 };
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    io::{Read, Write},
+    os::{fd::OwnedFd, unix::net::UnixStream},
+    path::PathBuf,
+    time::Duration,
+};
 use tokio::time::timeout;
 
 /// No event of any test takes so long on the slowest machine.
@@ -238,6 +244,31 @@ async fn the_successor_of_a_killed_keeper_goes_on_counting_and_says_why() {
     let third = kept.until("a running program", |s| s.phase == Phase::Running).await;
     assert_eq!((third.restarts, third.last_exit), (0, None), "a stop in order begins anew");
     kept.stop().await;
+}
+
+#[test]
+fn nothing_is_launched_before_it_is_written_down_who_it_is() {
+    for told in [true, false] {
+        let scratch = tempfile::tempdir().expect("a folder");
+        let mark = scratch.path().join("mark");
+        let touch = ["/usr/bin/touch".into(), mark.display().to_string()];
+        let parent = rustix::process::getpid().as_raw_nonzero().get();
+        let task = super::launch_task(Launch { command: touch.into(), parent, confinement: None, waits: true });
+        let (mut ours, theirs) = UnixStream::pair().expect("a socket");
+        let mut command = std::process::Command::new(std::env::current_exe().expect("this program"));
+        let mut child = command.args(KEEPER).arg(task).stdin(OwnedFd::from(theirs)).spawn().expect("it runs");
+        // It holds the other end as well.
+        drop(command);
+        if told {
+            ours.write_all(b"\n").expect("it listens");
+        }
+        // As when a keeper is killed; what is told can still be heard.
+        ours.shutdown(std::net::Shutdown::Write).expect("closed");
+        let mut heard = String::new();
+        ours.read_to_string(&mut heard).expect("the end");
+        assert_eq!(child.wait().expect("it ends").success(), told, "{heard}");
+        assert_eq!((mark.exists(), heard.contains("the keeper is gone")), (told, !told), "{heard}");
+    }
 }
 
 #[tokio::test]
