@@ -150,7 +150,14 @@ fn a_new_version_that_fills_the_disk_is_taken_back() {
         let room = fs::metadata(node.home.join("softservices/shelf/room")).expect("room for the next way back");
         assert!(room.len() > 0);
     }
-    publish(&world, &node, "4.0.0", first, GOOD, "100ms");
+    // One that was never here before leaves nothing of it either.
+    publish(&world, &node, "4.0.0", hog, GOOD, "100ms");
+    let (code, answer) = node.verb(&["up", "self/shelf", "--as", "hog", "--yes", "--accept-reduced"]);
+    assert_eq!((code, answer["state"].as_str()), (1, Some("reverted")), "{answer}\n{}", node.log());
+    assert!(disk.free() + (4 << 20) > free, "{} bytes are free of {free}", disk.free());
+    assert_eq!((node.ok(&["ps", "hog"])[0]["state"].as_str(), page(&node).as_str()), (Some("failed"), "1.0.0"));
+    node.ok(&["remove", "hog", "--data"]);
+    publish(&world, &node, "5.0.0", first, GOOD, "100ms");
     assert_eq!(node.ok(&["update", "shelf", "--yes"])["state"], "running");
     node.ok(&["remove", "shelf", "--data"]);
     node.stop();
@@ -165,30 +172,17 @@ fn what_finds_no_room_is_told_and_starts_when_there_is_some() {
     let mut node = world.home("bob");
     let disk = Disk::new(node.home.clone());
     node.start();
-    // From its second start on it needs more room than is kept for it, and takes whatever there is until it has that.
+    // From its second start on it needs more room than is kept for it and than its data took, and takes whatever there is
+    // until it has that.
     let first = "if [ -e \"$1/rows\" ]; then\n\
-                 until [ $(wc -c < \"$1/index\") -ge 4194304 ]; do\n\
-                 head -c 4194304 /dev/zero >> \"$1/index\" 2>/dev/null; sleep 0.02\n\
+                 have=$(wc -c < \"$1/index\"); want=$((3 * have + 4194304))\n\
+                 while [ $have -lt $want ]; do\n\
+                 head -c $((want - have)) /dev/zero >> \"$1/index\" 2>/dev/null; sleep 0.02; have=$(wc -c < \"$1/index\")\n\
                  done\nelse\n: > \"$1/index\"; printf one > \"$1/rows\"\nfi\n";
     publish(&world, &node, "1.0.0", first, GOOD, "100ms");
     node.ok(&["up", "self/shelf", "--yes", "--accept-reduced"]);
     publish(&world, &node, "2.0.0", "printf two > \"$1/rows\"\n", GOOD, "10m");
-    let update = node.spawn(&["update", "shelf", "--yes"]);
-    let mut pid = None;
-    eventually("the new version runs", Instant::now() + PATIENCE, || {
-        let now = shelf(&node);
-        let services = now["services"].as_array().cloned().unwrap_or_default();
-        let db =
-            services.iter().find(|s| s["state"] == "running" && s["name"].as_str().is_some_and(|n| n.contains("db")));
-        pid = db.filter(|_| now["generation"] == 2).and_then(|s| s["pid"].as_i64());
-        pid.is_some() && fs::read(rows(&node.home).join("rows")).is_ok_and(|rows| rows == b"two")
-    });
-    let films = disk.fill();
-    let pid = pid.and_then(|pid| Pid::from_raw(pid as i32)).expect("a process");
-    kill_process(pid, Signal::KILL).expect("it runs");
-    let answer = bounded(update, "update");
-    let said = String::from_utf8_lossy(&answer.stdout).into_owned();
-    assert!(answer.status.code() == Some(1) && said.contains("\"stuck\""), "{said}\n{}", node.log());
+    let films = stuck(&node, &disk, 2);
 
     // Nobody is told to wait.
     let now = shelf(&node);
@@ -206,8 +200,34 @@ fn what_finds_no_room_is_told_and_starts_when_there_is_some() {
     assert!(started["why"].is_null(), "{started}");
     assert_eq!(fs::read_to_string(rows(&node.home).join("rows")).expect("rows"), "one");
     assert_eq!((page(&node).as_str(), standing(&node, 2).0.as_str()), ("1.0.0", "failed"));
-    publish(&world, &node, "3.0.0", "", GOOD, "100ms");
-    assert_eq!(node.ok(&["update", "shelf", "--yes"])["state"], "running");
-    node.ok(&["remove", "shelf", "--data"]);
+
+    // The owner may as well give it up: data comes back all the same.
+    publish(&world, &node, "3.0.0", "printf two > \"$1/rows\"\n", GOOD, "10m");
+    let films = stuck(&node, &disk, 3);
+    fs::remove_file(films).expect("the owner's own file");
+    node.ok(&["remove", "shelf"]);
+    assert_eq!(node.ok(&["ps"]).as_array().map(Vec::len), Some(0));
+    assert_eq!(fs::read_to_string(rows(&node.home).join("rows")).expect("rows"), "one");
     node.stop();
+}
+
+/// Updates to a version that would run for long, and has that fail on a disk without any room; gives the file that took it.
+fn stuck(node: &Node, disk: &Disk, number: u64) -> PathBuf {
+    let update = node.spawn(&["update", "shelf", "--yes"]);
+    let mut pid = None;
+    eventually("the new version runs", Instant::now() + PATIENCE, || {
+        let now = shelf(node);
+        let services = now["services"].as_array().cloned().unwrap_or_default();
+        let db =
+            services.iter().find(|s| s["state"] == "running" && s["name"].as_str().is_some_and(|n| n.contains("db")));
+        pid = db.filter(|_| now["generation"] == number).and_then(|s| s["pid"].as_i64());
+        pid.is_some() && fs::read(rows(&node.home).join("rows")).is_ok_and(|rows| rows == b"two")
+    });
+    let films = disk.fill();
+    let pid = pid.and_then(|pid| Pid::from_raw(pid as i32)).expect("a process");
+    kill_process(pid, Signal::KILL).expect("it runs");
+    let answer = bounded(update, "update");
+    let said = String::from_utf8_lossy(&answer.stdout).into_owned();
+    assert!(answer.status.code() == Some(1) && said.contains("\"stuck\""), "{said}\n{}", node.log());
+    films
 }
