@@ -89,5 +89,7 @@ fn listen_to_logs(verbose: u8) {
         .and_then(|directives| EnvFilter::try_new(directives).ok())
         .unwrap_or_else(|| EnvFilter::new(ours));
     let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    tracing_subscriber::fmt().with_ansi(ansi).with_env_filter(filter).with_writer(std::io::stderr).init();
+    // A log on a full disk loses lines; to say so there as well would end whoever said it.
+    let told = tracing_subscriber::fmt().log_internal_errors(false);
+    told.with_ansi(ansi).with_env_filter(filter).with_writer(std::io::stderr).init();
 }

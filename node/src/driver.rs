@@ -381,6 +381,11 @@ impl Driver {
                     self.take(Input::Provision(ProvisionInput::Begin { generation, previous }));
                 }
             }
+            Command::TryAgain { step, reply } => {
+                if self.jobs.provision(step.generation.clone(), reply) {
+                    self.take(Input::Provision(ProvisionInput::Again { step }));
+                }
+            }
             Command::Dial { address, reply } => {
                 self.take(Input::Found { address, source: Source::Owner });
                 let _ = reply.send(Ok(()));

@@ -4,7 +4,7 @@
 use softservice_protocol::{
     feed::{FeedState, Freshness, Head, Listing},
     id::{Peer, PublisherId},
-    io::{Depth, FetchFigures, Generation, ProvisionEvent, Stage},
+    io::{Depth, FetchFigures, Generation, ProvisionEvent, ProvisionStep, Stage},
     release::ReleaseRef,
     ticket::Ticket,
 };
@@ -132,6 +132,7 @@ pub(crate) enum Command {
     Unfollow { publisher: PublisherId, reply: Reply<()> },
     Fetch { release: ReleaseRef, depth: Depth, progress: Option<ProgressSender>, reply: Reply<FetchFigures> },
     Provision { generation: Generation, previous: Option<u32>, reply: Reply<ProvisionEvent> },
+    TryAgain { step: ProvisionStep, reply: Reply<ProvisionEvent> },
     Dial { address: String, reply: Reply<()> },
     Status { reply: Reply<Status> },
 }
@@ -227,6 +228,13 @@ impl Handle {
         previous: Option<u32>,
     ) -> Result<ProvisionEvent, CommandError> {
         self.ask(|reply| Command::Provision { generation, previous, reply }).await
+    }
+    /// Has a life tried again that stuck in this step, as the device says; whoever asks holds its turn.
+    ///
+    /// # Errors
+    /// Only when the node stops; a life that failed is an event like the others.
+    pub async fn try_again(&self, step: ProvisionStep) -> Result<ProvisionEvent, CommandError> {
+        self.ask(|reply| Command::TryAgain { step, reply }).await
     }
     /// Connects to an address; returns when it is being tried.
     ///

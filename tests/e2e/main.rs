@@ -8,6 +8,7 @@ mod debian;
 mod demo;
 mod drill;
 mod escape;
+mod full;
 mod guestbook;
 mod lan;
 mod lineage;

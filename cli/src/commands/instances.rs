@@ -381,8 +381,18 @@ pub(super) async fn ps(client: &Client, ui: &mut Ui, name: Option<String>) -> Re
         }
     }
     ui.data(ui::table(&["NAME", "DISTRO", "GENERATION", "STATE", "PID", "RESTARTS"], &rows));
-    all.iter().for_each(|one| super::overlay::tasks(ui, one));
+    for one in all {
+        trouble(ui, one);
+        super::overlay::tasks(ui, one);
+    }
     Ok(())
+}
+
+/// What is the matter with a softservice whose owner is needed.
+pub(super) fn trouble(ui: &mut Ui, of: &Value) {
+    if let Some(why) = of["why"].as_str() {
+        ui.data(why);
+    }
 }
 
 /// What its services said.

@@ -41,7 +41,10 @@ pub(super) async fn status(client: &Client, ui: &mut Ui) -> Result<(), CliError>
             available.into(),
         ]
     });
-    list(&status, "softservices").iter().for_each(|one| super::overlay::tasks(ui, one));
+    for one in list(&status, "softservices") {
+        super::instances::trouble(ui, one);
+        super::overlay::tasks(ui, one);
+    }
     section(ui, &status, "transfers", &["RELEASE", "DONE", "OF", "PEERS"], |t| {
         vec![short(text(t, "release")), ui::size(count(t, "bytes")), ui::size(count(t, "of")), number(t, "peers")]
     });

@@ -67,8 +67,8 @@ pub enum DeviceError {
     },
     /// A switch failed, and so did the way back.
     #[error(
-        "{name} is stuck on its way back from generation {number}: {effect} failed; its log and the node's say why. The next \
-         start of the node tries again, `softservice remove {name}` gives it up and keeps its data"
+        "{name} is stuck at generation {number}: {effect} failed: {why}; when that is mended, `softservice start {name}` tries \
+         again, and `softservice remove {name}` gives it up and keeps its data"
     )]
     Stuck {
         /// The softservice.
@@ -77,6 +77,8 @@ pub enum DeviceError {
         number: u32,
         /// The step that failed.
         effect: &'static str,
+        /// Why it failed last.
+        why: String,
     },
     /// Its removal has begun and has not come to its end.
     #[error(

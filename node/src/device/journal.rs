@@ -1,6 +1,6 @@
 //! The journal of a softservice: what was begun and what was done. Invariant: a line is on the disk before the effect that
-//! it announces begins, and behind nothing but whole lines: one that the disk took in part is cut off before the next is
-//! added, and when the journal is opened. The last whole line says where things stand.
+//! it announces begins, unless it is owed (see [`Journal::hold`]), and behind nothing but whole lines: one that the disk took
+//! in part is cut off before the next is added, and when the journal is opened. The last whole line says where things stand.
 //!
 //! One entry a line: 16 hex digits of BLAKE3 over the rest, a space, JSON. Readable by people when something went wrong.
 
@@ -31,7 +31,7 @@ pub(super) enum Mark {
     Failed(String),
     /// It failed as often as it is tried, and left nothing undone that others would stumble over: the life is over.
     GivenUp(String),
-    /// It failed as often as it is tried, and leaves the softservice between two generations until the next start.
+    /// It failed as often as it is tried, and leaves the softservice between two generations until it is tried again.
     Stuck(String),
 }
 
@@ -108,12 +108,14 @@ impl Journal {
         Ok(())
     }
 
-    /// Adds the line that a life has come to its end. Should the disk not take it, the life is over all the same, and
-    /// [`Self::settle`] adds it later: until then the next start of the node only repeats the last step.
-    pub(super) fn end(&mut self, step: &ProvisionStep) {
-        if let Err(error) = self.append(step, Mark::Done) {
-            tracing::error!(%error, "the end of a life could not be written down yet");
-            (self.last, self.owed) = (Some(Entry { step: step.clone(), mark: Mark::Done }), true);
+    /// Adds a line that holds whatever the disk says: of the way back, of a failure, of the end of a life. Should the disk
+    /// not take it, it is owed, and the next one, or [`Self::settle`], comes in its place. A start of the node before that
+    /// repeats what came after the last line that is there, which does the same once more: the way back from its beginning,
+    /// or the last step of a life.
+    pub(super) fn hold(&mut self, step: &ProvisionStep, mark: Mark) {
+        if let Err(error) = self.append(step, mark.clone()) {
+            tracing::error!(%error, ?mark, effect = step.effect.word(), "it could not be written down yet");
+            (self.last, self.owed) = (Some(Entry { step: step.clone(), mark }), true);
         }
     }
 
@@ -142,9 +144,12 @@ impl Journal {
         self.last.as_ref().filter(|e| !ended(e)).map(|e| &e.step)
     }
 
-    /// Whether that step was given up, with work undone.
-    pub(super) fn is_stuck(&self) -> bool {
-        self.last.as_ref().is_some_and(|e| matches!(e.mark, Mark::Stuck(_)))
+    /// That step, if it was given up with work undone, and why.
+    pub(super) fn stuck(&self) -> Option<(&ProvisionStep, &str)> {
+        match self.last.as_ref()? {
+            Entry { step, mark: Mark::Stuck(why) } => Some((step, why)),
+            _ => None,
+        }
     }
 }
 
@@ -292,7 +297,7 @@ mod tests {
         // A life's end that finds no room.
         journal.append(&step(Effect::Commit), Mark::Begun).expect("append");
         room(40);
-        journal.end(&step(Effect::Commit));
+        journal.hold(&step(Effect::Commit), Mark::Done);
         assert_eq!(journal.unfinished(), None, "it is over");
         journal.settle().expect_err("still no room");
         assert_eq!(
@@ -303,5 +308,16 @@ mod tests {
         free();
         journal.settle().expect("written");
         assert_eq!(Journal::open(path).expect("open").unfinished(), None);
+        // A way back that finds none, and sticks: what holds is told, and the next start begins it anew.
+        journal.append(&step(Effect::Confirm), Mark::Begun).expect("append");
+        room(40);
+        journal.hold(&step(Effect::StopNew), Mark::Begun);
+        assert_eq!((journal.unfinished(), journal.stuck()), (Some(&step(Effect::StopNew)), None));
+        journal.hold(&step(Effect::StopNew), Mark::Stuck("no room".into()));
+        assert_eq!(journal.stuck(), Some((&step(Effect::StopNew), "no room")));
+        assert_eq!(Journal::open(path).expect("open").unfinished(), Some(&step(Effect::Confirm)));
+        free();
+        journal.hold(&step(Effect::MarkFailed), Mark::Begun);
+        assert_eq!(Journal::open(path).expect("open").unfinished(), Some(&step(Effect::MarkFailed)));
     }
 }

@@ -9,6 +9,7 @@
 //!                  owner.json             whose the volumes are, kept like them
 //!                  journal                what was begun and done
 //!                  removal.json           it is being removed; with or without data
+//!                  room                   bytes kept for the way back
 //!                  current -> generations/N
 //!                  generations/N/record.json, answers.toml, instance.json, course.json, files/ROLE/, logs/
 //!                  generations/N/tree/KEY -> ../../../trees/MANIFEST
@@ -77,6 +78,9 @@ impl Place {
     }
     pub(super) fn journal(&self) -> PathBuf {
         self.root.join("journal")
+    }
+    pub(super) fn room(&self) -> PathBuf {
+        self.root.join("room")
     }
     pub(super) fn current(&self) -> PathBuf {
         self.root.join("current")

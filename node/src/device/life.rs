@@ -66,13 +66,13 @@ impl Device {
             Effect::Stage => return self.stage(slot, number, step.previous).await,
             Effect::MarkFailed => {
                 locked(&slot.reserved).clear();
-                let (place, previous) = (slot.place.clone(), step.previous);
+                let (place, previous, why) = (slot.place.clone(), step.previous, slot.reason(number));
                 return blocking(move || {
                     backup::take_back(&place, number, previous)?;
                     if previous.is_none() {
                         left::take_back(&place, number)?;
                     }
-                    switch::mark_failed(&place, number, "it was given up")
+                    switch::mark_failed(&place, number, &why)
                 })
                 .await;
             }
@@ -98,6 +98,7 @@ impl Device {
                 switch::point(&slot.place, Some(number))
             }
             Effect::Start => {
+                switch.keep_table()?;
                 switch.lead(&switch.course.fronts_at_start(&switch.new, switch.old_instance())).await?;
                 match switch.course.from_backup {
                     true => self.start_restored(slot, number, &switch.new).await,
@@ -127,6 +128,7 @@ impl Device {
         };
         let (device, slot) = (self.clone(), Arc::clone(slot));
         blocking(move || {
+            slot.place.take_room()?;
             let _giving = locked(&device.0.giving_ports);
             // A repeated staging would find its own listeners in the way.
             locked(&slot.reserved).clear();
@@ -224,6 +226,14 @@ impl Switch<'_> {
         self.services()?.start(&self.new, which, release).await
     }
 
+    /// Writes down where ports lead now, for a way back that may find no room for that.
+    fn keep_table(&self) -> Result<()> {
+        match &self.old {
+            Some((_, instance)) if self.was_up()? => self.slot.front(self.device).keep(&instance.fronts),
+            _ => Ok(()),
+        }
+    }
+
     pub(super) async fn lead(&self, ports: &[FrontSpec]) -> Result<()> {
         // Whoever came to a listener that only keeps a number would wait for nothing.
         self.slot.release(ports.iter().flat_map(|f| [f.public, f.inner]));
@@ -300,6 +310,10 @@ impl Switch<'_> {
         self.slot.stop_keepers(self.device, |number, _| number == self.number).await?;
         if let Some((_, instance)) = &self.old {
             self.hold(instance);
+        }
+        if !self.was_up()? {
+            // What could not be turned back ends here at the latest.
+            self.slot.front(self.device).stop().await?;
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! The device: carries out the steps of a generation's life. The core decides which; see `protocol/src/machine/provision.rs`.
 //! Invariant: each step is journaled before it is done, and safe to repeat. This folder never imports libp2p.
 //!
-//! Reading order: [`layout`] (where things are), [`life`] (the effects) with [`course`] (what they obey), [`stage`],
+//! Reading order: [`layout`] (where things are), [`step`] and [`life`] (the effects) with [`course`] (what they obey), [`stage`],
 //! [`services`], [`front`], [`snapshot`], [`confirm`], [`commit`], [`recover`], then [`keeper`], the process that each service
 //! has, [`control`], our side of it, and [`keepers`], how it comes and goes, also as a unit of systemd ([`units`]).
 
@@ -33,12 +33,15 @@ mod record;
 mod recover;
 mod removal;
 mod rollback;
+mod room;
 mod sandboxes;
 mod secrets;
 mod services;
+mod slot;
 mod snapshot;
 mod stage;
 mod static_server;
+mod step;
 mod switch;
 mod trees;
 mod trespass;
@@ -65,15 +68,10 @@ pub use upkeep::TreeFindings;
 pub use verbs::{GenerationInfo, ServiceInfo, SoftserviceInfo};
 
 use crate::sandbox::Machine;
-use journal::{Journal, Mark};
 use keepers::Keepers;
 use layout::Place;
-use monitors::Monitors;
-use ports::Reserved;
-use softservice_protocol::{
-    io::{Effect, ProvisionInput, ProvisionStep},
-    machine::provision::TRIES,
-};
+use slot::Slot;
+use softservice_protocol::io::{ProvisionInput, ProvisionStep};
 use softservice_store::Store;
 use std::{
     collections::BTreeMap,
@@ -104,31 +102,6 @@ struct Inner {
     users: Users,
     /// What this machine can keep; found out when it is first asked for.
     machine: OnceLock<Machine>,
-}
-
-/// What is in memory of one softservice.
-#[derive(Debug)]
-struct Slot {
-    place: Place,
-    /// One effect or verb at a time.
-    work: tokio::sync::Mutex<()>,
-    /// Held from the making of a generation to the end of its life: two may not be made at once under one number.
-    turn: Arc<tokio::sync::Mutex<()>>,
-    /// Told after every line of the journal.
-    noted: tokio::sync::watch::Sender<()>,
-    journal: Arc<Mutex<Journal>>,
-    monitors: Monitors,
-    reserved: Mutex<Reserved>,
-    phases: Mutex<BTreeMap<String, f64>>,
-    /// A step that failed, and how often in a row.
-    failures: Mutex<(Option<ProvisionStep>, u32)>,
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        // Monitors would go on bringing keepers back for a device that is gone.
-        self.monitors.cut_off();
-    }
 }
 
 /// A panic elsewhere leaves these maps whole: each change of them is one call.
@@ -232,13 +205,23 @@ impl Device {
         told
     }
 
-    /// Returns when every life that an earlier process left unfinished has come to its end, one way or the other.
+    /// Returns when every life that an earlier process left unfinished has come to its end, one way or the other, or is stuck.
     pub async fn settled(&self) {
         let slots: Vec<Arc<Slot>> = locked(&self.0.slots).values().cloned().collect();
         for slot in slots {
             let mut noted = slot.noted.subscribe();
-            while slot.place.stays().is_ok() && slot.unfinished().is_some() && noted.changed().await.is_ok() {}
+            let goes_on = || slot.place.stays().is_ok() && slot.unfinished().is_some() && slot.stuck().is_none();
+            while goes_on() && noted.changed().await.is_ok() {}
         }
+    }
+
+    /// The step in which a life has stuck; none while it has not. It is to be told to the core, by whoever holds the turn.
+    ///
+    /// # Errors
+    /// The softservice is not here, or is being removed.
+    pub fn stuck(&self, name: &str) -> Result<Option<ProvisionStep>> {
+        let slot = self.existing(name)?;
+        Ok(slot.stuck().and_then(|_| slot.interrupted()))
     }
 
     /// Whoever makes a generation holds this from [`Device::prepare`] to the end of its life.
@@ -264,65 +247,6 @@ impl Device {
         }
     }
 
-    /// Carries out one step.
-    ///
-    /// # Errors
-    /// Why it failed, for people.
-    pub async fn perform(&self, step: ProvisionStep) -> std::result::Result<(), String> {
-        let began = std::time::Instant::now();
-        self.open_still()?;
-        let slot = self.slot(&step.generation.name).map_err(|e| e.to_string())?;
-        let _work = slot.work.lock().await;
-        self.open_still()?;
-        if step.effect.is_way_back() && slot.is_confirmed(step.generation.number) {
-            // Its data may have gone on since, and what was before it may be gone.
-            return Err(format!(
-                "generation {} was confirmed, which is not taken back; the next start of the node ends its commit",
-                step.generation.number
-            ));
-        }
-        slot.note(&step, Mark::Begun).await.map_err(|e| e.to_string())?;
-        let outcome = self.effect(&slot, &step).await;
-        locked(&slot.phases).insert(step.effect.word().to_owned(), began.elapsed().as_secs_f64());
-        let mark = match &outcome {
-            Ok(()) => Mark::Done,
-            Err(e) => slot.failure(&step, e.to_string()),
-        };
-        let why = outcome.as_ref().err().map(ToString::to_string);
-        if matches!(mark, Mark::GivenUp(_)) {
-            locked(&slot.reserved).clear();
-            let failed = switch::mark_failed(&slot.place, step.generation.number, "it was given up");
-            failed.map_err(|e| e.to_string())?;
-        }
-        if let Some(why) = &why {
-            tracing::warn!(softservice = slot.place.name, generation = step.generation.number, effect = ?step.effect, why, "a step failed");
-            // The first reason stays: what follows is the way back.
-            let noted = slot.place.change_record(step.generation.number, |r| {
-                r.why.get_or_insert_with(|| why.clone());
-            });
-            if let Err(e) = noted {
-                tracing::warn!(error = %e, "the reason could not be written down");
-            }
-        }
-        if mark == Mark::Done && step.effect.ends_life() {
-            let phases = locked(&slot.phases).clone();
-            // Figures: a generation that is as it shall be does not fail for them.
-            if let Err(e) = slot.place.change_record(step.generation.number, |r| r.phases.extend(phases)) {
-                tracing::warn!(error = %e, "how long the steps took could not be written down");
-            }
-        }
-        match mark == Mark::Done && step.effect.ends_life() {
-            true => slot.end(&step).await,
-            false => slot.note(&step, mark).await.map_err(|e| e.to_string())?,
-        }
-        why.map_or(Ok(()), Err)
-    }
-
-    /// An error once everything is being cleared: a life that goes on would bring back what was just removed.
-    fn open_still(&self) -> std::result::Result<(), String> {
-        if self.0.closing.load(Ordering::Acquire) { Err("everything here is being removed".into()) } else { Ok(()) }
-    }
-
     /// The slot of a softservice, which may be about to be made.
     fn slot(&self, name: &str) -> Result<Arc<Slot>> {
         let place = Place::new(&self.0.softservices, name)?;
@@ -331,18 +255,7 @@ impl Device {
             return Ok(Arc::clone(slot));
         }
         place.make()?;
-        let journal = Journal::open(&place.journal())?;
-        let slot = Arc::new(Slot {
-            place,
-            work: tokio::sync::Mutex::default(),
-            turn: Arc::default(),
-            noted: tokio::sync::watch::Sender::new(()),
-            journal: Arc::new(Mutex::new(journal)),
-            monitors: Monitors::default(),
-            reserved: Mutex::default(),
-            phases: Mutex::default(),
-            failures: Mutex::default(),
-        });
+        let slot = Arc::new(Slot::open(place)?);
         slots.insert(name.to_owned(), Arc::clone(&slot));
         Ok(slot)
     }
@@ -355,96 +268,5 @@ impl Device {
             return Err(DeviceError::Unknown { name: name.into() });
         }
         self.slot(name)
-    }
-}
-
-impl Slot {
-    async fn note(&self, step: &ProvisionStep, mark: Mark) -> Result<()> {
-        let (journal, step) = (Arc::clone(&self.journal), step.clone());
-        let written = blocking(move || locked(&journal).append(&step, mark)).await;
-        self.noted.send_replace(());
-        written
-    }
-
-    /// Notes that the life of this step has come to its end, which it has whatever the disk says.
-    async fn end(&self, step: &ProvisionStep) {
-        let (journal, step) = (Arc::clone(&self.journal), step.clone());
-        let ended = blocking(move || {
-            locked(&journal).end(&step);
-            Ok(())
-        });
-        if let Err(error) = ended.await {
-            tracing::error!(%error, "the end of a life was not noted");
-        }
-        self.noted.send_replace(());
-    }
-
-    fn is_confirmed(&self, number: u32) -> bool {
-        self.place.record(number).is_ok_and(|record| record.state == Standing::Committed)
-    }
-
-    /// How a failed step is marked. The core tries a step of the way back so often and then gives the life up. Where nothing
-    /// but the start of the previous services failed, code and data are as they were, and the owner may go on from there:
-    /// what cannot start must not block its own mending. Else the softservice stays as it is until the next start of the
-    /// node, which tries again, or until it is removed.
-    fn failure(&self, step: &ProvisionStep, why: String) -> Mark {
-        let mut failures = locked(&self.failures);
-        let (of, count) = &mut *failures;
-        if of.as_ref() != Some(step) {
-            (*of, *count) = (Some(step.clone()), 0);
-        }
-        *count += 1;
-        if !step.effect.is_way_back() || *count < TRIES {
-            return Mark::Failed(why);
-        }
-        *count = 0;
-        match step.effect {
-            Effect::StartPrevious => Mark::GivenUp(why),
-            _ => Mark::Stuck(why),
-        }
-    }
-
-    /// The right to make the next generation; an error at once while another has it.
-    fn turn(&self) -> Result<tokio::sync::OwnedMutexGuard<()>> {
-        self.place.stays()?;
-        self.own_turn()
-    }
-
-    /// The same also while it is being removed.
-    fn own_turn(&self) -> Result<tokio::sync::OwnedMutexGuard<()>> {
-        Arc::clone(&self.turn).try_lock_owned().or_else(|_| {
-            let number = self.place.numbers()?.last().copied().unwrap_or(1);
-            Err(DeviceError::Busy { name: self.place.name.clone(), number })
-        })
-    }
-
-    fn unfinished(&self) -> Option<ProvisionStep> {
-        locked(&self.journal).unfinished().cloned()
-    }
-
-    /// The step in which an earlier life of the node was cut off. What was written down as confirmed is committed again.
-    fn interrupted(&self) -> Option<ProvisionStep> {
-        let step = self.unfinished()?;
-        let effect = if self.is_confirmed(step.generation.number) { Effect::Commit } else { step.effect };
-        Some(ProvisionStep { effect, ..step })
-    }
-
-    /// The softservice to oneself; an error at once while a generation is on its way, whose steps may take minutes.
-    async fn calm(&self) -> Result<tokio::sync::MutexGuard<'_, ()>> {
-        self.idle()?;
-        let work = self.work.lock().await;
-        self.idle()?;
-        Ok(work)
-    }
-
-    /// An error while a generation is on its way, or has stuck on it, or while all of it is being removed.
-    fn idle(&self) -> Result<()> {
-        self.place.stays()?;
-        let Some(step) = self.unfinished() else { return locked(&self.journal).settle() };
-        let (name, number) = (self.place.name.clone(), step.generation.number);
-        Err(match locked(&self.journal).is_stuck() {
-            true => DeviceError::Stuck { name, number, effect: step.effect.word() },
-            false => DeviceError::Busy { name, number },
-        })
     }
 }

@@ -149,8 +149,12 @@ impl Place {
         durable::read_json(&self.generation(number).record())?.ok_or_else(missing)
     }
     pub(super) fn change_record(&self, number: u32, change: impl FnOnce(&mut GenerationRecord)) -> Result<()> {
-        let mut record = self.record(number)?;
+        let before = self.record(number)?;
+        let mut record = before.clone();
         change(&mut record);
+        if record == before {
+            return Ok(());
+        }
         durable::write_json(&self.generation(number).record(), &record)
     }
     /// The instance of a generation that was staged.

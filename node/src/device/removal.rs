@@ -69,7 +69,7 @@ impl Device {
                 // Nobody asks for it any more, and nothing of it has begun.
                 return Ok(());
             }
-            durable::write_json(&slot.place.removal(), &removal)?;
+            slot.place.with_room(|| durable::write_json(&slot.place.removal(), &removal))?;
             return self.carry_out(&slot, removal).await;
         }
     }
@@ -148,7 +148,7 @@ fn remove(place: &Place, removal: Removal) -> Result<()> {
         durable::remove_folder(&folder)?;
     }
     // The last of them says that there is nothing more to do.
-    for file in [place.journal(), place.ports(), place.inner_ports(), place.state(), place.removal()] {
+    for file in [place.journal(), place.room(), place.ports(), place.inner_ports(), place.state(), place.removal()] {
         durable::remove(&file)?;
     }
     Ok(())

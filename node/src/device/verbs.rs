@@ -4,7 +4,6 @@
 use super::{
     Device, blocking,
     error::{DeviceError, Result, io},
-    locked,
     record::{GenerationRecord, Standing, TestResult},
 };
 use serde::Serialize;
@@ -31,6 +30,9 @@ pub struct SoftserviceInfo {
     /// confirmed), `stuck` (a switch failed, and so did the way back), `removing` (its removal has begun and has not come to
     /// its end), `damaged` (its files cannot be read).
     pub state: String,
+    /// Why it is so, where its owner is needed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
     /// It stays at its version.
     pub held: bool,
     /// Its services in start order.
@@ -74,6 +76,7 @@ impl SoftserviceInfo {
             release: String::new(),
             generation: 0,
             state: state.into(),
+            why: None,
             held: false,
             services: Vec::new(),
             endpoints: Vec::new(),
@@ -126,6 +129,7 @@ impl Device {
             release: record.release,
             generation: shown,
             state: String::new(),
+            why: slot.stuck().map(|error| error.to_string()),
             held: state.held,
             services: Vec::new(),
             endpoints: Vec::new(),
@@ -149,7 +153,7 @@ impl Device {
         }
         let all = open && info.services.iter().all(|s| s.state == "running");
         info.state = match current {
-            _ if locked(&slot.journal).is_stuck() => "stuck",
+            _ if info.why.is_some() => "stuck",
             _ if slot.unfinished().is_some() => "provisioning",
             // Prepared, about to begin.
             None if record.state == Standing::Pending => "provisioning",
@@ -238,7 +242,7 @@ impl Device {
         let slot = self.existing(name)?;
         let _work = slot.calm().await?;
         // Written first: after a crash in between nothing of it starts again.
-        slot.place.change_state(|s| s.up = false)?;
+        slot.place.with_room(|| slot.place.change_state(|s| s.up = false))?;
         // Nobody new comes in; whoever is inside is served until the services end.
         slot.front(self).close().await?;
         if let Some(number) = slot.place.current_number()? {
@@ -259,7 +263,7 @@ impl Device {
         let _work = slot.calm().await?;
         let number = slot.place.current_number()?;
         let number = number.ok_or_else(|| DeviceError::NeverConfirmed { name: name.into() })?;
-        slot.place.change_state(|s| s.up = true)?;
+        slot.place.with_room(|| slot.place.change_state(|s| s.up = true))?;
         let instance = slot.place.instance(number)?;
         slot.front(self).lead(&instance.fronts).await?;
         slot.services(self, number)?.start(&instance, |_| true, |_| {}).await?;

@@ -115,6 +115,14 @@ pub(super) async fn down(context: &Context, args: Named) -> Result<Value, Failur
 }
 
 pub(super) async fn start(context: &Context, args: Named) -> Result<Value, Failure> {
+    if context.device.stuck(&args.name)?.is_some() {
+        // Asked again under the turn: of a life that has ended meanwhile nothing is repeated.
+        let _turn = context.device.turn(&args.name)?;
+        if let Some(step) = context.device.stuck(&args.name)? {
+            // How it ended is what the device says next.
+            context.handle.try_again(step).await?;
+        }
+    }
     context.device.start(&args.name).await?;
     described(context, &args.name).await
 }

@@ -66,6 +66,11 @@ impl Effect {
     pub fn is_way_back(self) -> bool {
         self >= Self::HandBack
     }
+    /// Whether the way back goes on when this cannot be done: a front that does not turn must not keep data from coming
+    /// back. [`Self::StartPrevious`] turns it again.
+    pub fn may_fail(self) -> bool {
+        self == Self::HandBack
+    }
     /// Whether a life is over when this is done.
     pub fn ends_life(self) -> bool {
         matches!(self, Self::Commit | Self::MarkFailed)
@@ -105,6 +110,11 @@ pub enum ProvisionInput {
     },
     /// An earlier life ended in the middle: the last step that was journaled.
     Interrupted {
+        /// The step.
+        step: ProvisionStep,
+    },
+    /// Its owner has a life tried again that had stuck: the step that it stuck in. One that goes on is left alone.
+    Again {
         /// The step.
         step: ProvisionStep,
     },

@@ -3,6 +3,10 @@
 //! from there on a life ends in exactly one of two places: the new generation committed, or the previous one running
 //! again. The journal entry that the device writes before each step makes every point of a crash one of these cases.
 //!
+//! On a full disk the way back takes first what takes no room - turning back, stopping what is new, putting data back - and so
+//! frees what the new one took; only then comes what writes. That a front cannot be turned back holds nothing up: it is
+//! turned again with the start of the previous services.
+//!
 //! A first install has no previous generation: the steps that concern it are left out, not done on nothing.
 
 use super::desk::Desk;
@@ -85,7 +89,16 @@ impl Provision {
     pub(crate) fn handle(&mut self, desk: &mut Desk, input: ProvisionInput) {
         match input {
             ProvisionInput::Begin { generation, previous } => self.begin(desk, generation, previous),
-            ProvisionInput::Interrupted { step } => self.interrupted(desk, step),
+            ProvisionInput::Interrupted { step } => {
+                let why = format!("the node stopped during {}", step.effect.word());
+                self.go_on(desk, step, why);
+            }
+            // Of two who ask, the second hears the end of what the first began.
+            ProvisionInput::Again { step } if self.lives.contains_key(&step.generation.name) => {}
+            ProvisionInput::Again { step } => {
+                let why = format!("{} had failed and was tried again", step.effect.word());
+                self.go_on(desk, step, why);
+            }
             ProvisionInput::Done { step } => self.done(desk, &step),
             ProvisionInput::Failed { step, why } => self.failed(desk, &step, &why),
         }
@@ -120,12 +133,12 @@ impl Provision {
         self.perform(desk, step, None);
     }
 
-    fn interrupted(&mut self, desk: &mut Desk, step: ProvisionStep) {
+    /// Takes up a life at its last step.
+    fn go_on(&mut self, desk: &mut Desk, step: ProvisionStep, why: String) {
         if step.effect == Effect::Commit {
             // It was confirmed; whether the commit was written is unknown, and it is safe to repeat.
             return self.perform(desk, step, None);
         }
-        let why = format!("the node stopped during {}", step.effect.word());
         let step = ProvisionStep { effect: way_back(step.effect), ..step };
         self.perform(desk, step, Some(why));
     }
@@ -161,6 +174,10 @@ impl Provision {
             return;
         }
         let cause = format!("{}: {cause}", step.effect.word());
+        if step.effect.may_fail() {
+            let why = life.why.take().unwrap_or(cause);
+            return self.perform(desk, ProvisionStep { effect: Effect::StopNew, ..step.clone() }, Some(why));
+        }
         if step.effect.is_way_back() {
             let why = match life.why.take() {
                 Some(first) => format!("{first}; then the way back failed: {cause}"),

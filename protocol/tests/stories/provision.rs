@@ -44,10 +44,15 @@ impl Device {
             Commit => self.committed = new,
             HandBack => self.public = step.previous,
             // What is old runs on: only the new one's are ended.
-            StopNew => self.running = self.running.filter(|_| self.running != new),
+            StopNew => {
+                self.running = self.running.filter(|_| self.running != new);
+                // The front as well, where nothing was before.
+                self.public = self.public.filter(|_| step.previous.is_some());
+            }
             RestoreData => self.data = step.previous,
             PointBack => self.current = step.previous,
-            StartPrevious => self.running = step.previous,
+            // It turns the front, too.
+            StartPrevious => (self.running, self.public) = (step.previous, step.previous),
             MarkFailed => self.failed = true,
         }
     }
@@ -92,8 +97,16 @@ fn ended(world: &World) -> Option<ProvisionEvent> {
     })
 }
 /// Carries out steps until the life ends; `fails(effect, try)` says which fail. Gives the steps as performed.
-fn live(world: &mut World, device: &mut Device, mut fails: impl FnMut(Effect, u32) -> bool) -> Vec<Effect> {
-    let mut done = 0;
+fn live(world: &mut World, device: &mut Device, fails: impl FnMut(Effect, u32) -> bool) -> Vec<Effect> {
+    live_from(world, device, 0, fails)
+}
+/// The same, of a life of whose steps so many were carried out before.
+fn live_from(
+    world: &mut World,
+    device: &mut Device,
+    mut done: usize,
+    mut fails: impl FnMut(Effect, u32) -> bool,
+) -> Vec<Effect> {
     let mut effects: Vec<Effect> = vec![];
     loop {
         world.within(Span::seconds(30), |w| w.nodes["bob"].steps.len() > done || ended(w).is_some());
@@ -150,10 +163,27 @@ fn a_step_of_the_way_back_is_tried_again_and_then_the_owner_is_called() {
         live(&mut world, &mut device, |e, tries| e == Start || (e == bad && tries < 2));
         assert!(matches!(ended(&world), Some(ProvisionEvent::Reverted { .. })), "{bad:?}");
         assert!(device.is_returned(Some(1)), "{bad:?}: {device:?}");
-        let mut world = begin(Some(1));
-        let steps = live(&mut world, &mut Device::before(Some(1)), |e, _| e == Start || e == bad);
-        assert!(matches!(ended(&world), Some(ProvisionEvent::Stuck { .. })), "{bad:?}");
+        let (mut world, mut device) = (begin(Some(1)), Device::before(Some(1)));
+        let steps = live(&mut world, &mut device, |e, _| e == Start || e == bad);
         assert_eq!(steps.iter().filter(|e| **e == bad).count(), 3);
+        if bad == HandBack {
+            // A front that cannot be turned back does not keep data from coming back.
+            assert!(matches!(ended(&world), Some(ProvisionEvent::Reverted { .. })), "{:?}", ended(&world));
+            assert!(device.is_returned(Some(1)), "{device:?}");
+            continue;
+        }
+        assert!(matches!(ended(&world), Some(ProvisionEvent::Stuck { .. })), "{bad:?}");
+        // Its owner has made room, and asks twice.
+        let step = world.nodes["bob"].steps[steps.len() - 1].clone();
+        world.nodes.get_mut("bob").expect("bob").events.clear();
+        for _ in 0..2 {
+            world.provision("bob", ProvisionInput::Again { step: step.clone() });
+        }
+        let rest = live_from(&mut world, &mut device, steps.len(), |_, _| false);
+        let from = BACK.iter().position(|e| *e == bad).expect("of the way back");
+        assert_eq!(rest, BACK[from..], "each once");
+        assert!(matches!(ended(&world), Some(ProvisionEvent::Reverted { .. })), "{bad:?}");
+        assert!(device.is_returned(Some(1)), "{bad:?}: {device:?}");
     }
 }
 

@@ -1,6 +1,7 @@
 //! Listening sockets of a front. Invariant: a public port is owned on IPv4, or there is an error; where the device has IPv6, on
 //! that too.
 
+use crate::device::keeper::say;
 use rustix::{
     io::Errno,
     net::{AddressFamily, SocketFlags, SocketType, bind, ipproto, listen, socket_with, sockopt},
@@ -20,7 +21,7 @@ pub(super) fn public(port: u16, everywhere: bool) -> std::io::Result<Vec<TcpList
     match one(six.into(), port) {
         Ok(listener) => all.push(listener),
         // A device without IPv6, or with that address alone taken: bindings and endpoints say the IPv4 one.
-        Err(e) => eprintln!("front: port {port} on IPv6: {e}"),
+        Err(e) => say(format_args!("front: port {port} on IPv6: {e}")),
     }
     Ok(all)
 }

@@ -31,6 +31,9 @@ use std::{path::Path, time::Duration};
 /// Time for a front to read its table and listen.
 const TURN: Duration = Duration::from_secs(10);
 
+/// A table beside the one in force, in the front's folder: see [`Front::keep`].
+const KEPT: &str = "front-before.json";
+
 /// What a front does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Table {
@@ -70,10 +73,38 @@ impl Front<'_> {
 
     /// The ports of the table in force; none when there is no front.
     pub(super) fn table(&self) -> Vec<FrontSpec> {
-        match durable::read_json::<Task>(&self.place.front().join(files::FRONT)) {
+        self.read(files::FRONT)
+    }
+
+    fn read(&self, file: &str) -> Vec<FrontSpec> {
+        match durable::read_json::<Task>(&self.place.front().join(file)) {
             Ok(Some(Task::Front(table))) => table.ports,
             _ => Vec::new(),
         }
+    }
+
+    fn write(&self, file: &str, ports: &[FrontSpec]) -> Result<()> {
+        let folder = self.place.front();
+        durable::folder(&folder, 0o700)?;
+        let table = Table { softservice: self.place.name.clone(), ports: ports.to_vec() };
+        durable::write_json(&folder.join(file), &Task::Front(table))
+    }
+
+    /// Makes a table ahead, so that [`Self::lead`] to these ports needs no room on the disk.
+    pub(super) fn keep(&self, ports: &[FrontSpec]) -> Result<()> {
+        if ports.is_empty() { Ok(()) } else { self.write(KEPT, ports) }
+    }
+
+    /// Puts a table in force for whoever reads it next; nothing is written that is there.
+    fn put(&self, ports: &[FrontSpec]) -> Result<()> {
+        if self.table() == ports {
+            return Ok(());
+        }
+        let folder = self.place.front();
+        if self.read(KEPT) == ports {
+            return durable::rename(&folder.join(KEPT), &folder.join(files::FRONT));
+        }
+        self.write(files::FRONT, ports)
     }
 
     /// Leads these ports where they say, and no others; returns when new connections go there. Connections that stand
@@ -82,17 +113,13 @@ impl Front<'_> {
         if ports.is_empty() {
             return self.stop().await;
         }
-        let folder = self.place.front();
-        durable::folder(&folder, 0o700)?;
-        let table = Table { softservice: self.place.name.clone(), ports: ports.to_vec() };
-        let before = self.table();
-        durable::write_json(&folder.join(files::FRONT), &Task::Front(table))?;
+        let (folder, before) = (self.place.front(), self.table());
+        self.put(ports)?;
         self.monitors.end(&folder).await;
         let led = if self.runs().await { self.turn().await } else { self.start().await };
         if led.is_err() && !before.is_empty() {
             // It serves what it served before, and must come back to that should it be killed.
-            let table = Table { softservice: self.place.name.clone(), ports: before };
-            durable::write_json(&folder.join(files::FRONT), &Task::Front(table))?;
+            self.put(&before)?;
         }
         if self.runs().await {
             self.watch_over().await;
@@ -145,8 +172,7 @@ impl Front<'_> {
         if !self.runs().await {
             return Ok(());
         }
-        let table = Table { softservice: self.place.name.clone(), ports: Vec::new() };
-        durable::write_json(&self.place.front().join(files::FRONT), &Task::Front(table))?;
+        self.write(files::FRONT, &[])?;
         self.turn().await
     }
 

@@ -67,7 +67,10 @@ async fn lead(folder: &Path, path: &Path, table: &Table) -> Result<(), String> {
         }
     }
     status.send_modify(|s| s.phase = Phase::Stopped);
-    keeper::publish(folder, &status.borrow()).map_err(said("write the status"))?;
+    let written = keeper::publish(folder, &status.borrow());
+    if let Err(e) = written {
+        keeper::say(format_args!("front: write the status: {e}"));
+    }
     // Whoever asked to stop waits for the end.
     let _ = timeout(GOODBYE, keeper::served(&callers)).await;
     Ok(())
@@ -197,7 +200,7 @@ async fn accept(listener: TcpListener, public: u16, ways: Ways, places: Arc<Sema
                 });
             }
             Err(e) => {
-                eprintln!("front: accept on port {public}: {e}");
+                keeper::say(format_args!("front: accept on port {public}: {e}"));
                 sleep(REFUSED).await;
             }
         }

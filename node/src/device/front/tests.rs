@@ -125,6 +125,30 @@ async fn connections_stay_where_they_are_and_new_ones_go_to_the_new_service() {
 }
 
 #[tokio::test]
+async fn the_way_back_to_a_table_that_was_kept_writes_nothing() {
+    use std::os::unix::fs::MetadataExt;
+    let mut house = House::new();
+    let (public, old, new) = (house.number(), house.number(), house.number());
+    service(old, "old").await;
+    service(new, "new").await;
+    let (before, after) = ([port(public, old, false)], [port(public, new, false)]);
+    house.front().lead(&before).await.expect("led");
+    house.front().keep(&before).expect("kept");
+    house.front().lead(&after).await.expect("led elsewhere");
+    assert_eq!(hear(&mut connect(public).await, 3).await, "new");
+    let file =
+        |name: &str| std::fs::metadata(house.place.front().join(name)).map(|about| (about.ino(), about.mtime_nsec()));
+    let kept = file(KEPT).expect("a table beside");
+    for _ in 0..2 {
+        house.front().lead(&before).await.expect("led back");
+        assert_eq!(file(files::FRONT).expect("a table"), kept, "renamed, and left alone");
+        assert_eq!(hear(&mut connect(public).await, 3).await, "old");
+    }
+    assert!(file(KEPT).is_err(), "one at a time");
+    house.end().await;
+}
+
+#[tokio::test]
 async fn whoever_comes_in_the_moment_of_a_switch_waits_and_is_served() {
     let mut house = House::new();
     let (public, old, new) = (house.number(), house.number(), house.number());

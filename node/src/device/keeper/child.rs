@@ -7,7 +7,7 @@ use super::{
     control, files, inside, last_status, leftovers,
     log::{FILE_BYTES, Log},
     outcome::Outcome,
-    publish, stop_on_signal,
+    publish, say, stop_on_signal,
     story::Story,
 };
 use crate::sandbox::{Confinement, Launch, carried};
@@ -84,11 +84,15 @@ pub(super) async fn keep(folder: &Path, mut spec: Spec) -> std::io::Result<()> {
     let mut keeping = Keeping { folder, spec, me, status, log, said, output, ended, stop };
     super::ready();
     keeping.life().await;
+    // The pump ends when nobody can write any more; a full disk keeps the status, and nothing else, from being written.
     let Keeping { output, status, .. } = keeping;
     drop(output);
     let _ = timeout(GOODBYE, pump).await;
     status.send_modify(|s| (s.phase, s.pid, s.group) = (Phase::Stopped, None, None));
-    publish(folder, &status.borrow())?;
+    let written = publish(folder, &status.borrow());
+    if let Err(e) = written {
+        say(format_args!("keeper: write the status: {e}"));
+    }
     let _ = timeout(GOODBYE, control::served(&callers)).await;
     serve.abort();
     std::fs::remove_file(folder.join(files::CONTROL))
@@ -113,7 +117,7 @@ impl Keeping<'_> {
     fn change(&self, change: impl FnOnce(&mut Status)) {
         self.status.send_modify(change);
         if let Err(e) = publish(self.folder, &self.status.borrow()) {
-            eprintln!("keeper: write the status: {e}");
+            say(format_args!("keeper: write the status: {e}"));
         }
     }
 

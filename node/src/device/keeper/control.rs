@@ -70,7 +70,7 @@ pub(in crate::device) async fn serve(
             }
             Err(e) => {
                 // A keeper that nobody can reach any more could not even be told to stop.
-                eprintln!("keeper: accept: {e}");
+                super::say(format_args!("keeper: accept: {e}"));
                 sleep(REFUSED).await;
             }
         }

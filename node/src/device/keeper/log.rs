@@ -2,6 +2,7 @@
 //! [`FILES`] files of about [`FILE_BYTES`] each, however much a service says, and a file begins with a line's beginning
 //! unless that line alone fills files.
 
+use super::say;
 use std::{
     fs::{File, OpenOptions},
     io::Write,
@@ -61,7 +62,7 @@ impl Log {
     fn put(&mut self, bytes: &[u8]) {
         match self.file.write_all(bytes) {
             Ok(()) => self.size += bytes.len() as u64,
-            Err(e) => eprintln!("keeper: write {}: {e}", self.path.display()),
+            Err(e) => say(format_args!("keeper: write {}: {e}", self.path.display())),
         }
         if let Some(last) = bytes.last() {
             self.at_start = *last == b'\n';
@@ -82,7 +83,7 @@ impl Log {
         let _ = std::fs::rename(&self.path, name(1));
         match OpenOptions::new().append(true).create(true).open(&self.path) {
             Ok(file) => (self.file, self.size) = (file, 0),
-            Err(e) => eprintln!("keeper: open {}: {e}", self.path.display()),
+            Err(e) => say(format_args!("keeper: open {}: {e}", self.path.display())),
         }
     }
 }

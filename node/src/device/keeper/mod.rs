@@ -216,7 +216,7 @@ pub(super) const READY: &str = "keeper ready";
 pub(super) fn ready() {
     let _ = writeln!(std::io::stdout(), "\n{READY}").and_then(|()| std::io::stdout().flush());
     if let Some(Err(e)) = std::env::var_os("NOTIFY_SOCKET").map(|socket| notify(socket.as_bytes())) {
-        eprintln!("keeper: tell systemd that it is ready: {e}");
+        say(format_args!("keeper: tell systemd that it is ready: {e}"));
     }
 }
 
@@ -229,14 +229,19 @@ fn notify(socket: &[u8]) -> std::io::Result<()> {
     UnixDatagram::unbound()?.send_to_addr(b"READY=1", &address).map(drop)
 }
 
+/// Says something in the keeper's own log, which a full disk loses: `eprintln` would end the keeper, and so its service.
+pub(super) fn say(what: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stderr(), "{what}");
+}
+
 /// The hidden verb `softservice keeper TASK`: returns when its work is over. The task is a file, or the text itself.
 pub fn keeper_main(arguments: Vec<OsString>) -> ExitCode {
     if let Err(e) = inherit::nothing() {
-        eprintln!("keeper: look at what it inherited: {e}");
+        say(format_args!("keeper: look at what it inherited: {e}"));
         return ExitCode::FAILURE;
     }
     let Some(task) = arguments.last() else {
-        eprintln!("keeper: expected a task, or the path of one");
+        say("keeper: expected a task, or the path of one");
         return ExitCode::from(2);
     };
     let path = PathBuf::from(task);
@@ -256,7 +261,7 @@ pub fn keeper_main(arguments: Vec<OsString>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
-            eprintln!("keeper: {why}");
+            say(format_args!("keeper: {why}"));
             ExitCode::FAILURE
         }
     }

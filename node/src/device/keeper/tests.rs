@@ -306,3 +306,26 @@ async fn a_flood_of_output_keeps_its_newest_lines_in_three_files() {
     assert!(!PathBuf::from(format!("{}.3", kept.spec.log.display())).exists());
     assert!(kept.log().ends_with("ended with 3; not started again\n"), "the reason is the last word");
 }
+
+#[tokio::test]
+async fn a_full_disk_costs_words_and_never_the_service_or_its_stop() {
+    let mut kept = Kept::new("seq 1 100000; echo $$ > said; exec sleep 1000", Restart::Always);
+    kept.spec.log = "/dev/full".into();
+    std::fs::create_dir(kept.folder()).expect("a folder");
+    std::os::unix::fs::symlink("/dev/full", kept.folder().join(super::files::WORDS)).expect("a link");
+    kept.start().await;
+    let first = kept.until("a running program", |s| s.phase == Phase::Running).await;
+    // More than a pipe holds: somebody reads on.
+    let said = kept.file("said");
+    so(|| said.exists()).await;
+    // From now on its status cannot be written either.
+    std::os::unix::fs::symlink("/dev/full", kept.folder().join(".status.new")).expect("a link");
+    let pid = first.pid.expect("a process");
+    kill(pid);
+    let again = kept.until("another start", |s| s.restarts == 1 && s.phase == Phase::Running).await;
+    assert_eq!(again.keeper, first.keeper, "it lives on");
+    let child = again.pid.expect("a process");
+    kept.stop().await;
+    assert!(super::leftovers::started(child).is_none() && super::leftovers::started(again.keeper).is_none());
+    assert!(!kept.folder().exists(), "nothing of it stays");
+}
