@@ -41,15 +41,15 @@ impl Place {
         if std::fs::metadata(&path).is_ok_and(|about| about.len() == ROOM) {
             return Ok(());
         }
-        let beside = path.with_file_name(".room.new");
-        durable::remove(&beside)?;
-        let taken = taken(&beside).map_err(io("keep room for the way back in", &path));
+        // Half of one, of a life that was cut off, tells itself by its length.
+        durable::remove(&path)?;
+        let taken = taken(&path).map_err(io("keep room for the way back in", &path));
         if taken.is_err() {
             // Half of it is of use to others only.
-            durable::remove(&beside)?;
+            durable::remove(&path)?;
         }
         taken?;
-        durable::rename(&beside, &path)
+        durable::sync_parent(&path)
     }
 
     /// Gives it to whoever writes next.
@@ -114,6 +114,7 @@ mod tests {
         let scratch = tempfile::tempdir().expect("a folder");
         let place = Place::new(scratch.path(), "shelf").expect("a place");
         place.make().expect("folders");
+        std::fs::write(place.room(), "half of one").expect("written");
         let blocks = || std::fs::metadata(place.room()).expect("it is there").blocks() * 512;
         for _ in 0..2 {
             place.take_room().expect("taken");
