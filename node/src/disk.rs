@@ -4,7 +4,7 @@
 use softservice_protocol::{
     bitmap::Bitmap,
     id::{Peer, ReleaseId},
-    io::{Depth, Input, Job, Record, Stage, Token},
+    io::{Depth, Input, Job, Record, Setback, Stage, Token},
     release::ReleaseRef,
 };
 use softservice_store::{Store, StoreError, closure};
@@ -139,11 +139,11 @@ fn perform(store: &dyn Store, task: Task) -> Input {
     let platform = platform();
     match task {
         Task::Expand { job, release, depth } => {
-            let list = closure::expand(store, release, depth, &platform).map_err(|e| e.to_string());
+            let list = closure::expand(store, release, depth, &platform).map_err(|e| e.setback());
             Input::Expanded { job, list }
         }
         Task::Assemble { job, release, stage } => {
-            let result = closure::assemble(store, release, stage, &platform).map_err(|e| e.to_string());
+            let result = closure::assemble(store, release, stage, &platform).map_err(|e| e.setback());
             Input::Assembled { job, result }
         }
         Task::Survey { peer, release } => {
@@ -160,8 +160,8 @@ fn perform(store: &dyn Store, task: Task) -> Input {
 /// The answer to a task whose thread did not end as it should.
 fn failure(task: &Task, why: &str) -> Input {
     match *task {
-        Task::Expand { job, .. } => Input::Expanded { job, list: Err(why.into()) },
-        Task::Assemble { job, .. } => Input::Assembled { job, result: Err(why.into()) },
+        Task::Expand { job, .. } => Input::Expanded { job, list: Err(Setback::last(why)) },
+        Task::Assemble { job, .. } => Input::Assembled { job, result: Err(Setback::last(why)) },
         Task::Survey { peer, release } => Input::Surveyed { peer, release, held: None },
     }
 }

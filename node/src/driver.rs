@@ -22,7 +22,7 @@ use crate::{
 use jobs::Jobs;
 use softservice_protocol::{
     id::Peer,
-    io::{Event, Input, Job, Output, ProvisionInput, ProvisionStep, Source},
+    io::{Event, Input, Job, Output, ProvisionInput, ProvisionStep, Setback, Source},
     limits,
     machine::{Core, Settings},
     release::ReleaseRef,
@@ -261,7 +261,7 @@ impl Driver {
             Output::Assemble { job, stage } => match self.releases.get(&job) {
                 Some(release) => self.parts.disk.tasks.push(Task::Assemble { job, release: *release, stage }),
                 None => {
-                    let result = Err("the fetch was never begun".into());
+                    let result = Err(Setback::last("the fetch was never begun"));
                     self.due.push_back(Input::Assembled { job, result });
                 }
             },

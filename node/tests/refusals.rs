@@ -149,6 +149,9 @@ impl Store for Odd {
     fn fsck(&self, progress: Progress<'_>) -> Result<Findings, StoreError> {
         self.0.fsck(progress)
     }
+    fn let_go(&self) {
+        self.0.let_go();
+    }
     fn gc(&self, keep: &BTreeSet<ObjectId>) -> Result<Swept, StoreError> {
         self.0.gc(keep)
     }

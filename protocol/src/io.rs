@@ -164,7 +164,7 @@ pub enum Input {
         /// Which fetch.
         job: Job,
         /// What to fetch in this stage, each chunk once, in content order, and which of it is here.
-        list: Result<WantList, String>,
+        list: Result<WantList, Setback>,
     },
     /// A span request ended.
     Delivered {
@@ -179,8 +179,8 @@ pub enum Input {
     Assembled {
         /// Which fetch.
         job: Job,
-        /// Done, or why not, for people.
-        result: Result<(), String>,
+        /// Done, or why not.
+        result: Result<(), Setback>,
     },
     /// Answer to [`Output::Survey`].
     Surveyed {
@@ -242,6 +242,23 @@ pub struct WantList {
     pub chunks: Vec<ChunkRef>,
     /// Which are here already.
     pub have: Bitmap,
+}
+
+/// Why the store could not go on with a fetch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setback {
+    /// For people.
+    pub why: String,
+    /// Something that the fetch counted on is gone or damaged: looking again shows what has to be asked for once more.
+    /// When false, a second try would end like the first.
+    pub again: bool,
+}
+
+impl Setback {
+    /// Nothing that another look would mend.
+    pub fn last(why: impl Into<String>) -> Self {
+        Self { why: why.into(), again: false }
+    }
 }
 
 /// How a span request ended.

@@ -9,7 +9,7 @@ use crate::{
 };
 use softservice_protocol::{
     id::ReleaseId,
-    io::{Depth, Effect, Input, Job, Output, ProvisionInput, ProvisionStep, Record, Stage, Token},
+    io::{Depth, Effect, Input, Job, Output, ProvisionInput, ProvisionStep, Record, Setback, Stage, Token},
     release::ReleaseRef,
     sign::Kind,
 };
@@ -95,7 +95,7 @@ impl World {
         self.nodes[node].asked.insert(job, release);
         let disk = &self.nodes[node].disk;
         let list = self.corpus.expand(release, depth, |n| disk.holds(n), |n| disk.keeps(n));
-        self.input_after(READ_US, node, Input::Expanded { job, list });
+        self.input_after(READ_US, node, Input::Expanded { job, list: list.map_err(Setback::last) });
     }
 
     fn survey(&mut self, node: usize, peer: softservice_protocol::id::Peer, release: ReleaseId) {
@@ -126,7 +126,7 @@ impl World {
             self.violation(node, format!("stage {stage:?} was to be assembled while {why}"));
         }
         self.nodes[node].disk.sync();
-        self.feed(node, life, Input::Assembled { job, result });
+        self.feed(node, life, Input::Assembled { job, result: result.map_err(Setback::last) });
     }
 
     /// Writes chunks that came; gives how many bytes were new and how many came twice, or none when the disk is full.

@@ -68,3 +68,40 @@ fn who_gives_up_takes_nothing_from_others() {
 fn seeders_that_hang_up_delay_and_do_not_end() {
     every_seed(Rules { abandons: 0.2, breaks: 0.2, ..CALM }, |_, _| {});
 }
+
+/// What others put is lost by a sync that failed, after it was said to be here.
+#[test]
+fn what_the_disk_forgot_is_asked_for_again() {
+    let rules = Rules { abandons: 0.1, disk: Disk { forgets: 0.06, ..Disk::default() }, ..CALM };
+    let mut setbacks = 0;
+    every_seed(rules, |outcome, _| setbacks += outcome.refusals.len());
+    every_disk(rules, |outcome, _, _| setbacks += outcome.refusals.len());
+    assert!(setbacks as u64 > SEEDS, "only {setbacks} assemblies met what was forgotten");
+}
+
+#[test]
+fn a_sweep_takes_nothing_that_a_fetch_does_not_bring_again() {
+    let rules = Rules { abandons: 0.1, sweeps: 16, ..CALM };
+    let mut setbacks = 0;
+    every_seed(rules, |outcome, _| setbacks += outcome.refusals.len());
+    every_disk(rules, |outcome, _, _| setbacks += outcome.refusals.len());
+    assert!(setbacks as u64 > SEEDS / 4, "only {setbacks} fetches met what was swept");
+}
+
+#[test]
+fn a_disk_that_fails_is_said_to_and_others_go_on() {
+    let disk = Disk { refuses: 0.01, fails: 0.1, forgets: 0.02 };
+    let rules = Rules { abandons: 0.1, breaks: 0.1, disk, ..CALM };
+    let mut failed = 0;
+    every_seed(rules, |outcome, _| failed += outcome.failed);
+    assert!(failed as u64 > SEEDS, "only {failed} fetches met the failing disk");
+}
+
+#[test]
+fn nothing_is_left_on_its_way() {
+    every_disk(CALM, |_, seed, dir| {
+        let partial = std::fs::read_dir(dir.join("partial")).expect("a folder").count();
+        let log = std::fs::metadata(dir.join("logs/have")).expect("a file").len();
+        assert_eq!((partial, log), (0, 0), "seed {seed}");
+    });
+}

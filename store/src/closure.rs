@@ -285,10 +285,18 @@ pub fn expand(store: &dyn Store, release: ReleaseRef, depth: Depth, platform: &s
     }
     let Some(plan) = plan(store, release.id)? else {
         // Only a sweep between the lines above and here does this; the caller's next try sees it.
-        return Err(broken(release.id, "its manifests vanished while it was read"));
+        return Err(gone(store, release.id, &walk)?);
     };
     let content = plan.wanted(platform).cloned();
     want(store, Stage::Content, plan.order.clone(), documents.chain(manifests).chain(content))
+}
+
+/// What a sweep, or damage, took of a closure that was read before.
+fn gone(store: &dyn Store, release: ReleaseId, walk: &Walk) -> Result<StoreError, StoreError> {
+    let manifests = manifest_layouts(&walk.here)?.into_iter().map(|l| l.object);
+    let mut all = walk.missing.iter().map(|r| r.id.object()).chain(manifests);
+    // All of it may be back by now: another look tells.
+    Ok(StoreError::Missing(all.find(|o| !store.has_object(*o)).unwrap_or(release.object())))
 }
 
 /// Those of the missing documents whose bytes are here. The others were in no want list of this fetch: another fetch
@@ -315,7 +323,7 @@ pub fn assemble(store: &dyn Store, release: ReleaseRef, stage: Stage, platform: 
                 let manifests = manifest_layouts(&walk.here)?;
                 walk.documents.into_iter().chain(manifests).chain(plan.wanted(platform).cloned()).collect()
             }
-            None => return Err(broken(release.id, "its manifests are not here yet")),
+            None => return Err(gone(store, release.id, &walk)?),
         },
     };
     store.assemble(&layouts)

@@ -6,7 +6,7 @@ use softservice_protocol::{
     chunk::{ChunkRef, Verified},
     feed::Head,
     id::{FeedId, ObjectId, ReleaseId},
-    io::Record,
+    io::{Record, Setback},
     limits,
     tree::{Manifest, TreeRef},
 };
@@ -152,7 +152,11 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     fn acknowledge(&self) -> Result<(), StoreError> {
         Ok(())
     }
-    /// Removes every object that is not in `keep`, unless it is expected or younger than this run.
+    /// No fetch goes on: what was announced and never assembled was given up. The next sweep spares it no more, unless it
+    /// is kept; until then a fetch that takes it up finds what had come.
+    fn let_go(&self);
+    /// Removes every object that is not in `keep`, unless it is expected or younger than this run; and what had come of
+    /// objects that were let go.
     fn gc(&self, keep: &std::collections::BTreeSet<ObjectId>) -> Result<Swept, StoreError>;
     /// Objects and bytes here.
     fn totals(&self) -> Result<(u64, u64), StoreError>;
@@ -242,6 +246,12 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// What this means for the fetch that met it: when something is not here that was here, or is not what it was, looking
+    /// again finds out what to ask for.
+    pub fn setback(&self) -> Setback {
+        let again = matches!(self, Self::Missing(_) | Self::Incomplete { .. } | Self::Damaged { object: Some(_), .. });
+        Setback { why: self.to_string(), again }
+    }
     /// A system error with what was being done to which path. A full disk gets its own kind, because a person can act.
     pub(crate) fn io(action: &'static str, path: &Path, source: impl Into<std::io::Error>) -> Self {
         let source = source.into();

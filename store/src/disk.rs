@@ -338,6 +338,9 @@ impl Store for DiskStore {
     fn acknowledge(&self) -> Result<(), StoreError> {
         lock(&self.losses).acknowledge()
     }
+    fn let_go(&self) {
+        lock(&self.flight).leased.clear();
+    }
     fn gc(&self, keep: &BTreeSet<ObjectId>) -> Result<Swept, StoreError> {
         self.sweep(keep)
     }

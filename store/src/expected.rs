@@ -99,6 +99,10 @@ impl Expected {
     pub(crate) fn is_empty(&self) -> bool {
         self.objects.is_empty()
     }
+    /// All that are expected.
+    pub(crate) fn objects(&self) -> impl Iterator<Item = ObjectId> + '_ {
+        self.objects.keys().copied()
+    }
     pub(crate) fn get(&self, object: ObjectId) -> Option<&Open> {
         self.slots.get(*self.objects.get(&object)? as usize)?.as_ref()
     }

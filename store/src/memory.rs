@@ -56,7 +56,7 @@ struct State {
     chunks: BTreeMap<ChunkId, Arc<[u8]>>,
     objects: BTreeMap<ObjectId, Layout>,
     expected: BTreeMap<ObjectId, Layout>,
-    /// Whole objects that were expected: a fetch builds on them.
+    /// Objects that a fetch announced: it brings them, or builds on them.
     leased: BTreeSet<ObjectId>,
     /// Chunks that some expected object waits for.
     awaited: BTreeSet<ChunkId>,
@@ -173,9 +173,8 @@ impl Store for MemoryStore {
         layouts.iter().try_for_each(Layout::check)?;
         let mut state = self.state();
         for layout in layouts {
-            if state.objects.contains_key(&layout.object) {
-                state.leased.insert(layout.object);
-            } else if !state.expected.contains_key(&layout.object) {
+            state.leased.insert(layout.object);
+            if !state.objects.contains_key(&layout.object) && !state.expected.contains_key(&layout.object) {
                 state.awaited.extend(layout.chunks.iter().map(|c| c.id));
                 state.expected.insert(layout.object, layout.clone());
             }
@@ -293,8 +292,14 @@ impl Store for MemoryStore {
         let (objects, bytes) = self.totals()?;
         Ok(Findings { objects, bytes, ..Findings::default() })
     }
+    fn let_go(&self) {
+        self.state().leased.clear();
+    }
     fn gc(&self, keep: &BTreeSet<ObjectId>) -> Result<Swept, StoreError> {
         let mut state = self.state();
+        let State { expected, leased, awaited, .. } = &mut *state;
+        expected.retain(|id, _| keep.contains(id) || leased.contains(id));
+        *awaited = expected.values().flat_map(|l| &l.chunks).map(|c| c.id).collect();
         let mut spared = std::mem::take(&mut state.recent);
         spared.extend(&state.leased);
         let mut swept = Swept::default();

@@ -325,11 +325,19 @@ impl Partials {
         }
         Ok(())
     }
-    /// Removes what an earlier life left and nobody expected since. Called by a sweep.
-    pub(crate) fn sweep(&self) {
+    /// Removes what is on its way for nobody: what an earlier life left, and what was let go in this one.
+    pub(crate) fn sweep(&self, spared: impl Fn(&ObjectId) -> bool) {
         let mut state = self.state();
-        state.recovered.clear();
-        for (object, _) in std::mem::take(&mut state.left) {
+        let State { expected, recovered, left, uncommitted, .. } = &mut *state;
+        let mut gone: HashSet<ObjectId> = left.extract_if(|object, _| !spared(object)).map(|(o, _)| o).collect();
+        recovered.retain(|_, spots| {
+            spots.retain(|s| !gone.contains(&s.object));
+            !spots.is_empty()
+        });
+        let given_up: Vec<ObjectId> = expected.objects().filter(|o| !spared(o)).collect();
+        gone.extend(given_up.into_iter().filter(|o| expected.leave(*o)));
+        uncommitted.retain(|s| !gone.contains(&s.object));
+        for object in gone {
             let _ = std::fs::remove_file(self.path(object));
         }
     }

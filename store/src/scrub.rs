@@ -133,7 +133,11 @@ impl DiskStore {
             swept.removed += 1;
             gone.insert(object);
         }
-        self.partials.sweep();
+        {
+            // Held, so that a fetch that begins now finds all of it or none.
+            let flight = lock(&self.flight);
+            self.partials.sweep(|object| flight.leased.contains(object) || keep.contains(object));
+        }
         self.forget_aside(keep)?;
         if gone.is_empty() {
             return Ok(swept);

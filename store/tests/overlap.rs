@@ -3,12 +3,13 @@
 
 mod cast;
 
-use cast::{noise, scratch};
+use cast::{Folder, noise, release_of, scratch, transfer};
 use softservice_protocol::{
     chunk::{ChunkRef, Verified},
     id::ObjectId,
+    io::{Depth, Stage},
 };
-use softservice_store::{Layout, Store, open};
+use softservice_store::{Layout, MemoryStore, Store, closure, open};
 use std::{
     collections::BTreeSet,
     path::Path,
@@ -111,3 +112,94 @@ fn a_sweep_forgets_no_layout_of_what_becomes_whole_meanwhile() {
     let lost = kept.iter().filter(|(layout, _)| !store.survey(&layout.chunks).unwrap().is_full()).count();
     assert_eq!(lost, 0, "so many objects are whole, and their chunks are not found");
 }
+
+/// A store and, when it has one, its directory.
+type Made = (Box<dyn Store>, Option<tempfile::TempDir>);
+
+fn a_fetch_that_was_given_up_is_found_again_until_the_next_sweep(make: fn() -> Made) {
+    let (bob, dir) = make();
+    let ((wanted, wanted_parts), (unwanted, unwanted_parts)) = (object(3, 1), object(3, 2));
+    bob.expect(&[wanted.clone(), unwanted.clone()]).unwrap();
+    bob.put(&wanted_parts[1]).unwrap();
+    bob.put(&unwanted_parts[1]).unwrap();
+    // While a fetch goes on, no sweep touches what came.
+    bob.gc(&BTreeSet::new()).unwrap();
+    let here = |layout: &Layout| bob.survey(&layout.chunks).unwrap().count();
+    assert_eq!((here(&wanted), here(&unwanted)), (1, 1));
+    bob.let_go();
+    assert_eq!((here(&wanted), here(&unwanted)), (1, 1), "giving up alone takes nothing");
+    bob.gc(&BTreeSet::from([wanted.object])).unwrap();
+    assert_eq!((here(&wanted), here(&unwanted)), (1, 0), "only what nobody keeps goes");
+    if let Some(dir) = &dir {
+        assert_eq!(on_their_way(dir.path()).0, 1);
+    }
+    // Both can be taken up again.
+    bob.expect(&[wanted.clone(), unwanted.clone()]).unwrap();
+    [&wanted_parts[0], &wanted_parts[2]].into_iter().chain(&unwanted_parts).for_each(|p| bob.put(p).unwrap());
+    bob.assemble(&[wanted.clone(), unwanted]).unwrap();
+    bob.gc(&BTreeSet::from([wanted.object])).unwrap();
+    assert_eq!(bob.totals().unwrap(), (1, 60_000));
+}
+
+fn what_was_looked_at_ahead_goes_when_nobody_keeps_it(make: fn() -> Made) {
+    let (ann, _ann_dir) = make();
+    let (bob, _dir) = make();
+    let (root, _) = release_of(&*ann, &Folder::sample());
+    loop {
+        let list = closure::expand(&*bob, root, Depth::Manifests, "linux/x86_64").unwrap();
+        transfer(&*ann, &*bob, &list);
+        closure::assemble(&*bob, root, list.stage, "linux/x86_64").unwrap();
+        if list.stage == Stage::Manifests {
+            break;
+        }
+    }
+    assert!(bob.totals().unwrap().0 > 3);
+    bob.let_go();
+    bob.gc(&BTreeSet::new()).unwrap();
+    assert_eq!(bob.totals().unwrap(), (0, 0));
+}
+
+fn a_sweep_in_the_middle_is_a_setback_and_not_the_end(make: fn() -> Made) {
+    let (ann, _ann_dir) = make();
+    let (bob, _dir) = make();
+    let (root, _) = release_of(&*ann, &Folder::sample());
+    let expand = || closure::expand(&*bob, root, Depth::Content, "linux/x86_64").unwrap();
+    let assemble = |stage| closure::assemble(&*bob, root, stage, "linux/x86_64");
+    let mut swept = BTreeSet::new();
+    loop {
+        let list = expand();
+        transfer(&*ann, &*bob, &list);
+        if swept.insert(list.stage) {
+            bob.let_go();
+            bob.gc(&BTreeSet::new()).unwrap();
+        }
+        match assemble(list.stage) {
+            Ok(()) if list.stage == Stage::Content => break,
+            Ok(()) => {}
+            Err(e) => assert!(e.setback().again, "{e}"),
+        }
+    }
+    assert_eq!(swept.len(), 3, "not every stage was swept");
+    assert!(expand().have.is_full());
+}
+
+fn memory() -> Made {
+    (Box::new(MemoryStore::new()), None)
+}
+
+fn disk() -> Made {
+    let dir = scratch();
+    (Box::new(open(dir.path()).unwrap()), Some(dir))
+}
+
+macro_rules! suite {
+    ($($story:ident),+ $(,)?) => {
+        mod memory_store { $(#[test] fn $story() { super::$story(super::memory) })+ }
+        mod disk_store { $(#[test] fn $story() { super::$story(super::disk) })+ }
+    };
+}
+suite!(
+    a_fetch_that_was_given_up_is_found_again_until_the_next_sweep,
+    what_was_looked_at_ahead_goes_when_nobody_keeps_it,
+    a_sweep_in_the_middle_is_a_setback_and_not_the_end,
+);

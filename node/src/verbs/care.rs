@@ -59,6 +59,8 @@ pub(super) async fn gc(context: &Context) -> Result<Value, Failure> {
         for root in roots {
             keep.extend(softservice_store::closure::objects(store.as_ref(), root)?);
         }
+        // Nothing was being fetched a moment ago. A fetch that began since asks again for what it loses here.
+        store.let_go();
         Ok(store.gc(&keep)?)
     };
     let swept = closure::blocking(work).await?;

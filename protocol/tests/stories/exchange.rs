@@ -49,6 +49,30 @@ fn a_release_comes_through_all_stages_from_two_peers() {
 }
 
 #[test]
+fn what_the_disk_lost_is_asked_for_again() {
+    let (mut world, r) = world(&["alice", "bob"], &["alice"], 200);
+    world.node("bob").forgets = 3;
+    let job = world.fetch("bob", r, Depth::Content);
+    let figures = world.fetched("bob", job);
+    assert!(complete(&world, "bob", r));
+    let total = world.library[&r.id].bytes();
+    assert_eq!(figures.bytes, total, "a stage that was done again counts once");
+    assert_eq!(figures.new_bytes, total + 3 * (1 << 16));
+}
+
+#[test]
+fn a_disk_that_keeps_nothing_ends_the_fetch() {
+    let (mut world, r) = world(&["alice", "bob"], &["alice"], 200);
+    world.node("bob").forgets = u32::MAX;
+    let job = world.fetch("bob", r, Depth::Content);
+    let failed = |e: &Event| matches!(e, Event::FetchFailed { job: j, why, no_peer: false } if *j == job && why == "1 chunks are missing");
+    world.until("the fetch fails", |w| w.nodes["bob"].events.iter().any(failed));
+    assert!(world.nodes["bob"].core.transfers().is_empty());
+    let tries = u32::MAX - world.nodes["bob"].forgets;
+    assert!((2..20).contains(&tries), "it tried {tries} times");
+}
+
+#[test]
 fn manifests_alone_bring_no_content() {
     let (mut world, r) = world(&["alice", "bob"], &["alice"], 50);
     let job = world.fetch("bob", r, Depth::Manifests);

@@ -101,6 +101,11 @@ impl Answers {
         self.known.insert(release, (now, held));
     }
 
+    /// What was said of this release is not so any more: the disk is asked next time.
+    pub(super) fn unlearn(&mut self, release: ReleaseId) {
+        self.known.remove(&release);
+    }
+
     pub(super) fn disconnected(&mut self, desk: &mut Desk, peer: Peer) {
         self.seeding.disconnected(desk, peer);
         self.asked.remove(&peer);

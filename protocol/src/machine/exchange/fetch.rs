@@ -4,7 +4,7 @@
 
 use super::{holders::Holders, wants::Wants};
 use crate::{
-    io::{Depth, Event, FetchFigures, Job, Stage},
+    io::{Depth, Event, FetchFigures, Job, Output, Stage},
     machine::desk::Desk,
     release::ReleaseRef,
     time::{Span, Time},
@@ -12,6 +12,9 @@ use crate::{
 
 /// Stages of a fetch: the release documents of a closure come level by level, so this bounds its depth.
 pub(super) const STAGES: u32 = crate::limits::CLOSURE as u32 + 4;
+/// Times that a fetch looks again because something was gone that it had counted on: more often the disk does not keep
+/// what it takes.
+pub(super) const SETBACKS: u32 = 8;
 /// Without progress for so long, and nobody who has anything, a fetch has failed.
 pub(super) const ALONE: Span = Span::seconds(30);
 /// The same while somebody claims to have it and does not deliver.
@@ -72,6 +75,9 @@ pub(super) struct Fetch {
     pub(super) moved: Time,
     told: Time,
     pub(super) stages: u32,
+    /// Bytes that the stage which goes on added to the figures.
+    pub(super) staged: u64,
+    pub(super) setbacks: u32,
     /// Sharing is off until then: who should have fetched a piece for us did not.
     pub(super) starved: Time,
 }
@@ -89,6 +95,8 @@ impl Fetch {
             moved: now,
             told: Time(0),
             stages: 0,
+            staged: 0,
+            setbacks: 0,
             starved: now,
         }
     }
@@ -97,6 +105,12 @@ impl Fetch {
             Phase::Running(run) => Some(run),
             _ => None,
         }
+    }
+    /// Has the store look what comes next.
+    pub(super) fn look(&mut self, desk: &mut Desk, job: Job) {
+        self.phase = Phase::Expanding;
+        self.moved = desk.now;
+        desk.out(Output::Expand { job, release: self.release, depth: self.depth });
     }
     pub(super) fn last_stage(&self) -> Stage {
         match self.depth {

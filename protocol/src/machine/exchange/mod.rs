@@ -20,7 +20,7 @@ use super::{TransferView, desk::Desk};
 use crate::{
     bitmap::Bitmap,
     id::{Peer, ReleaseId},
-    io::{Depth, Event, Job, Output, Request, Stage, WantList},
+    io::{Depth, Event, Job, Output, Request, Setback, Stage, WantList},
     message::Message,
     release::ReleaseRef,
     time::{Span, Time},
@@ -171,14 +171,14 @@ impl Exchange {
         }
     }
 
-    pub(crate) fn expanded(&mut self, desk: &mut Desk, job: Job, list: Result<WantList, String>) {
+    pub(crate) fn expanded(&mut self, desk: &mut Desk, job: Job, list: Result<WantList, Setback>) {
         let Some(fetch) = self.fetches.get_mut(&job).filter(|f| matches!(f.phase, Phase::Expanding)) else { return };
         if fetch.superseded {
             return self.hand_over(desk);
         }
         let list = match list {
             Ok(list) => list,
-            Err(why) => return self.fail(desk, job, why, false),
+            Err(setback) => return self.set_back(desk, job, setback),
         };
         fetch.stages += 1;
         let (stage, len, serial) = (list.stage, list.chunks.len(), fetch.stages);
@@ -189,6 +189,7 @@ impl Exchange {
             return self.fail(desk, job, "its manifest names chunks of impossible size".into(), false);
         };
         fetch.figures.bytes += wants.of;
+        fetch.staged = wants.of;
         fetch.moved = desk.now;
         let done = wants.left == 0;
         fetch.starved = desk.now;
@@ -231,19 +232,18 @@ impl Exchange {
         desk.out(Output::Assemble { job, stage });
     }
 
-    pub(crate) fn assembled(&mut self, desk: &mut Desk, job: Job, result: Result<(), String>) {
+    pub(crate) fn assembled(&mut self, desk: &mut Desk, job: Job, result: Result<(), Setback>) {
         let Some(fetch) = self.fetches.get_mut(&job) else { return };
         let Phase::Assembling(stage) = fetch.phase else { return };
         if fetch.superseded {
             return self.hand_over(desk);
         }
-        if let Err(why) = result {
-            return self.fail(desk, job, why, false);
+        if let Err(setback) = result {
+            return self.set_back(desk, job, setback);
         }
         if stage < fetch.last_stage() {
-            fetch.phase = Phase::Expanding;
-            fetch.moved = desk.now;
-            return desk.out(Output::Expand { job, release: fetch.release, depth: fetch.depth });
+            fetch.staged = 0;
+            return fetch.look(desk, job);
         }
         let Some(mut fetch) = self.fetches.remove(&job) else { return };
         fetch.figures.millis = desk.now.since(fetch.begun).0;
@@ -252,6 +252,21 @@ impl Exchange {
             desk.tell(Event::Fetched { job, figures: fetch.figures });
         }
         self.begin_wish(desk);
+    }
+
+    /// The store could not go on. A sweep took what a fetch counted on, a disk lost what others put or a file turned out
+    /// to be damaged: the store looks again and the fetch asks for what lacks, but not for ever.
+    fn set_back(&mut self, desk: &mut Desk, job: Job, setback: Setback) {
+        let Some(fetch) = self.fetches.get_mut(&job) else { return };
+        if !setback.again || fetch.setbacks >= fetch::SETBACKS {
+            return self.fail(desk, job, setback.why, false);
+        }
+        tracing::debug!(release = %fetch.release.id, why = setback.why, "looking again");
+        fetch.setbacks += 1;
+        fetch.figures.bytes -= std::mem::take(&mut fetch.staged);
+        // Others were told that all of it is here.
+        self.answers.unlearn(fetch.release.id);
+        fetch.look(desk, job);
     }
 
     fn remember_seen(&mut self, release: ReleaseId) {
@@ -300,8 +315,7 @@ impl Exchange {
     fn release_waiting(&mut self, desk: &mut Desk, release: ReleaseId) {
         for (&job, fetch) in &mut self.fetches {
             if fetch.release.id == release && matches!(fetch.phase, Phase::Waiting(_)) {
-                fetch.phase = Phase::Expanding;
-                desk.out(Output::Expand { job, release: fetch.release, depth: fetch.depth });
+                fetch.look(desk, job);
             }
         }
     }

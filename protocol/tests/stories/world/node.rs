@@ -26,6 +26,8 @@ pub(crate) struct Node {
     /// Keeps wait here instead of becoming durable at once.
     pub(crate) slow_disk: bool,
     pub(crate) waiting: Vec<(Token, Record)>,
+    /// So many times more a chunk is gone when content is to be made whole.
+    pub(crate) forgets: u32,
     pub(crate) signs: bool,
     pub(crate) links: BTreeSet<&'static str>,
     pub(crate) topics: BTreeSet<PublisherId>,
@@ -65,6 +67,7 @@ impl Node {
             sent: 0,
             slow_disk: false,
             waiting: vec![],
+            forgets: 0,
             signs: true,
             links: BTreeSet::new(),
             topics: BTreeSet::new(),

@@ -5,7 +5,7 @@ use super::{Happening, Manner, Order, World, bitmap};
 use softservice_protocol::{
     codec,
     id::{Peer, PublisherId},
-    io::{Depth, Input, Output, Stage, Verdict, WantList},
+    io::{Depth, Input, Job, Output, Setback, Stage, Verdict, WantList},
     release::ReleaseRef,
     sign::{Signature, sign},
     time::Time,
@@ -68,8 +68,9 @@ impl World {
                 let list = self.expand(name, release, depth);
                 self.plan(Time(now.0 + 2), name, Happening::Input(Input::Expanded { job, list: Ok(list) }));
             }
-            Output::Assemble { job, .. } => {
-                self.plan(Time(now.0 + 2), name, Happening::Input(Input::Assembled { job, result: Ok(()) }));
+            Output::Assemble { job, stage } => {
+                let result = self.assemble(name, job, stage);
+                self.plan(Time(now.0 + 2), name, Happening::Input(Input::Assembled { job, result }));
             }
             Output::Survey { peer, release } => {
                 let node = &self.nodes[name];
@@ -105,6 +106,21 @@ impl World {
         let chunks = closure.stage(stage).to_vec();
         let have = bitmap(chunks.iter().map(|c| node.chunks.contains(&c.id)));
         WantList { stage, chunks, have }
+    }
+
+    /// Whole objects need every chunk of their stage, whatever the core was told of them before.
+    fn assemble(&mut self, name: &str, job: Job, stage: Stage) -> Result<(), Setback> {
+        let release = self.nodes[name].core.transfers().iter().find(|t| t.job == job).map(|t| t.release);
+        let Some(closure) = release.and_then(|r| self.library.get(&r)) else { return Ok(()) };
+        let chunks = closure.stage(stage).to_vec();
+        let node = self.node(name);
+        if stage == Stage::Content && node.forgets > 0 {
+            node.forgets -= 1;
+            node.chunks.remove(&chunks[0].id);
+        }
+        let lacking = chunks.iter().filter(|c| !node.chunks.contains(&c.id)).count();
+        let setback = |why| Setback { why, again: true };
+        if lacking == 0 { Ok(()) } else { Err(setback(format!("{lacking} chunks are missing"))) }
     }
 
     fn mail(&mut self, name: &'static str, to: Peer, bytes: Vec<u8>) {

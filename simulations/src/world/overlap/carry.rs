@@ -60,7 +60,7 @@ impl Overlap {
         match output {
             Output::Expand { job, release, depth } => {
                 let list = closure::expand(&self.shelf.library, release, depth, super::shop::PLATFORM);
-                self.soon(node, Input::Expanded { job, list: list.map_err(|e| e.to_string()) });
+                self.soon(node, Input::Expanded { job, list: list.map_err(|e| e.setback()) });
             }
             Output::Assemble { job, .. } => self.soon(node, Input::Assembled { job, result: Ok(()) }),
             Output::Tell(Event::Refused { why, .. }) => self.wrong(format!("a publication was refused: {why}")),

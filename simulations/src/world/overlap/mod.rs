@@ -274,7 +274,9 @@ impl Overlap {
                 Err(e) => self.wrong(format!("what is kept cannot be read: {e}")),
             }
         }
-        self.task(Task::Sweep { keep });
+        // By then another fetch may have begun.
+        let idle = self.dice.chance(0.5);
+        self.task(Task::Sweep { keep, idle });
     }
 
     /// The device's owner is told something.

@@ -11,7 +11,7 @@ use softservice_protocol::{
     chunk::{ChunkRef, Verified},
     feed::Head,
     id::{FeedId, ObjectId, Peer},
-    io::{Delivery, Depth, Input, Job, Record, Request, Stage},
+    io::{Delivery, Depth, Input, Job, Record, Request, Setback, Stage},
     release::ReleaseRef,
     tree::{Manifest, TreeRef},
 };
@@ -52,9 +52,10 @@ pub(super) enum Task {
         came: Vec<(usize, Verified)>,
         whole: bool,
     },
-    /// What was worth keeping when somebody looked.
+    /// What was worth keeping, and whether nothing was being fetched, when somebody looked.
     Sweep {
         keep: BTreeSet<ObjectId>,
+        idle: bool,
     },
 }
 
@@ -171,7 +172,10 @@ impl Shop {
                 };
                 Some(Input::Delivered { peer, request, outcome })
             }
-            Task::Sweep { keep } => {
+            Task::Sweep { keep, idle } => {
+                if idle {
+                    self.let_go();
+                }
                 if let Err(e) = self.store.gc(&keep) {
                     self.refused(&e);
                 }
@@ -179,9 +183,9 @@ impl Shop {
             }
         }
     }
-    fn refused(&self, error: &StoreError) -> String {
+    fn refused(&self, error: &StoreError) -> Setback {
         self.state().refusals.push(error.to_string());
-        error.to_string()
+        error.setback()
     }
     fn broken(&self) -> StoreError {
         let source = std::io::Error::other("the disk failed, as fated");
@@ -250,6 +254,9 @@ impl Store for Shop {
     }
     fn fsck(&self, progress: Progress<'_>) -> Result<Findings, StoreError> {
         self.store.fsck(progress)
+    }
+    fn let_go(&self) {
+        self.store.let_go();
     }
     fn gc(&self, keep: &BTreeSet<ObjectId>) -> Result<Swept, StoreError> {
         self.store.gc(keep)
