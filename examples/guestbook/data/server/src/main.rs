@@ -23,12 +23,15 @@ fn main() -> std::io::Result<()> {
 struct Book {
     file: File,
     lines: Vec<u8>,
+    /// What was found at the start, for people and for the test after a restore.
+    found: String,
 }
 
 impl Book {
     fn open(folder: PathBuf) -> std::io::Result<Self> {
         std::fs::create_dir_all(&folder)?;
         let path = folder.join("entries");
+        let new = !path.exists();
         let mut file = OpenOptions::new().create(true).read(true).append(true).open(&path)?;
         let mut lines = Vec::new();
         file.read_to_end(&mut lines)?;
@@ -40,7 +43,9 @@ impl Book {
         }
         file.sync_all()?;
         File::open(&folder)?.sync_all()?;
-        Ok(Self { file, lines })
+        let entries = lines.iter().filter(|b| **b == b'\n').count();
+        let found = if new { "a new book\n".into() } else { format!("a book with {entries} entries from before\n") };
+        Ok(Self { file, lines, found })
     }
 
     fn add(&mut self, line: &[u8]) -> std::io::Result<()> {
@@ -57,11 +62,14 @@ fn answer(book: &Mutex<Book>, token: &str, request: &Request) -> Response {
     if request.method == "GET" && request.path == "/healthz" {
         return Response::text(200, "ok\n");
     }
+    // A panic while holding the lock would have ended the process' usefulness: say so instead of serving half a book.
+    let Ok(mut book) = book.lock() else { return Response::text(500, "the book is damaged\n") };
+    if request.method == "GET" && request.path == "/found" {
+        return Response::text(200, book.found.clone());
+    }
     if request.header("x-token") != Some(token) {
         return Response::text(403, "the token is missing or wrong\n");
     }
-    // A panic while holding the lock would have ended the process' usefulness: say so instead of serving half a book.
-    let Ok(mut book) = book.lock() else { return Response::text(500, "the book is damaged\n") };
     match (request.method.as_str(), request.path.as_str()) {
         ("GET", "/entries") => {
             Response { status: 200, kind: "text/plain; charset=utf-8", location: None, body: book.lines.clone() }
