@@ -14,7 +14,7 @@ use softservice_protocol::{
 };
 
 /// The generation as whose data is kept what nothing that runs has: no generation has this number.
-const NOBODY: u32 = 0;
+pub(super) const NOBODY: u32 = 0;
 
 /// Whose data it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -10,7 +10,7 @@ use super::{
     Device, Slot, Waiting, backup, blocking, durable,
     error::{DeviceError, Result},
     layout::Place,
-    locked, names,
+    left, locked, names,
     record::State,
     snapshot::Snapshots,
     switch, to_its_end,
@@ -105,7 +105,7 @@ impl Device {
         let stuck = slot.interrupted().filter(|step| !removal.data && step.effect != Effect::Commit);
         blocking(move || {
             if let Some(ProvisionStep { generation, previous, .. }) = stuck {
-                Snapshots { place: &place }.restore(previous.unwrap_or(0), generation.number)?;
+                Snapshots { place: &place }.restore(previous.unwrap_or(left::NOBODY), generation.number)?;
                 backup::take_back(&place, generation.number, previous)?;
             }
             remove(&place, removal)
