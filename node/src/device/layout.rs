@@ -6,7 +6,6 @@
 //!                  ports.json             public port numbers by key, kept over generations
 //!                  inner.json             inner port numbers by generation and key
 //!                  volumes.json           what is known of volumes, kept when the softservice is removed
-//!                  owner.json             whose the volumes are, kept like them
 //!                  journal                what was begun and done
 //!                  removal.json           it is being removed; with or without data
 //!                  room                   bytes kept for the way back
@@ -69,9 +68,6 @@ impl Place {
     }
     pub(super) fn volume_facts(&self) -> PathBuf {
         self.root.join("volumes.json")
-    }
-    pub(super) fn owner(&self) -> PathBuf {
-        self.root.join("owner.json")
     }
     pub(super) fn removal(&self) -> PathBuf {
         self.root.join("removal.json")

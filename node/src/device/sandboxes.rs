@@ -104,16 +104,14 @@ impl Device {
     fn who(&self, place: &Place, what: &str, sandbox: &Sandbox) -> Result<Who> {
         self.led_astray(place, sandbox)?;
         let user = self.user(place)?;
-        let root = rustix::process::geteuid();
-        if let Some(user) = user.or(root.is_root().then_some(root.as_raw())) {
-            users::hand_over(place, user)?;
+        if let Some(user) = user {
             users::give(&place.home(), user, users::Depth::Top)?;
             for (path, depth) in owned(place, sandbox) {
                 users::give(&path, user, depth)?;
             }
-        }
-        if user.is_some() && self.machine().shares_folders() {
-            self.open_way(place, sandbox)?;
+            if self.machine().shares_folders() {
+                self.open_way(place, sandbox)?;
+            }
         }
         Ok(Who { label: format!("{}.{what}", place.name), user, home: place.home() })
     }

@@ -8,7 +8,6 @@
 use super::{
     durable,
     error::{DeviceError, Result, io},
-    layout::Place,
 };
 use crate::sandbox::USERS;
 use rustix::{
@@ -84,29 +83,6 @@ impl Users {
     }
 }
 
-/// Whose data a softservice's is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-struct Owner {
-    user: u32,
-}
-
-/// Gives all data of a softservice to this user, unless it was the last to whom it was given. A machine that loses a measure
-/// or has it again runs a softservice as somebody else from then on, and what one of them wrote the other could not read:
-/// that the top of a volume belongs to somebody says nothing about what is in it.
-pub(super) fn hand_over(place: &Place, user: u32) -> Result<()> {
-    let (path, now) = (place.owner(), Owner { user });
-    if durable::read_json::<Owner>(&path)? == Some(now) {
-        return Ok(());
-    }
-    let listed = |e| io("list", place.volumes())(e);
-    for volume in std::fs::read_dir(place.volumes()).map_err(listed)? {
-        give(&volume.map_err(listed)?.path(), user, Depth::All)?;
-    }
-    give(&place.home(), user, Depth::All)?;
-    // Last, so that a giving that was cut off begins anew.
-    durable::write_json(&path, &now)
-}
-
 /// How far a giving looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Depth {
@@ -175,36 +151,6 @@ mod tests {
         let users = Users::new(path);
         users.keep(&["service-7".to_owned()]).expect("kept");
         assert_eq!(users.read().expect("read").users.into_keys().collect::<Vec<_>>(), ["service-7"]);
-    }
-
-    #[test]
-    fn data_changes_hands_whole_when_another_user_comes_and_only_then() {
-        if !rustix::process::geteuid().is_root() {
-            eprintln!("SKIPPED, needs root: giving files away");
-            return;
-        }
-        let scratch = tempfile::tempdir().expect("a folder");
-        let place = Place::new(scratch.path(), "shelf").expect("a place");
-        place.make().expect("folders");
-        std::fs::create_dir_all(place.volume("db")).expect("a volume");
-        let (own, nodes) = (USERS.start, 0);
-        let row = |name: &str| place.volume("db").join(name);
-        let owner = |name: &str| row(name).symlink_metadata().expect("it is there").uid();
-        std::fs::write(row("first"), "text").expect("a file");
-        hand_over(&place, own).expect("given");
-        assert_eq!((owner(""), owner("first")), (own, own));
-        // Without its user: what is written belongs to the node, in a folder that does not.
-        hand_over(&place, nodes).expect("taken");
-        assert_eq!((owner(""), owner("first")), (nodes, nodes), "a database looks at this");
-        std::fs::write(row("second"), "text").expect("a file");
-        chownat(CWD, place.volume("db"), Some(Uid::from_raw(own)), Some(Gid::from_raw(own)), AtFlags::empty())
-            .expect("the top alone");
-        hand_over(&place, own).expect("given again");
-        assert_eq!((owner("first"), owner("second")), (own, own));
-        // Nothing is looked at as long as it stays in one hand.
-        std::fs::write(row("third"), "text").expect("a file");
-        hand_over(&place, own).expect("nothing to do");
-        assert_eq!(owner("third"), nodes);
     }
 
     #[test]
