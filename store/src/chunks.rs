@@ -199,13 +199,26 @@ impl DiskStore {
             return Ok(arrival(path));
         }
         let io = |action, e| StoreError::io(action, &path, e);
-        let mut file = File::options().read(true).write(true).open(&path).map_err(|e| io("open", e))?;
+        let mut file = match File::options().read(true).write(true).open(&path) {
+            // A write that came late went into a file that a sweep had taken meanwhile.
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(self.gone(layout)),
+            opened => opened.map_err(|e| io("open", e))?,
+        };
         file.set_len(layout.size).map_err(|e| io("truncate", e))?;
         if objects::hash(&mut file, |_| Ok(()), &path)? != layout.object {
             return Err(self.blame(layout, &file));
         }
         file.set_permissions(Permissions::from_mode(tree::mode(false))).map_err(|e| io("set mode of", e))?;
         Ok(arrival(path))
+    }
+    /// A file on its way that is not there: all of it is wanted again.
+    fn gone(&self, layout: &Layout) -> StoreError {
+        let mut offset = 0;
+        for chunk in &layout.chunks {
+            self.partials.forget(&Spot { object: layout.object, offset, chunk: *chunk });
+            offset += u64::from(chunk.len);
+        }
+        StoreError::Incomplete { missing: layout.chunks.len(), object: layout.object }
     }
     /// A whole that hashes wrong: chunks that are damaged are wanted again; when none is, the layout lies.
     fn blame(&self, layout: &Layout, file: &File) -> StoreError {

@@ -46,7 +46,7 @@ pub struct DiskStore {
     /// Damage found while opening or reading, for the next check to report.
     notes: Mutex<Vec<Damage>>,
     healing: Mutex<()>,
-    /// Held by whoever makes wholes: two fetches may share objects, and one file has one name at a time.
+    /// Held by whoever makes wholes, or takes away: two fetches may share objects, and one file has one name at a time.
     pub(crate) assembling: Mutex<()>,
     /// Locked as long as this lives. Last: fields are dropped in order, and the index still writes when it closes.
     _lock: File,
@@ -339,6 +339,7 @@ impl Store for DiskStore {
         lock(&self.losses).acknowledge()
     }
     fn let_go(&self) {
+        let _turn = lock(&self.assembling);
         lock(&self.flight).leased.clear();
     }
     fn gc(&self, keep: &BTreeSet<ObjectId>) -> Result<Swept, StoreError> {

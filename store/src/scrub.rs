@@ -114,6 +114,8 @@ impl DiskStore {
 
     pub(crate) fn sweep(&self, keep: &BTreeSet<ObjectId>) -> Result<Swept, StoreError> {
         self.mend()?;
+        // What an assembly found here, it counts on to its end.
+        let _turn = lock(&self.assembling);
         let recent = std::mem::take(&mut lock(&self.flight).recent);
         let mut objects: Vec<ObjectId> = self.objects.list()?.0.into_iter().map(|v| v.object).collect();
         objects.dedup();

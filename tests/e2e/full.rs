@@ -157,6 +157,18 @@ fn a_new_version_that_fills_the_disk_is_taken_back() {
     assert!(disk.free() + (4 << 20) > free, "{} bytes are free of {free}", disk.free());
     assert_eq!((node.ok(&["ps", "hog"])[0]["state"].as_str(), page(&node).as_str()), (Some("failed"), "1.0.0"));
     node.ok(&["remove", "hog", "--data"]);
+
+    // What its owner put down comes up again where so little is left that the first word of it fits, and no keeper.
+    node.ok(&["down", "shelf"]);
+    let films = disk.fill();
+    let file = fs::OpenOptions::new().write(true).open(&films).expect("the owner's own file");
+    file.set_len(file.metadata().expect("a file").len() - (8 << 10)).expect("a little room");
+    // Open, it would keep its bytes when it is removed.
+    drop(file);
+    assert_eq!(node.ok(&["start", "shelf"])["state"], "running", "{}", node.log());
+    assert_eq!(page(&node), "1.0.0");
+    fs::remove_file(films).expect("the owner's own file");
+
     publish(&world, &node, "5.0.0", first, GOOD, "100ms");
     assert_eq!(node.ok(&["update", "shelf", "--yes"])["state"], "running");
     node.ok(&["remove", "shelf", "--data"]);

@@ -42,7 +42,7 @@ pub(super) async fn commit(switch: &Switch<'_>) -> Result<()> {
     }
     super::locked(&slot.reserved).clear();
     for (what, done) in [
-        ("that it shall run", slot.place.change_state(|s| s.up = true)),
+        ("that it shall run", slot.place.with_room(|| slot.place.change_state(|s| s.up = true))),
         ("its front as it stays", switch.lead(&switch.new.fronts).await),
         ("its return at boot", slot.enable(switch.device, number, &switch.new).await),
         ("ending what it replaced", retire(switch, &services).await),

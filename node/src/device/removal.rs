@@ -96,8 +96,12 @@ impl Device {
     }
 
     async fn carry_out(&self, slot: &Slot, removal: Removal) -> Result<()> {
-        // Written first: after a crash in between nothing of it starts again. What it said before is of no more matter.
-        durable::write_json(&slot.place.state(), &State::default())?;
+        slot.place.give_room();
+        // What it said before is of no more matter. On a full disk the removal itself, which is written down, has to do: what
+        // runs is what may have filled it, and must end.
+        if let Err(error) = durable::write_json(&slot.place.state(), &State::default()) {
+            tracing::warn!(softservice = slot.place.name, %error, "that it shall not run could not be written down");
+        }
         slot.front(self).stop().await?;
         slot.stop_keepers(self, |_, _| true).await?;
         let place = slot.place.clone();
@@ -166,6 +170,8 @@ impl Slot {
     async fn calm_or_stuck(&self) -> Result<tokio::sync::MutexGuard<'_, ()>> {
         match self.calm().await {
             Err(DeviceError::Stuck { .. } | DeviceError::Removing { .. }) => Ok(self.work.lock().await),
+            // A journal with no room for its last line: it goes, too.
+            Err(DeviceError::Io { .. }) if self.unfinished().is_none() => Ok(self.work.lock().await),
             calm => calm,
         }
     }

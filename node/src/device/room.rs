@@ -17,7 +17,7 @@ use super::{
     layout::Place,
 };
 use rustix::{
-    fs::{FallocateFlags, fallocate},
+    fs::{FallocateFlags, fallocate, statvfs},
     io::Errno,
 };
 use std::{
@@ -63,6 +63,14 @@ impl Place {
     pub(super) fn retake_room(&self) {
         if let Err(error) = self.take_room() {
             tracing::warn!(softservice = self.name, %error, "there is no room yet for the next way back");
+        }
+    }
+
+    /// Gives it up where there is no more than that, for what an owner asks for and others do: keepers that are started.
+    pub(super) fn ease(&self) {
+        let free = statvfs(self.root()).map_or(0, |stat| stat.f_bavail.saturating_mul(stat.f_frsize));
+        if free < ROOM {
+            self.give_room();
         }
     }
 

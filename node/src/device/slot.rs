@@ -175,7 +175,9 @@ impl Slot {
     /// An error while a generation is on its way, or has stuck on it, or while all of it is being removed.
     pub(super) fn idle(&self) -> Result<()> {
         self.place.stays()?;
-        let Some(step) = self.unfinished() else { return locked(&self.journal).settle() };
+        let Some(step) = self.unfinished() else {
+            return self.place.with_room(|| locked(&self.journal).settle());
+        };
         let busy = || DeviceError::Busy { name: self.place.name.clone(), number: step.generation.number };
         Err(self.stuck().unwrap_or_else(busy))
     }

@@ -241,6 +241,7 @@ impl Device {
     pub async fn down(&self, name: &str) -> Result<()> {
         let slot = self.existing(name)?;
         let _work = slot.calm().await?;
+        slot.place.ease();
         // Written first: after a crash in between nothing of it starts again.
         slot.place.with_room(|| slot.place.change_state(|s| s.up = false))?;
         // Nobody new comes in; whoever is inside is served until the services end.
@@ -263,6 +264,7 @@ impl Device {
         let _work = slot.calm().await?;
         let number = slot.place.current_number()?;
         let number = number.ok_or_else(|| DeviceError::NeverConfirmed { name: name.into() })?;
+        slot.place.ease();
         slot.place.with_room(|| slot.place.change_state(|s| s.up = true))?;
         let instance = slot.place.instance(number)?;
         slot.front(self).lead(&instance.fronts).await?;

@@ -44,7 +44,7 @@ pub(crate) struct Launch {
     #[serde(default)]
     pub(crate) confinement: Option<Confinement>,
     /// Standard input is a socket, and nothing is launched before a byte came through it: by then the parent has written
-    /// down which process this is, so that whoever comes after it can end what it began.
+    /// down which process this is, so that whoever comes after it can end what it began (on a full disk it could not).
     #[serde(default)]
     pub(crate) waits: bool,
 }

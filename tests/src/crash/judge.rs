@@ -29,13 +29,12 @@ pub struct Judgement {
 }
 
 /// Names that the folder of a softservice has when nothing is on its way.
-const NAMES: [&str; 15] = [
+const NAMES: [&str; 14] = [
     "current",
     "generations",
     "home",
     "inner.json",
     "journal",
-    "owner.json",
     "ports.json",
     "room",
     "run",

@@ -141,7 +141,7 @@ async fn clear(folder: &Path, keeper: &[String]) -> io::Result<bool> {
     let _lock = match home.is_dir().then(|| Home::open(&home)) {
         None => None,
         Some(Ok(lock)) => {
-            end(&home, folder, keeper).await?;
+            end(&home, keeper).await?;
             Some(lock)
         }
         Some(Err(HomeError::InUse(_))) => return Ok(false),
@@ -164,12 +164,9 @@ fn is_ours(folder: &Path) -> io::Result<bool> {
 }
 
 /// Stops and removes every softservice of a home. Nothing is brought back before: what was under way ends where it is.
-async fn end(home: &Path, folder: &Path, keeper: &[String]) -> io::Result<()> {
-    // The home's own store may be torn; to stop and remove takes none of it.
-    let empty = folder.join("none");
-    let opened =
-        tokio::task::spawn_blocking(move || softservice_store::open(&empty)).await.map_err(io::Error::other)?;
-    let store: Arc<dyn softservice_store::Store> = Arc::new(opened.map_err(io::Error::other)?);
+async fn end(home: &Path, keeper: &[String]) -> io::Result<()> {
+    // The home's own store may be torn, and its disk full; to stop and remove takes none of it.
+    let store = Arc::new(softservice_store::MemoryStore::default());
     let device = Device::open(home.to_owned(), store, keeper.to_vec())?;
     device.clear().await.map_err(io::Error::other)
 }
