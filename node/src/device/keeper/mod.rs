@@ -1,6 +1,8 @@
 //! The keeper: a small process for each service that owns its child, its log and its exit status.
 //! Invariant: at most one copy of a service runs: a keeper holds the lock of its folder, and before it starts anything it
-//! kills whatever an earlier keeper left; when a keeper dies, the kernel kills its child (parent death signal).
+//! kills whatever an earlier keeper left; when a keeper dies, the kernel kills its child (parent death signal), but for the
+//! milliseconds in which bubblewrap sets a sandbox up: its inner process is bound last. Whoever lives on ends with the next
+//! keeper, or with the next node.
 //!
 //! A keeper outlives the node: it has its own session, needs nothing of the node, and is reached over a Unix socket in
 //! its folder, so that a killed, restarted or upgraded node finds the service as it left it. To let the service run
