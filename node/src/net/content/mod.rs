@@ -5,6 +5,7 @@
 //! blocking thread that hashes and stores them, and pass neither the swarm's task nor the driver's loop.
 
 mod ask;
+mod packing;
 mod serve;
 #[cfg(test)]
 mod tests;
