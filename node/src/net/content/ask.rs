@@ -4,7 +4,9 @@
 
 use super::{
     super::{CONTENT, frame, names::id_of, neighbours::Figures},
-    Ask, Shared,
+    Ask, SLICE, Shared,
+    buffers::Lease,
+    packing,
 };
 use futures::{
     AsyncReadExt as _, AsyncWriteExt as _,
@@ -20,8 +22,9 @@ use softservice_protocol::{
     id::Peer,
     io::{Delivery, Input, Request},
     limits,
-    message::{SpanAnswer, SpanRequest},
+    message::{Coding, SpanAnswer, SpanRequest},
 };
+use softservice_store::Store;
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, atomic::Ordering},
@@ -42,13 +45,22 @@ const FRAMES: usize = 2 * limits::PENDING_SPANS;
 #[derive(Debug, Clone)]
 struct Open {
     chunks: Vec<ChunkRef>,
+    /// What is here that the answer may be written against.
+    base: Vec<ChunkRef>,
     deadline: Instant,
 }
 
 /// A whole answer, not yet verified.
 struct Answer {
     request: u64,
-    chunks: Vec<(usize, ChunkRef, Vec<u8>)>,
+    /// Which of the asked chunks came.
+    came: Vec<(usize, ChunkRef)>,
+    coding: Coding,
+    /// They, one after the other, written so; and behind them what an earlier answer left in the buffer.
+    bytes: Vec<u8>,
+    /// Bytes that came.
+    wire: usize,
+    lease: Lease,
     permit: OwnedSemaphorePermit,
 }
 
@@ -113,7 +125,7 @@ struct Session {
     waiting: VecDeque<(u64, Open)>,
     on_wire: OnWire,
     /// Answers being hashed and stored, each with its request and how many chunks it asked for.
-    verifying: JoinSet<(u64, Delivery)>,
+    verifying: JoinSet<(u64, Checked)>,
     shared: Shared,
 }
 
@@ -127,8 +139,8 @@ impl Session {
     /// Takes an ask; a cancel of what is on the wire goes there as well.
     async fn take(&mut self, ask: Ask, frames: Option<&mpsc::Sender<Vec<u8>>>) {
         match ask {
-            Ask::Span { request, chunks, deadline } => {
-                self.waiting.push_back((request.0, Open { chunks, deadline }));
+            Ask::Span { request, chunks, base, deadline } => {
+                self.waiting.push_back((request.0, Open { chunks, base, deadline }));
             }
             Ask::Cancel { request } => {
                 if let Some(at) = self.waiting.iter().position(|(r, _)| *r == request.0) {
@@ -137,7 +149,7 @@ impl Session {
                     }
                 } else if let Some(frames) = frames.filter(|_| lock(&self.on_wire).contains_key(&request.0)) {
                     // A request for nothing withdraws an earlier one; the peer then answers that it holds nothing.
-                    let cancel = SpanRequest { request: request.0, chunks: Vec::new() };
+                    let cancel = SpanRequest { request: request.0, chunks: Vec::new(), base: Vec::new() };
                     if let Ok(bytes) = codec::encode(&cancel) {
                         let _ = frames.try_send(bytes);
                     }
@@ -151,7 +163,7 @@ impl Session {
         while lock(&self.on_wire).len() < limits::PENDING_SPANS
             && let Some((request, open)) = self.waiting.pop_front()
         {
-            let span = SpanRequest { request, chunks: open.chunks.clone() };
+            let span = SpanRequest { request, chunks: open.chunks.clone(), base: open.base.clone() };
             // The core keeps its spans inside the limits, so they encode; one that does not waits for its deadline.
             let bytes = codec::encode(&span);
             lock(&self.on_wire).insert(request, open);
@@ -217,36 +229,21 @@ impl Session {
     /// Hashes and stores a whole answer on a blocking thread.
     fn verify(&mut self, answer: Answer) {
         let Some(open) = lock(&self.on_wire).remove(&answer.request) else { return };
-        let (store, asked, request) = (self.shared.store.clone(), open.chunks.len(), answer.request);
-        self.verifying.spawn_blocking(move || {
-            let _permit = answer.permit;
-            let mut held = Bitmap::empty(asked);
-            let (mut bytes, mut lie, mut full) = (0, None, None);
-            for (at, promised, content) in answer.chunks {
-                match Verified::check(promised, content) {
-                    Ok(chunk) => match store.put(&chunk) {
-                        Ok(()) => {
-                            held.set(at, true);
-                            bytes += u64::from(promised.len);
-                        }
-                        Err(e) => full = full.or(Some(e.to_string())),
-                    },
-                    Err(_) => lie = lie.or(Some(format!("sent something else as chunk {}", promised.id.short()))),
-                }
-            }
-            let outcome = match (lie, full) {
-                (Some(why), _) => Delivery::Lied { held, why },
-                (None, Some(why)) => Delivery::NotStored { why },
-                (None, None) => Delivery::Came { held, bytes },
-            };
-            (request, outcome)
-        });
+        let store = self.shared.store.clone();
+        self.verifying.spawn_blocking(move || (answer.request, answer.check(open, &*store)));
     }
 
     /// Reports a verified answer; a lie ends the session.
-    async fn verified(&mut self, result: Result<(u64, Delivery), tokio::task::JoinError>) -> Option<End> {
+    async fn verified(&mut self, result: Result<(u64, Checked), tokio::task::JoinError>) -> Option<End> {
         // A panic in the store takes the answer with it; the driver is told when the session is finished.
-        let Ok((request, outcome)) = result else { return Some(End::Broke) };
+        let Ok((request, checked)) = result else { return Some(End::Broke) };
+        let outcome = match checked {
+            Checked::Ended(outcome) => outcome,
+            Checked::Unreadable(open) => {
+                self.waiting.push_front((request, open));
+                return None;
+            }
+        };
         let lied = matches!(outcome, Delivery::Lied { .. });
         self.tell(request, outcome).await;
         lied.then_some(End::Broke)
@@ -285,6 +282,77 @@ impl Session {
             }
         }
     }
+}
+
+/// What became of an answer.
+enum Checked {
+    Ended(Delivery),
+    /// It is written against what is here no more: asked for once more, as it is.
+    Unreadable(Open),
+}
+
+/// The bytes of all these chunks; none when one of them is not here.
+fn base_of(store: &dyn Store, base: &[ChunkRef]) -> Option<Vec<u8>> {
+    let parts: Option<Vec<Vec<u8>>> = store.read(base).ok()?.into_iter().collect();
+    Some(parts?.concat())
+}
+
+impl Answer {
+    fn check(mut self, open: Open, store: &dyn Store) -> Checked {
+        let none = Bitmap::empty(open.chunks.len());
+        if self.coding == Coding::Plain {
+            return Checked::Ended(self.keep(none, store));
+        }
+        let base = match self.coding {
+            Coding::ZstdOverBase { .. } => base_of(store, &open.base),
+            _ => Some(Vec::new()),
+        };
+        let Some(base) = base else { return Checked::Unreadable(Open { base: Vec::new(), ..open }) };
+        let size = size_of(&self.came);
+        match packing::unpack(self.bytes.get(..self.wire).unwrap_or_default(), &base, size) {
+            Ok(content) => {
+                self.bytes = content;
+                Checked::Ended(self.keep(none, store))
+            }
+            Err(why) => {
+                Checked::Ended(Delivery::Lied { held: none, why: format!("sent what cannot be unpacked: {why}") })
+            }
+        }
+    }
+
+    /// Hashes and stores chunks that stand one after the other.
+    fn keep(self, mut held: Bitmap, store: &dyn Store) -> Delivery {
+        let _permit = self.permit;
+        let (mut bytes, mut lie, mut full) = (0, None, None);
+        let whole = Arc::new(self.bytes);
+        let mut start = 0;
+        for (at, promised) in self.came {
+            match Verified::part(promised, &whole, start) {
+                Some(chunk) => match store.put(&chunk) {
+                    Ok(()) => {
+                        held.set(at, true);
+                        bytes += u64::from(promised.len);
+                    }
+                    Err(e) => full = full.or(Some(e.to_string())),
+                },
+                None => lie = lie.or(Some(format!("sent something else as chunk {}", promised.id.short()))),
+            }
+            start += promised.len as usize;
+        }
+        // A store that keeps a chunk in memory keeps the buffer.
+        if let Ok(buffer) = Arc::try_unwrap(whole) {
+            self.lease.give_back(buffer);
+        }
+        match (lie, full) {
+            (Some(why), _) => Delivery::Lied { held, why },
+            (None, Some(why)) => Delivery::NotStored { why },
+            (None, None) => Delivery::Came { held, bytes, wire: self.wire as u64 },
+        }
+    }
+}
+
+fn size_of(came: &[(usize, ChunkRef)]) -> usize {
+    came.iter().map(|(_, promised)| promised.len as usize).sum()
 }
 
 /// Writes frames until there are no more or the stream breaks.
@@ -329,24 +397,42 @@ impl Reader {
         };
         let header: SpanAnswer = codec::decode(&header).map_err(|e| lied(None, &e))?;
         let request = Some(header.request);
-        let asked = lock(&self.on_wire).get(&header.request).map(|o| o.chunks.clone());
-        let Some(asked) = asked else { return Err(lied(None, &"answered what was not asked")) };
+        let asked = lock(&self.on_wire).get(&header.request).map(|o| (o.chunks.clone(), o.base.is_empty()));
+        let Some((asked, baseless)) = asked else { return Err(lied(None, &"answered what was not asked")) };
         if !header.held.is_valid() || header.held.len() != asked.len() {
             return Err(lied(request, &"sent a bitmap of another length than was asked"));
         }
-        let mut chunks = Vec::with_capacity(header.held.count());
-        for at in header.held.ones() {
-            let Some(promised) = asked.get(at) else { break };
-            if let Some(down) = &self.shared.down {
-                down.take(u64::from(promised.len)).await;
+        let came: Vec<_> = header.held.ones().filter_map(|at| Some((at, *asked.get(at)?))).collect();
+        // Bounded by what was asked, and that by the core.
+        let size = match header.coding {
+            Coding::Plain => size_of(&came),
+            Coding::ZstdOverBase { .. } if baseless => {
+                return Err(lied(request, &"wrote against something that it was not told"));
             }
-            let mut content = vec![0; promised.len as usize];
-            self.stream.read_exact(&mut content).await.map_err(|_| Fault::Broke)?;
-            self.figures.received.fetch_add(u64::from(promised.len), Ordering::Relaxed);
-            chunks.push((at, *promised, content));
+            Coding::Zstd { bytes } | Coding::ZstdOverBase { bytes } if (bytes as usize) < size_of(&came) => {
+                bytes as usize
+            }
+            _ => return Err(lied(request, &"packed chunks into more bytes than they have")),
+        };
+        let (lease, mut bytes) = self.shared.received.take();
+        if bytes.len() < size {
+            bytes.resize(size, 0);
         }
+        self.body(bytes.get_mut(..size).unwrap_or_default()).await?;
         // Waiting here stops reading, and so the peer: at most one span of each peer waits beside those being verified.
         let permit = self.shared.verifying.clone().acquire_owned().await.map_err(|_| Fault::Broke)?;
-        Ok(Answer { request: header.request, chunks, permit })
+        Ok(Answer { request: header.request, came, coding: header.coding, bytes, wire: size, lease, permit })
+    }
+
+    /// Fills `bytes` from the stream.
+    async fn body(&mut self, bytes: &mut [u8]) -> Result<(), Fault> {
+        for slice in bytes.chunks_mut(SLICE) {
+            if let Some(down) = &self.shared.down {
+                down.take(slice.len() as u64).await;
+            }
+            self.stream.read_exact(slice).await.map_err(|_| Fault::Broke)?;
+            self.figures.received.fetch_add(slice.len() as u64, Ordering::Relaxed);
+        }
+        Ok(())
     }
 }
