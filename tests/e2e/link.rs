@@ -21,7 +21,17 @@ fn ready(what: &str) -> bool {
 fn asked(seed: u64, loss: &str) -> (f64, u64, serde_json::Value) {
     let ping = format!("$LINK_B ping -q -c {ASKED} -i 0.002 -W 10 $LINK_ADDRESS_A");
     let output = Command::new(env!("CARGO_BIN_EXE_link"))
-        .args(["--counts", "--rate", "1000", "--delay", &DELAY.to_string(), "--loss", loss, "--seed", &seed.to_string()])
+        .args([
+            "--counts",
+            "--rate",
+            "1000",
+            "--delay",
+            &DELAY.to_string(),
+            "--loss",
+            loss,
+            "--seed",
+            &seed.to_string(),
+        ])
         .args(["--", "sh", "-c", &ping])
         .output()
         .expect("link runs");

@@ -54,7 +54,8 @@ struct Host(Child);
 
 impl Host {
     fn new() -> io::Result<Self> {
-        let child = Command::new("unshare").args(["--net", "cat"]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
+        let child =
+            Command::new("unshare").args(["--net", "cat"]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
         let host = Self(child);
         let own = std::fs::read_link("/proc/self/ns/net")?;
         let end = Instant::now() + Duration::from_secs(10);

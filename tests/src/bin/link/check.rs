@@ -21,11 +21,23 @@ pub(crate) fn table(link: &Link, quality: Quality) -> io::Result<String> {
     let mut text = String::from("| figure | asked for | measured | with |\n|---|---|---|---|\n");
     let (least, mean) = round_trip(link)?;
     let asked = quality.delay.as_secs_f64() * 2e3;
-    row(&mut text, "round trip, least / mean, ms", &format!("{asked:.1}"), &format!("{least:.1} / {mean:.1}"), "ping, 200 at 10 ms");
+    row(
+        &mut text,
+        "round trip, least / mean, ms",
+        &format!("{asked:.1}"),
+        &format!("{least:.1} / {mean:.1}"),
+        "ping, 200 at 10 ms",
+    );
     // More than goes through: what arrives is the rate.
     let over = udp(link, quality.rate as f64 * 1.25)?;
     let rate = over.arrived * FRAME / DATAGRAM as f64 / 1e6;
-    row(&mut text, "rate, Mbit/s", &format!("{:.1}", quality.rate as f64 / 1e6), &format!("{rate:.1}"), "iperf3 -u, 1.25 times as much");
+    row(
+        &mut text,
+        "rate, Mbit/s",
+        &format!("{:.1}", quality.rate as f64 / 1e6),
+        &format!("{rate:.1}"),
+        "iperf3 -u, 1.25 times as much",
+    );
     // Less than goes through: what is missing was lost by chance.
     let under = udp(link, quality.rate as f64 * 0.7)?;
     let missing = 100.0 * under.lost / under.sent.max(1.0);
