@@ -6,9 +6,8 @@ use zstd::zstd_safe::{CCtx, CParameter, DCtx, DParameter, get_error_name};
 
 /// Levels of zstd from light to dense, with what one core does of each before it was measured, in bytes a second.
 const LEVELS: [(i32, f64); 5] = [(1, 350e6), (3, 200e6), (6, 80e6), (9, 45e6), (12, 20e6)];
-/// Where a stream begins: it costs a fast link milliseconds and saves a slow one from the beginning. Also the lightest
-/// that finds what a base has: the one below keeps too few places of it.
-pub(super) const FIRST: usize = 1;
+/// Where a stream begins: it costs a fast link milliseconds and saves a slow one from the beginning.
+const FIRST: usize = 1;
 /// What a stream takes into buffers before its writes say how fast the link is.
 const BUFFERED: u64 = 6 << 20;
 /// The link is measured over so much time of writing, or so many bytes: less sees bursts.
@@ -23,6 +22,11 @@ const SAMPLE: usize = 64 << 10;
 const WORTH: f64 = 0.95;
 /// The largest window of a frame, as a power of two: a span and its base fit.
 const WINDOW_LOG: u32 = 22;
+/// What is written against a base: a level, and the size of its tables as a power of two. The library's own tables are
+/// made for short inputs: half of a base is forgotten before it is compared with.
+const OVER: (i32, u32) = (3, 19);
+/// The same for slow links.
+const OVER_DENSE: (i32, u32) = (9, 21);
 /// How much of a new measurement counts.
 const NEW: f64 = 0.3;
 
@@ -114,6 +118,13 @@ pub(super) fn pack(content: &[u8], base: &[u8], level: usize) -> Option<Vec<u8>>
 
 fn compress(content: &[u8], base: &[u8], level: i32) -> Result<Vec<u8>, &'static str> {
     let mut context = CCtx::create();
+    let (level, tables) = if base.is_empty() {
+        (level, 0)
+    } else if level < OVER_DENSE.0 {
+        OVER
+    } else {
+        OVER_DENSE
+    };
     let set = |context: &mut CCtx<'_>, parameter| context.set_parameter(parameter).map(drop).map_err(failed);
     set(&mut context, CParameter::CompressionLevel(level))?;
     // Sizes are signed, hashes are checked: neither has to be in the frame.
@@ -121,6 +132,8 @@ fn compress(content: &[u8], base: &[u8], level: i32) -> Result<Vec<u8>, &'static
     set(&mut context, CParameter::ChecksumFlag(false))?;
     if !base.is_empty() {
         set(&mut context, CParameter::WindowLog(WINDOW_LOG))?;
+        set(&mut context, CParameter::HashLog(tables))?;
+        set(&mut context, CParameter::ChainLog(tables))?;
         context.ref_prefix(base).map_err(failed)?;
     }
     let mut packed = Vec::with_capacity(zstd::zstd_safe::compress_bound(content.len()));
@@ -174,7 +187,7 @@ mod tests {
         let mut new = base.clone();
         new.splice(300_000..300_000, noise(16 << 10, 2));
         new.truncate(1 << 20);
-        for level in FIRST..LEVELS.len() {
+        for level in 0..LEVELS.len() {
             let packed = pack(&new, &base, level).unwrap();
             assert!(packed.len() < 20 << 10, "{}", packed.len());
             assert_eq!(unpack(&packed, &base, new.len()).unwrap(), new);
@@ -188,7 +201,7 @@ mod tests {
     fn a_base_and_a_span_of_full_size_reach_each_other() {
         let base = noise(softservice_protocol::limits::BASE_BYTES, 1);
         let new = base[..softservice_protocol::limits::SPAN_BYTES].to_vec();
-        let packed = pack(&new, &base, FIRST).unwrap();
+        let packed = pack(&new, &base, 0).unwrap();
         assert!(packed.len() < 4 << 10, "{}", packed.len());
         assert_eq!(unpack(&packed, &base, new.len()).unwrap(), new);
     }

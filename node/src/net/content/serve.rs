@@ -233,7 +233,6 @@ fn pack(
         lock(pace).tried(content.len(), content.len());
         return None;
     }
-    let level = if base.is_some() { level.max(packing::FIRST) } else { level };
     let begun = Instant::now();
     let packed = packing::pack(&content, base.as_deref().unwrap_or_default(), level);
     let size = packed.as_ref().map_or(content.len(), Vec::len);
