@@ -255,7 +255,7 @@ pub fn wait_closed(dir: &Path) -> Result<(), StoreError> {
 
 impl Drop for DiskStore {
     fn drop(&mut self) {
-        if let Err(e) = self.partials.commit(&self.objects) {
+        if let Err(e) = self.partials.commit() {
             tracing::warn!("chunks put last will be fetched again: {e}");
         }
         let log = lock(&self.layout_log);
