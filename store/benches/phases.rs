@@ -129,13 +129,13 @@ fn story(name: &str, source: &Path, dir: &Path) {
         let wanted: Vec<_> = list.have.zeros().map(|i| list.chunks[i]).collect();
         let last = list.stage == Stage::Content;
         let mut spans: VecDeque<Vec<Verified>> = VecDeque::new();
-        let read = || {
-            wanted.chunks(64).flat_map(|part| ann.read(part).unwrap()).map(|b| b.unwrap()).collect::<Vec<_>>()
-        };
+        let read =
+            || wanted.chunks(64).flat_map(|part| ann.read(part).unwrap()).map(|b| b.unwrap()).collect::<Vec<_>>();
         let read = if last { timed("read at the seeder", bytes, count, read) } else { read() };
         let mut filled = limits::SPAN_BYTES;
         for part in read {
-            if filled + part.len() > limits::SPAN_BYTES || spans.back().is_some_and(|s| s.len() == limits::SPAN_CHUNKS) {
+            if filled + part.len() > limits::SPAN_BYTES || spans.back().is_some_and(|s| s.len() == limits::SPAN_CHUNKS)
+            {
                 spans.push_back(Vec::new());
                 filled = 0;
             }
@@ -148,7 +148,7 @@ fn story(name: &str, source: &Path, dir: &Path) {
                 for _ in 0..PUTTERS {
                     scope.spawn(|| {
                         while let Some(span) = { queue.lock().unwrap().pop_front() } {
-                            span.iter().for_each(|chunk| bob.put(chunk).unwrap());
+                            bob.put_all(&span).into_iter().for_each(|answer| answer.unwrap());
                         }
                     });
                 }

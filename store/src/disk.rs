@@ -294,6 +294,9 @@ impl Store for DiskStore {
     fn put(&self, chunk: &Verified) -> Result<(), StoreError> {
         self.partials.put(chunk, &self.objects)
     }
+    fn put_all(&self, chunks: &[Verified]) -> Vec<Result<(), StoreError>> {
+        self.partials.put_all(chunks, &self.objects)
+    }
     fn assemble(&self, layouts: &[Layout]) -> Result<(), StoreError> {
         self.assemble_layouts(layouts)
     }

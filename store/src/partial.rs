@@ -24,7 +24,7 @@ use softservice_protocol::{
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     fs::File,
-    io::Write,
+    io::{IoSlice, Write},
     ops::Deref,
     os::{fd::AsFd, unix::fs::FileExt},
     path::{Path, PathBuf},
@@ -97,6 +97,24 @@ pub(crate) struct Shared {
     drained: Condvar,
 }
 
+/// Writes all of these one after the other from a place on.
+fn write_parts(file: &File, parts: &[&[u8]], mut offset: u64) -> std::io::Result<()> {
+    let mut slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
+    let mut left = slices.as_mut_slice();
+    while !left.is_empty() {
+        // The system takes at most 1024 pieces at once.
+        let written = match rustix::io::pwritev(file, left.get(..1024.min(left.len())).unwrap_or_default(), offset) {
+            Ok(0) => return Err(std::io::ErrorKind::WriteZero.into()),
+            Ok(written) => written,
+            Err(Errno::INTR) => continue,
+            Err(e) => return Err(e.into()),
+        };
+        offset += written as u64;
+        IoSlice::advance_slices(&mut left, written);
+    }
+    Ok(())
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -154,6 +172,24 @@ impl Partials {
     pub(crate) fn put(&self, chunk: &Verified, objects: &Objects) -> Result<(), StoreError> {
         self.start_syncer();
         self.put_into(self.waiting(chunk), chunk, objects)
+    }
+    /// The same for several. Neighbours in one object are written at once: a file has one writer at a time, and others
+    /// would wait for it sixteen times as often.
+    pub(crate) fn put_all(&self, chunks: &[Verified], objects: &Objects) -> Vec<Result<(), StoreError>> {
+        self.start_syncer();
+        let mut answers = Vec::with_capacity(chunks.len());
+        while let Some(chunk) = chunks.get(answers.len()) {
+            let first = self.waiting(chunk);
+            let rest = chunks.get(answers.len()..).unwrap_or_default();
+            let run = self.run_of(&first, rest);
+            if run.len() > 1 && self.put_run(&run, rest, objects).is_ok() {
+                answers.extend(run.iter().map(|_| Ok(())));
+                continue;
+            }
+            // By itself: what is wrong is told of the chunk that it is wrong with.
+            answers.push(self.put_into(first, chunk, objects));
+        }
+        answers
     }
 }
 
@@ -228,22 +264,59 @@ impl Shared {
                 Err(_) if self.is_here(&spot) || objects.has(spot.object) => continue,
                 written => written?,
             }
-            let mut state = self.state();
-            if state.expected.get(spot.object).is_none() {
-                continue;
-            }
-            state.unsynced.push(spot);
-            if !single {
-                state.unlogged.spots.push(spot);
-                state.unlogged.bytes += u64::from(spot.chunk.len);
-            }
-            let log = state.unlogged.bytes >= LOG;
-            self.written(state, u64::from(spot.chunk.len))?;
-            if log {
-                self.log_written()?;
-            }
+            self.account(&[spot], single)?;
         }
         Ok(())
+    }
+    /// How many of these chunks, from the first on, stand one after the other in one object, and nowhere else.
+    fn run_of(&self, first: &[(Spot, bool)], chunks: &[Verified]) -> Vec<Spot> {
+        let [(spot, false)] = first else { return Vec::new() };
+        let mut run: Vec<Spot> = Vec::new();
+        let state = self.state();
+        let mut at = *spot;
+        for chunk in chunks {
+            let mut places = state.expected.places(chunk.id()).filter(|p| !p.here);
+            let (Some(place), None) = (places.next(), places.next()) else { break };
+            let follows = place.spot.object == at.object && place.spot.offset == at.offset;
+            if !follows || place.spot.chunk.len as usize != chunk.bytes().len() {
+                break;
+            }
+            run.push(place.spot);
+            at.offset += u64::from(place.spot.chunk.len);
+        }
+        run
+    }
+    fn put_run(&self, run: &[Spot], chunks: &[Verified], objects: &Objects) -> Result<(), StoreError> {
+        let Some(first) = run.first() else { return Ok(()) };
+        let size = run.iter().map(|s| u64::from(s.chunk.len)).sum();
+        objects.room_for(size)?;
+        let file = self.file(first.object)?;
+        let parts: Vec<&[u8]> = chunks.iter().take(run.len()).map(Verified::bytes).collect();
+        write_parts(&file, &parts, first.offset).map_err(|e| StoreError::io("write", &self.path(first.object), e))?;
+        let goes_on = {
+            let mut state = self.state();
+            run.iter().map(|spot| self.mark(&mut state, spot)).last().flatten()
+        };
+        if let Some(goes_on) = goes_on {
+            self.advance(&goes_on, &file, run, &parts);
+        }
+        self.account(run, false)
+    }
+    /// Written chunks of one object wait for log and sync.
+    fn account(&self, spots: &[Spot], single: bool) -> Result<(), StoreError> {
+        let mut state = self.state();
+        if !spots.first().is_some_and(|s| state.expected.get(s.object).is_some()) {
+            return Ok(());
+        }
+        let size: u64 = spots.iter().map(|s| u64::from(s.chunk.len)).sum();
+        state.unsynced.extend_from_slice(spots);
+        if !single {
+            state.unlogged.spots.extend_from_slice(spots);
+            state.unlogged.bytes += size;
+        }
+        let log = state.unlogged.bytes >= LOG;
+        self.written(state, size)?;
+        if log { self.log_written() } else { Ok(()) }
     }
     /// Writes a chunk to its place, and from then on it is here.
     fn write(&self, spot: &Spot, single: bool, bytes: &[u8], objects: &Objects) -> Result<(), StoreError> {
@@ -254,7 +327,7 @@ impl Shared {
         file.write_all_at(bytes, spot.offset).map_err(|e| StoreError::io("write", &self.path(spot.object), e))?;
         let run = self.mark(&mut self.state(), spot);
         if let Some(run) = run {
-            self.advance(&run, &file, (spot, bytes));
+            self.advance(&run, &file, &[*spot], &[bytes]);
         }
         Ok(())
     }

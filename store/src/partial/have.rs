@@ -7,11 +7,7 @@ use softservice_protocol::{
     chunk::ChunkRef,
     id::{ChunkId, ObjectId},
 };
-use std::{
-    fs::File,
-    io::Write,
-    path::PathBuf,
-};
+use std::{fs::File, io::Write, path::PathBuf};
 
 /// `object[32] offset[8] chunk[32] len[4] sum[16]`: of fixed length, so that a damaged entry costs itself only. A mark is
 /// an entry of no length: `zero[32] synced[8] boot[32] zero[4] sum[16]`.
@@ -80,7 +76,10 @@ pub(super) fn boot() -> Option<[u8; 32]> {
 impl Have {
     /// Opens or makes the log. Answers what it says, without what a power cut may have taken; and whether some of that
     /// is written but not synced, so that a sync must come before the next mark.
-    pub(super) fn open(path: PathBuf, boot: Option<[u8; 32]>) -> Result<(Self, Vec<Spot>, bool, Option<Damage>), StoreError> {
+    pub(super) fn open(
+        path: PathBuf,
+        boot: Option<[u8; 32]>,
+    ) -> Result<(Self, Vec<Spot>, bool, Option<Damage>), StoreError> {
         let read = |e| StoreError::io("read", &path, e);
         let bytes = if path.exists() { std::fs::read(&path).map_err(read)? } else { Vec::new() };
         let entries: Vec<Option<Spot>> = bytes.chunks_exact(ENTRY).map(decode).collect();
@@ -97,7 +96,8 @@ impl Have {
         let same = boot.is_some() && last == boot;
         let end = if same { whole } else { synced };
         let known = entries.into_iter().take((end / ENTRY as u64) as usize).flatten().filter(|e| !is_mark(e)).collect();
-        let file = File::options().create(true).append(true).open(&path).map_err(|e| StoreError::io("open", &path, e))?;
+        let file =
+            File::options().create(true).append(true).open(&path).map_err(|e| StoreError::io("open", &path, e))?;
         file.set_len(end).map_err(|e| StoreError::io("truncate", &path, e))?;
         let damage = (damaged > 0).then(|| {
             let what = format!("{damaged} entries do not add up; their chunks will be fetched again");
@@ -160,7 +160,11 @@ mod tests {
     use std::path::Path;
 
     fn spot(n: u8) -> Spot {
-        Spot { object: ObjectId([1; 32]), offset: u64::from(n) * 100, chunk: ChunkRef { id: ChunkId([n; 32]), len: 100 } }
+        Spot {
+            object: ObjectId([1; 32]),
+            offset: u64::from(n) * 100,
+            chunk: ChunkRef { id: ChunkId([n; 32]), len: 100 },
+        }
     }
     const HERE: Option<[u8; 32]> = Some([7; 32]);
     const LATER: Option<[u8; 32]> = Some([8; 32]);

@@ -30,9 +30,10 @@ impl Run {
 }
 
 impl Shared {
-    /// Takes in what is next and is here. `mine` is a chunk that was just written, while its bytes are at hand. Somebody
-    /// who is at it already goes on with this one.
-    pub(super) fn advance(&self, run: &Arc<Mutex<Run>>, file: &File, mine: (&Spot, &[u8])) {
+    /// Takes in what is next and is here. `mine` are chunks of one object that were just written, ascending, while their
+    /// bytes are at hand. Somebody who is at it already goes on with these.
+    pub(super) fn advance(&self, run: &Arc<Mutex<Run>>, file: &File, mine: &[Spot], bytes: &[&[u8]]) {
+        let Some(object) = mine.first().map(|spot| spot.object) else { return };
         loop {
             let mut at = match run.try_lock() {
                 Ok(at) => at,
@@ -42,11 +43,11 @@ impl Shared {
             if at.failed {
                 return;
             }
-            let object = mine.0.object;
             let mut buffer = Vec::new();
             while let Some(spot) = self.here(object, at.next) {
-                if spot == *mine.0 {
-                    at.feed(mine.1);
+                let known = mine.binary_search_by_key(&spot.offset, |s| s.offset).ok();
+                if let Some(known) = known.filter(|k| mine.get(*k) == Some(&spot)).and_then(|k| bytes.get(k)) {
+                    at.feed(known);
                     continue;
                 }
                 buffer.resize(spot.chunk.len as usize, 0);
