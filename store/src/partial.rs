@@ -305,7 +305,7 @@ impl Shared {
     /// Written chunks of one object wait for log and sync.
     fn account(&self, spots: &[Spot], single: bool) -> Result<(), StoreError> {
         let mut state = self.state();
-        if !spots.first().is_some_and(|s| state.expected.get(s.object).is_some()) {
+        if spots.first().is_none_or(|s| state.expected.get(s.object).is_none()) {
             return Ok(());
         }
         let size: u64 = spots.iter().map(|s| u64::from(s.chunk.len)).sum();
