@@ -3,6 +3,7 @@
 //!
 //! Invariant: nothing unverified becomes visible, nothing acknowledged is lost, and whatever is read is checked again.
 
+pub mod alike;
 mod chunks;
 pub mod closure;
 mod contract;
