@@ -19,6 +19,7 @@ mod layouts;
 mod losses;
 mod marks;
 mod memory;
+mod names;
 mod objects;
 mod partial;
 mod record;
