@@ -9,7 +9,7 @@ use softservice_protocol::{
     chunk::Verified,
     io::{Depth, Stage},
 };
-use softservice_store::{Store, closure, open};
+use softservice_store::{Store, closure, manifests, open};
 use std::{path::Path, time::Instant};
 
 fn timed<T>(what: &str, bytes: u64, files: u64, work: impl FnOnce() -> T) -> T {
@@ -57,7 +57,7 @@ fn story(name: &str, source: &Path) {
     }
     timed("expand when all is here", bytes, files, || closure::expand(&bob, release, Depth::Content, "x").unwrap());
     timed("held", bytes, files, || closure::held(&bob, release.id).unwrap().unwrap());
-    let manifest = closure::manifest(&bob, &made.tree).unwrap();
+    let manifest = manifests::of_tree(&bob, &made.tree).unwrap();
     let placed = timed("materialise", bytes, files, || bob.materialise(&manifest, &dir.path().join("tree")).unwrap());
     println!("{placed:?}");
     timed("materialise again", bytes, files, || bob.materialise(&manifest, &dir.path().join("tree2")).unwrap());

@@ -15,7 +15,7 @@ use softservice_protocol::{
     io::{Depth, Stage},
     limits,
 };
-use softservice_store::{Store, closure, open};
+use softservice_store::{Store, closure, manifests, open};
 use std::{
     collections::VecDeque,
     fs::File,
@@ -164,7 +164,7 @@ fn story(name: &str, source: &Path, dir: &Path) {
         timed("assemble", bytes, count, assemble);
         break;
     }
-    let manifest = closure::manifest(&bob, &made.tree).unwrap();
+    let manifest = manifests::of_tree(&bob, &made.tree).unwrap();
     timed("materialise", bytes, count, || bob.materialise(&manifest, &dir.join("tree")).unwrap());
     timed("materialise again", bytes, count, || bob.materialise(&manifest, &dir.join("tree2")).unwrap());
     timed("close", bytes, count, || drop(bob));

@@ -8,6 +8,7 @@
 use crate::{
     closure,
     contract::{Store, StoreError},
+    manifests,
 };
 use softservice_protocol::{
     chunk::ChunkRef,
@@ -101,7 +102,7 @@ impl<'a> Finder<'a> {
     }
 
     fn tree(&mut self, tree: &TreeRef, older: &[TreeRef]) {
-        let Ok(new) = closure::manifest(self.store, tree) else { return };
+        let Ok(new) = manifests::of_tree(self.store, tree) else { return };
         let lacks = |node: &Node| node.chunk_list().iter().any(|c| self.missing.contains_key(&c.id));
         let mut open: Vec<(&str, u64, Vec<ChunkRef>)> = Vec::new();
         for entry in new.entries.iter().filter(|e| lacks(&e.node)) {
@@ -112,7 +113,7 @@ impl<'a> Finder<'a> {
             if open.is_empty() {
                 return;
             }
-            let Ok(old) = closure::manifest(self.store, old) else { continue };
+            let Ok(old) = manifests::of_tree(self.store, old) else { continue };
             let names = Names::new(&old);
             open.retain(|(path, size, chunks)| {
                 let Some((object, older)) = names.like(path, *size) else { return true };

@@ -2,7 +2,10 @@
 //! Invariant: two nodes that hold the same release document and manifests number its content alike, and nothing is
 //! taken from a document or manifest before it was hashed, decoded canonically and checked against what pinned it.
 
-use crate::contract::{Layout, Store, StoreError};
+use crate::{
+    contract::{Layout, Store, StoreError},
+    manifests,
+};
 use softservice_protocol::{
     bitmap::Bitmap,
     chunk::ChunkRef,
@@ -101,23 +104,6 @@ pub fn closure(store: &dyn Store, id: ReleaseId) -> Result<Vec<(ReleaseId, Relea
     }
 }
 
-/// A manifest that is here, decoded and checked, also against the totals of the reference.
-///
-/// # Errors
-/// [`StoreError::Missing`] when it is not here, and every rule that it breaks.
-pub fn manifest(store: &dyn Store, tree: &TreeRef) -> Result<Manifest, StoreError> {
-    let bytes = store.object(tree.manifest, limits::MANIFEST_BYTES)?;
-    let manifest: Manifest = codec::decode(&bytes)?;
-    manifest.check()?;
-    if manifest.totals() != (tree.bytes, tree.files) {
-        return Err(StoreError::Unsound {
-            object: tree.manifest,
-            rule: "its files are not the totals that are pinned",
-        });
-    }
-    Ok(manifest)
-}
-
 /// What a decoded closure adds up to.
 struct Plan {
     /// Every chunk once, in content order.
@@ -145,7 +131,7 @@ impl Plan {
                     continue;
                 }
                 let mut members = Vec::new();
-                for entry in manifest(store, tree)?.entries {
+                for entry in &manifests::of_tree(store, tree)?.entries {
                     let Node::File { object, size, .. } = entry.node else { continue };
                     let number = plan.layouts.len() as u32;
                     let number = *objects.entry(object).or_insert(number);
@@ -331,7 +317,11 @@ pub fn assemble(store: &dyn Store, release: ReleaseRef, stage: Stage, platform: 
             None => return Err(gone(store, release.id, &walk)?),
         },
     };
-    store.assemble(&layouts)
+    store.assemble(&layouts)?;
+    if stage == Stage::Content {
+        manifests::forget();
+    }
+    Ok(())
 }
 
 /// Every chunk of a closure's content once: artifacts of all platforms and the source of every release, depth first.
@@ -365,7 +355,7 @@ pub fn objects(store: &dyn Store, release: ReleaseId) -> Result<BTreeSet<ObjectI
             if !objects.insert(tree.manifest) || !store.has_object(tree.manifest) {
                 continue;
             }
-            objects.extend(manifest(store, tree)?.entries.iter().filter_map(|e| match &e.node {
+            objects.extend(manifests::of_tree(store, tree)?.entries.iter().filter_map(|e| match &e.node {
                 Node::File { object, .. } => Some(*object),
                 _ => None,
             }));

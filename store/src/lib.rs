@@ -17,6 +17,7 @@ mod intake;
 mod journal;
 mod layouts;
 mod losses;
+pub mod manifests;
 mod marks;
 mod memory;
 mod names;

@@ -10,9 +10,9 @@ use softservice_protocol::{
     id::{Digest, FeedId, ObjectId, PublisherId, ReleaseId},
     io::{Depth, Record, Stage},
     release::{Release, ReleaseRef},
-    tree::{Manifest, Node},
+    tree::Node,
 };
-use softservice_store::{Layout, MemoryStore, Store, StoreError, closure};
+use softservice_store::{Layout, MemoryStore, Store, StoreError, closure, manifests};
 use std::{collections::BTreeSet, os::unix::fs::PermissionsExt};
 
 /// A store with whatever it needs to live.
@@ -206,7 +206,7 @@ fn a_folder_goes_in_and_comes_out_the_same(make: fn() -> Made) {
     let again = ann.ingest(folder.path(), &["*.tmp".into(), "/out".into(), "deep/gone/**".into()], &go_on).unwrap();
     assert_eq!((again.tree.clone(), again.new_bytes), (made.tree.clone(), 0));
     assert!(made.new_bytes < made.bytes, "two equal files are new only once");
-    let manifest = closure::manifest(&*ann, &made.tree).unwrap();
+    let manifest = manifests::of_tree(&*ann, &made.tree).unwrap();
     let parent = tempfile::tempdir().unwrap();
     let target = parent.path().join("tree");
     let placed = ann.materialise(&manifest, &target).unwrap();
@@ -380,7 +380,7 @@ fn an_empty_tree_is_a_tree(make: fn() -> Made) {
     let empty = tempfile::tempdir().unwrap();
     let made = ann.ingest(empty.path(), &[], &go_on).unwrap();
     assert_eq!((made.bytes, made.tree.files), (0, 0));
-    let manifest: Manifest = closure::manifest(&*ann, &made.tree).unwrap();
+    let manifest = manifests::of_tree(&*ann, &made.tree).unwrap();
     ann.materialise(&manifest, &empty.path().join("out")).unwrap();
     assert_eq!(std::fs::read_dir(empty.path().join("out")).unwrap().count(), 0);
 }

@@ -12,7 +12,7 @@ use softservice_protocol::{
     release::ReleaseRef,
     tree::{Manifest, Node},
 };
-use softservice_store::{Store, StoreError, closure, open};
+use softservice_store::{Store, StoreError, closure, manifests, open};
 use std::{
     collections::BTreeSet,
     sync::atomic::{AtomicBool, Ordering},
@@ -61,7 +61,7 @@ fn four_fetches_an_ingest_and_a_sweeper_at_once() {
         fetchers.into_iter().for_each(|f| f.join().unwrap());
         drop(ends);
         // Nobody but the sweeper may know the ingested tree: it is gone or whole, never a part of it.
-        assert!(!bob.has_object(tree.manifest) || closure::manifest(&bob, &tree).is_ok());
+        assert!(!bob.has_object(tree.manifest) || manifests::of_tree(&bob, &tree).is_ok());
         (sweeper.join().unwrap(), litterer.join().unwrap())
     });
     for release in &releases {

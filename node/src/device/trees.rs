@@ -11,8 +11,8 @@ use super::{
     error::{DeviceError, Result, io},
     layout::{Folder, Place},
 };
-use softservice_protocol::{codec, id::ObjectId, limits, tree::Manifest};
-use softservice_store::{Store, StoreError};
+use softservice_protocol::id::ObjectId;
+use softservice_store::{Store, manifests};
 use std::{
     collections::BTreeSet,
     ffi::OsString,
@@ -41,10 +41,11 @@ impl Trees<'_> {
             if tree.exists() {
                 continue;
             }
-            let manifest = manifest(self.store, id).map_err(failed)?;
+            let manifest = manifests::by_id(self.store, id).map_err(failed)?;
             let made = self.store.materialise(&manifest, &tree).map_err(failed)?;
             tracing::debug!(tree = key, ?made, "materialised");
         }
+        manifests::forget();
         Ok(())
     }
 }
@@ -52,13 +53,6 @@ impl Trees<'_> {
 /// Trees that are here whole.
 pub(super) fn here(place: &Place, needed: impl Iterator<Item = ObjectId>) -> Vec<ObjectId> {
     needed.filter(|id| place.tree(*id).is_dir()).collect()
-}
-
-/// The manifest of a tree.
-pub(super) fn manifest(store: &dyn Store, id: ObjectId) -> std::result::Result<Manifest, StoreError> {
-    let manifest: Manifest = codec::decode(&store.object(id, limits::MANIFEST_BYTES)?)?;
-    manifest.check()?;
-    Ok(manifest)
 }
 
 /// Removes trees that no generation is made of any more.

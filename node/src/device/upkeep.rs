@@ -6,10 +6,9 @@ use super::{
     error::{DeviceError, Result},
     locked, overlay,
     record::Standing,
-    trees::manifest,
 };
 use softservice_protocol::{id::ObjectId, instance};
-use softservice_store::{Compared, Damage};
+use softservice_store::{Compared, Damage, manifests};
 use std::{
     collections::BTreeSet,
     path::PathBuf,
@@ -86,7 +85,7 @@ impl Device {
         let mut found = Compared::default();
         for need in needs.trees.iter().filter(|n| locked(seen).insert(n.tree.manifest)) {
             let tree = place.tree(need.tree.manifest);
-            let manifest = manifest(store, need.tree.manifest).map_err(failed)?;
+            let manifest = manifests::by_id(store, need.tree.manifest).map_err(failed)?;
             if tree.exists() {
                 let compared = store.compare(&manifest, &tree, mend).map_err(failed)?;
                 found.damaged.extend(compared.damaged);

@@ -75,7 +75,7 @@ pub(super) async fn improve(context: &Context, args: Improve, talk: &Talk) -> Re
     };
     let (store, dir) = (closure::store(context), args.dir.clone());
     closure::blocking(move || {
-        let manifest = softservice_store::closure::manifest(store.as_ref(), &source)?;
+        let manifest = softservice_store::manifests::of_tree(store.as_ref(), &source)?;
         copy(store.as_ref(), &manifest, &dir, &Lineage { parent: vec![row] })
     })
     .await?;

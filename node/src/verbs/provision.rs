@@ -375,7 +375,7 @@ pub(super) fn missing_bytes(store: &dyn Store, closure: &closure::Closure) -> Re
     let mut seen = BTreeSet::new();
     let mut missing = 0_u64;
     for tree in closure.trees_for(&platform) {
-        let chunks: Vec<_> = softservice_store::closure::manifest(store, tree)?
+        let chunks: Vec<_> = softservice_store::manifests::of_tree(store, tree)?
             .chunk_order()
             .into_iter()
             .filter(|c| seen.insert(c.id))

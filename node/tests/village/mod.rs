@@ -197,7 +197,7 @@ pub fn compile(store: &dyn Store, publisher: PublisherId, version: &str, folder:
 pub fn equal_to(store: &dyn Store, release: ReleaseRef, original: &Path) {
     let bytes = store.object(ObjectId(release.id.0), 1 << 20).unwrap();
     let release: Release = codec::decode(&bytes).unwrap();
-    let manifest = softservice_store::closure::manifest(store, &release.source).unwrap();
+    let manifest = softservice_store::manifests::of_tree(store, &release.source).unwrap();
     let target = tempfile::tempdir().unwrap();
     let out = target.path().join("out");
     store.materialise(&manifest, &out).unwrap();

@@ -10,10 +10,11 @@ use softservice_protocol::{
     time::Span,
     tree::{Manifest, TreeRef},
 };
-use softservice_store::{Layout, Store, closure};
+use softservice_store::{Layout, Store, manifests};
 use std::{
     os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 /// Bytes that do not compress and do not repeat.
@@ -96,7 +97,7 @@ impl Folder {
 /// Ingests a folder and reads its manifest back.
 pub(crate) fn tree_of(store: &dyn Store, folder: &Folder) -> (Manifest, TreeRef) {
     let made = store.ingest(folder.path(), &[], &|_| true).unwrap();
-    (closure::manifest(store, &made.tree).unwrap(), made.tree)
+    (Arc::unwrap_or_clone(manifests::of_tree(store, &made.tree).unwrap()), made.tree)
 }
 
 /// A release document with these trees.

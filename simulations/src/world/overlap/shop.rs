@@ -16,7 +16,7 @@ use softservice_protocol::{
     tree::{Manifest, TreeRef},
 };
 use softservice_store::{
-    Compared, Findings, Ingested, Layout, Materialised, Progress, Store, StoreError, Swept, closure,
+    Compared, Findings, Ingested, Layout, Materialised, Progress, Store, StoreError, Swept, closure, manifests,
 };
 use std::{
     collections::BTreeSet,
@@ -268,7 +268,7 @@ impl Store for Shop {
 
 /// That a tree is whole and every file of it is what its name says.
 pub(super) fn whole_tree(store: &dyn Store, tree: &TreeRef) -> Result<(), StoreError> {
-    for entry in closure::manifest(store, tree)?.entries {
+    for entry in &manifests::of_tree(store, tree)?.entries {
         if let softservice_protocol::tree::Node::File { object, .. } = entry.node {
             store.object(object, usize::MAX)?;
         }
