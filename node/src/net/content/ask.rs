@@ -325,20 +325,28 @@ impl Answer {
         let _permit = self.permit;
         let (mut bytes, mut lie, mut full) = (0, None, None);
         let whole = Arc::new(self.bytes);
-        let mut start = 0;
+        let (mut start, mut places, mut good) = (0, Vec::new(), Vec::new());
         for (at, promised) in self.came {
             match Verified::part(promised, &whole, start) {
-                Some(chunk) => match store.put(&chunk) {
-                    Ok(()) => {
-                        held.set(at, true);
-                        bytes += u64::from(promised.len);
-                    }
-                    Err(e) => full = full.or(Some(e.to_string())),
-                },
+                Some(chunk) => {
+                    places.push((at, promised.len));
+                    good.push(chunk);
+                }
                 None => lie = lie.or(Some(format!("sent something else as chunk {}", promised.id.short()))),
             }
             start += promised.len as usize;
         }
+        // Together: neighbours in a file are written at once.
+        for ((at, len), put) in places.into_iter().zip(store.put_all(&good)) {
+            match put {
+                Ok(()) => {
+                    held.set(at, true);
+                    bytes += u64::from(len);
+                }
+                Err(e) => full = full.or(Some(e.to_string())),
+            }
+        }
+        drop(good);
         // A store that keeps a chunk in memory keeps the buffer.
         if let Ok(buffer) = Arc::try_unwrap(whole) {
             self.lease.give_back(buffer);
