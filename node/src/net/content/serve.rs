@@ -3,8 +3,9 @@
 
 use super::{
     super::{frame, names::peer_of, neighbours::Figures},
-    SLICE, Shared,
+    Shared,
     buffers::Lease,
+    pace::Pace,
 };
 use futures::{
     AsyncReadExt as _, AsyncWriteExt as _, StreamExt as _,
@@ -24,7 +25,7 @@ use softservice_store::Store;
 use std::{
     collections::BTreeSet,
     sync::{Arc, Mutex, atomic::Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
@@ -153,8 +154,9 @@ async fn answer(
 ) -> std::io::Result<()> {
     let asked = stream::unfold(asked, async |mut asked| Some((asked.recv().await?, asked)));
     let mut spans = std::pin::pin!(asked.map(|request| fetch(request, &withdrawn, shared)).buffered(AHEAD));
+    let mut pace = Pace::default();
     while let Some(span) = spans.next().await {
-        write(&mut stream, span?, shared, figures).await?;
+        write(&mut stream, span?, &mut pace, shared, figures).await?;
     }
     Ok(())
 }
@@ -204,10 +206,17 @@ fn read_span(
     Ok((wire, head))
 }
 
-async fn write(stream: &mut WriteHalf<Stream>, span: Span, shared: &Shared, figures: &Figures) -> std::io::Result<()> {
+async fn write(
+    stream: &mut WriteHalf<Stream>,
+    span: Span,
+    pace: &mut Pace,
+    shared: &Shared,
+    figures: &Figures,
+) -> std::io::Result<()> {
     let late = |_| std::io::Error::from(std::io::ErrorKind::TimedOut);
+    let begun = Instant::now();
     let mut head = span.head;
-    for slice in span.wire.chunks(SLICE) {
+    for slice in span.wire.chunks(pace.slice()) {
         if let Some(up) = &shared.up {
             up.take(slice.len() as u64).await;
         }
@@ -223,6 +232,7 @@ async fn write(stream: &mut WriteHalf<Stream>, span: Span, shared: &Shared, figu
         head = head.saturating_sub(slice.len());
     }
     tokio::time::timeout(TAKING, stream.flush()).await.map_err(late)??;
+    pace.took(span.wire.len(), begun.elapsed());
     span.lease.give_back(span.wire);
     Ok(())
 }
