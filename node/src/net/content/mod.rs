@@ -6,10 +6,11 @@
 
 mod ask;
 mod buffers;
-mod pace;
+mod packing;
 mod serve;
 #[cfg(test)]
 mod tests;
+mod turn;
 
 use super::{control::Desk, rate::Bucket};
 use buffers::Buffers;
@@ -32,13 +33,13 @@ const VERIFYING: usize = 16;
 /// Spans read from the disk for others and not yet sent, of at most a megabyte each.
 const SERVING: usize = 16;
 /// Answers are read and written in slices, between which rates are kept. What is written at once is one frame of the muxer, and
-/// between frames pings and control messages of the same connection have their turn: see [`pace`].
+/// between frames pings and control messages of the same connection have their turn: see [`turn`].
 const SLICE: usize = 256 << 10;
 
 /// What the task of one peer is asked.
 #[derive(Debug)]
 enum Ask {
-    Span { request: Request, chunks: Vec<ChunkRef>, deadline: tokio::time::Instant },
+    Span { request: Request, chunks: Vec<ChunkRef>, base: Vec<ChunkRef>, deadline: tokio::time::Instant },
     Cancel { request: Request },
 }
 
@@ -105,6 +106,7 @@ impl Content {
         peer: Peer,
         request: Request,
         chunks: Vec<ChunkRef>,
+        base: Vec<ChunkRef>,
         deadline: tokio::time::Instant,
     ) -> Option<Input> {
         let asked = chunks.len();
@@ -113,7 +115,7 @@ impl Content {
             tokio::spawn(ask::run(peer, inbox, self.control.clone(), self.shared.clone()));
             sender
         });
-        match sender.try_send(Ask::Span { request, chunks, deadline }) {
+        match sender.try_send(Ask::Span { request, chunks, base, deadline }) {
             Ok(()) => None,
             Err(_) => Some(Input::Delivered { peer, request, outcome: Delivery::Broke { held: Bitmap::empty(asked) } }),
         }
