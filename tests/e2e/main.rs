@@ -15,6 +15,7 @@ mod lan;
 mod lineage;
 mod postgres;
 mod reduced;
+mod stop;
 mod survival;
 mod trials;
 mod units;
