@@ -4,6 +4,7 @@
 
 use crate::{id::ChunkId, limits};
 use serde::{Deserialize, Serialize};
+use std::{ops::Range, sync::Arc};
 
 /// A chunk and its length: what a manifest pins and a request names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -50,11 +51,13 @@ pub fn cut(bytes: &[u8]) -> Vec<u32> {
         .collect()
 }
 
-/// Bytes whose hash was checked: the only kind of chunk that a store takes.
-#[derive(Clone, PartialEq, Eq)]
+/// Bytes whose hash was checked: the only kind of chunk that a store takes. They may be part of a larger buffer, which a
+/// whole answer of a peer came in: a copy of each chunk would cost as much as its hash.
+#[derive(Clone)]
 pub struct Verified {
     id: ChunkId,
-    bytes: Vec<u8>,
+    whole: Arc<Vec<u8>>,
+    part: Range<usize>,
 }
 
 impl Verified {
@@ -63,15 +66,21 @@ impl Verified {
     /// # Errors
     /// The bytes, when their length or hash is not what `promised` says.
     pub fn check(promised: ChunkRef, bytes: Vec<u8>) -> Result<Self, Vec<u8>> {
-        if bytes.len() == promised.len as usize && ChunkId::of(&bytes) == promised.id {
-            Ok(Self { id: promised.id, bytes })
-        } else {
-            Err(bytes)
-        }
+        if is(promised, &bytes) { Ok(Self::whole(promised.id, bytes)) } else { Err(bytes) }
+    }
+    /// Checks the bytes of a larger buffer from `at` on against the promise; none when they are something else, or end
+    /// beyond the buffer.
+    pub fn part(promised: ChunkRef, whole: &Arc<Vec<u8>>, at: usize) -> Option<Self> {
+        let part = at..at.checked_add(promised.len as usize)?;
+        let good = is(promised, whole.get(part.clone())?);
+        good.then(|| Self { id: promised.id, whole: whole.clone(), part })
     }
     /// Hashes own bytes.
     pub fn own(bytes: Vec<u8>) -> Self {
-        Self { id: ChunkId::of(&bytes), bytes }
+        Self::whole(ChunkId::of(&bytes), bytes)
+    }
+    fn whole(id: ChunkId, bytes: Vec<u8>) -> Self {
+        Self { id, part: 0..bytes.len(), whole: Arc::new(bytes) }
     }
     /// The chunk's id.
     pub fn id(&self) -> ChunkId {
@@ -79,11 +88,40 @@ impl Verified {
     }
     /// The chunk's bytes.
     pub fn bytes(&self) -> &[u8] {
-        &self.bytes
+        self.whole.get(self.part.clone()).unwrap_or_default()
     }
 }
+
+fn is(promised: ChunkRef, bytes: &[u8]) -> bool {
+    bytes.len() == promised.len as usize && ChunkId::of(bytes) == promised.id
+}
+
+impl PartialEq for Verified {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id && self.bytes() == other.bytes()
+    }
+}
+impl Eq for Verified {}
 impl std::fmt::Debug for Verified {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Verified({}, {} bytes)", self.id.short(), self.bytes.len())
+        write!(f, "Verified({}, {} bytes)", self.id.short(), self.bytes().len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_is_verified_where_it_stands_and_nowhere_else() {
+        let whole = Arc::new((0..=255).collect::<Vec<u8>>());
+        let promised = ChunkRef { id: ChunkId::of(&whole[10..30]), len: 20 };
+        let part = Verified::part(promised, &whole, 10).unwrap();
+        assert_eq!((part.id(), part.bytes()), (promised.id, &whole[10..30]));
+        assert_eq!(part, Verified::check(promised, whole[10..30].to_vec()).unwrap());
+        for elsewhere in [0, 11, 236, 237, 256, usize::MAX] {
+            assert!(Verified::part(promised, &whole, elsewhere).is_none(), "{elsewhere}");
+        }
+        assert!(Verified::part(ChunkRef { len: 19, ..promised }, &whole, 10).is_none());
     }
 }

@@ -13,6 +13,7 @@ mod full;
 mod guestbook;
 mod lan;
 mod lineage;
+mod link;
 mod postgres;
 mod reduced;
 mod stop;

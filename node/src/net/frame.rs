@@ -35,11 +35,19 @@ pub(crate) async fn read<R: AsyncRead + Unpin>(stream: &mut R, limit: usize) -> 
     Ok(Some(bytes))
 }
 
-/// Writes one frame; the caller flushes.
-pub(crate) async fn write<W: AsyncWrite + Unpin>(stream: &mut W, bytes: &[u8]) -> io::Result<()> {
+/// Puts one frame behind what is in `wire`.
+pub(crate) fn put(wire: &mut Vec<u8>, bytes: &[u8]) -> io::Result<()> {
     let size = u32::try_from(bytes.len()).map_err(io::Error::other)?;
-    stream.write_all(&size.to_le_bytes()).await?;
-    stream.write_all(bytes).await
+    wire.extend_from_slice(&size.to_le_bytes());
+    wire.extend_from_slice(bytes);
+    Ok(())
+}
+
+/// Writes one frame, in one piece: each piece is encrypted and sent for itself. The caller flushes.
+pub(crate) async fn write<W: AsyncWrite + Unpin>(stream: &mut W, bytes: &[u8]) -> io::Result<()> {
+    let mut wire = Vec::with_capacity(4 + bytes.len());
+    put(&mut wire, bytes)?;
+    stream.write_all(&wire).await
 }
 
 #[cfg(test)]

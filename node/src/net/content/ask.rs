@@ -4,7 +4,8 @@
 
 use super::{
     super::{CONTENT, frame, names::id_of, neighbours::Figures},
-    Ask, Shared,
+    Ask, SLICE, Shared,
+    buffers::Lease,
 };
 use futures::{
     AsyncReadExt as _, AsyncWriteExt as _,
@@ -22,6 +23,7 @@ use softservice_protocol::{
     limits,
     message::{SpanAnswer, SpanRequest},
 };
+use softservice_store::Store;
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, atomic::Ordering},
@@ -48,7 +50,11 @@ struct Open {
 /// A whole answer, not yet verified.
 struct Answer {
     request: u64,
-    chunks: Vec<(usize, ChunkRef, Vec<u8>)>,
+    /// Which of the asked chunks came, one after the other in `bytes`.
+    came: Vec<(usize, ChunkRef)>,
+    /// They, and behind them what an earlier answer left in the buffer.
+    bytes: Vec<u8>,
+    lease: Lease,
     permit: OwnedSemaphorePermit,
 }
 
@@ -217,30 +223,8 @@ impl Session {
     /// Hashes and stores a whole answer on a blocking thread.
     fn verify(&mut self, answer: Answer) {
         let Some(open) = lock(&self.on_wire).remove(&answer.request) else { return };
-        let (store, asked, request) = (self.shared.store.clone(), open.chunks.len(), answer.request);
-        self.verifying.spawn_blocking(move || {
-            let _permit = answer.permit;
-            let mut held = Bitmap::empty(asked);
-            let (mut bytes, mut lie, mut full) = (0, None, None);
-            for (at, promised, content) in answer.chunks {
-                match Verified::check(promised, content) {
-                    Ok(chunk) => match store.put(&chunk) {
-                        Ok(()) => {
-                            held.set(at, true);
-                            bytes += u64::from(promised.len);
-                        }
-                        Err(e) => full = full.or(Some(e.to_string())),
-                    },
-                    Err(_) => lie = lie.or(Some(format!("sent something else as chunk {}", promised.id.short()))),
-                }
-            }
-            let outcome = match (lie, full) {
-                (Some(why), _) => Delivery::Lied { held, why },
-                (None, Some(why)) => Delivery::NotStored { why },
-                (None, None) => Delivery::Came { held, bytes },
-            };
-            (request, outcome)
-        });
+        let (store, asked) = (self.shared.store.clone(), open.chunks.len());
+        self.verifying.spawn_blocking(move || (answer.request, answer.check(asked, &*store)));
     }
 
     /// Reports a verified answer; a lie ends the session.
@@ -283,6 +267,38 @@ impl Session {
             if let Ask::Span { request, chunks, .. } = ask {
                 self.tell(request.0, Delivery::Broke { held: Bitmap::empty(chunks.len()) }).await;
             }
+        }
+    }
+}
+
+impl Answer {
+    fn check(self, asked: usize, store: &dyn Store) -> Delivery {
+        let _permit = self.permit;
+        let mut held = Bitmap::empty(asked);
+        let (mut bytes, mut lie, mut full) = (0, None, None);
+        let whole = Arc::new(self.bytes);
+        let mut start = 0;
+        for (at, promised) in self.came {
+            match Verified::part(promised, &whole, start) {
+                Some(chunk) => match store.put(&chunk) {
+                    Ok(()) => {
+                        held.set(at, true);
+                        bytes += u64::from(promised.len);
+                    }
+                    Err(e) => full = full.or(Some(e.to_string())),
+                },
+                None => lie = lie.or(Some(format!("sent something else as chunk {}", promised.id.short()))),
+            }
+            start += promised.len as usize;
+        }
+        // A store that keeps a chunk in memory keeps the buffer.
+        if let Ok(buffer) = Arc::try_unwrap(whole) {
+            self.lease.give_back(buffer);
+        }
+        match (lie, full) {
+            (Some(why), _) => Delivery::Lied { held, why },
+            (None, Some(why)) => Delivery::NotStored { why },
+            (None, None) => Delivery::Came { held, bytes },
         }
     }
 }
@@ -334,19 +350,28 @@ impl Reader {
         if !header.held.is_valid() || header.held.len() != asked.len() {
             return Err(lied(request, &"sent a bitmap of another length than was asked"));
         }
-        let mut chunks = Vec::with_capacity(header.held.count());
-        for at in header.held.ones() {
-            let Some(promised) = asked.get(at) else { break };
-            if let Some(down) = &self.shared.down {
-                down.take(u64::from(promised.len)).await;
-            }
-            let mut content = vec![0; promised.len as usize];
-            self.stream.read_exact(&mut content).await.map_err(|_| Fault::Broke)?;
-            self.figures.received.fetch_add(u64::from(promised.len), Ordering::Relaxed);
-            chunks.push((at, *promised, content));
+        let came: Vec<_> = header.held.ones().filter_map(|at| Some((at, *asked.get(at)?))).collect();
+        // Bounded by what was asked, and that by the core.
+        let size = came.iter().map(|(_, promised)| promised.len as usize).sum();
+        let (lease, mut bytes) = self.shared.received.take();
+        if bytes.len() < size {
+            bytes.resize(size, 0);
         }
+        self.body(bytes.get_mut(..size).unwrap_or_default()).await?;
         // Waiting here stops reading, and so the peer: at most one span of each peer waits beside those being verified.
         let permit = self.shared.verifying.clone().acquire_owned().await.map_err(|_| Fault::Broke)?;
-        Ok(Answer { request: header.request, chunks, permit })
+        Ok(Answer { request: header.request, came, bytes, lease, permit })
+    }
+
+    /// Fills `bytes` from the stream.
+    async fn body(&mut self, bytes: &mut [u8]) -> Result<(), Fault> {
+        for slice in bytes.chunks_mut(SLICE) {
+            if let Some(down) = &self.shared.down {
+                down.take(slice.len() as u64).await;
+            }
+            self.stream.read_exact(slice).await.map_err(|_| Fault::Broke)?;
+            self.figures.received.fetch_add(slice.len() as u64, Ordering::Relaxed);
+        }
+        Ok(())
     }
 }

@@ -5,11 +5,13 @@
 //! blocking thread that hashes and stores them, and pass neither the swarm's task nor the driver's loop.
 
 mod ask;
+mod buffers;
 mod serve;
 #[cfg(test)]
 mod tests;
 
 use super::{control::Desk, rate::Bucket};
+use buffers::Buffers;
 use libp2p_stream::{Control, IncomingStreams};
 use softservice_protocol::{
     bitmap::Bitmap,
@@ -28,8 +30,9 @@ const ASKS: usize = 4 * limits::PENDING_SPANS;
 const VERIFYING: usize = 16;
 /// Spans read from the disk for others and not yet sent, of at most a megabyte each.
 const SERVING: usize = 16;
-/// Answers are written in slices: a longer one would hold up pings and control messages of the same connection.
-const SLICE: usize = 64 << 10;
+/// Answers are read and written in slices, between which rates are kept. The muxer cuts what is written into its frames, between
+/// which pings and control messages of the same connection have their turn.
+const SLICE: usize = 256 << 10;
 
 /// What the task of one peer is asked.
 #[derive(Debug)]
@@ -47,6 +50,9 @@ struct Shared {
     delivered: mpsc::Sender<Input>,
     verifying: Arc<Semaphore>,
     serving: Arc<Semaphore>,
+    /// Buffers of answers that come, and of those that go.
+    received: Arc<Buffers>,
+    sent: Arc<Buffers>,
     up: Option<Arc<Bucket>>,
     down: Option<Arc<Bucket>>,
 }
@@ -82,6 +88,8 @@ impl Content {
             delivered,
             verifying: Arc::new(Semaphore::new(VERIFYING)),
             serving: Arc::new(Semaphore::new(SERVING)),
+            received: Arc::default(),
+            sent: Arc::default(),
             up: bucket(limits.up),
             down: bucket(limits.down),
         };

@@ -4,10 +4,12 @@
 use super::{
     super::{frame, names::peer_of, neighbours::Figures},
     SLICE, Shared,
+    buffers::Lease,
 };
 use futures::{
     AsyncReadExt as _, AsyncWriteExt as _, StreamExt as _,
     io::{ReadHalf, WriteHalf},
+    stream,
 };
 use libp2p::Stream;
 use libp2p_stream::IncomingStreams;
@@ -18,6 +20,7 @@ use softservice_protocol::{
     limits,
     message::{SpanAnswer, SpanRequest},
 };
+use softservice_store::Store;
 use std::{
     collections::BTreeSet,
     sync::{Arc, Mutex, atomic::Ordering},
@@ -32,7 +35,10 @@ use tokio::{
 const STREAMS: usize = 2 * (limits::INBOUND_PEERS + limits::OUTBOUND_PEERS);
 /// Streams of one peer.
 const STREAMS_PER_PEER: usize = 4;
-/// A slice that is not taken in this time ends the stream: slow readers must not hold what others wait for.
+/// Spans of one stream that are read from the disk, or wait to be written, while another is written: reading many small
+/// files takes longer than sending them.
+const AHEAD: usize = 2;
+/// A peer that takes nothing for so long loses its stream: slow readers must not hold what others wait for.
 const TAKING: Duration = Duration::from_secs(30);
 /// The first stream of a peer may overtake the news of its connection by this much.
 const NEWS: Duration = Duration::from_secs(10);
@@ -48,9 +54,12 @@ struct Waiting {
 
 /// A span ready to be written.
 struct Span {
-    answer: SpanAnswer,
-    chunks: Vec<Vec<u8>>,
-    _permit: Option<OwnedSemaphorePermit>,
+    /// The answer's frame, then the chunks that are held.
+    wire: Vec<u8>,
+    /// How much of it is the frame.
+    head: usize,
+    lease: Lease,
+    _permit: OwnedSemaphorePermit,
 }
 
 /// Accepts content streams until the swarm ends.
@@ -81,19 +90,17 @@ pub(super) async fn accept(mut incoming: IncomingStreams, shared: Shared) {
     }
 }
 
-/// Reading, fetching from the disk and writing go on side by side, so that the next span is ready when one is sent.
+/// Reading requests and answering them go on side by side.
 async fn serve(peer: Peer, stream: Stream, shared: &Shared, figures: &Figures) {
     let (reader, writer) = stream.split();
     let (requests, asked) = mpsc::channel(limits::PENDING_SPANS);
-    let (spans, ready) = mpsc::channel(1);
     let withdrawn = Withdrawn::default();
     tokio::select! {
         // Without a fault it wants nothing more, and what it asked for is not worth sending to a closed stream.
         fault = read(reader, requests, withdrawn.clone()) => if let Some(why) = fault {
             shared.desk.dismiss(peer, format!("broke the content protocol: {why}")).await;
         },
-        () = fetch(asked, spans, withdrawn, shared) => {}
-        result = write(writer, ready, shared, figures) => if let Err(e) = result {
+        result = answer(writer, asked, withdrawn, shared, figures) => if let Err(e) = result {
             tracing::debug!(peer = peer.short(), "content stream ended: {e}");
         },
     }
@@ -136,70 +143,86 @@ async fn read(
     }
 }
 
-/// Reads spans from the store, one after the other, each once the writer has taken the one before.
-async fn fetch(
-    mut asked: mpsc::Receiver<SpanRequest>,
-    spans: mpsc::Sender<Span>,
-    withdrawn: Withdrawn,
-    shared: &Shared,
-) {
-    while let Some(request) = asked.recv().await {
-        let Ok(slot) = spans.reserve().await else { return };
-        let dropped = {
-            let mut waiting = withdrawn.lock().unwrap_or_else(|e| e.into_inner());
-            waiting.open.remove(&request.request);
-            waiting.withdrawn.remove(&request.request)
-        };
-        let held = Bitmap::empty(request.chunks.len());
-        if dropped {
-            let answer = SpanAnswer { request: request.request, held };
-            slot.send(Span { answer, chunks: Vec::new(), _permit: None });
-            continue;
-        }
-        let Ok(permit) = shared.serving.clone().acquire_owned().await else { return };
-        let store = shared.store.clone();
-        let chunks = request.chunks;
-        let read = tokio::task::spawn_blocking(move || store.read(&chunks)).await;
-        let found = match read {
-            Ok(Ok(found)) => found,
-            // Our own disk fails: for the peer it is as if we had nothing.
-            Ok(Err(e)) => {
-                tracing::warn!("cannot read content for a peer: {e}");
-                Vec::new()
-            }
-            Err(_) => Vec::new(),
-        };
-        let mut held = held;
-        let mut chunks = Vec::new();
-        for (at, content) in found.into_iter().enumerate() {
-            if let Some(content) = content {
-                held.set(at, true);
-                chunks.push(content);
-            }
-        }
-        let answer = SpanAnswer { request: request.request, held };
-        slot.send(Span { answer, chunks, _permit: Some(permit) });
-    }
-}
-
-async fn write(
+/// Answers requests in their order. While one span is written, the next [`AHEAD`] come from the disk.
+async fn answer(
     mut stream: WriteHalf<Stream>,
-    mut ready: mpsc::Receiver<Span>,
+    asked: mpsc::Receiver<SpanRequest>,
+    withdrawn: Withdrawn,
     shared: &Shared,
     figures: &Figures,
 ) -> std::io::Result<()> {
-    let late = |_| std::io::Error::from(std::io::ErrorKind::TimedOut);
-    while let Some(span) = ready.recv().await {
-        let header = codec::encode(&span.answer).map_err(std::io::Error::other)?;
-        tokio::time::timeout(TAKING, frame::write(&mut stream, &header)).await.map_err(late)??;
-        for slice in span.chunks.iter().flat_map(|c| c.chunks(SLICE)) {
-            if let Some(up) = &shared.up {
-                up.take(slice.len() as u64).await;
-            }
-            tokio::time::timeout(TAKING, stream.write_all(slice)).await.map_err(late)??;
-            figures.sent.fetch_add(slice.len() as u64, Ordering::Relaxed);
-        }
-        tokio::time::timeout(TAKING, stream.flush()).await.map_err(late)??;
+    let asked = stream::unfold(asked, async |mut asked| Some((asked.recv().await?, asked)));
+    let mut spans = std::pin::pin!(asked.map(|request| fetch(request, &withdrawn, shared)).buffered(AHEAD));
+    while let Some(span) = spans.next().await {
+        write(&mut stream, span?, shared, figures).await?;
     }
+    Ok(())
+}
+
+/// Reads a span from the store; nothing of one that was withdrawn meanwhile.
+async fn fetch(mut request: SpanRequest, withdrawn: &Withdrawn, shared: &Shared) -> std::io::Result<Span> {
+    let permit = shared.serving.clone().acquire_owned().await.map_err(std::io::Error::other)?;
+    let dropped = {
+        let mut waiting = withdrawn.lock().unwrap_or_else(|e| e.into_inner());
+        waiting.open.remove(&request.request);
+        waiting.withdrawn.remove(&request.request)
+    };
+    let asked = request.chunks.len();
+    if dropped {
+        request.chunks.clear();
+    }
+    let (lease, wire) = shared.sent.take();
+    let store = shared.store.clone();
+    let read = move || read_span(&request, asked, &*store, wire);
+    let (wire, head) = tokio::task::spawn_blocking(read).await.map_err(std::io::Error::other)??;
+    Ok(Span { wire, head, lease, _permit: permit })
+}
+
+/// The answer to a request that asked for so many chunks, ready for the wire, in `wire`; gives where its content begins.
+fn read_span(
+    request: &SpanRequest,
+    asked: usize,
+    store: &dyn Store,
+    mut wire: Vec<u8>,
+) -> std::io::Result<(Vec<u8>, usize)> {
+    let found = store.read(&request.chunks).unwrap_or_else(|e| {
+        // Our own disk fails: for the peer it is as if we had nothing.
+        tracing::warn!("cannot read content for a peer: {e}");
+        Vec::new()
+    });
+    let mut held = Bitmap::empty(asked);
+    for (at, content) in found.iter().enumerate() {
+        held.set(at, content.is_some());
+    }
+    let header = codec::encode(&SpanAnswer { request: request.request, held }).map_err(std::io::Error::other)?;
+    wire.clear();
+    frame::put(&mut wire, &header)?;
+    let head = wire.len();
+    for content in found.iter().flatten() {
+        wire.extend_from_slice(content);
+    }
+    Ok((wire, head))
+}
+
+async fn write(stream: &mut WriteHalf<Stream>, span: Span, shared: &Shared, figures: &Figures) -> std::io::Result<()> {
+    let late = |_| std::io::Error::from(std::io::ErrorKind::TimedOut);
+    let mut head = span.head;
+    for slice in span.wire.chunks(SLICE) {
+        if let Some(up) = &shared.up {
+            up.take(slice.len() as u64).await;
+        }
+        let mut left = slice;
+        while !left.is_empty() {
+            let taken = tokio::time::timeout(TAKING, stream.write(left)).await.map_err(late)??;
+            if taken == 0 {
+                return Err(std::io::ErrorKind::WriteZero.into());
+            }
+            left = left.get(taken..).unwrap_or_default();
+        }
+        figures.sent.fetch_add((slice.len() - head.min(slice.len())) as u64, Ordering::Relaxed);
+        head = head.saturating_sub(slice.len());
+    }
+    tokio::time::timeout(TAKING, stream.flush()).await.map_err(late)??;
+    span.lease.give_back(span.wire);
     Ok(())
 }

@@ -244,3 +244,30 @@ async fn alice_sends_away_who_asks_for_too_much() {
     let read = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut rest)).await.unwrap();
     assert!(read.is_err() || rest.is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_keep_the_order_of_requests_and_what_is_withdrawn_is_answered_too() {
+    let chunks: Vec<_> = (0..30).map(|i| chunk(i, 1000 + 500 * usize::from(i % 7))).collect();
+    let (alice, _content, _delivered) = alice_has(&chunks, "/ip4/127.0.0.1/tcp/0").await;
+    let (mut alone, mut streams) = Station::start(3, "/ip4/127.0.0.1/tcp/0").await;
+    alone.dial(&alice.address()).await;
+    let id = crate::net::names::id_of(alice.me).unwrap();
+    let mut stream = streams.control.open_stream(id, CONTENT).await.unwrap();
+    for (number, bytes) in (0..).zip(&chunks) {
+        let request = SpanRequest { request: number, chunks: vec![named(bytes)] };
+        frame::write(&mut stream, &codec::encode(&request).unwrap()).await.unwrap();
+    }
+    let withdrawal = SpanRequest { request: 29, chunks: Vec::new() };
+    frame::write(&mut stream, &codec::encode(&withdrawal).unwrap()).await.unwrap();
+    stream.flush().await.unwrap();
+    for (number, bytes) in (0..).zip(&chunks) {
+        let header = tokio::time::timeout(PATIENCE, frame::read(&mut stream, SpanAnswer::LIMIT)).await;
+        let answer: SpanAnswer = codec::decode(&header.unwrap().unwrap().unwrap()).unwrap();
+        assert_eq!((answer.request, answer.held.len()), (number, 1));
+        // The last one may have been on its way already when it was withdrawn.
+        assert!(number == 29 || answer.held.is_full());
+        let mut content = vec![0; if answer.held.is_full() { bytes.len() } else { 0 }];
+        stream.read_exact(&mut content).await.unwrap();
+        assert!(content.is_empty() || content == *bytes);
+    }
+}
