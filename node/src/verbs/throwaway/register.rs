@@ -246,7 +246,7 @@ mod tests {
     async fn sweeps_at_the_same_time_leave_nothing() {
         let scratch = tempfile::tempdir().expect("a folder");
         // Each may meet the other at another moment.
-        for round in 0..50 {
+        for round in 0..10 {
             let folders: Vec<Folder> = (0..8).map(|_| Folder::make(scratch.path()).expect("made")).collect();
             for folder in &folders {
                 for part in 0..8 {
