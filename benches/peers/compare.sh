@@ -72,10 +72,13 @@ case $base in /tmp/?* | /dev/shm/?* | /var/tmp/?*) ;; *) say "BP_WORK=$base is e
 rm -rf "$base"
 mkdir -p "$base"
 net_up
-if [ -n "${LINK:-}" ]; then
+# Both ends let through what LINK says, or everything again: what is not timed need not wait for a slow link.
+narrow() {
+    [ -n "${LINK:-}" ] || return 0
     ip netns exec "$NS_S" tc qdisc add dev bpv0 root tbf rate "$LINK" burst 64k latency 50ms &&
         ip netns exec "$NS_R" tc qdisc add dev bpv1 root tbf rate "$LINK" burst 64k latency 50ms || exit 1
-fi
+}
+wide() { [ -z "${LINK:-}" ] || { ip netns exec "$NS_S" tc qdisc del dev bpv0 root; ip netns exec "$NS_R" tc qdisc del dev bpv1 root; }; }
 ulimit -n "$(ulimit -Hn)"
 
 # Runs a function of a system, in a shell of its own: as SYSTEM CORPUS FUNCTION ARGS..
@@ -122,6 +125,7 @@ first() { # KIND CORPUS SYSTEM..
         src=$(as "$p" "$c" given "$c")
         as "$p" "$c" p_prepare "$src" a && as "$p" "$c" p_ingest "$src" a && touch "$base/$p/ready" || say "$p cannot take $c in"
     done
+    narrow
     for round in $(seq "$runs"); do
         for p in "$@"; do
             [ -e "$base/$p/ready" ] || continue
@@ -136,6 +140,7 @@ first() { # KIND CORPUS SYSTEM..
             [ "$round" != "$runs" ] || checked "$p" "$c" "$base/$p/r/out"
         done
     done
+    wide
 }
 update() { # KIND CORPUS SYSTEM..
     local kind=$1 c=$2 p round src later
@@ -149,6 +154,7 @@ update() { # KIND CORPUS SYSTEM..
         mv "$base/$p/r" "$base/$p/r.old"
         as "$p" "${c}b" p_prepare "$later" b && as "$p" "${c}b" p_ingest "$later" b || { say "$p cannot take ${c}b in"; rm -rf "$base/$p/r.old"; }
     done
+    narrow
     for round in $(seq "$runs"); do
         for p in "$@"; do
             [ -d "$base/$p/r.old" ] || continue
@@ -163,6 +169,7 @@ update() { # KIND CORPUS SYSTEM..
             [ "$round" != "$runs" ] || checked "$p" "${c}b" "$base/$p/r/new"
         done
     done
+    wide
 }
 ingest() { # KIND CORPUS SYSTEM..
     local kind=$1 c=$2 p round src

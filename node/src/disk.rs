@@ -7,7 +7,7 @@ use softservice_protocol::{
     io::{Depth, Input, Job, Record, Setback, Stage, Token},
     release::ReleaseRef,
 };
-use softservice_store::{Store, StoreError, closure};
+use softservice_store::{Store, StoreError, alike, closure};
 use std::{collections::VecDeque, sync::Arc};
 use tokio::{
     sync::{Semaphore, mpsc},
@@ -24,7 +24,7 @@ const SIDE_BY_SIDE: usize = 3;
 /// What a fetch or a peer wants to know of the disk, or done there.
 #[derive(Debug)]
 pub(crate) enum Task {
-    Expand { job: Job, release: ReleaseRef, depth: Depth },
+    Expand { job: Job, release: ReleaseRef, depth: Depth, kin: Vec<ReleaseId> },
     Assemble { job: Job, release: ReleaseRef, stage: Stage },
     Survey { peer: Peer, release: ReleaseId },
 }
@@ -148,8 +148,15 @@ async fn worker(
 fn perform(store: &dyn Store, task: Task) -> Input {
     let platform = platform();
     match task {
-        Task::Expand { job, release, depth } => {
-            let list = closure::expand(store, release, depth, &platform).map_err(|e| e.setback());
+        Task::Expand { job, release, depth, kin } => {
+            let mut list = closure::expand(store, release, depth, &platform).map_err(|e| e.setback());
+            if let Ok(list) = &mut list {
+                // Only bytes are saved by it: a fetch does not end because a relative cannot be read.
+                match alike::find(store, release.id, list, &kin) {
+                    Ok(found) => list.alike = found,
+                    Err(e) => tracing::debug!(release = release.id.short(), "nothing to compare with: {e}"),
+                }
+            }
             Input::Expanded { job, list }
         }
         Task::Assemble { job, release, stage } => {

@@ -256,7 +256,8 @@ impl Driver {
             }
             Output::Expand { job, release, depth } => {
                 self.remember(job, release);
-                self.parts.disk.tasks.push(Task::Expand { job, release, depth });
+                let kin = self.core.kin(release.id);
+                self.parts.disk.tasks.push(Task::Expand { job, release, depth, kin });
             }
             Output::Assemble { job, stage } => match self.releases.get(&job) {
                 Some(release) => self.parts.disk.tasks.push(Task::Assemble { job, release: *release, stage }),
@@ -266,9 +267,9 @@ impl Driver {
                 }
             },
             Output::Survey { peer, release } => self.parts.disk.tasks.push(Task::Survey { peer, release }),
-            Output::Request { peer, request, job: _, chunks, deadline } => {
+            Output::Request { peer, request, job: _, chunks, base, deadline } => {
                 let deadline = self.parts.clock.instant(deadline);
-                self.due.extend(self.parts.content.ask(peer, request, chunks, deadline));
+                self.due.extend(self.parts.content.ask(peer, request, chunks, base, deadline));
             }
             Output::Cancel { peer, request } => self.parts.content.cancel(peer, request),
             Output::Perform(step) => self.perform(step),

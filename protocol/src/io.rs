@@ -8,7 +8,7 @@ mod event;
 mod provision;
 mod record;
 
-pub use event::{Event, FetchFigures};
+pub use event::{Event, FetchFigures, Phases};
 pub use provision::{Effect, Generation, ProvisionEvent, ProvisionInput, ProvisionStep};
 pub use record::Record;
 
@@ -23,6 +23,7 @@ use crate::{
     time::Time,
 };
 use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, ops::Range};
 
 /// Numbers that tie an answer to its question; chosen by the core.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -242,6 +243,18 @@ pub struct WantList {
     pub chunks: Vec<ChunkRef>,
     /// Which are here already.
     pub have: Bitmap,
+    /// What is here that resembles what is not.
+    pub alike: Alike,
+}
+
+/// Chunks that are here and resemble missing ones, most of all those of an older version of the same file: a sender
+/// that has them as well writes its answer against them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Alike {
+    /// Chunks that are here, files one after the other.
+    pub chunks: Vec<ChunkRef>,
+    /// For the number of a missing chunk: which of `chunks` resemble it. Others have no entry.
+    pub of: BTreeMap<u32, Range<u32>>,
 }
 
 /// Why the store could not go on with a fetch.
@@ -270,6 +283,8 @@ pub enum Delivery {
         held: Bitmap,
         /// Bytes of content.
         bytes: u64,
+        /// Bytes in which they came: fewer when they were compressed, or written against what is here.
+        wire: u64,
     },
     /// The peer sent bytes that are not what their id says, or too many, or broke the protocol. What was good before
     /// is in the store.
@@ -379,6 +394,8 @@ pub enum Output {
         job: Job,
         /// At most [`crate::limits::SPAN_CHUNKS`] and [`crate::limits::SPAN_BYTES`].
         chunks: Vec<ChunkRef>,
+        /// What is here that resembles them; within [`crate::limits::BASE_CHUNKS`] and [`crate::limits::BASE_BYTES`].
+        base: Vec<ChunkRef>,
         /// Give up then.
         deadline: Time,
     },

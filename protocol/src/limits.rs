@@ -42,6 +42,10 @@ pub const CHUNK_MAX: usize = 256 << 10;
 pub const SPAN_BYTES: usize = 1 << 20;
 /// Chunks in one span request: 512 files of 2 KiB make one megabyte.
 pub const SPAN_CHUNKS: usize = 512;
+/// Bytes of what an asker holds that resembles one span: twice a span, so that what moved within a file is still found.
+pub const BASE_BYTES: usize = 2 << 20;
+/// Chunks of it.
+pub const BASE_CHUNKS: usize = 512;
 /// Span requests that one peer may have open at us.
 pub const PENDING_SPANS: usize = 32;
 /// Distros that a release may include, directly.
@@ -77,4 +81,4 @@ pub const INBOUND_PEERS: usize = 128;
 
 const _: () = assert!(CHUNK_MAX <= SPAN_BYTES && RELEASE_BYTES <= SPAN_BYTES);
 const _: () = assert!(GOSSIP_BYTES <= ENTRY_BYTES && ENTRY_BYTES <= MESSAGE_BYTES && SNAPSHOT_BYTES <= MANIFEST_BYTES);
-const _: () = assert!(SPAN_CHUNKS * 36 <= MESSAGE_BYTES && HEADS * 128 <= MESSAGE_BYTES);
+const _: () = assert!((SPAN_CHUNKS + BASE_CHUNKS) * 36 <= MESSAGE_BYTES && HEADS * 128 <= MESSAGE_BYTES);

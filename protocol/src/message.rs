@@ -1,5 +1,5 @@
 //! Everything that peers say to each other on the control stream. Content travels on other streams: see
-//! [`SpanRequest`] and [`SpanAnswer`], whose headers are framed by a u32 length and followed by raw chunk bytes.
+//! [`SpanRequest`] and [`SpanAnswer`], whose headers are framed by a u32 length and followed by chunk bytes.
 //! Invariant: nothing here is trusted for its content; what matters is signed or hashed inside.
 
 use crate::{
@@ -79,10 +79,31 @@ pub struct SpanRequest {
     pub request: u64,
     /// At most [`limits::SPAN_CHUNKS`], together at most [`limits::SPAN_BYTES`].
     pub chunks: Vec<ChunkRef>,
+    /// Chunks that the asker holds and that resemble those asked for, in an order of its own: an answer may be written
+    /// against them. At most [`limits::BASE_CHUNKS`], together at most [`limits::BASE_BYTES`]; mostly none.
+    pub base: Vec<ChunkRef>,
 }
 impl Wire for SpanRequest {
     const NAME: &'static str = "span request";
     const LIMIT: usize = 64 << 10;
+}
+
+/// How the chunks of an answer are written. The asker knows their length from what was signed, so that nothing makes
+/// it unpack more; whatever it unpacks is hashed like anything else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Coding {
+    /// One after the other, as they are.
+    Plain,
+    /// All of them as one Zstandard frame (RFC 8878) of so many bytes.
+    Zstd {
+        /// Bytes that follow; fewer than the chunks have.
+        bytes: u32,
+    },
+    /// The same, written with the bytes of the request's whole base as prefix (a raw-content dictionary).
+    ZstdOverBase {
+        /// Bytes that follow; fewer than the chunks have.
+        bytes: u32,
+    },
 }
 
 /// Header of an answer; the bytes of the chunks that are held follow, in the order asked.
@@ -92,6 +113,8 @@ pub struct SpanAnswer {
     pub request: u64,
     /// Bit i = chunk i of the request follows.
     pub held: Bitmap,
+    /// How they are written.
+    pub coding: Coding,
 }
 impl Wire for SpanAnswer {
     const NAME: &'static str = "span answer";
@@ -102,8 +125,11 @@ impl SpanRequest {
     /// Bytes asked for, when the request keeps the limits.
     pub fn checked_bytes(&self) -> Option<u64> {
         let bytes: u64 = self.chunks.iter().map(|c| u64::from(c.len)).sum();
+        let base: u64 = self.base.iter().map(|c| u64::from(c.len)).sum();
         let fits = self.chunks.len() <= limits::SPAN_CHUNKS && bytes <= limits::SPAN_BYTES as u64;
-        (fits && !self.chunks.is_empty() && self.chunks.iter().all(|c| c.len > 0)).then_some(bytes)
+        let base = self.base.len() <= limits::BASE_CHUNKS && base <= limits::BASE_BYTES as u64;
+        let real = self.chunks.iter().chain(&self.base).all(|c| c.len > 0);
+        (fits && base && real && !self.chunks.is_empty()).then_some(bytes)
     }
     /// The ids asked for.
     pub fn ids(&self) -> impl Iterator<Item = ChunkId> + '_ {

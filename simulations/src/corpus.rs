@@ -14,7 +14,7 @@ use softservice_protocol::{
     codec::{self, Wire},
     feed::Listing,
     id::{ChunkId, FeedId, PublicKey, PublisherId, ReleaseId},
-    io::{Depth, Stage, WantList},
+    io::{Alike, Depth, Stage, WantList},
     release::{Include, ReleaseRef},
     root::{Root, TrustedRoot, publisher_of},
     sign::{self, Envelope, Kind, Signature},
@@ -249,7 +249,7 @@ impl Corpus {
         let list = |stage, chunks: &[ChunkRef], numbers: &[ChunkNumber]| {
             let mut have = Bitmap::empty(numbers.len());
             numbers.iter().enumerate().filter(|(_, n)| held(**n)).for_each(|(i, _)| have.set(i, true));
-            WantList { stage, chunks: chunks.to_vec(), have }
+            WantList { stage, chunks: chunks.to_vec(), have, alike: Alike::default() }
         };
         let own = closure.documents.iter().zip(&closure.numbers[0]).next().ok_or("a closure without a document")?;
         if !whole(*own.1) {

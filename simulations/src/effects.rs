@@ -48,7 +48,7 @@ impl World {
                 self.input_after(READ_US, node, Input::Signed { token, signatures });
             }
             Output::Expand { job, release, depth } => self.expand(node, job, release, depth),
-            Output::Request { peer, request, job: _, chunks, deadline } => {
+            Output::Request { peer, request, job: _, chunks, base: _, deadline } => {
                 let deadline = self.world_time(node, deadline);
                 self.ask_span(node, peer, request, &chunks, deadline);
             }

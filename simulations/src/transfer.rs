@@ -200,7 +200,7 @@ impl World {
             return;
         }
         let held = transfer.held.clone();
-        self.deliver(&transfer, held, |held, bytes| Delivery::Came { held, bytes });
+        self.deliver(&transfer, held, |held, bytes| Delivery::Came { held, bytes, wire: bytes });
     }
 
     /// A span ends before all of it came: deadline, broken connection.
@@ -260,7 +260,7 @@ impl World {
             return;
         };
         self.tally.cancelled += 1;
-        let outcome = Delivery::Came { held: Bitmap::empty(transfer.chunks.len()), bytes: 0 };
+        let outcome = Delivery::Came { held: Bitmap::empty(transfer.chunks.len()), bytes: 0, wire: 0 };
         self.input_after(0, node, Input::Delivered { peer, request, outcome });
     }
 

@@ -9,7 +9,7 @@ use softservice_protocol::{
     codec::{self, Wire},
     definition,
     id::{ChunkId, ObjectId, ReleaseId},
-    io::{Depth, Stage, WantList},
+    io::{Alike, Depth, Stage, WantList},
     limits,
     release::{Release, ReleaseRef},
     tree::{Manifest, Node, TreeRef},
@@ -31,6 +31,11 @@ fn trees(release: &Release) -> impl Iterator<Item = (Option<&str>, &TreeRef)> {
 
 fn fits(platform: Option<&str>, wanted: &str) -> bool {
     platform.is_none_or(|p| p == wanted || p == "any")
+}
+
+/// What is here of a closure's documents, depth first, each checked by itself.
+pub(crate) fn documents(store: &dyn Store, id: ReleaseId) -> Result<Vec<(ReleaseId, Arc<Release>)>, StoreError> {
+    Ok(walk(store, id, None)?.here)
 }
 
 /// Release documents of a closure: those that are here, depth first, and those that are not.
@@ -259,7 +264,7 @@ fn want(
     for (at, &number) in numbers.iter().enumerate() {
         have.set(number, held.get(at));
     }
-    Ok(WantList { stage, chunks: order, have })
+    Ok(WantList { stage, chunks: order, have, alike: Alike::default() })
 }
 
 fn unique(layouts: &[Layout]) -> Vec<ChunkRef> {

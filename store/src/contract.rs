@@ -114,9 +114,15 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// Announces objects that chunks will be put into; repeating it is harmless, and after a restart it finds what an
     /// earlier life had already put. A sweep spares them, the whole ones too, until they are assembled.
     fn expect(&self, layouts: &[Layout]) -> Result<(), StoreError>;
-    /// Writes a chunk into every expected object that has it. Visible to `survey` and `read` at once; durable after
-    /// the next `assemble`, and every 1 MiB in between.
+    /// Writes a chunk into every expected object that has it. Visible to `survey` and `read` at once. The end of this
+    /// process loses at most the last 2 MiB of what was put, a power cut at most the last 64 MiB; all of it is durable
+    /// after the next `assemble`.
     fn put(&self, chunk: &Verified) -> Result<(), StoreError>;
+    /// The same for several chunks, best as they stand in their objects: neighbours are written at once. Answers what
+    /// became of each.
+    fn put_all(&self, chunks: &[Verified]) -> Vec<Result<(), StoreError>> {
+        chunks.iter().map(|chunk| self.put(chunk)).collect()
+    }
     /// Completes expected objects: fills in chunks that are here from other objects, checks the whole hash, syncs and
     /// makes them visible. All are durable on return.
     ///

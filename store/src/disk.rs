@@ -255,7 +255,7 @@ pub fn wait_closed(dir: &Path) -> Result<(), StoreError> {
 
 impl Drop for DiskStore {
     fn drop(&mut self) {
-        if let Err(e) = self.partials.commit(&self.objects) {
+        if let Err(e) = self.partials.commit() {
             tracing::warn!("chunks put last will be fetched again: {e}");
         }
         let log = lock(&self.layout_log);
@@ -293,6 +293,9 @@ impl Store for DiskStore {
     }
     fn put(&self, chunk: &Verified) -> Result<(), StoreError> {
         self.partials.put(chunk, &self.objects)
+    }
+    fn put_all(&self, chunks: &[Verified]) -> Vec<Result<(), StoreError>> {
+        self.partials.put_all(chunks, &self.objects)
     }
     fn assemble(&self, layouts: &[Layout]) -> Result<(), StoreError> {
         self.assemble_layouts(layouts)

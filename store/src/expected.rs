@@ -2,13 +2,16 @@
 //! every expected object is found under its id, each place once. Ten gigabytes in flight are 160,000 places, so a place
 //! is two numbers.
 
-use crate::contract::Layout;
+use crate::{contract::Layout, partial::Run};
 use softservice_protocol::{
     bitmap::Bitmap,
     chunk::ChunkRef,
     id::{ChunkId, ObjectId},
 };
-use std::collections::{HashMap, hash_map::Entry};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::{Arc, Mutex},
+};
 
 /// A chunk's place in a partial file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -35,6 +38,8 @@ pub(crate) struct Open {
     /// Where each chunk begins.
     starts: Vec<u64>,
     have: Bitmap,
+    /// Its hash, as far as it could be taken on the way.
+    run: Option<Arc<Mutex<Run>>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -62,7 +67,7 @@ impl Open {
             at - u64::from(c.len)
         };
         let starts = layout.chunks.iter().map(start).collect();
-        Self { layout: layout.clone(), starts, have: Bitmap::empty(layout.chunks.len()) }
+        Self { layout: layout.clone(), starts, have: Bitmap::empty(layout.chunks.len()), run: None }
     }
     fn spot(&self, number: usize) -> Option<Spot> {
         let (chunk, offset) = (*self.layout.chunks.get(number)?, *self.starts.get(number)?);
@@ -74,7 +79,23 @@ impl Open {
             && self.spot(number) == Some(*spot)
         {
             self.have.set(number, here);
+            if !here {
+                // What was hashed of it may not be what comes to stand there.
+                self.run = None;
+            }
         }
+    }
+    /// The hash that goes on, if one does.
+    pub(crate) fn run(&self) -> Option<Arc<Mutex<Run>>> {
+        self.run.clone()
+    }
+    /// The hash that goes on from now; an object of one chunk is hashed already.
+    pub(crate) fn begin_run(&mut self) -> Option<Arc<Mutex<Run>>> {
+        if self.is_single() { None } else { Some(self.run.get_or_insert_default().clone()) }
+    }
+    /// A chunk's place, if its bytes are there.
+    pub(crate) fn here(&self, number: usize) -> Option<Spot> {
+        (number < self.starts.len() && self.have.get(number)).then(|| self.spot(number)).flatten()
     }
     /// Whether a spot's bytes are here.
     pub(crate) fn has(&self, spot: &Spot) -> bool {

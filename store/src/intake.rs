@@ -5,7 +5,7 @@ use crate::{
     contract::{self, Ingested, Layout, Progress, StoreError},
     cutter,
     disk::{DiskStore, lock},
-    objects::{self, Arrival},
+    objects::Arrival,
     tree,
     walk::{self, Content, Found, Kind},
 };
@@ -137,11 +137,7 @@ impl DiskStore {
                 let mut large = large.borrow_mut();
                 let (path, file) = match &mut *large {
                     Some(open) => open,
-                    none => {
-                        let path = self.objects.temp();
-                        let file = objects::create_file(&path, tree::mode(executable))?;
-                        none.insert((path, file))
-                    }
+                    none => none.insert(self.objects.create_temp(tree::mode(executable))?),
                 };
                 file.write_all(segment).map_err(|e| StoreError::io("write", path, e))
             },
@@ -190,8 +186,7 @@ impl DiskStore {
             return Ok(());
         }
         self.objects.room_for(bytes.len() as u64)?;
-        let file = self.objects.temp();
-        let mut open = objects::create_file(&file, tree::mode(executable))?;
+        let (file, mut open) = self.objects.create_temp(tree::mode(executable))?;
         lock(&intake.arrivals).push(Arrival { file: file.clone(), object, executable });
         open.write_all(bytes).map_err(|e| StoreError::io("write", &file, e))?;
         lock(&intake.layouts).push(Layout { object, size: bytes.len() as u64, chunks });

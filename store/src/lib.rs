@@ -3,6 +3,7 @@
 //!
 //! Invariant: nothing unverified becomes visible, nothing acknowledged is lost, and whatever is read is checked again.
 
+pub mod alike;
 mod chunks;
 pub mod closure;
 mod contract;
@@ -18,6 +19,7 @@ mod layouts;
 mod losses;
 mod marks;
 mod memory;
+mod names;
 mod objects;
 mod partial;
 mod record;

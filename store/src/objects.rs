@@ -5,22 +5,23 @@
 use crate::{
     contract::StoreError,
     copies::Originals,
+    names::Names,
     tree::{self, Place, Placed, SYNC_EACH, Wanted},
 };
 use rayon::prelude::*;
-use rustix::fs::{AtFlags, CWD, Mode};
+use rustix::fs::{AtFlags, Mode, OFlags, Stat};
 use softservice_protocol::id::ObjectId;
 use std::{
     collections::BTreeSet,
     fs::File,
     io::Read,
     os::{
-        fd::BorrowedFd,
+        fd::{AsFd, BorrowedFd},
         unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
     },
     path::{Path, PathBuf},
     sync::{
-        PoisonError, RwLock,
+        Arc, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
@@ -33,8 +34,14 @@ const SYNC_FOLDERS: usize = 8;
 pub(crate) struct Objects {
     root: PathBuf,
     temp: PathBuf,
-    /// For syncs of the whole file system.
+    /// The folder of objects: names below it are short, so that the kernel has little to walk; and for syncs of the whole
+    /// file system.
     handle: File,
+    /// The folder of the store, above both.
+    base: File,
+    names: Arc<Names>,
+    /// A new file gets exactly the mode that it is made with: no umask, no default rights of the folder.
+    exact: bool,
     /// Held while links are made; exclusively while a variant changes its name and mode or a sweep removes.
     pub(crate) gate: RwLock<()>,
     counter: AtomicU64,
@@ -79,24 +86,43 @@ impl Objects {
         }
         tree::sync_dir(&root)?;
         let handle = File::open(&root).map_err(|e| StoreError::io("open", &root, e))?;
+        let base = File::open(dir).map_err(|e| StoreError::io("open", dir, e))?;
+        let exact = keeps_modes(&temp)?;
+        let names = Names::open(&root);
         let stat = rustix::fs::fstatvfs(&handle).map_err(|e| StoreError::io("measure", &root, e))?;
         let reserve = (stat.f_blocks * stat.f_frsize / 20).min(256 << 20);
         let room = Room { reserve, step: (reserve / 4).min(16 << 20), left: AtomicU64::new(0) };
-        Ok(Self { root, temp, handle, gate: RwLock::new(()), counter: AtomicU64::new(0), room })
+        let (gate, counter) = (RwLock::new(()), AtomicU64::new(0));
+        Ok(Self { root, temp, handle, base, names, exact, gate, counter, room })
     }
 
     /// Where a variant stands.
     pub(crate) fn path(&self, object: ObjectId, executable: bool) -> PathBuf {
-        let mut name = object.to_string();
-        let shard = self.root.join(name.get(..2).unwrap_or_default());
-        if executable {
-            name.push_str(".x");
+        self.root.join(name(object, executable))
+    }
+    /// What the file system says of a variant, if it is here.
+    fn stat(&self, object: ObjectId, executable: bool) -> Option<Stat> {
+        rustix::fs::statat(&self.handle, name(object, executable), AtFlags::SYMLINK_NOFOLLOW).ok()
+    }
+    /// A new file with exactly this mode, below the folder of the store.
+    pub(crate) fn create(&self, dir: BorrowedFd<'_>, name: &str, mode: u32) -> rustix::io::Result<File> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(dir, name, flags, Mode::from_raw_mode(mode))?;
+        if !self.exact {
+            rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))?;
         }
-        shard.join(name)
+        Ok(file.into())
     }
     /// A new name for a file on its way.
-    pub(crate) fn temp(&self) -> PathBuf {
+    fn temp(&self) -> PathBuf {
         self.temp.join(self.counter.fetch_add(1, Ordering::Relaxed).to_string())
+    }
+    /// A new file on its way, with exactly this mode.
+    pub(crate) fn create_temp(&self, mode: u32) -> Result<(PathBuf, File), StoreError> {
+        let name = format!("temp/{}", self.counter.fetch_add(1, Ordering::Relaxed));
+        let path = self.temp.with_file_name(&name);
+        let file = self.create(self.base.as_fd(), &name, mode).map_err(|e| StoreError::io("create", &path, e))?;
+        Ok((path, file))
     }
     /// Opens either variant.
     pub(crate) fn open_object(&self, object: ObjectId) -> Result<Option<File>, StoreError> {
@@ -113,7 +139,11 @@ impl Objects {
     }
     /// The size of an object that is here.
     pub(crate) fn size(&self, object: ObjectId) -> Option<u64> {
-        [false, true, false].into_iter().find_map(|x| Some(std::fs::symlink_metadata(self.path(object, x)).ok()?.len()))
+        if !self.names.may_have(object) {
+            return None;
+        }
+        // Twice, because a variant may change its name between the two looks.
+        [false, true, false].into_iter().find_map(|x| Some(self.stat(object, x)?.st_size as u64))
     }
     /// Whether an object is here.
     pub(crate) fn has(&self, object: ObjectId) -> bool {
@@ -131,6 +161,8 @@ impl Objects {
                 let (hex, executable) = name.strip_suffix(".x").map_or((name, false), |hex| (hex, true));
                 match hex.parse() {
                     Ok(object) if self.path(object, executable) == path => {
+                        // Also what somebody put back by hand counts as here from now on.
+                        self.names.enter(object);
                         variants.push(Variant { object, executable })
                     }
                     _ => strays.push(path),
@@ -169,15 +201,19 @@ impl Objects {
             }
         }
         let mut folders = BTreeSet::new();
+        let above = self.root.parent().unwrap_or(Path::new("."));
         for arrival in arrivals {
-            let path = self.path(arrival.object, arrival.executable);
-            std::fs::rename(&arrival.file, &path).map_err(|e| StoreError::io("rename", &arrival.file, e))?;
-            folders.extend(path.parent().map(Path::to_owned));
+            self.names.enter(arrival.object);
+            // Both names relative to open folders; one that is elsewhere is absolute and stays so.
+            let file = arrival.file.strip_prefix(above).unwrap_or(&arrival.file);
+            rustix::fs::renameat(&self.base, file, &self.handle, name(arrival.object, arrival.executable))
+                .map_err(|e| StoreError::io("rename", &arrival.file, e))?;
+            folders.insert(arrival.object.0[0]);
         }
         if folders.len() > SYNC_FOLDERS {
             return self.sync_all();
         }
-        folders.iter().try_for_each(|folder| tree::sync_dir(folder))
+        folders.iter().try_for_each(|shard| tree::sync_dir(&self.root.join(format!("{shard:02x}"))))
     }
     /// Removes both variants. Answers the bytes that no hard link keeps.
     pub(crate) fn remove(&self, object: ObjectId) -> Result<u64, StoreError> {
@@ -233,6 +269,34 @@ impl Objects {
     }
 }
 
+/// The name of a variant below the folder of objects.
+fn name(object: ObjectId, executable: bool) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut name = String::with_capacity(69);
+    for (at, byte) in object.0.iter().enumerate() {
+        let digits = [byte >> 4, byte & 15].map(|d| char::from(DIGITS[usize::from(d)]));
+        name.extend(digits);
+        if at == 0 {
+            name.push('/');
+            name.extend(digits);
+        }
+    }
+    if executable {
+        name.push_str(".x");
+    }
+    name
+}
+
+/// Whether a file in this folder gets exactly the mode that it is made with. Then nobody needs to set it after each.
+fn keeps_modes(dir: &Path) -> Result<bool, StoreError> {
+    let probe = dir.join("mode");
+    let create = |e| StoreError::io("create", &probe, e);
+    let file = File::options().write(true).create_new(true).mode(tree::mode(true)).open(&probe).map_err(create)?;
+    let exact = tree::bits(&file.metadata().map_err(create)?) == tree::mode(true);
+    std::fs::remove_file(&probe).map_err(create)?;
+    Ok(exact)
+}
+
 fn libc_nofollow() -> i32 {
     rustix::fs::OFlags::NOFOLLOW.bits() as i32
 }
@@ -260,13 +324,13 @@ impl<'a> Placer<'a> {
         Self { objects, no_links: AtomicBool::new(false) }
     }
     /// Tries to link; None when links cannot do it here.
-    fn link(&self, dir: BorrowedFd<'_>, name: &str, path: &Path) -> Result<Option<()>, StoreError> {
+    fn link(&self, dir: BorrowedFd<'_>, name: &str, from: &str) -> Result<Option<()>, StoreError> {
         use rustix::io::Errno;
         if self.no_links.load(Ordering::Relaxed) {
             return Ok(None);
         }
         let _gate = self.objects.gate.read().unwrap_or_else(PoisonError::into_inner);
-        match rustix::fs::linkat(CWD, path, dir, name, AtFlags::empty()) {
+        match rustix::fs::linkat(&self.objects.handle, from, dir, name, AtFlags::empty()) {
             Ok(()) => Ok(Some(())),
             // A file may have about 65,000 links; others of this tree may still be linked.
             Err(Errno::MLINK) => Ok(None),
@@ -274,48 +338,49 @@ impl<'a> Placer<'a> {
                 self.no_links.store(true, Ordering::Relaxed);
                 Ok(None)
             }
-            Err(e) => Err(StoreError::io("link", path, e)),
+            Err(e) => Err(StoreError::io("link", &self.objects.root.join(from), e)),
         }
     }
 }
 
 impl Place for Placer<'_> {
-    fn place(&self, dir: BorrowedFd<'_>, name: &str, file: &Wanted) -> Result<Placed, StoreError> {
-        let path = self.objects.path(file.object, file.executable);
+    fn place(&self, dir: BorrowedFd<'_>, to: &str, file: &Wanted) -> Result<Placed, StoreError> {
+        let from = name(file.object, file.executable);
+        let path = || self.objects.root.join(&from);
         // The variant may be changed away by another tree between two looks; more than a few times is a fault.
         for _ in 0..8 {
-            let Ok(meta) = std::fs::symlink_metadata(&path) else {
+            let Some(stat) = self.objects.stat(file.object, file.executable) else {
                 self.objects.make_variant(file)?;
                 continue;
             };
-            if meta.len() != file.size {
-                let what = format!("it has {} bytes, the manifest says {}", meta.len(), file.size);
-                return Err(StoreError::Damaged { path, object: Some(file.object), what });
+            if stat.st_size as u64 != file.size {
+                let what = format!("it has {} bytes, the manifest says {}", stat.st_size, file.size);
+                return Err(StoreError::Damaged { path: path(), object: Some(file.object), what });
             }
-            if tree::bits(&meta) != tree::mode(file.executable) {
-                self.objects.mend_mode(&path, file.executable)?;
+            if stat.st_mode & 0o7777 != tree::mode(file.executable) {
+                self.objects.mend_mode(&path(), file.executable)?;
             }
-            match self.link(dir, name, &path) {
+            match self.link(dir, to, &from) {
                 Ok(Some(())) => return Ok(Placed::Linked),
                 Ok(None) => {}
                 Err(StoreError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => continue,
                 Err(e) => return Err(e),
             }
-            let Some(from) = self.objects.open_object(file.object)? else { continue };
-            let to = tree::create(dir, name, tree::mode(file.executable))
-                .map_err(|e| StoreError::io("create", Path::new(name), e))?;
-            let shared = copy(&from, &to).map_err(|e| StoreError::io("copy", &path, e))?;
+            let Some(source) = self.objects.open_object(file.object)? else { continue };
+            let copied = tree::create(dir, to, tree::mode(file.executable))
+                .map_err(|e| StoreError::io("create", Path::new(to), e))?;
+            let shared = copy(&source, &copied).map_err(|e| StoreError::io("copy", &path(), e))?;
             return Ok(if shared { Placed::Cloned } else { Placed::Copied });
         }
         let what = "its variants keep changing; try again".to_owned();
-        Err(StoreError::Damaged { path, object: Some(file.object), what })
+        Err(StoreError::Damaged { path: path(), object: Some(file.object), what })
     }
 }
 
 impl Originals for Placer<'_> {
     fn is_own(&self, file: &Wanted, found: &rustix::fs::Stat) -> bool {
-        let own = std::fs::symlink_metadata(self.objects.path(file.object, file.executable));
-        own.is_ok_and(|own| (own.dev(), own.ino()) == (found.st_dev, found.st_ino))
+        let own = self.objects.stat(file.object, file.executable);
+        own.is_some_and(|own| (own.st_dev, own.st_ino) == (found.st_dev, found.st_ino))
     }
     fn has(&self, object: ObjectId) -> bool {
         self.objects.has(object)
@@ -352,12 +417,4 @@ pub(crate) fn totals(objects: &Objects, variants: &[Variant]) -> (u64, u64) {
     let unique: BTreeSet<ObjectId> = variants.iter().map(|v| v.object).collect();
     let bytes = unique.par_iter().filter_map(|o| objects.size(*o)).sum();
     (unique.len() as u64, bytes)
-}
-
-/// A new file with exactly this mode, for writing.
-pub(crate) fn create_file(path: &Path, mode: u32) -> Result<File, StoreError> {
-    let create = |e: std::io::Error| StoreError::io("create", path, e);
-    let file = File::options().write(true).create_new(true).mode(mode).open(path).map_err(create)?;
-    rustix::fs::fchmod(&file, Mode::from_raw_mode(mode)).map_err(|e| create(e.into()))?;
-    Ok(file)
 }

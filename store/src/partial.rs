@@ -8,28 +8,49 @@
 use crate::{
     contract::{Damage, Layout, StoreError},
     expected::{Expected, Open, Spot},
-    objects::{self, Objects},
-    tree::{self, SYNC_EACH},
+    objects::Objects,
+    tree,
 };
+use have::Have;
 use rayon::prelude::*;
+use rustix::{
+    fs::{AtFlags, Mode, OFlags},
+    io::Errno,
+};
 use softservice_protocol::{
     chunk::{ChunkRef, Verified},
     id::{ChunkId, ObjectId},
 };
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{HashMap, HashSet, VecDeque},
     fs::File,
-    io::Write,
-    os::unix::fs::FileExt,
+    io::{IoSlice, Write},
+    ops::Deref,
+    os::{fd::AsFd, unix::fs::FileExt},
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread::JoinHandle,
+    time::Instant,
 };
 
-/// Bytes put between two syncs. Two of these may be under way at a kill, and what is on the wire then is lost as well:
-/// together well below 8 MiB from a peer on a local network.
-const COMMIT: u64 = 1 << 20;
-/// `object[32] offset[8] chunk[32] len[4] sum[16]`: of fixed length, so that a damaged entry costs itself only.
-const ENTRY: usize = 92;
+mod have;
+mod syncer;
+mod whole;
+
+pub(crate) use whole::Run;
+
+/// Bytes put between two writes of the have log. Two of these may be under way at a kill, and what is on the wire then is
+/// lost as well: together well below 8 MiB from a peer on a local network.
+const LOG: u64 = 1 << 20;
+/// Files of larger objects that are kept open: chunks of one mostly come together.
+const HANDLES: usize = 16;
+
+/// Written, and not in the have log yet.
+#[derive(Debug, Default)]
+struct Unlogged {
+    spots: Vec<Spot>,
+    bytes: u64,
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -38,52 +59,81 @@ struct State {
     recovered: HashMap<ChunkId, Vec<Spot>>,
     /// Files of an earlier life that nobody expected yet; true when the have log knows them.
     left: HashMap<ObjectId, bool>,
-    /// Written, not yet synced.
-    uncommitted: Vec<Spot>,
+    unlogged: Unlogged,
+    /// Written, not yet synced; how many bytes, and since when.
+    unsynced: Vec<Spot>,
     bytes: u64,
+    first: Option<Instant>,
+    /// Bytes of the sync that goes on.
+    under_way: u64,
+    /// A thread syncs.
+    syncing: bool,
+    ending: bool,
+    /// What a sync failed with, for the next put to tell.
+    failed: Option<StoreError>,
 }
 
 /// The folder of partial files.
 #[derive(Debug)]
 pub(crate) struct Partials {
+    shared: Arc<Shared>,
+    syncer: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What those who put share with the thread that syncs.
+#[derive(Debug)]
+pub(crate) struct Shared {
     dir: PathBuf,
-    log: PathBuf,
+    folder: File,
     state: Mutex<State>,
+    /// Locked before the state, never after it.
+    have: Mutex<Have>,
     /// Held by whoever syncs.
-    commit: Mutex<File>,
+    committing: Mutex<()>,
+    handles: Mutex<VecDeque<(ObjectId, Arc<File>)>>,
+    /// Something waits for a sync, or it all ends.
+    wake: Condvar,
+    /// A sync is done.
+    drained: Condvar,
 }
 
-fn encode(spot: &Spot) -> [u8; ENTRY] {
-    let mut out = [0; ENTRY];
-    out[..32].copy_from_slice(&spot.object.0);
-    out[32..40].copy_from_slice(&spot.offset.to_le_bytes());
-    out[40..72].copy_from_slice(&spot.chunk.id.0);
-    out[72..76].copy_from_slice(&spot.chunk.len.to_le_bytes());
-    let sum = blake3::hash(&out[..76]);
-    out[76..].copy_from_slice(&sum.as_bytes()[..16]);
-    out
-}
-
-fn decode(entry: &[u8]) -> Option<Spot> {
-    let (body, sum) = entry.split_at_checked(76)?;
-    if blake3::hash(body).as_bytes().get(..16)? != sum {
-        return None;
+/// Writes all of these one after the other from a place on.
+fn write_parts(file: &File, parts: &[&[u8]], mut offset: u64) -> std::io::Result<()> {
+    let mut slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
+    let mut left = slices.as_mut_slice();
+    while !left.is_empty() {
+        // The system takes at most 1024 pieces at once.
+        let written = match rustix::io::pwritev(file, left.get(..1024.min(left.len())).unwrap_or_default(), offset) {
+            Ok(0) => return Err(std::io::ErrorKind::WriteZero.into()),
+            Ok(written) => written,
+            Err(Errno::INTR) => continue,
+            Err(e) => return Err(e.into()),
+        };
+        offset += written as u64;
+        IoSlice::advance_slices(&mut left, written);
     }
-    let (object, rest) = body.split_first_chunk::<32>()?;
-    let (offset, rest) = rest.split_first_chunk::<8>()?;
-    let (chunk, len) = rest.split_first_chunk::<32>()?;
-    let chunk = ChunkRef { id: ChunkId(*chunk), len: u32::from_le_bytes(len.try_into().ok()?) };
-    Some(Spot { object: ObjectId(*object), offset: u64::from_le_bytes(*offset), chunk })
+    Ok(())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Deref for Partials {
+    type Target = Shared;
+    fn deref(&self) -> &Shared {
+        &self.shared
+    }
 }
 
 impl Partials {
     /// Reads what an earlier life left.
     pub(crate) fn open(dir: &Path, objects: &Objects) -> Result<(Self, Vec<Damage>), StoreError> {
-        let folder = dir.join("partial");
-        std::fs::create_dir_all(&folder).map_err(|e| StoreError::io("create", &folder, e))?;
+        let path = dir.join("partial");
+        std::fs::create_dir_all(&path).map_err(|e| StoreError::io("create", &path, e))?;
         let mut state = State::default();
-        for entry in std::fs::read_dir(&folder).map_err(|e| StoreError::io("read", &folder, e))? {
-            let path = entry.map_err(|e| StoreError::io("read", &folder, e))?.path();
+        for entry in std::fs::read_dir(&path).map_err(|e| StoreError::io("read", &path, e))? {
+            let path = entry.map_err(|e| StoreError::io("read", &path, e))?.path();
             let object: Option<ObjectId> = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.parse().ok());
             match object {
                 Some(object) if !objects.has(object) => {
@@ -94,35 +144,58 @@ impl Partials {
                 }
             }
         }
-        let log = dir.join("logs").join("have");
-        let read = |e| StoreError::io("read", &log, e);
-        let bytes = if log.exists() { std::fs::read(&log).map_err(read)? } else { Vec::new() };
-        let entries = bytes.chunks_exact(ENTRY);
-        let torn = entries.remainder().len() as u64;
-        let mut damaged = 0;
-        for entry in entries {
-            match decode(entry) {
-                None => damaged += 1,
-                Some(spot) => {
-                    if let Some(known) = state.left.get_mut(&spot.object) {
-                        *known = true;
-                        state.recovered.entry(spot.chunk.id).or_default().push(spot);
-                    }
-                }
+        let (have, known, behind, damage) = Have::open(dir.join("logs").join("have"), have::boot())?;
+        for spot in known {
+            if let Some(known) = state.left.get_mut(&spot.object) {
+                *known = true;
+                state.recovered.entry(spot.chunk.id).or_default().push(spot);
             }
         }
-        let file = File::options().create(true).append(true).open(&log).map_err(|e| StoreError::io("open", &log, e))?;
-        file.set_len(bytes.len() as u64 - torn).map_err(|e| StoreError::io("truncate", &log, e))?;
-        let mut notes = Vec::new();
-        if damaged > 0 {
-            let what = format!("{damaged} entries do not add up; their chunks will be fetched again");
-            notes.push(Damage { file: log.clone(), object: None, what });
+        if behind {
+            // The next mark speaks for these as well.
+            objects.sync_all()?;
         }
-        Ok((Self { dir: folder, log, state: Mutex::new(state), commit: Mutex::new(file) }, notes))
+        let folder = File::open(&path).map_err(|e| StoreError::io("open", &path, e))?;
+        let shared = Shared {
+            dir: path,
+            folder,
+            state: Mutex::new(state),
+            have: Mutex::new(have),
+            committing: Mutex::default(),
+            handles: Mutex::default(),
+            wake: Condvar::new(),
+            drained: Condvar::new(),
+        };
+        Ok((Self { shared: Arc::new(shared), syncer: Mutex::default() }, damage.into_iter().collect()))
     }
+    /// Writes a chunk to every place that waits for it.
+    pub(crate) fn put(&self, chunk: &Verified, objects: &Objects) -> Result<(), StoreError> {
+        self.start_syncer();
+        self.put_into(self.waiting(chunk), chunk, objects)
+    }
+    /// The same for several. Neighbours in one object are written at once: a file has one writer at a time, and others
+    /// would wait for it sixteen times as often.
+    pub(crate) fn put_all(&self, chunks: &[Verified], objects: &Objects) -> Vec<Result<(), StoreError>> {
+        self.start_syncer();
+        let mut answers = Vec::with_capacity(chunks.len());
+        while let Some(chunk) = chunks.get(answers.len()) {
+            let first = self.waiting(chunk);
+            let rest = chunks.get(answers.len()..).unwrap_or_default();
+            let run = self.run_of(&first, rest);
+            if run.len() > 1 && self.put_run(&run, rest, objects).is_ok() {
+                answers.extend(run.iter().map(|_| Ok(())));
+                continue;
+            }
+            // By itself: what is wrong is told of the chunk that it is wrong with.
+            answers.push(self.put_into(first, chunk, objects));
+        }
+        answers
+    }
+}
 
+impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
     /// The file of an object on its way.
     pub(crate) fn path(&self, object: ObjectId) -> PathBuf {
@@ -173,10 +246,6 @@ impl Partials {
         std::fs::read(self.path(layout.object)).is_ok_and(|b| ObjectId::of(&b) == layout.object)
     }
 
-    /// Writes a chunk to every place that waits for it.
-    pub(crate) fn put(&self, chunk: &Verified, objects: &Objects) -> Result<(), StoreError> {
-        self.put_into(self.waiting(chunk), chunk, objects)
-    }
     /// Places that wait for a chunk; true where the object has no other.
     fn waiting(&self, chunk: &Verified) -> Vec<(Spot, bool)> {
         let state = self.state();
@@ -195,87 +264,157 @@ impl Partials {
                 Err(_) if self.is_here(&spot) || objects.has(spot.object) => continue,
                 written => written?,
             }
-            let mut state = self.state();
-            let Some(open) = state.expected.get_mut(spot.object) else {
-                // Assembled in the meantime by somebody who had the same chunk: nothing of this may stay. Removed under
-                // the lock, so that it is never what somebody puts there anew.
-                let _ = std::fs::remove_file(self.path(spot.object));
-                continue;
-            };
-            open.mark(&spot, true);
-            state.uncommitted.push(spot);
-            state.bytes += u64::from(spot.chunk.len);
-            if state.bytes >= COMMIT {
-                drop(state);
-                self.commit(objects)?;
-            }
+            self.account(&[spot], single)?;
         }
         Ok(())
     }
-    fn write(&self, spot: &Spot, single: bool, bytes: &[u8], objects: &Objects) -> Result<(), StoreError> {
-        let path = self.path(spot.object);
-        if single {
-            let temp = objects.temp();
-            let mut file = objects::create_file(&temp, tree::mode(false))?;
-            let written = file.write_all(bytes).map_err(|e| StoreError::io("write", &temp, e));
-            let place = |()| {
-                // Under the lock, and only while it is waited for: one that is here may be synced by now and about to get
-                // its name, and must not become another file that is not.
-                let state = self.state();
-                if state.expected.get(spot.object).is_some_and(|open| open.has(spot)) {
-                    return std::fs::remove_file(&temp).map_err(|e| StoreError::io("remove", &temp, e));
-                }
-                std::fs::rename(&temp, &path).map_err(|e| StoreError::io("rename", &temp, e))
-            };
-            return written.and_then(place).inspect_err(|_| drop(std::fs::remove_file(&temp)));
+    /// How many of these chunks, from the first on, stand one after the other in one object, and nowhere else.
+    fn run_of(&self, first: &[(Spot, bool)], chunks: &[Verified]) -> Vec<Spot> {
+        let [(spot, false)] = first else { return Vec::new() };
+        let mut run: Vec<Spot> = Vec::new();
+        let state = self.state();
+        let mut at = *spot;
+        for chunk in chunks {
+            let mut places = state.expected.places(chunk.id()).filter(|p| !p.here);
+            let (Some(place), None) = (places.next(), places.next()) else { break };
+            let follows = place.spot.object == at.object && place.spot.offset == at.offset;
+            if !follows || place.spot.chunk.len as usize != chunk.bytes().len() {
+                break;
+            }
+            run.push(place.spot);
+            at.offset += u64::from(place.spot.chunk.len);
         }
-        let file = File::options().write(true).create(true).truncate(false).open(&path);
-        file.and_then(|f| f.write_all_at(bytes, spot.offset)).map_err(|e| StoreError::io("write", &path, e))
+        run
+    }
+    fn put_run(&self, run: &[Spot], chunks: &[Verified], objects: &Objects) -> Result<(), StoreError> {
+        let Some(first) = run.first() else { return Ok(()) };
+        let size = run.iter().map(|s| u64::from(s.chunk.len)).sum();
+        objects.room_for(size)?;
+        let file = self.file(first.object)?;
+        let parts: Vec<&[u8]> = chunks.iter().take(run.len()).map(Verified::bytes).collect();
+        write_parts(&file, &parts, first.offset).map_err(|e| StoreError::io("write", &self.path(first.object), e))?;
+        let goes_on = {
+            let mut state = self.state();
+            run.iter().map(|spot| self.mark(&mut state, spot)).last().flatten()
+        };
+        if let Some(goes_on) = goes_on {
+            self.advance(&goes_on, &file, run, &parts);
+        }
+        self.account(run, false)
+    }
+    /// Written chunks of one object wait for log and sync.
+    fn account(&self, spots: &[Spot], single: bool) -> Result<(), StoreError> {
+        let mut state = self.state();
+        if spots.first().is_none_or(|s| state.expected.get(s.object).is_none()) {
+            return Ok(());
+        }
+        let size: u64 = spots.iter().map(|s| u64::from(s.chunk.len)).sum();
+        state.unsynced.extend_from_slice(spots);
+        if !single {
+            state.unlogged.spots.extend_from_slice(spots);
+            state.unlogged.bytes += size;
+        }
+        let log = state.unlogged.bytes >= LOG;
+        self.written(state, size)?;
+        if log { self.log_written() } else { Ok(()) }
+    }
+    /// Writes a chunk to its place, and from then on it is here.
+    fn write(&self, spot: &Spot, single: bool, bytes: &[u8], objects: &Objects) -> Result<(), StoreError> {
+        if single {
+            return self.write_single(spot, bytes, objects);
+        }
+        let file = self.file(spot.object)?;
+        file.write_all_at(bytes, spot.offset).map_err(|e| StoreError::io("write", &self.path(spot.object), e))?;
+        let run = self.mark(&mut self.state(), spot);
+        if let Some(run) = run {
+            self.advance(&run, &file, &[*spot], &[bytes]);
+        }
+        Ok(())
+    }
+    /// An object of one chunk. A kill may leave a part of it: its hash tells when it is expected again.
+    fn write_single(&self, spot: &Spot, bytes: &[u8], objects: &Objects) -> Result<(), StoreError> {
+        let name = spot.object.to_string();
+        let path = || self.dir.join(&name);
+        let write = |e| StoreError::io("write", &path(), e);
+        match objects.create(self.folder.as_fd(), &name, tree::mode(false)) {
+            Ok(mut file) => {
+                let written = file.write_all(bytes);
+                drop(file);
+                let mut state = self.state();
+                if written.is_err() && !state.expected.get(spot.object).is_some_and(|open| open.has(spot)) {
+                    let _ = std::fs::remove_file(path());
+                }
+                written.map_err(write)?;
+                self.mark(&mut state, spot);
+                return Ok(());
+            }
+            // Somebody is at it, or what was there is wanted again: the whole of it takes that place at once.
+            Err(Errno::EXIST) => {}
+            Err(e) => return Err(write(e.into())),
+        }
+        let (temp, mut file) = objects.create_temp(tree::mode(false))?;
+        let placed = file.write_all(bytes).and_then(|()| {
+            // Under the lock, and only while it is waited for: one that is here may be synced by now and about to get its
+            // name, and must not become another file that is not.
+            let mut state = self.state();
+            if state.expected.get(spot.object).is_some_and(|open| open.has(spot)) {
+                return std::fs::remove_file(&temp);
+            }
+            std::fs::rename(&temp, path())?;
+            self.mark(&mut state, spot);
+            Ok(())
+        });
+        placed.map_err(|e| {
+            let _ = std::fs::remove_file(&temp);
+            StoreError::io("write", &temp, e)
+        })
+    }
+    /// A chunk is at its place. Answers the hash of its object that goes on.
+    fn mark(&self, state: &mut State, spot: &Spot) -> Option<Arc<Mutex<Run>>> {
+        let Some(open) = state.expected.get_mut(spot.object) else {
+            // Assembled in the meantime by somebody who had the same chunk: nothing of this may stay. Removed under the
+            // lock, so that it is never what somebody puts there anew.
+            let _ = rustix::fs::unlinkat(&self.folder, spot.object.to_string(), AtFlags::empty());
+            return None;
+        };
+        open.mark(spot, true);
+        open.begin_run()
+    }
+    /// The file of an object of several chunks, for reading and writing.
+    pub(crate) fn file(&self, object: ObjectId) -> Result<Arc<File>, StoreError> {
+        let mut handles = lock(&self.handles);
+        if let Some((_, file)) = handles.iter().find(|(of, _)| *of == object) {
+            return Ok(Arc::clone(file));
+        }
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&self.folder, object.to_string(), flags, Mode::from_raw_mode(0o644))
+            .map_err(|e| StoreError::io("open", &self.path(object), e))?;
+        let file = Arc::new(File::from(file));
+        if handles.len() == HANDLES {
+            handles.pop_front();
+        }
+        handles.push_back((object, Arc::clone(&file)));
+        Ok(file)
+    }
+    /// The file of an object that is about to be completed; None when it is gone. Nobody gets it from here any more.
+    pub(crate) fn last(&self, object: ObjectId) -> Result<Option<File>, StoreError> {
+        self.release(|of| *of == object);
+        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match rustix::fs::openat(&self.folder, object.to_string(), flags, Mode::empty()) {
+            Ok(file) => Ok(Some(file.into())),
+            Err(Errno::NOENT) => Ok(None),
+            Err(e) => Err(StoreError::io("open", &self.path(object), e)),
+        }
+    }
+    /// Nobody gets this file again from here: it is about to become an object, or something else under the same name.
+    pub(crate) fn release(&self, gone: impl Fn(&ObjectId) -> bool) {
+        lock(&self.handles).retain(|(object, _)| !gone(object));
     }
 
     fn is_here(&self, spot: &Spot) -> bool {
         self.state().expected.get(spot.object).is_some_and(|open| open.has(spot))
     }
 
-    /// Makes what was put durable, then says so in the have log.
-    pub(crate) fn commit(&self, objects: &Objects) -> Result<(), StoreError> {
-        let mut log = self.commit.lock().unwrap_or_else(PoisonError::into_inner);
-        let (spots, files, logged) = {
-            let mut state = self.state();
-            let spots = std::mem::take(&mut state.uncommitted);
-            state.bytes = 0;
-            let files: BTreeSet<ObjectId> = spots.iter().map(|s| s.object).collect();
-            let larger = |o: &&ObjectId| state.expected.get(**o).is_some_and(|open| !open.is_single());
-            let logged: HashSet<ObjectId> = files.iter().filter(larger).copied().collect();
-            (spots, files, logged)
-        };
-        if spots.is_empty() {
-            return Ok(());
-        }
-        let done = self.sync(&files, objects).and_then(|()| {
-            let entries: Vec<u8> = spots.iter().filter(|s| logged.contains(&s.object)).flat_map(encode).collect();
-            let write = |e| StoreError::io("append to", &self.log, e);
-            log.write_all(&entries).map_err(write)?;
-            log.sync_data().map_err(write)
-        });
-        // After a failed sync nobody knows what the disk holds of these: they are wanted again.
-        done.inspect_err(|_| spots.iter().for_each(|s| self.forget(s)))
-    }
-    fn sync(&self, files: &BTreeSet<ObjectId>, objects: &Objects) -> Result<(), StoreError> {
-        if files.len() > SYNC_EACH {
-            return objects.sync_all();
-        }
-        for object in files {
-            let path = self.path(*object);
-            match File::open(&path).and_then(|f| f.sync_all()) {
-                Ok(()) => {}
-                // Assembled in the meantime, and synced for that.
-                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-                Err(e) => return Err(StoreError::io("sync", &path, e)),
-            }
-        }
-        tree::sync_dir(&self.dir)
-    }
     /// A chunk turned out not to be what was written: it is wanted again.
     pub(crate) fn forget(&self, spot: &Spot) {
         let mut state = self.state();
@@ -297,30 +436,26 @@ impl Partials {
     pub(crate) fn fill(&self, spot: &Spot, bytes: &[u8], objects: &Objects) -> Result<(), StoreError> {
         let single = self.state().expected.get(spot.object).is_some_and(Open::is_single);
         objects.room_for(bytes.len() as u64)?;
-        self.write(spot, single, bytes, objects)?;
-        if let Some(open) = self.state().expected.get_mut(spot.object) {
-            open.mark(spot, true);
-        }
-        Ok(())
+        self.write(spot, single, bytes, objects)
     }
     /// Objects that became whole are on their way no more. What still stands under their names came after they did, from
     /// another fetch, or was begun before somebody else brought the whole.
     pub(crate) fn finish(&self, done: &HashSet<ObjectId>) -> Result<(), StoreError> {
         let idle = |state: &State| state.expected.is_empty() && state.left.is_empty();
+        self.release(|object| done.contains(object));
         let mut state = self.state();
         for object in done {
             if state.expected.leave(*object) {
-                let _ = std::fs::remove_file(self.path(*object));
+                let _ = rustix::fs::unlinkat(&self.folder, object.to_string(), AtFlags::empty());
             }
         }
-        state.uncommitted.retain(|s| !done.contains(&s.object));
+        Self::drop_written(&mut state, |s| done.contains(&s.object));
         let empty = idle(&state);
         drop(state);
         if empty {
-            let log = self.commit.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut have = lock(&self.have);
             if idle(&self.state()) {
-                // Nothing refers to the log any more; a crash before this is as good as after it.
-                log.set_len(0).map_err(|e| StoreError::io("truncate", &self.log, e))?;
+                have.empty()?;
             }
         }
         Ok(())
@@ -328,7 +463,7 @@ impl Partials {
     /// Removes what is on its way for nobody: what an earlier life left, and what was let go in this one.
     pub(crate) fn sweep(&self, spared: impl Fn(&ObjectId) -> bool) {
         let mut state = self.state();
-        let State { expected, recovered, left, uncommitted, .. } = &mut *state;
+        let State { expected, recovered, left, .. } = &mut *state;
         let mut gone: HashSet<ObjectId> = left.extract_if(|object, _| !spared(object)).map(|(o, _)| o).collect();
         recovered.retain(|_, spots| {
             spots.retain(|s| !gone.contains(&s.object));
@@ -336,7 +471,8 @@ impl Partials {
         });
         let given_up: Vec<ObjectId> = expected.objects().filter(|o| !spared(o)).collect();
         gone.extend(given_up.into_iter().filter(|o| expected.leave(*o)));
-        uncommitted.retain(|s| !gone.contains(&s.object));
+        Self::drop_written(&mut state, |s| gone.contains(&s.object));
+        self.release(|object| gone.contains(object));
         for object in gone {
             let _ = std::fs::remove_file(self.path(object));
         }

@@ -96,6 +96,44 @@ fn bob_puts_an_object_together_from_chunks(make: fn() -> Made) {
     assert_eq!(bob.totals().unwrap(), (1, 300_000));
 }
 
+/// Chunks of three objects, one of them inside another and one repeating itself, by the handful, in any order, from
+/// several threads at once.
+fn chunks_that_come_together_land_as_one_by_one(make: fn() -> Made) {
+    let (bob, _dir) = make();
+    let (one, two) = (cast::noise(1_200_000, 5), cast::noise(400_000, 6));
+    let bytes =
+        [one.clone(), [two.clone(), one[..20_000].to_vec()].concat(), [two.clone(), two[..200_000].to_vec()].concat()];
+    let plans: Vec<Layout> = bytes.iter().map(|b| layout(b, 20_000)).collect();
+    bob.expect(&plans).unwrap();
+    let parts: Vec<Verified> = bytes.iter().flat_map(|b| b.chunks(20_000)).map(|c| Verified::own(c.to_vec())).collect();
+    let mut handfuls: Vec<&[Verified]> = parts.chunks(7).collect();
+    // The last handfuls first, each third one twice.
+    handfuls.reverse();
+    handfuls.extend(parts.chunks(7).step_by(3));
+    let stranger = [Verified::own(vec![9; 500])];
+    assert!(bob.put_all(&stranger).iter().all(Result::is_ok));
+    assert!(bob.put_all(&[]).is_empty());
+    std::thread::scope(|scope| {
+        for start in 0..4 {
+            let (bob, handfuls) = (&bob, &handfuls);
+            scope.spawn(move || {
+                for handful in handfuls.iter().skip(start).step_by(4) {
+                    let answers = bob.put_all(handful);
+                    assert_eq!(answers.len(), handful.len());
+                    answers.into_iter().for_each(|answer| answer.unwrap());
+                }
+            });
+        }
+    });
+    for plan in &plans {
+        assert!(bob.survey(&plan.chunks).unwrap().is_full());
+    }
+    bob.assemble(&plans).unwrap();
+    for (plan, bytes) in plans.iter().zip(&bytes) {
+        assert_eq!(&bob.object(plan.object, bytes.len()).unwrap(), bytes);
+    }
+}
+
 fn bob_fills_a_new_object_from_an_old_one(make: fn() -> Made) {
     let (bob, _dir) = make();
     let mut bytes = cast::noise(400_000, 2);
@@ -384,6 +422,7 @@ macro_rules! suite {
 suite!(
     ann_keeps_records_in_order_and_marks_only_rise,
     bob_puts_an_object_together_from_chunks,
+    chunks_that_come_together_land_as_one_by_one,
     bob_fills_a_new_object_from_an_old_one,
     repeated_and_shared_chunks_land_everywhere,
     absurd_layouts_are_refused,

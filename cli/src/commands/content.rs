@@ -13,6 +13,7 @@ pub(super) async fn fetch(client: &Client, ui: &mut Ui, reference: &str) -> Resu
     let done = client.call(ui, "fetch", json!({ "reference": reference })).await?;
     ui.document(&done);
     ui.data(format!("{}  {}", short(text(&done, "release")), fetched(&done)));
+    ui.data(phases(&done));
     for line in by_peer(&done) {
         ui.data(line);
     }
@@ -23,11 +24,19 @@ pub(super) async fn fetch(client: &Client, ui: &mut Ui, reference: &str) -> Resu
 pub(super) fn fetched(figures: &Value) -> String {
     let seconds = figures["seconds"].as_f64().unwrap_or(0.0);
     format!(
-        "{}, of which {} were new, {} twice, in {seconds:.2} s",
+        "{}, of which {} were new, {} twice, {} on the wire, in {seconds:.2} s",
         ui::size(count(figures, "bytes")),
         ui::size(count(figures, "new_bytes")),
         ui::size(count(figures, "duplicates")),
+        ui::size(count(figures, "wire_bytes")),
     )
+}
+
+/// What the seconds went into.
+pub(super) fn phases(figures: &Value) -> String {
+    let seconds = |phase: &str| figures["phases"][phase].as_f64().unwrap_or(0.0);
+    let (look, transfer, assemble) = (seconds("look"), seconds("transfer"), seconds("assemble"));
+    format!("  looking what is here {look:.2} s, transfer {transfer:.2} s, whole objects made durable {assemble:.2} s")
 }
 
 /// Who gave how much.

@@ -25,7 +25,7 @@ use softservice_protocol::{
 /// Control messages, one stream in each direction.
 pub(crate) const CONTROL: libp2p::StreamProtocol = libp2p::StreamProtocol::new("/softservice/control/1");
 /// Bulk content: span requests one way, answers the other.
-pub(crate) const CONTENT: libp2p::StreamProtocol = libp2p::StreamProtocol::new("/softservice/content/1");
+pub(crate) const CONTENT: libp2p::StreamProtocol = libp2p::StreamProtocol::new("/softservice/content/2");
 
 /// What the swarm's task is asked to do.
 #[derive(Debug)]

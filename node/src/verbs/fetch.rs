@@ -66,15 +66,20 @@ fn stage_name(stage: Stage) -> &'static str {
 /// The figures as every verb gives them.
 pub(super) fn describe(figures: &FetchFigures) -> Value {
     let by_peer: Map<String, Value> = figures.by_peer.iter().map(|(peer, n)| (peer.to_string(), json!(n))).collect();
-    let useful: u64 = figures.by_peer.values().sum();
+    let seconds = |millis: u64| millis as f64 / 1000.0;
     json!({
         "bytes": figures.bytes,
         "new_bytes": figures.new_bytes,
-        // Content that crossed the network, wanted or not; framing and encryption are not counted.
-        "wire_bytes": useful.saturating_add(figures.duplicates).saturating_add(figures.wasted),
+        // Answers as they crossed the network, wanted or not; framing and encryption are not counted.
+        "wire_bytes": figures.wire_bytes.saturating_add(figures.wasted),
         "duplicates": figures.duplicates,
         "wasted": figures.wasted,
-        "seconds": figures.millis as f64 / 1000.0,
+        "seconds": seconds(figures.millis),
+        "phases": {
+            "look": seconds(figures.phases.looking),
+            "transfer": seconds(figures.phases.transferring),
+            "assemble": seconds(figures.phases.assembling),
+        },
         "by_peer": by_peer,
     })
 }

@@ -100,6 +100,8 @@ pub struct FetchFigures {
     pub bytes: u64,
     /// Of these, what was not here before.
     pub new_bytes: u64,
+    /// Bytes in which answers came: fewer than content where it was compressed, or written against what was here.
+    pub wire_bytes: u64,
     /// Bytes that came twice.
     pub duplicates: u64,
     /// Bytes that came and were not what their id says.
@@ -108,4 +110,17 @@ pub struct FetchFigures {
     pub by_peer: std::collections::BTreeMap<Peer, u64>,
     /// Milliseconds from the request to the end.
     pub millis: u64,
+    /// What they went into.
+    pub phases: Phases,
+}
+
+/// Milliseconds that each phase of a fetch took, all its stages together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Phases {
+    /// The store looked what is here and what is missing.
+    pub looking: u64,
+    /// Peers were asked, and what came was verified and written.
+    pub transferring: u64,
+    /// The store made whole objects, durably.
+    pub assembling: u64,
 }

@@ -157,6 +157,11 @@ impl Core {
         self.feeds.view(publisher, self.desk.now)
     }
     /// All fetches that go on.
+    /// Releases that may resemble this one: other versions of the same distro, and what they improve on. Newest first.
+    pub fn kin(&self, release: ReleaseId) -> Vec<ReleaseId> {
+        self.feeds.kin(release)
+    }
+    /// Fetches that go on.
     pub fn transfers(&self) -> Vec<TransferView> {
         self.exchange.transfers()
     }

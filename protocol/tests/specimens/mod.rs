@@ -11,7 +11,7 @@ use softservice_protocol::{
     feed::{Action, Entry, Equivocation, Fresh, Head, Listing, Position, Snapshot},
     id::{ChunkId, ObjectId, PublisherId, ReleaseId},
     io::Record,
-    message::{Bytes, Message, SpanAnswer, SpanRequest},
+    message::{Bytes, Coding, Message, SpanAnswer, SpanRequest},
     release::{Release, ReleaseRef},
     root::{Delegation, FeedStart, Root},
     sign::Envelope,
@@ -50,8 +50,11 @@ pub(crate) fn all() -> Vec<Specimen> {
         specimen("envelope-entry", &anna.entries[0]),
         specimen("envelope-fresh", &anna.fresh(&anna.statement())),
         specimen("equivocation", &equivocation()),
-        specimen("span-request", &SpanRequest { request: 7, chunks: vec![chunk(1), chunk(2)] }),
-        specimen("span-answer", &SpanAnswer { request: 7, held: bitmap() }),
+        specimen("span-request", &SpanRequest { request: 7, chunks: vec![chunk(1), chunk(2)], base: vec![chunk(3)] }),
+        specimen(
+            "span-answer",
+            &SpanAnswer { request: 7, held: bitmap(), coding: Coding::ZstdOverBase { bytes: 900 } },
+        ),
     ];
     all.extend(messages().iter().enumerate().map(|(i, m)| specimen(&format!("message-{i:02}-{}", message_name(m)), m)));
     all.extend(records().iter().enumerate().map(|(i, r)| specimen(&format!("record-{i:02}-{}", record_name(r)), r)));

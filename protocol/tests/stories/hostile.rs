@@ -114,7 +114,7 @@ proptest! {
                     let outcome = match how {
                         0 => Delivery::Lied { held: Bitmap::empty(held.len()), why: "a story".into() },
                         1 => Delivery::Broke { held: Bitmap::empty(held.len()) },
-                        _ => Delivery::Came { held: Bitmap::empty(held.len()), bytes: u64::MAX },
+                        _ => Delivery::Came { held: Bitmap::empty(held.len()), bytes: u64::MAX, wire: u64::MAX },
                     };
                     world.input("bob", Input::Delivered { peer: eve, request: Request(request), outcome });
                 }

@@ -6,6 +6,7 @@ use super::{
     super::{CONTENT, frame, names::id_of, neighbours::Figures},
     Ask, SLICE, Shared,
     buffers::Lease,
+    packing,
 };
 use futures::{
     AsyncReadExt as _, AsyncWriteExt as _,
@@ -21,7 +22,7 @@ use softservice_protocol::{
     id::Peer,
     io::{Delivery, Input, Request},
     limits,
-    message::{SpanAnswer, SpanRequest},
+    message::{Coding, SpanAnswer, SpanRequest},
 };
 use softservice_store::Store;
 use std::{
@@ -44,16 +45,21 @@ const FRAMES: usize = 2 * limits::PENDING_SPANS;
 #[derive(Debug, Clone)]
 struct Open {
     chunks: Vec<ChunkRef>,
+    /// What is here that the answer may be written against.
+    base: Vec<ChunkRef>,
     deadline: Instant,
 }
 
 /// A whole answer, not yet verified.
 struct Answer {
     request: u64,
-    /// Which of the asked chunks came, one after the other in `bytes`.
+    /// Which of the asked chunks came.
     came: Vec<(usize, ChunkRef)>,
-    /// They, and behind them what an earlier answer left in the buffer.
+    coding: Coding,
+    /// They, one after the other, written so; and behind them what an earlier answer left in the buffer.
     bytes: Vec<u8>,
+    /// Bytes that came.
+    wire: usize,
     lease: Lease,
     permit: OwnedSemaphorePermit,
 }
@@ -119,7 +125,7 @@ struct Session {
     waiting: VecDeque<(u64, Open)>,
     on_wire: OnWire,
     /// Answers being hashed and stored, each with its request and how many chunks it asked for.
-    verifying: JoinSet<(u64, Delivery)>,
+    verifying: JoinSet<(u64, Checked)>,
     shared: Shared,
 }
 
@@ -133,8 +139,8 @@ impl Session {
     /// Takes an ask; a cancel of what is on the wire goes there as well.
     async fn take(&mut self, ask: Ask, frames: Option<&mpsc::Sender<Vec<u8>>>) {
         match ask {
-            Ask::Span { request, chunks, deadline } => {
-                self.waiting.push_back((request.0, Open { chunks, deadline }));
+            Ask::Span { request, chunks, base, deadline } => {
+                self.waiting.push_back((request.0, Open { chunks, base, deadline }));
             }
             Ask::Cancel { request } => {
                 if let Some(at) = self.waiting.iter().position(|(r, _)| *r == request.0) {
@@ -143,7 +149,7 @@ impl Session {
                     }
                 } else if let Some(frames) = frames.filter(|_| lock(&self.on_wire).contains_key(&request.0)) {
                     // A request for nothing withdraws an earlier one; the peer then answers that it holds nothing.
-                    let cancel = SpanRequest { request: request.0, chunks: Vec::new() };
+                    let cancel = SpanRequest { request: request.0, chunks: Vec::new(), base: Vec::new() };
                     if let Ok(bytes) = codec::encode(&cancel) {
                         let _ = frames.try_send(bytes);
                     }
@@ -157,7 +163,7 @@ impl Session {
         while lock(&self.on_wire).len() < limits::PENDING_SPANS
             && let Some((request, open)) = self.waiting.pop_front()
         {
-            let span = SpanRequest { request, chunks: open.chunks.clone() };
+            let span = SpanRequest { request, chunks: open.chunks.clone(), base: open.base.clone() };
             // The core keeps its spans inside the limits, so they encode; one that does not waits for its deadline.
             let bytes = codec::encode(&span);
             lock(&self.on_wire).insert(request, open);
@@ -223,14 +229,21 @@ impl Session {
     /// Hashes and stores a whole answer on a blocking thread.
     fn verify(&mut self, answer: Answer) {
         let Some(open) = lock(&self.on_wire).remove(&answer.request) else { return };
-        let (store, asked) = (self.shared.store.clone(), open.chunks.len());
-        self.verifying.spawn_blocking(move || (answer.request, answer.check(asked, &*store)));
+        let store = self.shared.store.clone();
+        self.verifying.spawn_blocking(move || (answer.request, answer.check(open, &*store)));
     }
 
     /// Reports a verified answer; a lie ends the session.
-    async fn verified(&mut self, result: Result<(u64, Delivery), tokio::task::JoinError>) -> Option<End> {
+    async fn verified(&mut self, result: Result<(u64, Checked), tokio::task::JoinError>) -> Option<End> {
         // A panic in the store takes the answer with it; the driver is told when the session is finished.
-        let Ok((request, outcome)) = result else { return Some(End::Broke) };
+        let Ok((request, checked)) = result else { return Some(End::Broke) };
+        let outcome = match checked {
+            Checked::Ended(outcome) => outcome,
+            Checked::Unreadable(open) => {
+                self.waiting.push_front((request, open));
+                return None;
+            }
+        };
         let lied = matches!(outcome, Delivery::Lied { .. });
         self.tell(request, outcome).await;
         lied.then_some(End::Broke)
@@ -271,10 +284,45 @@ impl Session {
     }
 }
 
+/// What became of an answer.
+enum Checked {
+    Ended(Delivery),
+    /// It is written against what is here no more: asked for once more, as it is.
+    Unreadable(Open),
+}
+
+/// The bytes of all these chunks; none when one of them is not here.
+fn base_of(store: &dyn Store, base: &[ChunkRef]) -> Option<Vec<u8>> {
+    let parts: Option<Vec<Vec<u8>>> = store.read(base).ok()?.into_iter().collect();
+    Some(parts?.concat())
+}
+
 impl Answer {
-    fn check(self, asked: usize, store: &dyn Store) -> Delivery {
+    fn check(mut self, open: Open, store: &dyn Store) -> Checked {
+        let none = Bitmap::empty(open.chunks.len());
+        if self.coding == Coding::Plain {
+            return Checked::Ended(self.keep(none, store));
+        }
+        let base = match self.coding {
+            Coding::ZstdOverBase { .. } => base_of(store, &open.base),
+            _ => Some(Vec::new()),
+        };
+        let Some(base) = base else { return Checked::Unreadable(Open { base: Vec::new(), ..open }) };
+        let size = size_of(&self.came);
+        match packing::unpack(self.bytes.get(..self.wire).unwrap_or_default(), &base, size) {
+            Ok(content) => {
+                self.bytes = content;
+                Checked::Ended(self.keep(none, store))
+            }
+            Err(why) => {
+                Checked::Ended(Delivery::Lied { held: none, why: format!("sent what cannot be unpacked: {why}") })
+            }
+        }
+    }
+
+    /// Hashes and stores chunks that stand one after the other.
+    fn keep(self, mut held: Bitmap, store: &dyn Store) -> Delivery {
         let _permit = self.permit;
-        let mut held = Bitmap::empty(asked);
         let (mut bytes, mut lie, mut full) = (0, None, None);
         let whole = Arc::new(self.bytes);
         let mut start = 0;
@@ -298,9 +346,13 @@ impl Answer {
         match (lie, full) {
             (Some(why), _) => Delivery::Lied { held, why },
             (None, Some(why)) => Delivery::NotStored { why },
-            (None, None) => Delivery::Came { held, bytes },
+            (None, None) => Delivery::Came { held, bytes, wire: self.wire as u64 },
         }
     }
+}
+
+fn size_of(came: &[(usize, ChunkRef)]) -> usize {
+    came.iter().map(|(_, promised)| promised.len as usize).sum()
 }
 
 /// Writes frames until there are no more or the stream breaks.
@@ -345,14 +397,23 @@ impl Reader {
         };
         let header: SpanAnswer = codec::decode(&header).map_err(|e| lied(None, &e))?;
         let request = Some(header.request);
-        let asked = lock(&self.on_wire).get(&header.request).map(|o| o.chunks.clone());
-        let Some(asked) = asked else { return Err(lied(None, &"answered what was not asked")) };
+        let asked = lock(&self.on_wire).get(&header.request).map(|o| (o.chunks.clone(), o.base.is_empty()));
+        let Some((asked, baseless)) = asked else { return Err(lied(None, &"answered what was not asked")) };
         if !header.held.is_valid() || header.held.len() != asked.len() {
             return Err(lied(request, &"sent a bitmap of another length than was asked"));
         }
         let came: Vec<_> = header.held.ones().filter_map(|at| Some((at, *asked.get(at)?))).collect();
         // Bounded by what was asked, and that by the core.
-        let size = came.iter().map(|(_, promised)| promised.len as usize).sum();
+        let size = match header.coding {
+            Coding::Plain => size_of(&came),
+            Coding::ZstdOverBase { .. } if baseless => {
+                return Err(lied(request, &"wrote against something that it was not told"));
+            }
+            Coding::Zstd { bytes } | Coding::ZstdOverBase { bytes } if (bytes as usize) < size_of(&came) => {
+                bytes as usize
+            }
+            _ => return Err(lied(request, &"packed chunks into more bytes than they have")),
+        };
         let (lease, mut bytes) = self.shared.received.take();
         if bytes.len() < size {
             bytes.resize(size, 0);
@@ -360,7 +421,7 @@ impl Reader {
         self.body(bytes.get_mut(..size).unwrap_or_default()).await?;
         // Waiting here stops reading, and so the peer: at most one span of each peer waits beside those being verified.
         let permit = self.shared.verifying.clone().acquire_owned().await.map_err(|_| Fault::Broke)?;
-        Ok(Answer { request: header.request, came, bytes, lease, permit })
+        Ok(Answer { request: header.request, came, coding: header.coding, bytes, wire: size, lease, permit })
     }
 
     /// Fills `bytes` from the stream.

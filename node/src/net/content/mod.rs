@@ -6,6 +6,7 @@
 
 mod ask;
 mod buffers;
+mod packing;
 mod serve;
 #[cfg(test)]
 mod tests;
@@ -37,7 +38,7 @@ const SLICE: usize = 256 << 10;
 /// What the task of one peer is asked.
 #[derive(Debug)]
 enum Ask {
-    Span { request: Request, chunks: Vec<ChunkRef>, deadline: tokio::time::Instant },
+    Span { request: Request, chunks: Vec<ChunkRef>, base: Vec<ChunkRef>, deadline: tokio::time::Instant },
     Cancel { request: Request },
 }
 
@@ -104,6 +105,7 @@ impl Content {
         peer: Peer,
         request: Request,
         chunks: Vec<ChunkRef>,
+        base: Vec<ChunkRef>,
         deadline: tokio::time::Instant,
     ) -> Option<Input> {
         let asked = chunks.len();
@@ -112,7 +114,7 @@ impl Content {
             tokio::spawn(ask::run(peer, inbox, self.control.clone(), self.shared.clone()));
             sender
         });
-        match sender.try_send(Ask::Span { request, chunks, deadline }) {
+        match sender.try_send(Ask::Span { request, chunks, base, deadline }) {
             Ok(()) => None,
             Err(_) => Some(Input::Delivered { peer, request, outcome: Delivery::Broke { held: Bitmap::empty(asked) } }),
         }

@@ -5,6 +5,7 @@ use super::{
     super::{frame, names::peer_of, neighbours::Figures},
     SLICE, Shared,
     buffers::Lease,
+    packing::{self, Pace},
 };
 use futures::{
     AsyncReadExt as _, AsyncWriteExt as _, StreamExt as _,
@@ -18,13 +19,13 @@ use softservice_protocol::{
     codec::{self, Wire as _},
     id::Peer,
     limits,
-    message::{SpanAnswer, SpanRequest},
+    message::{Coding, SpanAnswer, SpanRequest},
 };
 use softservice_store::Store;
 use std::{
     collections::BTreeSet,
-    sync::{Arc, Mutex, atomic::Ordering},
-    time::Duration,
+    sync::{Arc, Mutex, MutexGuard, atomic::Ordering},
+    time::{Duration, Instant},
 };
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
@@ -151,16 +152,25 @@ async fn answer(
     shared: &Shared,
     figures: &Figures,
 ) -> std::io::Result<()> {
+    let pace = Arc::new(Mutex::new(Pace::default()));
     let asked = stream::unfold(asked, async |mut asked| Some((asked.recv().await?, asked)));
-    let mut spans = std::pin::pin!(asked.map(|request| fetch(request, &withdrawn, shared)).buffered(AHEAD));
+    let mut spans = std::pin::pin!(asked.map(|request| fetch(request, &withdrawn, shared, &pace)).buffered(AHEAD));
     while let Some(span) = spans.next().await {
-        write(&mut stream, span?, shared, figures).await?;
+        let span = span?;
+        let (bytes, begun) = (span.wire.len() as u64, Instant::now());
+        write(&mut stream, span, shared, figures).await?;
+        lock(&pace).wrote(bytes, begun.elapsed());
     }
     Ok(())
 }
 
 /// Reads a span from the store; nothing of one that was withdrawn meanwhile.
-async fn fetch(mut request: SpanRequest, withdrawn: &Withdrawn, shared: &Shared) -> std::io::Result<Span> {
+async fn fetch(
+    mut request: SpanRequest,
+    withdrawn: &Withdrawn,
+    shared: &Shared,
+    pace: &Arc<Mutex<Pace>>,
+) -> std::io::Result<Span> {
     let permit = shared.serving.clone().acquire_owned().await.map_err(std::io::Error::other)?;
     let dropped = {
         let mut waiting = withdrawn.lock().unwrap_or_else(|e| e.into_inner());
@@ -172,8 +182,8 @@ async fn fetch(mut request: SpanRequest, withdrawn: &Withdrawn, shared: &Shared)
         request.chunks.clear();
     }
     let (lease, wire) = shared.sent.take();
-    let store = shared.store.clone();
-    let read = move || read_span(&request, asked, &*store, wire);
+    let (store, pace) = (shared.store.clone(), pace.clone());
+    let read = move || read_span(&request, asked, &*store, &pace, wire);
     let (wire, head) = tokio::task::spawn_blocking(read).await.map_err(std::io::Error::other)??;
     Ok(Span { wire, head, lease, _permit: permit })
 }
@@ -183,6 +193,7 @@ fn read_span(
     request: &SpanRequest,
     asked: usize,
     store: &dyn Store,
+    pace: &Mutex<Pace>,
     mut wire: Vec<u8>,
 ) -> std::io::Result<(Vec<u8>, usize)> {
     let found = store.read(&request.chunks).unwrap_or_else(|e| {
@@ -194,14 +205,55 @@ fn read_span(
     for (at, content) in found.iter().enumerate() {
         held.set(at, content.is_some());
     }
-    let header = codec::encode(&SpanAnswer { request: request.request, held }).map_err(std::io::Error::other)?;
+    let packed = pack(request, store, pace, &found);
+    let coding = packed.as_ref().map_or(Coding::Plain, |(coding, _)| *coding);
+    let answer = SpanAnswer { request: request.request, held, coding };
+    let header = codec::encode(&answer).map_err(std::io::Error::other)?;
     wire.clear();
     frame::put(&mut wire, &header)?;
     let head = wire.len();
-    for content in found.iter().flatten() {
-        wire.extend_from_slice(content);
+    match packed {
+        Some((_, packed)) => wire.extend_from_slice(&packed),
+        None => found.iter().flatten().for_each(|content| wire.extend_from_slice(content)),
     }
     Ok((wire, head))
+}
+
+/// What is held of a span, made smaller; none when that would cost more than it saves.
+fn pack(
+    request: &SpanRequest,
+    store: &dyn Store,
+    pace: &Mutex<Pace>,
+    found: &[Option<Vec<u8>>],
+) -> Option<(Coding, Vec<u8>)> {
+    let level = lock(pace).level()?;
+    let content = found.iter().flatten().map(Vec::as_slice).collect::<Vec<_>>().concat();
+    let base = if content.is_empty() { None } else { base_of(request, store) };
+    if base.is_none() && !packing::shrinks(&content) {
+        lock(pace).tried(content.len(), content.len());
+        return None;
+    }
+    let begun = Instant::now();
+    let packed = packing::pack(&content, base.as_deref().unwrap_or_default(), level);
+    let size = packed.as_ref().map_or(content.len(), Vec::len);
+    lock(pace).packed(level, content.len(), size, begun.elapsed());
+    let packed = packed?;
+    let bytes = u32::try_from(packed.len()).ok()?;
+    let coding = if base.is_some() { Coding::ZstdOverBase { bytes } } else { Coding::Zstd { bytes } };
+    Some((coding, packed))
+}
+
+/// The bytes of what the asker has, when all of it is here as well.
+fn base_of(request: &SpanRequest, store: &dyn Store) -> Option<Vec<u8>> {
+    if request.base.is_empty() {
+        return None;
+    }
+    let parts: Option<Vec<Vec<u8>>> = store.read(&request.base).ok()?.into_iter().collect();
+    parts.map(|parts| parts.concat())
+}
+
+fn lock(pace: &Mutex<Pace>) -> MutexGuard<'_, Pace> {
+    pace.lock().unwrap_or_else(|e| e.into_inner())
 }
 
 async fn write(stream: &mut WriteHalf<Stream>, span: Span, shared: &Shared, figures: &Figures) -> std::io::Result<()> {

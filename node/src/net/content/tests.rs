@@ -1,6 +1,6 @@
 //! Bulk content between real swarms over loopback: honest peers, and hand-made ones that are not.
 
-use super::{Content, Limits};
+use super::{Content, Limits, packing};
 use crate::net::{
     CONTENT, frame,
     tests::{PATIENCE, Station},
@@ -13,7 +13,7 @@ use softservice_protocol::{
     codec::{self, Wire as _},
     id::{ChunkId, ObjectId, Peer},
     io::{Delivery, Input, Request},
-    message::{SpanAnswer, SpanRequest},
+    message::{Coding, SpanAnswer, SpanRequest},
 };
 use softservice_store::{Layout, MemoryStore, Store};
 use std::{sync::Arc, time::Duration};
@@ -49,7 +49,11 @@ impl Bob {
     }
     fn ask(&mut self, peer: Peer, number: u64, chunks: &[ChunkRef], patience: Duration) {
         let deadline = Instant::now() + patience;
-        assert!(self.content.ask(peer, Request(number), chunks.to_vec(), deadline).is_none());
+        assert!(self.content.ask(peer, Request(number), chunks.to_vec(), Vec::new(), deadline).is_none());
+    }
+    fn ask_over(&mut self, peer: Peer, number: u64, chunks: &[ChunkRef], base: &[ChunkRef]) {
+        let deadline = Instant::now() + PATIENCE;
+        assert!(self.content.ask(peer, Request(number), chunks.to_vec(), base.to_vec(), deadline).is_none());
     }
     async fn outcome(&mut self) -> (u64, Delivery) {
         match tokio::time::timeout(PATIENCE, self.delivered.recv()).await.expect("an answer in time") {
@@ -96,7 +100,7 @@ async fn spans_come(listen: &str) {
     let mut came = 0;
     for _ in 0..4 {
         match bob.outcome().await {
-            (number, Delivery::Came { held, bytes }) => {
+            (number, Delivery::Came { held, bytes, .. }) => {
                 // The last chunk of the last span is not at Alice's, and she says so.
                 assert_eq!(held.count(), if number == 3 { 9 } else { 10 });
                 came += bytes;
@@ -161,7 +165,7 @@ async fn bob_asks_mallory(
 async fn a_wrong_chunk_is_a_lie_and_the_good_one_before_it_is_kept() {
     let (bob, [first, second]) = bob_asks_mallory(PATIENCE, |request| {
         let held = Bitmap::full(request.chunks.len());
-        let mut wire = framed(&SpanAnswer { request: request.request, held });
+        let mut wire = framed(&SpanAnswer { request: request.request, held, coding: Coding::Plain });
         wire.extend(chunk(1, 1000));
         wire.extend(chunk(99, 2000));
         (request.request == 1).then_some(wire)
@@ -181,26 +185,30 @@ async fn garbage_and_too_much_are_lies() {
     // The first answer is whole, then bytes go on that nobody asked for: the next request finds them.
     let (_, [first, second]) = bob_asks_mallory(PATIENCE, |request| {
         let held = Bitmap::full(request.chunks.len());
-        let mut wire = framed(&SpanAnswer { request: request.request, held });
+        let mut wire = framed(&SpanAnswer { request: request.request, held, coding: Coding::Plain });
         wire.extend(chunk(1, 1000));
         wire.extend(chunk(2, 2000));
         wire.extend([0xff; 4096]);
         (request.request == 1).then_some(wire)
     })
     .await;
-    assert!(matches!(&first, Delivery::Came { held, bytes: 3000 } if held.is_full()), "{first:?}");
+    assert!(matches!(&first, Delivery::Came { held, bytes: 3000, .. } if held.is_full()), "{first:?}");
     assert!(matches!(&second, Delivery::Lied { .. }), "{second:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_for_another_request_or_with_another_bitmap_is_a_lie() {
     let (_, [first, _]) = bob_asks_mallory(PATIENCE, |request| {
-        Some(framed(&SpanAnswer { request: request.request + 70, held: Bitmap::empty(request.chunks.len()) }))
+        Some(framed(&SpanAnswer {
+            request: request.request + 70,
+            held: Bitmap::empty(request.chunks.len()),
+            coding: Coding::Plain,
+        }))
     })
     .await;
     assert!(matches!(&first, Delivery::Lied { .. }), "{first:?}");
     let (_, [first, _]) = bob_asks_mallory(PATIENCE, |request| {
-        Some(framed(&SpanAnswer { request: request.request, held: Bitmap::full(9) }))
+        Some(framed(&SpanAnswer { request: request.request, held: Bitmap::full(9), coding: Coding::Plain }))
     })
     .await;
     assert!(matches!(&first, Delivery::Lied { .. }), "{first:?}");
@@ -235,7 +243,8 @@ async fn alice_sends_away_who_asks_for_too_much() {
     alone.dial(&alice.address()).await;
     let id = crate::net::names::id_of(alice.me).unwrap();
     let mut stream = streams.control.open_stream(id, CONTENT).await.unwrap();
-    let greedy = SpanRequest { request: 1, chunks: vec![ChunkRef { id: ChunkId([1; 32]), len: u32::MAX }; 2] };
+    let greedy =
+        SpanRequest { request: 1, chunks: vec![ChunkRef { id: ChunkId([1; 32]), len: u32::MAX }; 2], base: Vec::new() };
     frame::write(&mut stream, &codec::encode(&greedy).unwrap()).await.unwrap();
     stream.flush().await.unwrap();
     assert!(matches!(alice.fact().await, Input::Connected { outbound: false, .. }));
@@ -254,10 +263,10 @@ async fn answers_keep_the_order_of_requests_and_what_is_withdrawn_is_answered_to
     let id = crate::net::names::id_of(alice.me).unwrap();
     let mut stream = streams.control.open_stream(id, CONTENT).await.unwrap();
     for (number, bytes) in (0..).zip(&chunks) {
-        let request = SpanRequest { request: number, chunks: vec![named(bytes)] };
+        let request = SpanRequest { request: number, chunks: vec![named(bytes)], base: Vec::new() };
         frame::write(&mut stream, &codec::encode(&request).unwrap()).await.unwrap();
     }
-    let withdrawal = SpanRequest { request: 29, chunks: Vec::new() };
+    let withdrawal = SpanRequest { request: 29, chunks: Vec::new(), base: Vec::new() };
     frame::write(&mut stream, &codec::encode(&withdrawal).unwrap()).await.unwrap();
     stream.flush().await.unwrap();
     for (number, bytes) in (0..).zip(&chunks) {
@@ -269,5 +278,102 @@ async fn answers_keep_the_order_of_requests_and_what_is_withdrawn_is_answered_to
         let mut content = vec![0; if answer.held.is_full() { bytes.len() } else { 0 }];
         stream.read_exact(&mut content).await.unwrap();
         assert!(content.is_empty() || content == *bytes);
+    }
+}
+
+/// A page that compresses, and the same with a line put in.
+fn pages() -> [Vec<u8>; 2] {
+    let line = |n: u64| format!("<li>item {} of {}</li>\n", n * 7919 % 100_003, blake3::hash(&n.to_le_bytes()));
+    let old: String = (0..2000).map(line).collect();
+    let new = format!("{}<li>new</li>\n{}", &old[..70_000], &old[70_000..]);
+    [old.into_bytes(), new.into_bytes()]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_compresses_comes_compressed() {
+    let [page, _] = pages();
+    let (alice, _content, _delivered) = alice_has(&[page.clone(), chunk(1, 90_000)], "/ip4/127.0.0.1/tcp/0").await;
+    let refs = [named(&page), named(&chunk(1, 90_000))];
+    let mut bob = Bob::start(&refs).await;
+    bob.station.dial(&alice.address()).await;
+    bob.ask(alice.me, 1, &refs[..1], PATIENCE);
+    let Delivery::Came { bytes, wire, .. } = bob.outcome().await.1 else { panic!("no answer") };
+    assert_eq!(bytes, page.len() as u64);
+    assert!(wire < bytes * 3 / 4, "{wire} of {bytes}");
+    bob.ask(alice.me, 2, &refs[1..], PATIENCE);
+    assert!(matches!(bob.outcome().await.1, Delivery::Came { bytes: 90_000, wire: 90_000, .. }));
+    assert!(bob.store.survey(&refs).unwrap().is_full());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_bob_has_is_not_sent_again() {
+    let [old, new] = pages();
+    let (alice, _content, _delivered) = alice_has(&[old.clone(), new.clone()], "/ip4/127.0.0.1/tcp/0").await;
+    let refs = [named(&old), named(&new)];
+    let mut bob = Bob::start(&refs).await;
+    bob.store.put(&Verified::own(old)).unwrap();
+    bob.station.dial(&alice.address()).await;
+    bob.ask_over(alice.me, 1, &refs[1..], &refs[..1]);
+    let Delivery::Came { held, bytes, wire } = bob.outcome().await.1 else { panic!("no answer") };
+    assert!(held.is_full() && bytes == new.len() as u64);
+    assert!(wire < 200, "{wire}");
+    assert!(bob.store.survey(&refs).unwrap().is_full());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_bob_has_no_more_is_asked_for_as_it_is() {
+    let [old, new] = pages();
+    let (alice, _content, _delivered) = alice_has(&[old.clone(), new.clone()], "/ip4/127.0.0.1/tcp/0").await;
+    let refs = [named(&old), named(&new)];
+    let mut bob = Bob::start(&refs[1..]).await;
+    bob.station.dial(&alice.address()).await;
+    // It was here when the fetch looked, and a sweep took it.
+    bob.ask_over(alice.me, 1, &refs[1..], &refs[..1]);
+    let (number, outcome) = bob.outcome().await;
+    assert!(matches!(&outcome, Delivery::Came { held, .. } if held.is_full()), "{outcome:?}");
+    assert_eq!(number, 1);
+    assert!(bob.store.survey(&refs[1..]).unwrap().is_full());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_alice_has_no_more_she_writes_as_it_is() {
+    let [old, new] = pages();
+    let (alice, _content, _delivered) = alice_has(std::slice::from_ref(&new), "/ip4/127.0.0.1/tcp/0").await;
+    let refs = [named(&old), named(&new)];
+    let mut bob = Bob::start(&refs).await;
+    bob.store.put(&Verified::own(old)).unwrap();
+    bob.station.dial(&alice.address()).await;
+    bob.ask_over(alice.me, 1, &refs[1..], &refs[..1]);
+    let Delivery::Came { held, wire, .. } = bob.outcome().await.1 else { panic!("no answer") };
+    assert!(held.is_full() && wire > 10_000);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn packed_answers_that_do_not_add_up_are_lies() {
+    let frame = |coding: Coding, body: Vec<u8>| {
+        move |request: SpanRequest| {
+            let held = Bitmap::full(request.chunks.len());
+            let mut wire = framed(&SpanAnswer { request: request.request, held, coding });
+            wire.extend(&body);
+            (request.request == 1).then_some(wire)
+        }
+    };
+    // Bob asks for chunks of 1000 and 2000 bytes, and names no base.
+    let packed = |content: &[u8]| packing::pack(content, &[], 0).unwrap();
+    let right = [chunk(1, 1000), chunk(2, 2000)].concat();
+    let zeros = packed(&vec![0; 3000]);
+    let bomb = packed(&vec![0; 1 << 20]);
+    let of = |bytes: &[u8]| Coding::Zstd { bytes: bytes.len() as u32 };
+    for (what, (_, [first, _])) in [
+        (
+            "nothing that was named",
+            bob_asks_mallory(PATIENCE, frame(Coding::ZstdOverBase { bytes: 9 }, vec![0; 9])).await,
+        ),
+        ("more than it has", bob_asks_mallory(PATIENCE, frame(Coding::Zstd { bytes: 3000 }, right)).await),
+        ("no frame", bob_asks_mallory(PATIENCE, frame(Coding::Zstd { bytes: 100 }, vec![7; 100])).await),
+        ("something else", bob_asks_mallory(PATIENCE, frame(of(&zeros), zeros)).await),
+        ("a bomb", bob_asks_mallory(PATIENCE, frame(of(&bomb), bomb)).await),
+    ] {
+        assert!(matches!(&first, Delivery::Lied { held, .. } if held.count() == 0), "{what}: {first:?}");
     }
 }

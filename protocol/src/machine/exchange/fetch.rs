@@ -69,6 +69,8 @@ pub(super) struct Fetch {
     /// An owner's fetch of the same release waits for it to end.
     pub(super) superseded: bool,
     pub(super) phase: Phase,
+    /// When this phase began.
+    entered: Time,
     pub(super) figures: FetchFigures,
     pub(super) begun: Time,
     /// Last time that something useful happened.
@@ -90,6 +92,7 @@ impl Fetch {
             internal,
             superseded: false,
             phase,
+            entered: now,
             figures: FetchFigures::default(),
             begun: now,
             moved: now,
@@ -106,9 +109,21 @@ impl Fetch {
             _ => None,
         }
     }
+    /// Goes over to another phase, and books the time that the last one took.
+    pub(super) fn enter(&mut self, now: Time, phase: Phase) {
+        let took = now.since(std::mem::replace(&mut self.entered, now)).0;
+        let phases = &mut self.figures.phases;
+        let booked = match &self.phase {
+            Phase::Waiting(_) | Phase::Expanding => &mut phases.looking,
+            Phase::Running(_) => &mut phases.transferring,
+            Phase::Assembling(_) => &mut phases.assembling,
+        };
+        *booked = booked.saturating_add(took);
+        self.phase = phase;
+    }
     /// Has the store look what comes next.
     pub(super) fn look(&mut self, desk: &mut Desk, job: Job) {
-        self.phase = Phase::Expanding;
+        self.enter(desk.now, Phase::Expanding);
         self.moved = desk.now;
         desk.out(Output::Expand { job, release: self.release, depth: self.depth });
     }

@@ -203,7 +203,7 @@ impl Exchange {
                 introduce(desk, &mut run, fetch.release.id, peer);
             }
         }
-        fetch.phase = Phase::Running(run);
+        fetch.enter(desk.now, Phase::Running(run));
         fetch.report(desk, job, true);
         if done {
             return self.assemble(desk, job);
@@ -228,7 +228,7 @@ impl Exchange {
             self.answers.learn(desk.now, release, Some(all));
             self.answers.seeding.brought(release);
         }
-        fetch.phase = Phase::Assembling(stage);
+        fetch.enter(desk.now, Phase::Assembling(stage));
         desk.out(Output::Assemble { job, stage });
     }
 
@@ -246,6 +246,7 @@ impl Exchange {
             return fetch.look(desk, job);
         }
         let Some(mut fetch) = self.fetches.remove(&job) else { return };
+        fetch.enter(desk.now, Phase::Expanding);
         fetch.figures.millis = desk.now.since(fetch.begun).0;
         self.remember_seen(fetch.release.id);
         if !fetch.internal {

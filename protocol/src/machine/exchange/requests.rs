@@ -101,6 +101,7 @@ impl Exchange {
         let Some(run) = fetch.run() else { return false };
         let list: Vec<_> = chunks.iter().filter_map(|&i| run.wants.chunk(i)).collect();
         let bytes = list.iter().map(|c| u64::from(c.len)).sum();
+        let base = run.wants.base(&chunks);
         for &i in &chunks {
             run.wants.ask(i);
         }
@@ -114,7 +115,7 @@ impl Exchange {
         let (at, serial) = (desk.now, run.serial);
         let asked = Asked { peer, job, serial, chunks, bytes, at, expected, deadline, orphan: false, cancelled: false };
         self.requests.insert(request, asked);
-        desk.out(Output::Request { peer, request, job, chunks: list, deadline });
+        desk.out(Output::Request { peer, request, job, chunks: list, base, deadline });
         true
     }
 
@@ -171,6 +172,9 @@ impl Exchange {
             Delivery::Came { held, .. } | Delivery::Lied { held, .. } | Delivery::Broke { held } => (held, Ok(())),
             Delivery::NotStored { why } => (&none, Err(why.clone())),
         };
+        if let (Delivery::Came { wire, .. }, Some(fetch)) = (&outcome, self.fetches.get_mut(&asked.job)) {
+            fetch.figures.wire_bytes = fetch.figures.wire_bytes.saturating_add(*wire);
+        }
         let useful = self.count(desk, &asked, held);
         self.judge(desk, &asked, held, &outcome, useful);
         if let Delivery::Lied { why, .. } = &outcome {

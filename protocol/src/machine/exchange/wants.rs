@@ -2,7 +2,14 @@
 //! Invariant: `free` of a piece is the number of its chunks that are neither here nor asked for; every count is kept
 //! while things happen, so that choosing never walks the whole list.
 
-use crate::{bitmap::Bitmap, chunk::ChunkRef, io::WantList, limits};
+use crate::{
+    bitmap::Bitmap,
+    chunk::ChunkRef,
+    id::ChunkId,
+    io::{Alike, WantList},
+    limits,
+};
+use std::collections::BTreeSet;
 
 /// Marks a chunk that is here; any other value is the number of open requests for it.
 const HERE: u8 = u8::MAX;
@@ -31,6 +38,8 @@ pub(super) struct Wants {
     pub(super) version: u64,
     /// What one request aims at.
     pub(super) span: u64,
+    /// What is here that resembles what is missing.
+    alike: Alike,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -43,7 +52,7 @@ struct Piece {
 impl Wants {
     /// None when a length is impossible: the store's list then comes from a broken manifest.
     pub(super) fn new(list: WantList) -> Option<Self> {
-        let WantList { chunks, have, .. } = list;
+        let WantList { chunks, have, alike, .. } = list;
         let possible = |c: &ChunkRef| c.len > 0 && c.len as usize <= limits::SPAN_BYTES;
         if !chunks.iter().all(possible) || have.len() != chunks.len() || u32::try_from(chunks.len()).is_err() {
             return None;
@@ -71,6 +80,7 @@ impl Wants {
             span,
             state,
             chunks,
+            alike,
         };
         wants.cut();
         Some(wants)
@@ -108,6 +118,21 @@ impl Wants {
     }
     pub(super) fn size(&self, i: u32) -> u64 {
         self.chunk(i).map_or(0, |c| u64::from(c.len))
+    }
+    /// What is here that resembles these chunks, each once, as much of it as one request may name.
+    pub(super) fn base(&self, chunks: &[u32]) -> Vec<ChunkRef> {
+        let mut seen: BTreeSet<ChunkId> = BTreeSet::new();
+        let (mut base, mut bytes) = (Vec::new(), 0);
+        let ranges = chunks.iter().filter_map(|i| self.alike.of.get(i));
+        let alike = ranges.filter_map(|r| self.alike.chunks.get(r.start as usize..r.end as usize)).flatten();
+        for chunk in alike {
+            let full = base.len() >= limits::BASE_CHUNKS || bytes + chunk.len as usize > limits::BASE_BYTES;
+            if !full && chunk.len > 0 && seen.insert(chunk.id) {
+                bytes += chunk.len as usize;
+                base.push(*chunk);
+            }
+        }
+        base
     }
     pub(super) fn is_here(&self, i: u32) -> bool {
         self.state.get(i as usize).is_none_or(|s| *s == HERE)
@@ -188,5 +213,39 @@ impl Wants {
         if let Some(piece) = self.pieces.get_mut(piece as usize) {
             piece.free = if more { piece.free + 1 } else { piece.free.saturating_sub(1) };
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::Stage;
+
+    fn chunk(n: u8, len: usize) -> ChunkRef {
+        ChunkRef { id: ChunkId([n; 32]), len: len as u32 }
+    }
+
+    fn wants(alike: Alike) -> Wants {
+        let chunks = vec![chunk(1, 10), chunk(2, 10), chunk(3, 10)];
+        Wants::new(WantList { stage: Stage::Content, have: Bitmap::empty(3), chunks, alike }).unwrap()
+    }
+
+    #[test]
+    fn a_base_names_each_chunk_once_in_order() {
+        let chunks = vec![chunk(11, 5), chunk(12, 5), chunk(13, 5), chunk(12, 5)];
+        let of = [(0, 0..2), (2, 1..4)].into_iter().collect();
+        let wants = wants(Alike { chunks, of });
+        assert_eq!(wants.base(&[0, 1, 2]), [chunk(11, 5), chunk(12, 5), chunk(13, 5)]);
+        assert_eq!(wants.base(&[2, 0]), [chunk(12, 5), chunk(13, 5), chunk(11, 5)]);
+        assert_eq!(wants.base(&[1, 7]), []);
+    }
+
+    #[test]
+    fn a_base_keeps_the_limits_and_ignores_what_leads_nowhere() {
+        let large = vec![chunk(11, limits::BASE_BYTES), chunk(12, 1), chunk(13, 0)];
+        let of = [(0, 0..3), (1, 9..12), (2, 1..3)].into_iter().collect();
+        let wants = wants(Alike { chunks: large, of });
+        assert_eq!(wants.base(&[0]), [chunk(11, limits::BASE_BYTES)]);
+        assert_eq!(wants.base(&[1, 2]), [chunk(12, 1)]);
     }
 }

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     codec,
     feed::{Equivocation, FeedState, Head},
-    id::{Digest, PublisherId},
+    id::{Digest, PublisherId, ReleaseId},
     io::{Event, Output, Record, Source, Token},
     release::ReleaseRef,
     sign::Envelope,
@@ -33,6 +33,8 @@ const PUBLISHERS: usize = crate::limits::HEADS;
 const ADDRESSES: usize = 16;
 /// Newest releases whose manifests are fetched ahead, so that this device knows what it holds of them.
 const NEWEST: usize = 16;
+/// Relatives of a release that are worth a look for what resembles it.
+const KIN: usize = 16;
 
 static NOTHING: LazyLock<FeedState> = LazyLock::new(FeedState::default);
 
@@ -81,6 +83,23 @@ impl Feeds {
         let listings = feed.state.snapshot.listings.iter().rev();
         let newest = listings.filter(|l| l.revoked.is_none() && seen.insert(&l.distro));
         newest.take(NEWEST).map(|l| ReleaseRef { id: l.release, size: l.size }).collect()
+    }
+
+    /// Other releases of the distros that this release is one of, and what those improve on: newest first, at most
+    /// [`KIN`]. What is here of them resembles it.
+    pub(crate) fn kin(&self, release: ReleaseId) -> Vec<ReleaseId> {
+        let mut kin = Vec::new();
+        for (_, feed) in self.known() {
+            let listings = &feed.state.snapshot.listings;
+            let Some(listing) = listings.iter().find(|l| l.release == release) else { continue };
+            let same = listings.iter().rev().filter(|l| l.distro == listing.distro).map(|l| l.release);
+            for id in listing.parents.iter().copied().chain(same) {
+                if id != release && !kin.contains(&id) && kin.len() < KIN {
+                    kin.push(id);
+                }
+            }
+        }
+        kin
     }
 
     pub(crate) fn follow(&mut self, desk: &mut Desk, ticket: &Ticket) {

@@ -5,7 +5,7 @@ use super::{Happening, Manner, Order, World, bitmap};
 use softservice_protocol::{
     codec,
     id::{Peer, PublisherId},
-    io::{Depth, Input, Job, Output, Setback, Stage, Verdict, WantList},
+    io::{Alike, Depth, Input, Job, Output, Setback, Stage, Verdict, WantList},
     release::ReleaseRef,
     sign::{Signature, sign},
     time::Time,
@@ -105,7 +105,7 @@ impl World {
         let stage = stages.into_iter().filter(|s| *s <= last).find(lacks).unwrap_or(last);
         let chunks = closure.stage(stage).to_vec();
         let have = bitmap(chunks.iter().map(|c| node.chunks.contains(&c.id)));
-        WantList { stage, chunks, have }
+        WantList { stage, chunks, have, alike: Alike::default() }
     }
 
     /// Whole objects need every chunk of their stage, whatever the core was told of them before.

@@ -53,7 +53,7 @@ impl World {
                 return self.send_next(name);
             }
             Manner::Hangs => (deadline, Delivery::Broke { held: none }),
-            Manner::Boasts => (Time(now.0 + 5), Delivery::Came { held: none, bytes: 0 }),
+            Manner::Boasts => (Time(now.0 + 5), Delivery::Came { held: none, bytes: 0, wire: 0 }),
             Manner::Lies => {
                 let held = bitmap((0..chunks.len()).map(|i| i == 0 && chunks.len() > 1));
                 (Time(now.0 + 5), Delivery::Lied { held, why: "a chunk is not what its id says".into() })
@@ -90,7 +90,7 @@ impl World {
                 node.uplink.busy = true;
                 at = Time(free.0 + 5);
                 self.plan(free, name, Happening::Free);
-                Delivery::Came { held, bytes }
+                Delivery::Came { held, bytes, wire: bytes }
             };
             self.plan(at, asker, Happening::Answer { from, request, chunks, outcome });
         }

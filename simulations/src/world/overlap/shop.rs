@@ -167,7 +167,7 @@ impl Shop {
                 }
                 let outcome = match full {
                     Some(why) => Delivery::NotStored { why },
-                    None if whole => Delivery::Came { held, bytes },
+                    None if whole => Delivery::Came { held, bytes, wire: bytes },
                     None => Delivery::Broke { held },
                 };
                 Some(Input::Delivered { peer, request, outcome })

@@ -1,0 +1,279 @@
+//! Making answers smaller, and knowing when it pays. Invariant: what is unpacked is exactly as long as the asker
+//! expects from signed sizes, so no frame makes it take more memory than that; whether it is what was asked, hashes say.
+
+use std::time::Duration;
+use zstd::zstd_safe::{CCtx, CParameter, DCtx, DParameter, get_error_name};
+
+/// Levels of zstd from light to dense, with what one core does of each before it was measured, in bytes a second.
+const LEVELS: [(i32, f64); 5] = [(1, 350e6), (3, 200e6), (6, 80e6), (9, 45e6), (12, 20e6)];
+/// Where a stream begins: it costs a fast link milliseconds and saves a slow one from the beginning.
+const FIRST: usize = 1;
+/// What a stream takes into buffers before its writes say how fast the link is.
+const BUFFERED: u64 = 6 << 20;
+/// The link is measured over so much time of writing, or so many bytes: less sees bursts.
+const LOOK: Duration = Duration::from_millis(50);
+/// See [`LOOK`].
+const LOOK_BYTES: u64 = 8 << 20;
+/// A core must pack so many times faster than the link takes what is packed: others want the core as well.
+const SPARE: f64 = 1.5;
+/// The beginning of a span that shows whether it compresses.
+const SAMPLE: usize = 64 << 10;
+/// Less gain than this is not worth the work of both sides.
+const WORTH: f64 = 0.95;
+/// The largest window of a frame, as a power of two: a span and its base fit.
+const WINDOW_LOG: u32 = 22;
+/// What is written against a base: a level, and the size of its tables as a power of two. The library's own tables are
+/// made for short inputs: half of a base is forgotten before it is compared with.
+const OVER: (i32, u32) = (3, 19);
+/// The same for slow links.
+const OVER_DENSE: (i32, u32) = (9, 21);
+/// How much of a new measurement counts.
+const NEW: f64 = 0.3;
+
+const _: () =
+    assert!(softservice_protocol::limits::SPAN_BYTES + softservice_protocol::limits::BASE_BYTES <= 1 << WINDOW_LOG);
+
+/// What is known of one stream's link and of what compression brings there.
+#[derive(Debug)]
+pub(super) struct Pace {
+    /// Bytes written since the stream began, as they went.
+    written: u64,
+    look: (u64, Duration),
+    /// Bytes a second that the link takes.
+    link: Option<f64>,
+    speeds: [f64; LEVELS.len()],
+    /// What is left of a byte.
+    ratio: f64,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { written: 0, look: (0, Duration::ZERO), link: None, speeds: LEVELS.map(|(_, speed)| speed), ratio: 1.0 }
+    }
+}
+
+impl Pace {
+    /// So many bytes went in this time, waits for the link included, waits for content not.
+    pub(super) fn wrote(&mut self, bytes: u64, took: Duration) {
+        self.written += bytes;
+        if self.written < BUFFERED {
+            return;
+        }
+        self.look = (self.look.0 + bytes, self.look.1 + took);
+        if self.look.1 >= LOOK || self.look.0 >= LOOK_BYTES {
+            let seen = self.look.0 as f64 / self.look.1.as_secs_f64().max(1e-6);
+            self.link = Some(self.link.map_or(seen, |known| blend(known, seen)));
+            self.look = (0, Duration::ZERO);
+        }
+    }
+    /// A span was packed at this level.
+    pub(super) fn packed(&mut self, level: usize, from: usize, to: usize, took: Duration) {
+        let seen = from as f64 / took.as_secs_f64().max(1e-6);
+        if let Some(speed) = self.speeds.get_mut(level) {
+            *speed = blend(*speed, seen);
+        }
+        self.tried(from, to);
+    }
+    /// Packing would make so many bytes of so many.
+    pub(super) fn tried(&mut self, from: usize, to: usize) {
+        self.ratio = blend(self.ratio, (to as f64 / from.max(1) as f64).clamp(0.01, 1.0));
+    }
+    /// The densest level that keeps up with the link; none when the link is faster than any.
+    pub(super) fn level(&self) -> Option<usize> {
+        let Some(link) = self.link else { return Some(FIRST) };
+        let needed = link / self.ratio * SPARE;
+        (0..LEVELS.len()).rev().find(|level| self.speeds.get(*level).is_some_and(|speed| *speed >= needed))
+    }
+}
+
+fn blend(known: f64, seen: f64) -> f64 {
+    known * (1.0 - NEW) + seen * NEW
+}
+
+fn failed(code: usize) -> &'static str {
+    get_error_name(code)
+}
+
+/// Whether the beginning of this shrinks.
+pub(super) fn shrinks(content: &[u8]) -> bool {
+    let sample = content.get(..SAMPLE).unwrap_or(content);
+    compress(sample, &[], 1).is_ok_and(|packed| worth(sample.len(), packed.len()))
+}
+
+fn worth(from: usize, to: usize) -> bool {
+    (to as f64) < from as f64 * WORTH
+}
+
+/// One frame with this content, written against `base`; none when that is hardly smaller.
+pub(super) fn pack(content: &[u8], base: &[u8], level: usize) -> Option<Vec<u8>> {
+    let level = LEVELS.get(level).map_or(1, |(level, _)| *level);
+    match compress(content, base, level) {
+        Ok(packed) => worth(content.len(), packed.len()).then_some(packed),
+        Err(why) => {
+            tracing::warn!("content is sent as it is: zstd says {why}");
+            None
+        }
+    }
+}
+
+fn compress(content: &[u8], base: &[u8], level: i32) -> Result<Vec<u8>, &'static str> {
+    let mut context = CCtx::create();
+    let (level, tables) = if base.is_empty() {
+        (level, 0)
+    } else if level < OVER_DENSE.0 {
+        OVER
+    } else {
+        OVER_DENSE
+    };
+    let set = |context: &mut CCtx<'_>, parameter| context.set_parameter(parameter).map(drop).map_err(failed);
+    set(&mut context, CParameter::CompressionLevel(level))?;
+    // Sizes are signed, hashes are checked: neither has to be in the frame.
+    set(&mut context, CParameter::ContentSizeFlag(false))?;
+    set(&mut context, CParameter::ChecksumFlag(false))?;
+    if !base.is_empty() {
+        set(&mut context, CParameter::WindowLog(WINDOW_LOG))?;
+        set(&mut context, CParameter::HashLog(tables))?;
+        set(&mut context, CParameter::ChainLog(tables))?;
+        context.ref_prefix(base).map_err(failed)?;
+    }
+    let mut packed = Vec::with_capacity(zstd::zstd_safe::compress_bound(content.len()));
+    context.compress2(&mut packed, content).map_err(failed)?;
+    Ok(packed)
+}
+
+/// The content of one frame that was written against `base`: exactly `len` bytes.
+///
+/// # Errors
+/// What is wrong with the frame, for people.
+pub(super) fn unpack(packed: &[u8], base: &[u8], len: usize) -> Result<Vec<u8>, &'static str> {
+    let mut context = DCtx::create();
+    context.set_parameter(DParameter::WindowLogMax(WINDOW_LOG)).map_err(failed)?;
+    context.ref_prefix(base).map_err(failed)?;
+    // The capacity is the bound: zstd writes no further and says so.
+    let mut content = Vec::with_capacity(len);
+    context.decompress(&mut content, packed).map_err(failed)?;
+    if content.len() == len { Ok(content) } else { Err("a frame holds fewer bytes than were promised") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn noise(len: usize, seed: u8) -> Vec<u8> {
+        let mut bytes = vec![0; len];
+        blake3::Hasher::new().update(&[seed]).finalize_xof().fill(&mut bytes);
+        bytes
+    }
+    fn text(len: usize) -> Vec<u8> {
+        (0_u64..).flat_map(|n| format!("line {} of {}\n", n * 7919 % 1000, n % 13).into_bytes()).take(len).collect()
+    }
+
+    #[test]
+    fn text_shrinks_and_noise_does_not() {
+        assert!(shrinks(&text(1 << 20)) && shrinks(&text(300)));
+        assert!(!shrinks(&noise(1 << 20, 1)) && !shrinks(&[]));
+        for level in 0..LEVELS.len() {
+            let packed = pack(&text(1 << 20), &[], level).unwrap();
+            assert!(packed.len() < 1 << 19);
+            assert_eq!(unpack(&packed, &[], 1 << 20).unwrap(), text(1 << 20));
+            assert_eq!(pack(&noise(1 << 20, 1), &[], level), None);
+        }
+    }
+
+    #[test]
+    fn what_the_asker_has_is_not_sent_again() {
+        let base = noise(1 << 20, 1);
+        let mut new = base.clone();
+        new.splice(300_000..300_000, noise(16 << 10, 2));
+        new.truncate(1 << 20);
+        for level in 0..LEVELS.len() {
+            let packed = pack(&new, &base, level).unwrap();
+            assert!(packed.len() < 20 << 10, "{}", packed.len());
+            assert_eq!(unpack(&packed, &base, new.len()).unwrap(), new);
+            // Against another base something else comes, or nothing: the hash would tell.
+            let wrong = noise(1 << 20, 9);
+            assert!(unpack(&packed, &wrong, new.len()).map_or(true, |got| got != new));
+        }
+    }
+
+    #[test]
+    fn a_base_and_a_span_of_full_size_reach_each_other() {
+        let base = noise(softservice_protocol::limits::BASE_BYTES, 1);
+        let new = base[..softservice_protocol::limits::SPAN_BYTES].to_vec();
+        let packed = pack(&new, &base, 0).unwrap();
+        assert!(packed.len() < 4 << 10, "{}", packed.len());
+        assert_eq!(unpack(&packed, &base, new.len()).unwrap(), new);
+    }
+
+    #[test]
+    fn a_frame_unpacks_to_what_was_promised_or_not_at_all() {
+        let bomb = pack(&vec![0; 1 << 20], &[], 0).unwrap();
+        assert!(bomb.len() < 200);
+        assert!(unpack(&bomb, &[], 1000).is_err());
+        assert!(unpack(&bomb, &[], (1 << 20) + 1).is_err());
+        assert!(unpack(&[], &[], 5).is_err());
+        assert_eq!(unpack(&bomb, &[], 1 << 20).unwrap().len(), 1 << 20);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_unpack_to_the_promised_length_or_are_refused(
+            packed in prop::collection::vec(any::<u8>(), 0..400),
+            base in prop::collection::vec(any::<u8>(), 0..400),
+            len in 0usize..5000,
+        ) {
+            if let Ok(content) = unpack(&packed, &base, len) {
+                prop_assert_eq!(content.len(), len);
+            }
+        }
+        #[test]
+        fn a_damaged_frame_is_refused_or_has_the_promised_length(at in 0usize..2000, flip in 1u8..) {
+            let base = text(5000);
+            let mut packed = compress(&text(9000)[3000..], &base, 3).unwrap();
+            let at = at % packed.len();
+            packed[at] ^= flip;
+            if let Ok(content) = unpack(&packed, &base, 6000) {
+                prop_assert_eq!(content.len(), 6000);
+            }
+        }
+    }
+
+    /// A link of so many bytes a second.
+    fn paced(link: f64, ratio: f64) -> Pace {
+        let mut pace = Pace::default();
+        for _ in 0..40 {
+            pace.wrote(1 << 20, Duration::from_secs_f64(f64::from(1 << 20) / link));
+            pace.tried(1000, (1000.0 * ratio) as usize);
+        }
+        pace
+    }
+
+    #[test]
+    fn slow_links_pack_densely_and_fast_ones_not_at_all() {
+        assert_eq!(Pace::default().level(), Some(FIRST));
+        assert_eq!(paced(14e6, 0.5).level(), Some(LEVELS.len() - 2));
+        assert_eq!(paced(1e6, 0.5).level(), Some(LEVELS.len() - 1));
+        assert_eq!(paced(100e6, 0.5).level(), Some(0));
+        assert_eq!(paced(600e6, 0.3).level(), None);
+    }
+
+    #[test]
+    fn buffers_do_not_pass_for_a_fast_link() {
+        let mut pace = Pace::default();
+        for _ in 0..5 {
+            pace.wrote(1 << 20, Duration::from_micros(300));
+        }
+        assert_eq!(pace.level(), Some(FIRST));
+    }
+
+    #[test]
+    fn a_core_that_is_slower_than_thought_packs_more_lightly() {
+        let mut pace = paced(6e6, 0.5);
+        let before = pace.level().unwrap();
+        for _ in 0..10 {
+            pace.packed(before, 1 << 20, 1 << 19, Duration::from_millis(200));
+        }
+        assert_eq!(pace.level(), Some(before - 1));
+    }
+}

@@ -1,0 +1,238 @@
+//! The have log: which chunks of partial files are written, and up to where of the log they are synced as well.
+//! Invariant: an entry is written after its bytes were, and a mark after the sync of everything that the entries before
+//! its place speak of. So a kill costs no more than was not logged yet, and a power cut what stands behind the last mark.
+
+use super::{Damage, Spot, StoreError};
+use softservice_protocol::{
+    chunk::ChunkRef,
+    id::{ChunkId, ObjectId},
+};
+use std::{fs::File, io::Write, path::PathBuf};
+
+/// `object[32] offset[8] chunk[32] len[4] sum[16]`: of fixed length, so that a damaged entry costs itself only. A mark is
+/// an entry of no length: `zero[32] synced[8] boot[32] zero[4] sum[16]`.
+pub(super) const ENTRY: usize = 92;
+
+/// The open log.
+#[derive(Debug)]
+pub(super) struct Have {
+    path: PathBuf,
+    file: File,
+    /// What tells this start of the machine from every other; None where the system does not say.
+    boot: Option<[u8; 32]>,
+    /// Bytes in it.
+    end: u64,
+    /// This life's first mark is written: what follows belongs to this start of the machine.
+    begun: bool,
+    /// Counts how often it was emptied.
+    round: u64,
+}
+
+/// Up to where the log is about to be synced.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    end: u64,
+    round: u64,
+}
+
+pub(super) fn encode(spot: &Spot) -> [u8; ENTRY] {
+    let mut out = [0; ENTRY];
+    out[..32].copy_from_slice(&spot.object.0);
+    out[32..40].copy_from_slice(&spot.offset.to_le_bytes());
+    out[40..72].copy_from_slice(&spot.chunk.id.0);
+    out[72..76].copy_from_slice(&spot.chunk.len.to_le_bytes());
+    let sum = blake3::hash(&out[..76]);
+    out[76..].copy_from_slice(&sum.as_bytes()[..16]);
+    out
+}
+
+pub(super) fn decode(entry: &[u8]) -> Option<Spot> {
+    let (body, sum) = entry.split_at_checked(76)?;
+    if blake3::hash(body).as_bytes().get(..16)? != sum {
+        return None;
+    }
+    let (object, rest) = body.split_first_chunk::<32>()?;
+    let (offset, rest) = rest.split_first_chunk::<8>()?;
+    let (chunk, len) = rest.split_first_chunk::<32>()?;
+    let chunk = ChunkRef { id: ChunkId(*chunk), len: u32::from_le_bytes(len.try_into().ok()?) };
+    Some(Spot { object: ObjectId(*object), offset: u64::from_le_bytes(*offset), chunk })
+}
+
+/// A mark in the words of an entry.
+fn mark(synced: u64, boot: [u8; 32]) -> Spot {
+    Spot { object: ObjectId([0; 32]), offset: synced, chunk: ChunkRef { id: ChunkId(boot), len: 0 } }
+}
+
+fn is_mark(entry: &Spot) -> bool {
+    entry.chunk.len == 0 && entry.object == ObjectId([0; 32])
+}
+
+/// The name of this start of the machine, hashed. A restart of the machine is what loses writes that were not synced.
+pub(super) fn boot() -> Option<[u8; 32]> {
+    let name = std::fs::read("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(*blake3::hash(&name).as_bytes())
+}
+
+impl Have {
+    /// Opens or makes the log. Answers what it says, without what a power cut may have taken; and whether some of that
+    /// is written but not synced, so that a sync must come before the next mark.
+    pub(super) fn open(
+        path: PathBuf,
+        boot: Option<[u8; 32]>,
+    ) -> Result<(Self, Vec<Spot>, bool, Option<Damage>), StoreError> {
+        let read = |e| StoreError::io("read", &path, e);
+        let bytes = if path.exists() { std::fs::read(&path).map_err(read)? } else { Vec::new() };
+        let entries: Vec<Option<Spot>> = bytes.chunks_exact(ENTRY).map(decode).collect();
+        let damaged = entries.iter().filter(|e| e.is_none()).count();
+        let mut synced = None;
+        let mut last = None;
+        for entry in entries.iter().flatten().filter(|e| is_mark(e)) {
+            synced = synced.max(Some(entry.offset));
+            last = Some(entry.chunk.id.0);
+        }
+        let whole = (entries.len() * ENTRY) as u64;
+        // A log without a mark is one of an earlier version, which synced before it wrote.
+        let synced = synced.unwrap_or(whole).min(whole);
+        let same = boot.is_some() && last == boot;
+        let end = if same { whole } else { synced };
+        let known = entries.into_iter().take((end / ENTRY as u64) as usize).flatten().filter(|e| !is_mark(e)).collect();
+        let file =
+            File::options().create(true).append(true).open(&path).map_err(|e| StoreError::io("open", &path, e))?;
+        file.set_len(end).map_err(|e| StoreError::io("truncate", &path, e))?;
+        let damage = (damaged > 0).then(|| {
+            let what = format!("{damaged} entries do not add up; their chunks will be fetched again");
+            Damage { file: path.clone(), object: None, what }
+        });
+        Ok((Self { path, file, boot, end, begun: false, round: 0 }, known, end > synced, damage))
+    }
+    /// Writes entries; they outlive this process from then on.
+    pub(super) fn append(&mut self, spots: &[Spot]) -> Result<(), StoreError> {
+        if spots.is_empty() {
+            return Ok(());
+        }
+        let mut out = Vec::with_capacity((spots.len() + 1) * ENTRY);
+        if !self.begun {
+            // What an earlier life left behind its last mark was cut off, or synced, when this one began.
+            out.extend_from_slice(&encode(&mark(self.end, self.boot.unwrap_or_default())));
+        }
+        spots.iter().for_each(|spot| out.extend_from_slice(&encode(spot)));
+        self.write(&out)?;
+        self.begun = true;
+        Ok(())
+    }
+    fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        let written = self.file.write_all(bytes);
+        if written.is_err() {
+            // Half an entry would shift those behind it.
+            let _ = self.file.set_len(self.end);
+        }
+        written.map_err(|e| StoreError::io("append to", &self.path, e))?;
+        self.end += bytes.len() as u64;
+        Ok(())
+    }
+    /// Where the log ends now: what is said up to here is what a sync that begins now makes durable.
+    pub(super) fn place(&self) -> Place {
+        Place { end: self.end, round: self.round }
+    }
+    /// Everything up to there is synced: says so, durably.
+    pub(super) fn synced(&mut self, up_to: Place) -> Result<(), StoreError> {
+        if self.round != up_to.round || !self.begun {
+            return Ok(());
+        }
+        self.write(&encode(&mark(up_to.end, self.boot.unwrap_or_default())))?;
+        self.file.sync_data().map_err(|e| StoreError::io("sync", &self.path, e))
+    }
+    /// Nothing refers to it any more; a crash before this is as good as after it.
+    pub(super) fn empty(&mut self) -> Result<(), StoreError> {
+        if self.end > 0 {
+            self.file.set_len(0).map_err(|e| StoreError::io("truncate", &self.path, e))?;
+        }
+        self.end = 0;
+        self.begun = false;
+        self.round += 1;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    fn spot(n: u8) -> Spot {
+        Spot {
+            object: ObjectId([1; 32]),
+            offset: u64::from(n) * 100,
+            chunk: ChunkRef { id: ChunkId([n; 32]), len: 100 },
+        }
+    }
+    const HERE: Option<[u8; 32]> = Some([7; 32]);
+    const LATER: Option<[u8; 32]> = Some([8; 32]);
+
+    fn reopen(path: &Path, boot: Option<[u8; 32]>) -> (Have, Vec<Spot>, bool) {
+        let (have, known, behind, damage) = Have::open(path.to_owned(), boot).unwrap();
+        assert!(damage.is_none());
+        (have, known, behind)
+    }
+
+    #[test]
+    fn a_kill_loses_no_entry_and_a_restart_of_the_machine_those_behind_the_mark() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("have");
+        let (mut have, known, _) = reopen(&path, HERE);
+        assert_eq!(known, vec![]);
+        have.append(&[spot(1), spot(2)]).unwrap();
+        let place = have.place();
+        // Written while what stands before it is being synced: the mark does not speak for it.
+        have.append(&[spot(3)]).unwrap();
+        have.synced(place).unwrap();
+        have.append(&[spot(4)]).unwrap();
+        drop(have);
+        let (_, known, behind) = reopen(&path, HERE);
+        assert_eq!((known, behind), (vec![spot(1), spot(2), spot(3), spot(4)], true));
+        let (mut have, known, behind) = reopen(&path, LATER);
+        assert_eq!((known, behind), (vec![spot(1), spot(2)], false));
+        // And the next life's mark does not bring them back.
+        have.append(&[spot(5)]).unwrap();
+        drop(have);
+        let (_, known, _) = reopen(&path, LATER);
+        assert_eq!(known, vec![spot(1), spot(2), spot(5)]);
+        let (_, known, _) = reopen(&path, HERE);
+        assert_eq!(known, vec![spot(1), spot(2)]);
+    }
+
+    #[test]
+    fn where_nobody_tells_starts_apart_only_what_is_synced_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("have");
+        let (mut have, ..) = reopen(&path, None);
+        have.append(&[spot(1)]).unwrap();
+        let place = have.place();
+        have.synced(place).unwrap();
+        have.append(&[spot(2)]).unwrap();
+        drop(have);
+        assert_eq!(reopen(&path, None).1, vec![spot(1)]);
+    }
+
+    #[test]
+    fn a_log_of_the_version_before_is_believed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("have");
+        std::fs::write(&path, [encode(&spot(1)), encode(&spot(2))].concat()).unwrap();
+        assert_eq!(reopen(&path, LATER).1, vec![spot(1), spot(2)]);
+    }
+
+    #[test]
+    fn a_mark_of_what_was_emptied_meanwhile_is_not_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("have");
+        let (mut have, ..) = reopen(&path, HERE);
+        have.append(&[spot(1)]).unwrap();
+        let place = have.place();
+        have.empty().unwrap();
+        have.append(&[spot(2)]).unwrap();
+        have.synced(place).unwrap();
+        drop(have);
+        assert_eq!(reopen(&path, LATER).1, vec![]);
+    }
+}
