@@ -133,16 +133,18 @@ pub(crate) fn check_tree(manifest: &Manifest) -> Result<(), TreeError> {
         return Err(broken("", "has more than a million entries"));
     }
     let mut total: u64 = 0;
+    let mut folder = "";
     for (i, entry) in manifest.entries.iter().enumerate() {
         let before = manifest.entries.get(..i).unwrap_or_default();
-        let size = check_entry(before, entry).map_err(|rule| broken(&entry.path, rule))?;
+        let size = check_entry(before, entry, &mut folder).map_err(|rule| broken(&entry.path, rule))?;
         total = total.checked_add(size).ok_or_else(|| broken(&entry.path, "brings the tree above 2^64 bytes"))?;
     }
     check_collisions(&manifest.entries)
 }
 
-/// The rules of one entry after those before it; the bytes that it adds.
-fn check_entry(before: &[TreeEntry], entry: &TreeEntry) -> Result<u64, Rule> {
+/// The rules of one entry after those before it; the bytes that it adds. `known` is the folder that was looked up last:
+/// most entries stand beside the one before.
+fn check_entry<'a>(before: &[TreeEntry], entry: &'a TreeEntry, known: &mut &'a str) -> Result<u64, Rule> {
     let path = entry.path.as_str();
     check_path(path)?;
     match before.last() {
@@ -150,7 +152,7 @@ fn check_entry(before: &[TreeEntry], entry: &TreeEntry) -> Result<u64, Rule> {
         Some(last) if last.path.as_str() > path => return Err("is out of order: entries ascend by path bytes"),
         _ => {}
     }
-    if let Some((folder, _)) = path.rsplit_once('/') {
+    if let Some((folder, _)) = path.rsplit_once('/').filter(|(folder, _)| folder != known) {
         // Entries before are ascending, so the folder can be looked up among them without a set of its own.
         let at = before.binary_search_by(|e| e.path.as_str().cmp(folder));
         match at.ok().and_then(|at| before.get(at)).map(|e| &e.node) {
@@ -158,6 +160,7 @@ fn check_entry(before: &[TreeEntry], entry: &TreeEntry) -> Result<u64, Rule> {
             Some(_) => return Err("lies below a file or link"),
             None => return Err("lies in a folder that is not listed before it"),
         }
+        *known = folder;
     }
     match &entry.node {
         Node::Dir => Ok(0),

@@ -28,7 +28,7 @@ pub struct Layout {
 pub struct Ingested {
     /// The tree, ready for a release.
     pub tree: TreeRef,
-    /// Bytes read.
+    /// Bytes of its files, read now or known from before.
     pub bytes: u64,
     /// Of these, bytes that no chunk here had before.
     pub new_bytes: u64,
@@ -138,7 +138,12 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     fn has_object(&self, id: ObjectId) -> bool;
 
     /// Reads a directory in parallel into objects and a manifest, durably. `exclude` are glob patterns of paths below it.
+    /// A file that is what it was when it was read the last time, by all that the file system says of it, is not read again.
     fn ingest(&self, dir: &Path, exclude: &[String], progress: Progress<'_>) -> Result<Ingested, StoreError>;
+    /// The same, reading every file whatever is known of it.
+    fn ingest_anew(&self, dir: &Path, exclude: &[String], progress: Progress<'_>) -> Result<Ingested, StoreError> {
+        self.ingest(dir, exclude, progress)
+    }
     /// Writes a tree as a directory that must not exist yet: hard links, reflinks or copies, in that order; built in a
     /// staging directory beside it, which is synced and renamed. Never follows a link, never leaves the target.
     fn materialise(&self, manifest: &Manifest, target: &Path) -> Result<Materialised, StoreError>;

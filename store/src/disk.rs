@@ -324,7 +324,10 @@ impl Store for DiskStore {
         self.objects.has(id)
     }
     fn ingest(&self, dir: &Path, exclude: &[String], progress: Progress<'_>) -> Result<Ingested, StoreError> {
-        self.ingest_dir(dir, exclude, progress)
+        self.ingest_dir(dir, exclude, progress, false)
+    }
+    fn ingest_anew(&self, dir: &Path, exclude: &[String], progress: Progress<'_>) -> Result<Ingested, StoreError> {
+        self.ingest_dir(dir, exclude, progress, true)
     }
     fn materialise(&self, manifest: &Manifest, target: &Path) -> Result<Materialised, StoreError> {
         tree::build(manifest, target, &Placer::new(&self.objects))

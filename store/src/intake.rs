@@ -6,6 +6,7 @@ use crate::{
     cutter,
     disk::{DiskStore, lock},
     objects::Arrival,
+    seen::{Seen, Stamp},
     tree,
     walk::{self, Content, Found, Kind},
 };
@@ -17,15 +18,16 @@ use softservice_protocol::{
     tree::{Manifest, Node, TreeEntry, TreeRef},
 };
 use std::{
-    cell::{Cell, RefCell},
     collections::BTreeSet,
     fs::File,
     io::Write,
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::{
-        Mutex,
+        Mutex, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
+    time::SystemTime,
 };
 
 /// Files of an ingest on their way; removed unless they became objects.
@@ -33,10 +35,15 @@ use std::{
 struct Intake {
     arrivals: Mutex<Vec<Arrival>>,
     layouts: Mutex<Vec<Layout>>,
-    /// Objects and chunks that this ingest met before.
+    /// Objects that no sweep may take.
+    relied: Mutex<BTreeSet<ObjectId>>,
+    /// Objects and chunks that this ingest read before.
     met: Mutex<(BTreeSet<ObjectId>, BTreeSet<ChunkId>)>,
     bytes: AtomicU64,
     new_bytes: AtomicU64,
+    /// What is known of its folder, and what it knows now.
+    seen: Option<Seen>,
+    read: Mutex<Vec<(String, Stamp, Content)>>,
 }
 
 impl Drop for Intake {
@@ -50,7 +57,7 @@ impl Drop for Intake {
 impl DiskStore {
     pub(crate) fn add_bytes(&self, bytes: &[u8]) -> Result<ObjectId, StoreError> {
         let (object, chunks) = contract::small(bytes);
-        self.intake(|intake| {
+        self.intake(None, |intake| {
             self.take(intake, object, bytes, chunks, false)?;
             self.admit(intake)?;
             Ok(object)
@@ -59,12 +66,17 @@ impl DiskStore {
 
     /// Does the work of one intake. Until it is over no sweep takes what it met, however long it lasts and however many
     /// sweeps there are; the first sweep afterwards spares it once more.
-    fn intake<T>(&self, work: impl FnOnce(&Intake) -> Result<T, StoreError>) -> Result<T, StoreError> {
-        let intake = Intake::default();
+    fn intake<T>(
+        &self,
+        seen: Option<Seen>,
+        work: impl FnOnce(&Intake) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let mut intake = Intake::default();
+        intake.seen = seen;
         let result = work(&intake);
-        let met = std::mem::take(&mut lock(&intake.met).0);
+        let relied = std::mem::take(&mut *lock(&intake.relied));
         let mut flight = lock(&self.flight);
-        for object in met {
+        for object in relied {
             flight.recent.insert(object);
             if let Some(count) = flight.intakes.get_mut(&object) {
                 *count -= 1;
@@ -81,15 +93,30 @@ impl DiskStore {
         dir: &Path,
         exclude: &[String],
         progress: Progress<'_>,
+        anew: bool,
     ) -> Result<Ingested, StoreError> {
         self.mend()?;
+        let began = SystemTime::now();
+        let known = Seen::open(&self.dir().join("seen"), dir);
         let found = walk::walk(dir, exclude)?;
-        self.intake(|intake| self.ingest_found(found, intake, progress))
+        self.intake(Some(known), |intake| {
+            let made = self.ingest_found(found, intake, progress, anew)?;
+            if let Some(known) = &intake.seen {
+                known.keep(std::mem::take(&mut *lock(&intake.read)), began);
+            }
+            Ok(made)
+        })
     }
 
-    fn ingest_found(&self, found: Vec<Found>, intake: &Intake, progress: Progress<'_>) -> Result<Ingested, StoreError> {
+    fn ingest_found(
+        &self,
+        found: Vec<Found>,
+        intake: &Intake,
+        progress: Progress<'_>,
+        anew: bool,
+    ) -> Result<Ingested, StoreError> {
         let entries: Result<Vec<TreeEntry>, StoreError> =
-            found.into_par_iter().map(|f| self.ingest_one(f, intake, progress)).collect();
+            found.into_par_iter().map(|f| self.ingest_one(f, intake, progress, anew)).collect();
         let manifest = Manifest { cutting: Cutting::STANDARD, entries: entries? };
         manifest.check()?;
         let encoded = codec::encode(&manifest)?;
@@ -103,13 +130,39 @@ impl DiskStore {
         Ok(Ingested { tree, bytes: counted.0, new_bytes: counted.1 })
     }
 
-    fn ingest_one(&self, found: Found, intake: &Intake, progress: Progress<'_>) -> Result<TreeEntry, StoreError> {
+    fn ingest_one(
+        &self,
+        found: Found,
+        intake: &Intake,
+        progress: Progress<'_>,
+        anew: bool,
+    ) -> Result<TreeEntry, StoreError> {
         let node = match found.kind {
             Kind::Dir => Node::Dir,
             Kind::Symlink { target } => Node::Symlink { target },
-            Kind::File { executable } => self.ingest_file(&found.place, executable, intake, progress)?,
+            Kind::File { executable, stamp } => {
+                let known = intake.seen.as_ref().filter(|_| !anew).and_then(|seen| seen.get(&found.path, &stamp));
+                // Known is not enough: its object must be here, and no sweep may take it from now on.
+                let known = known.filter(|content| {
+                    self.rely_on(intake, content.object);
+                    self.objects.size(content.object) == Some(content.size)
+                });
+                let (content, stamp) = match known {
+                    Some(content) => {
+                        self.advance(intake, content.size, progress)?;
+                        (content, stamp)
+                    }
+                    None => self.ingest_file(&found.place, executable, intake, progress)?,
+                };
+                lock(&intake.read).push((found.path.clone(), stamp, content.clone()));
+                content.node(executable)
+            }
         };
         Ok(TreeEntry { path: found.path, node })
+    }
+    fn advance(&self, intake: &Intake, got: u64, progress: Progress<'_>) -> Result<(), StoreError> {
+        let all = intake.bytes.fetch_add(got, Ordering::Relaxed) + got;
+        if progress(all) { Ok(()) } else { Err(StoreError::Stopped) }
     }
 
     fn ingest_file(
@@ -118,52 +171,48 @@ impl DiskStore {
         executable: bool,
         intake: &Intake,
         progress: Progress<'_>,
-    ) -> Result<Node, StoreError> {
-        let taken = Cell::new(false);
+    ) -> Result<(Content, Stamp), StoreError> {
         // A large file goes to the disk while it is cut, before its id is known.
-        let large: RefCell<Option<(PathBuf, File)>> = RefCell::new(None);
-        let content = walk::read_file(
+        let large: OnceLock<(PathBuf, File)> = OnceLock::new();
+        let making = Mutex::new(());
+        let read = walk::read_file(
             place,
-            |got| {
-                let all = intake.bytes.fetch_add(got, Ordering::Relaxed) + got;
-                if progress(all) { Ok(()) } else { Err(StoreError::Stopped) }
-            },
-            |content, bytes| {
-                taken.set(true);
-                self.take(intake, content.object, bytes, content.chunks.clone(), executable)
-            },
-            |segment| {
-                self.objects.room_for(segment.len() as u64)?;
-                let mut large = large.borrow_mut();
-                let (path, file) = match &mut *large {
-                    Some(open) => open,
-                    none => none.insert(self.objects.create_temp(tree::mode(executable))?),
-                };
-                file.write_all(segment).map_err(|e| StoreError::io("write", path, e))
+            |got| self.advance(intake, got, progress),
+            |content, bytes| self.take(intake, content.object, bytes, content.chunks.clone(), executable),
+            |piece, at| {
+                self.objects.room_for(piece.len() as u64)?;
+                if large.get().is_none() {
+                    let _one = lock(&making);
+                    if large.get().is_none() {
+                        let _ = large.set(self.objects.create_temp(tree::mode(executable))?);
+                    }
+                }
+                let Some((path, file)) = large.get() else { return Ok(()) };
+                file.write_all_at(piece, at).map_err(|e| StoreError::io("write", path, e))
             },
         );
         let large = large.into_inner().map(|(path, _)| path);
-        let content = content.inspect_err(|_| {
+        let (content, stamp) = read.inspect_err(|_| {
             if let Some(path) = &large {
                 let _ = std::fs::remove_file(path);
             }
         })?;
         if let Some(file) = large {
             self.take_file(intake, &content, file, executable);
-        } else if !taken.get() {
-            // It was larger than a segment when looked at and empty when read; the reader refuses that.
-            return Err(StoreError::Unfit { path: place.to_owned(), rule: "changed while it was read".into() });
         }
-        Ok(content.node(executable))
+        Ok((content, stamp))
     }
 
-    /// Counts what is new and says whether the object must be written. Marked before looking, so that no sweep takes an
-    /// object that this ingest relies on.
-    fn meet(&self, intake: &Intake, object: ObjectId, chunks: &[ChunkRef]) -> bool {
-        let first = lock(&intake.met).0.insert(object);
-        if first {
+    /// Marks an object before anybody looks whether it is here, so that no sweep takes what this ingest relies on.
+    fn rely_on(&self, intake: &Intake, object: ObjectId) {
+        if lock(&intake.relied).insert(object) {
             *lock(&self.flight).intakes.entry(object).or_insert(0) += 1;
         }
+    }
+    /// Counts what is new and says whether the object must be written.
+    fn meet(&self, intake: &Intake, object: ObjectId, chunks: &[ChunkRef]) -> bool {
+        self.rely_on(intake, object);
+        let first = lock(&intake.met).0.insert(object);
         let here = self.objects.has(object);
         if !here {
             let held = self.survey_chunks(chunks).ok();
@@ -208,3 +257,6 @@ impl DiskStore {
         self.record_layouts(layouts.iter())
     }
 }
+
+#[cfg(test)]
+mod tests;

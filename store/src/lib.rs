@@ -24,6 +24,7 @@ mod objects;
 mod partial;
 mod record;
 mod scrub;
+mod seen;
 mod tree;
 mod walk;
 

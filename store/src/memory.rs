@@ -250,9 +250,9 @@ impl Store for MemoryStore {
             let node = match found.kind {
                 Kind::Dir => softservice_protocol::tree::Node::Dir,
                 Kind::Symlink { target } => softservice_protocol::tree::Node::Symlink { target },
-                Kind::File { executable } => {
-                    let (mut large, mut small) = (Vec::new(), None);
-                    let content = walk::read_file(
+                Kind::File { executable, .. } => {
+                    let (large, mut small) = (Mutex::new(Vec::new()), None);
+                    let (content, _) = walk::read_file(
                         &found.place,
                         |n| {
                             bytes += n;
@@ -262,11 +262,17 @@ impl Store for MemoryStore {
                             small = Some(whole.to_vec());
                             Ok(())
                         },
-                        |part| {
-                            large.extend_from_slice(part);
+                        |part, at| {
+                            let mut large = large.lock().unwrap_or_else(PoisonError::into_inner);
+                            let end = at as usize + part.len();
+                            if large.len() < end {
+                                large.resize(end, 0);
+                            }
+                            large[at as usize..end].copy_from_slice(part);
                             Ok(())
                         },
                     )?;
+                    let large = large.into_inner().unwrap_or_else(PoisonError::into_inner);
                     new_bytes += self.take(content.object, content.chunks.clone(), small.as_deref().unwrap_or(&large));
                     Content::node(content, executable)
                 }

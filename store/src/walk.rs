@@ -3,8 +3,9 @@
 
 use crate::{
     contract::StoreError,
-    cutter::{Cutter, SEGMENT, cut_whole},
+    cutter::{self, SEGMENT, cut_whole},
     glob,
+    seen::Stamp,
 };
 use rayon::prelude::*;
 use softservice_protocol::{
@@ -14,6 +15,7 @@ use softservice_protocol::{
     tree::{Manifest, Node, TreeEntry},
 };
 use std::{
+    cell::Cell,
     fs::{File, Metadata},
     io::Read,
     os::unix::fs::{MetadataExt, OpenOptionsExt},
@@ -35,13 +37,13 @@ pub(crate) struct Found {
 /// What was found.
 #[derive(Debug)]
 pub(crate) enum Kind {
-    File { executable: bool },
+    File { executable: bool, stamp: Stamp },
     Dir,
     Symlink { target: String },
 }
 
 /// A file that was read.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Content {
     pub(crate) object: ObjectId,
     pub(crate) size: u64,
@@ -85,7 +87,7 @@ fn skeleton(found: &[Found]) -> Manifest {
             node: match &f.kind {
                 Kind::Dir => Node::Dir,
                 Kind::Symlink { target } => Node::Symlink { target: target.clone() },
-                Kind::File { executable } => {
+                Kind::File { executable, .. } => {
                     Node::File { executable: *executable, object: ObjectId::of(b""), size: 0, chunks: Vec::new() }
                 }
             },
@@ -137,7 +139,7 @@ fn kind(place: &Path, meta: &Metadata) -> Result<Kind, StoreError> {
     if kind.is_dir() {
         Ok(Kind::Dir)
     } else if kind.is_file() {
-        Ok(Kind::File { executable: meta.mode() & 0o100 != 0 })
+        Ok(Kind::File { executable: meta.mode() & 0o100 != 0, stamp: Stamp::of(meta) })
     } else if kind.is_symlink() {
         let target = std::fs::read_link(place).map_err(|e| StoreError::io("read", place, e))?;
         match target.into_os_string().into_string() {
@@ -150,13 +152,14 @@ fn kind(place: &Path, meta: &Metadata) -> Result<Kind, StoreError> {
 }
 
 /// Reads a file once. `whole` gets a file that fits in memory after it was hashed, so that it can leave out what is here
-/// already; `segment` gets the parts of a larger one as they come.
+/// already; `segment` gets the parts of a larger one with their places, from several threads. Answers what the file
+/// system said of it before and after.
 pub(crate) fn read_file(
     place: &Path,
-    mut progress: impl FnMut(u64) -> Result<(), StoreError>,
+    mut progress: impl FnMut(u64) -> Result<(), StoreError> + Send,
     whole: impl FnOnce(&Content, &[u8]) -> Result<(), StoreError>,
-    mut segment: impl FnMut(&[u8]) -> Result<(), StoreError>,
-) -> Result<Content, StoreError> {
+    segment: impl Fn(&[u8], u64) -> Result<(), StoreError> + Sync,
+) -> Result<(Content, Stamp), StoreError> {
     let read = |e: std::io::Error| StoreError::io("read", place, e);
     // Without these flags a file that was swapped for a link or a pipe would be followed or waited for.
     let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
@@ -165,39 +168,46 @@ pub(crate) fn read_file(
     if !before.is_file() {
         return Err(unfit(place, "changed while it was read"));
     }
-    let content = if before.len() <= SEGMENT as u64 {
-        let mut bytes = Vec::with_capacity(before.len() as usize + 1);
-        (&mut file).take(SEGMENT as u64 + 1).read_to_end(&mut bytes).map_err(read)?;
+    let stamp = Stamp::of(&before);
+    if stamp.size() > SEGMENT as u64 {
+        let more = |bytes: &mut Vec<u8>| {
+            let got = (&file).take(SEGMENT as u64).read_to_end(bytes).map_err(read)?;
+            progress(got as u64)?;
+            Ok(got)
+        };
+        let (object, size, chunks) = cutter::stream(more, segment)?;
+        unchanged(&file, &stamp, size, place)?;
+        return Ok((Content { object, size, chunks }, stamp));
+    }
+    // One buffer for each thread: new ones for thousands of files cost more than reading them.
+    let mut bytes = BUFFER.take();
+    bytes.clear();
+    bytes.reserve_exact(stamp.size() as usize);
+    let content = (|| -> Result<Content, StoreError> {
+        // A file that grew is refused below, so nobody needs to ask for more than it had.
+        (&mut file).take(stamp.size()).read_to_end(&mut bytes).map_err(read)?;
         progress(bytes.len() as u64)?;
         let (object, chunks) = cut_whole(&bytes);
         let content = Content { object, size: bytes.len() as u64, chunks };
-        unchanged(&file, &before, content.size, place)?;
+        unchanged(&file, &stamp, content.size, place)?;
         whole(&content, &bytes)?;
-        content
-    } else {
-        let mut cutter = Cutter::new();
-        let mut bytes = Vec::with_capacity(SEGMENT);
-        loop {
-            bytes.clear();
-            let got = (&mut file).take(SEGMENT as u64).read_to_end(&mut bytes).map_err(read)?;
-            if got == 0 {
-                break;
-            }
-            progress(got as u64)?;
-            segment(&bytes)?;
-            cutter.push(&bytes);
-        }
-        let (object, size, chunks) = cutter.finish();
-        unchanged(&file, &before, size, place)?;
-        Content { object, size, chunks }
-    };
-    Ok(content)
+        Ok(content)
+    })();
+    if bytes.capacity() <= KEPT {
+        BUFFER.set(bytes);
+    }
+    Ok((content?, stamp))
 }
 
-fn unchanged(file: &File, before: &Metadata, size: u64, place: &Path) -> Result<(), StoreError> {
-    let after = file.metadata().map_err(|e| StoreError::io("read", place, e))?;
-    let stamp = |m: &Metadata| (m.len(), m.mtime(), m.mtime_nsec(), m.ctime(), m.ctime_nsec());
-    if stamp(&after) != stamp(before) || after.len() != size {
+thread_local! {
+    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+/// Larger buffers are given back.
+const KEPT: usize = 1 << 20;
+
+fn unchanged(file: &File, before: &Stamp, size: u64, place: &Path) -> Result<(), StoreError> {
+    let after = Stamp::of(&file.metadata().map_err(|e| StoreError::io("read", place, e))?);
+    if after != *before || before.size() != size {
         return Err(unfit(place, "changed while it was read; try again when nothing writes to it"));
     }
     Ok(())

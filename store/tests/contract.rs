@@ -219,6 +219,47 @@ fn a_folder_goes_in_and_comes_out_the_same(make: fn() -> Made) {
     assert_eq!(std::fs::metadata(&target).unwrap().permissions().mode() & 0o777, 0o755);
 }
 
+/// Whatever a store remembers of files that it has read, a tree says what is in the folder.
+fn a_folder_that_changed_goes_in_as_it_is(make: fn() -> Made) {
+    let (ann, _dir) = make();
+    let folder = Folder::sample();
+    let large = folder.path().join("large");
+    let settled = std::time::SystemTime::now() - std::time::Duration::from_secs(3_600);
+    let date = |path: &std::path::Path| {
+        std::fs::File::options().write(true).open(path).unwrap().set_modified(settled).unwrap();
+    };
+    let mut last = None;
+    for round in 0..6u8 {
+        match round {
+            1 => std::fs::write(folder.path().join("a.txt"), "hello 2").unwrap(),
+            // As long as before, and dated as before.
+            2 => {
+                std::fs::write(folder.path().join("a.txt"), "hello 3").unwrap();
+                date(&folder.path().join("a.txt"));
+            }
+            3 => {
+                let mut bytes = std::fs::read(&large).unwrap();
+                bytes[5_000_000] ^= 1;
+                std::fs::write(&large, bytes).unwrap();
+                date(&large);
+            }
+            4 => std::fs::rename(folder.path().join("bin/serve"), folder.path().join("bin/serve2")).unwrap(),
+            5 => std::fs::copy(folder.path().join("bin/serve2"), folder.path().join("bin/serve")).map(drop).unwrap(),
+            _ => {}
+        }
+        let made = ann.ingest(folder.path(), &[], &go_on).unwrap();
+        let again = ann.ingest(folder.path(), &[], &go_on).unwrap();
+        let anew = ann.ingest_anew(folder.path(), &[], &go_on).unwrap();
+        assert_eq!((&made.tree, made.bytes), (&again.tree, again.bytes));
+        assert_eq!((&made.tree, made.bytes), (&anew.tree, anew.bytes));
+        assert_ne!(last.replace(made.tree.manifest), Some(made.tree.manifest), "a change was not seen");
+        let manifest = closure::manifest(&*ann, &made.tree).unwrap();
+        let parent = tempfile::tempdir().unwrap();
+        ann.materialise(&manifest, &parent.path().join("tree")).unwrap();
+        folder.assert_same(&parent.path().join("tree"), &[]);
+    }
+}
+
 fn what_a_tree_cannot_say_is_refused(make: fn() -> Made) {
     let (ann, _dir) = make();
     let folder = Folder::sample();
@@ -428,6 +469,7 @@ suite!(
     absurd_layouts_are_refused,
     chunks_that_do_not_spell_their_object_are_refused,
     a_folder_goes_in_and_comes_out_the_same,
+    a_folder_that_changed_goes_in_as_it_is,
     what_a_tree_cannot_say_is_refused,
     a_missing_object_does_not_make_half_a_tree,
     carol_fetches_a_distro_of_distros_stage_by_stage,

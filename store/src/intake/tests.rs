@@ -1,0 +1,132 @@
+//! A folder that is read again. Invariant: what is remembered is used exactly when the file is unchanged and its object is
+//! here. To see whether a file was read, what is remembered of it is made to say something else than it holds.
+
+use super::*;
+use softservice_protocol::tree::Node;
+use std::time::Duration;
+
+struct Scene {
+    dir: tempfile::TempDir,
+    store: DiskStore,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let source = dir.path().join("source");
+        std::fs::create_dir_all(source.join("sub")).unwrap();
+        for (name, size) in [("empty", 0), ("small", 3_000), ("sub/medium", 400_000), ("sub/large", 9_000_000)] {
+            std::fs::write(source.join(name), vec![7; size]).unwrap();
+        }
+        let store = crate::open(&dir.path().join("store")).unwrap();
+        Self { dir, store }
+    }
+    fn source(&self) -> PathBuf {
+        self.dir.path().join("source")
+    }
+    fn seen(&self) -> Seen {
+        Seen::open(&self.store.dir().join("seen"), &self.source())
+    }
+    /// Remembers of every file that it holds this object, as if all were written long ago.
+    fn pretend(&self, content: &Content) {
+        let found = walk::walk(&self.source(), &[]).unwrap();
+        let stamps = found.into_iter().filter_map(|f| match f.kind {
+            Kind::File { stamp, .. } => Some((f.path, stamp)),
+            _ => None,
+        });
+        let entries = stamps.map(|(path, stamp)| (path, stamp, Content { size: stamp.size(), ..content.clone() }));
+        self.seen().keep(entries.filter(|(_, s, _)| s.size() == content.size).collect(), later());
+    }
+    fn object_of(&self, path: &str, anew: bool) -> ObjectId {
+        let made = self.store.ingest_dir(&self.source(), &[], &|_| true, anew).unwrap();
+        let manifest = crate::closure::manifest(&self.store, &made.tree).unwrap();
+        assert_eq!(made.bytes, made.tree.bytes);
+        let object = manifest.entries.iter().find(|e| e.path == path).and_then(|e| match e.node {
+            Node::File { object, .. } => Some(object),
+            _ => None,
+        });
+        object.unwrap()
+    }
+}
+
+fn later() -> SystemTime {
+    SystemTime::now() + Duration::from_secs(60)
+}
+
+/// Another content of 3,000 bytes that is here.
+fn other(scene: &Scene) -> Content {
+    let object = scene.store.add_bytes(&[8; 3_000]).unwrap();
+    Content { object, size: 3_000, chunks: vec![ChunkRef { id: object.into(), len: 3_000 }] }
+}
+
+#[test]
+fn an_unchanged_file_is_not_read_unless_everything_is() {
+    let scene = Scene::new();
+    let right = ObjectId::of(&[7; 3_000]);
+    assert_eq!(scene.object_of("small", false), right);
+    let other = other(&scene);
+    scene.pretend(&other);
+    assert_eq!(scene.object_of("small", false), other.object, "an unchanged file was read");
+    scene.pretend(&other);
+    assert_eq!(scene.object_of("small", true), right, "a file was not read although all were asked for");
+}
+
+#[test]
+fn a_changed_file_is_read() {
+    let scene = Scene::new();
+    let other = other(&scene);
+    let changes: [fn(&Path); 4] = [
+        |file| std::fs::write(file, [9; 3_000]).unwrap(),
+        |file| {
+            let new = file.with_extension("new");
+            std::fs::write(&new, [9; 3_000]).unwrap();
+            std::fs::rename(new, file).unwrap();
+        },
+        |file| {
+            let modified = file.metadata().unwrap().modified().unwrap();
+            std::fs::write(file, [9; 3_000]).unwrap();
+            File::options().write(true).open(file).unwrap().set_modified(modified).unwrap();
+        },
+        |file| std::fs::write(file, [9; 3_001]).unwrap(),
+    ];
+    for change in changes {
+        let file = scene.source().join("small");
+        std::fs::write(&file, [7; 3_000]).unwrap();
+        scene.pretend(&other);
+        let before = Stamp::of(&file.metadata().unwrap());
+        // Where times are coarse, the next tick is waited for: no reading would have been remembered before it.
+        while Stamp::of(&file.metadata().unwrap()) == before {
+            change(&file);
+        }
+        assert_eq!(scene.object_of("small", false), ObjectId::of(&std::fs::read(&file).unwrap()));
+    }
+}
+
+#[test]
+fn what_is_remembered_but_not_here_is_read() {
+    let scene = Scene::new();
+    let other = other(&scene);
+    scene.pretend(&other);
+    scene.store.objects.remove(other.object).unwrap();
+    assert_eq!(scene.object_of("small", false), ObjectId::of(&[7; 3_000]));
+    // The same for what was remembered rightly: it is here again afterwards.
+    let right = ObjectId::of(&[7; 3_000]);
+    scene.pretend(&Content { object: right, size: 3_000, chunks: vec![ChunkRef { id: right.into(), len: 3_000 }] });
+    scene.store.objects.remove(right).unwrap();
+    assert_eq!(scene.object_of("small", false), right);
+    assert!(scene.store.objects.has(right));
+}
+
+#[test]
+fn nothing_is_believed_of_a_memory_that_is_damaged() {
+    let scene = Scene::new();
+    scene.pretend(&other(&scene));
+    for entry in std::fs::read_dir(scene.store.dir().join("seen")).unwrap() {
+        let path = entry.unwrap().path();
+        let mut bytes = std::fs::read(&path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+    }
+    assert_eq!(scene.object_of("small", false), ObjectId::of(&[7; 3_000]));
+}
