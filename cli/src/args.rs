@@ -330,6 +330,9 @@ pub(crate) struct NodeArgs {
     /// Receive at most so much content a second, for example 10MiB [default: no limit]
     #[arg(long, value_name = "R", value_parser = rate)]
     pub(crate) limit_down: Option<u64>,
+    /// Stop when standard input, a pipe, ends: for a process that starts a node of its own and may be killed
+    #[arg(long, hide = true)]
+    pub(crate) owned: bool,
 }
 
 /// What `plan` and `up` are about.

@@ -82,11 +82,11 @@ impl Disk {
     pub(crate) fn start(store: Arc<dyn Store>, answers: mpsc::Sender<Input>) -> Self {
         let (keep, kept) = mpsc::channel(QUEUE);
         let (tasks, todo) = mpsc::channel(QUEUE);
-        let workers =
-            [tokio::spawn(keeper(store.clone(), kept, answers.clone())), tokio::spawn(worker(store, todo, answers))];
+        let kept = tokio::spawn(keeper(store.clone(), kept, answers.clone()));
+        let workers = [kept, tokio::spawn(worker(move |task| perform(&*store, task), todo, answers))];
         Self { keep: Lane::new(keep), tasks: Lane::new(tasks), workers }
     }
-    /// Finishes what was begun: records that wait are kept.
+    /// Finishes what was begun: records that wait are kept. Tasks that wait are dropped: nobody hears their answers.
     pub(crate) async fn stop(mut self) {
         while self.keep.waiting() > 0 {
             self.keep.drain().await;
@@ -121,14 +121,24 @@ async fn keeper(store: Arc<dyn Store>, mut kept: mpsc::Receiver<(Token, Record)>
     }
 }
 
-async fn worker(store: Arc<dyn Store>, mut todo: mpsc::Receiver<Task>, answers: mpsc::Sender<Input>) {
+async fn worker(
+    perform: impl Fn(Task) -> Input + Clone + Send + 'static,
+    mut todo: mpsc::Receiver<Task>,
+    answers: mpsc::Sender<Input>,
+) {
     let room = Arc::new(Semaphore::new(SIDE_BY_SIDE));
     while let Some(task) = todo.recv().await {
-        let Ok(permit) = room.clone().acquire_owned().await else { return };
-        let (store, answers) = (store.clone(), answers.clone());
+        // The loop has ended, and waits for this lane: each of these may read for minutes.
+        let permit = tokio::select! {
+            biased;
+            () = answers.closed() => return,
+            permit = room.clone().acquire_owned() => permit,
+        };
+        let Ok(permit) = permit else { return };
+        let (perform, answers) = (perform.clone(), answers.clone());
         tokio::spawn(async move {
             let failed = failure(&task, "the store's thread ended early");
-            let answer = tokio::task::spawn_blocking(move || perform(&*store, task)).await.unwrap_or(failed);
+            let answer = tokio::task::spawn_blocking(move || perform(task)).await.unwrap_or(failed);
             let _ = answers.send(answer).await;
             drop(permit);
         });
@@ -186,6 +196,34 @@ pub(crate) fn platform() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_lane_whose_answers_nobody_hears_begins_nothing_more() {
+        let (tasks, todo) = mpsc::channel(QUEUE);
+        let (answers, heard) = mpsc::channel(QUEUE);
+        let (tell, begun) = std::sync::mpsc::channel();
+        let (gate, closed) = std::sync::mpsc::channel::<()>();
+        let closed = Arc::new(std::sync::Mutex::new(closed));
+        let perform = move |task: Task| {
+            let _ = tell.send(());
+            // Until the gate is gone.
+            let _ = closed.lock().map(|closed| closed.recv());
+            failure(&task, "a gate")
+        };
+        let lane = tokio::spawn(worker(perform, todo, answers));
+        for number in 0..QUEUE {
+            let release = ReleaseId([number as u8; 32]);
+            tasks.send(Task::Survey { peer: Peer([0; 32]), release }).await.expect("room");
+        }
+        for _ in 0..SIDE_BY_SIDE {
+            tokio::task::block_in_place(|| begun.recv()).expect("as many as may");
+        }
+        drop((tasks, heard));
+        let ended = tokio::time::timeout(std::time::Duration::from_secs(60), lane).await;
+        drop(gate);
+        ended.expect("it waits for what it has begun").expect("no panic");
+        assert_eq!(begun.iter().count(), 0, "more was begun");
+    }
 
     #[tokio::test]
     async fn a_lane_never_waits_keeps_order_and_loses_nothing() {

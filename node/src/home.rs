@@ -93,8 +93,13 @@ fn sweep(home: &Path) -> io::Result<()> {
 pub async fn freed(path: &Path) -> io::Result<()> {
     let lock = OpenOptions::new().write(true).open(path.join("lock"))?;
     let (free, wait) = tokio::sync::oneshot::channel();
-    // A thread of its own: nobody can call it back from there, and a pool would wait for it at the end. It lets go at once.
-    std::thread::spawn(move || free.send(flock(&lock, FlockOperation::LockExclusive)));
+    // A thread of its own: nobody can call it back from there, and a pool would wait for it at the end. It lets go before it
+    // tells: whoever hears of it takes the lock next.
+    std::thread::spawn(move || {
+        let locked = flock(&lock, FlockOperation::LockExclusive);
+        drop(lock);
+        free.send(locked)
+    });
     match wait.await {
         Ok(locked) => Ok(locked?),
         Err(_) => Err(io::Error::other("the thread that waits for the home's lock ended")),

@@ -171,6 +171,8 @@ async fn alice_mallory_and_carol(odd: Bent) -> (Villager, Villager, Villager, Re
         soon("the publisher", villager.handle().follow(alice.ticket(publisher))).await.unwrap();
     }
     mallory.fetch(release).await.unwrap();
+    // A late look ahead would meet the oddity before the story begins.
+    carol.has_looked_ahead(publisher).await;
     carol.handle().dial(mallory.node.addresses().remove(0)).await.unwrap();
     carol.meets("alice and mallory", |peers| peers == 2).await;
     (alice, mallory, carol, release, shelf)

@@ -3,7 +3,10 @@
 mod workshop;
 
 use softservice_node::device::{DeviceError, PlanRequest};
-use softservice_protocol::{id::ReleaseId, io::Effect};
+use softservice_protocol::{
+    id::ReleaseId,
+    io::{Effect, ProvisionStep},
+};
 use std::path::PathBuf;
 use workshop::{Watched, Workshop, lives};
 
@@ -142,4 +145,76 @@ async fn data_that_a_switch_got_stuck_with_outlives_a_removal() {
     workshop.device.remove(NAME, false).await.expect("removed");
     assert_eq!(std::fs::read_to_string(data(&workshop).join("precious")).expect("data stays"), "of 1.0.0");
     workshop.device.remove(NAME, true).await.expect("and goes");
+}
+
+/// What a life waits in for ten minutes, and the effect that does.
+fn waits(workshop: &Workshop) -> Vec<(&'static str, Effect, ReleaseId)> {
+    let toml = |more: &str| {
+        format!(
+            r#"format = 1
+[distro]
+name = "job"
+version = "2.0.0"
+epoch = 2
+[role.main.artifact]
+bin = {{ tree = "bin" }}
+[role.main.volume]
+data = {{ backup = "none" }}
+[role.main.service.job]
+command = ["${{artifact.bin}}/job", "${{volume.data}}"]
+{more}
+"#
+        )
+    };
+    let job = ("bin/job", "#!/bin/sh\nexec sleep 600\n");
+    let never = ("bin/never", "#!/bin/sh\nsleep 600\n");
+    let health =
+        "healthcheck = { exec = [\"/bin/false\"], interval = \"1s\", timeout = \"1s\", start_period = \"600s\" }\n";
+    let test = "[test]\nlate = { on = \"main\", exec = [\"/bin/false\"], within = \"600s\" }\n";
+    let asks = "[test]\nslow = { on = \"main\", exec = [\"/bin/sleep\", \"600\"], within = \"600s\" }\n";
+    let settle = "[update]\nsettle = \"600s\"\n";
+    let good = "[update]\nsettle = \"100ms\"\nmigrate = { from_epoch = 1, exec = [\"/bin/true\"] }\n";
+    let migrate = "[update]\nsettle = \"100ms\"\nmigrate = { from_epoch = 1, exec = [\"${artifact.bin}/never\"] }\n";
+    let made = |more: &str| workshop.release(&toml(more), &[job, never]);
+    vec![
+        (
+            "settling",
+            Effect::Confirm,
+            made(&format!("{settle}migrate = {{ from_epoch = 1, exec = [\"/bin/true\"] }}\n")),
+        ),
+        ("a test that is tried again", Effect::Confirm, made(&format!("{test}{good}"))),
+        ("a test that takes long", Effect::Confirm, made(&format!("{asks}{good}"))),
+        ("health", Effect::Start, made(&format!("{health}{good}"))),
+        ("a migration", Effect::Migrate, made(migrate)),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clearing_waits_for_no_life_that_is_under_way() {
+    let count = waits(&Workshop::new()).len();
+    for which in 0..count {
+        let workshop = Workshop::new();
+        let (what, waiting, release) = waits(&workshop).remove(which);
+        workshop.up(NAME, job(&workshop, "1.0.0")).await.expect("installed");
+        std::fs::write(data(&workshop).join("go"), "").expect("go");
+        let (generation, previous) = workshop.prepare(NAME, release).await;
+        for effect in workshop::forward(previous).take_while(|e| *e < waiting) {
+            workshop.perform(&generation, previous, effect).await.expect("performed");
+        }
+        let home = workshop.softservice(NAME);
+        let mut journal = Watched::new(&home);
+        let before = std::fs::read(home.join("journal")).expect("a journal").len();
+        let step = ProvisionStep { generation, previous, effect: waiting };
+        let life = tokio::spawn({
+            let device = workshop.device.clone();
+            async move { device.perform(step).await }
+        });
+        let begun = async || (std::fs::read(home.join("journal")).is_ok_and(|j| j.len() > before)).then_some(());
+        journal.until("its step", begun).await;
+        let cleared = tokio::time::timeout(workshop::DEADLINE, workshop.device.clear()).await;
+        cleared.unwrap_or_else(|_| panic!("{what} holds the end up")).expect("cleared");
+        let why = life.await.expect("no panic").expect_err("it was cut off");
+        assert!(why.contains("everything here is being removed"), "{what}: {why}");
+        assert!(!home.exists(), "{what}");
+    }
 }

@@ -5,7 +5,12 @@ use softservice_tests::{
     sources::{Guestbook, text},
     visit::{self, url},
 };
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    io::{BufRead as _, BufReader},
+    path::Path,
+    process::{Command, Stdio},
+};
 
 fn publish(node: &Node, folder: &std::path::Path) -> String {
     let answer = node.ok(&["publish", text(folder)]);
@@ -132,4 +137,50 @@ fn a_bad_release_goes_back_by_itself() {
     assert!(visit::page(&url).contains("A guestbook"), "the old one serves");
     let list = bob.ok(&["ps", "guestbook"]);
     assert_eq!(list[0]["version"], "1.0.0", "{list}");
+}
+
+/// A data server on this folder; what it says that it found there. `work` is done while it runs, with its address and token.
+fn found(book: &Guestbook, folder: &Path, work: impl FnOnce(&str, &str)) -> String {
+    let token = folder.with_extension("token");
+    std::fs::write(&token, [7; 4]).expect("a token");
+    let mut server = Command::new(book.data.join("bin/guestbook-data"));
+    server.args(["--listen", "127.0.0.1:0", "--dir", text(folder), "--token-file", text(&token)]);
+    let mut server = server.stdout(Stdio::piped()).spawn().expect("it runs");
+    let mut line = String::new();
+    BufReader::new(server.stdout.take().expect("its output")).read_line(&mut line).expect("a line");
+    let address = line.trim().rsplit(' ').next().expect("an address").to_owned();
+    let (status, found) = visit::ask(&address, "GET", "/found", "").expect("an answer");
+    assert_eq!(status, 200);
+    work(&address, "07070707");
+    server.kill().expect("a process of ours");
+    server.wait().expect("it ends");
+    found.trim().to_owned()
+}
+
+#[test]
+fn a_book_knows_whether_it_is_new_empty_or_has_lost_its_entries() {
+    let world = World::new();
+    let book = Guestbook::write(&world.path("sources"));
+    let folder = world.path("book");
+    let look = || found(&book, &folder, |_, _| {});
+    assert_eq!(look(), "a new book");
+    assert_eq!(look(), "a book with 0 entries from before", "nobody has signed it");
+    found(&book, &folder, |address, token| {
+        for entry in ["one", "two"] {
+            assert_eq!(visit::ask_as(token, address, "POST", "/entries", entry).expect("an answer").0, 201);
+        }
+    });
+    assert_eq!(look(), "a book with 2 entries from before");
+    let entries = folder.join("entries");
+    std::fs::write(&entries, "one\n").expect("written");
+    assert_eq!(look(), "a book of 2 entries that has lost 1");
+    std::fs::remove_file(&entries).expect("removed");
+    assert_eq!(look(), "a book of 2 entries that has lost 2");
+    assert_eq!(look(), "a book of 2 entries that has lost 2", "it does not forget that");
+    std::fs::remove_file(folder.join("count")).expect("removed");
+    assert_eq!(look(), "a new book", "a restore that brought nothing");
+    // A book that was kept before entries were counted.
+    std::fs::remove_file(folder.join("count")).expect("removed");
+    std::fs::write(&entries, "one\n").expect("written");
+    assert_eq!(look(), "a book with 1 entries from before");
 }

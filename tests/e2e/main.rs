@@ -16,6 +16,7 @@ mod lineage;
 mod link;
 mod postgres;
 mod reduced;
+mod stop;
 mod survival;
 mod trials;
 mod units;

@@ -208,7 +208,14 @@ impl Node {
 
     /// Stops it in order and waits for the end.
     pub fn stop(&mut self) {
-        self.ok(&["stop"]);
+        self.end(true);
+    }
+
+    /// The same; one that is not `asked` was told by a signal.
+    pub fn end(&mut self, asked: bool) {
+        if asked {
+            self.ok(&["stop"]);
+        }
         if let Some(mut process) = self.process.take() {
             wait(&mut process);
         }
@@ -255,6 +262,12 @@ impl Drop for Node {
             let _ = process.wait();
         }
     }
+}
+
+/// Sends a signal to a process of ours.
+pub fn signal(pid: u32, signal: rustix::process::Signal) {
+    let pid = rustix::process::Pid::from_raw(pid as i32).expect("a process");
+    rustix::process::kill_process(pid, signal).expect("it lives");
 }
 
 /// Waits for a process, or fails loudly.

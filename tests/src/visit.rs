@@ -6,8 +6,13 @@ mod http;
 
 /// One request to `http://HOST:PORT...`; status and body.
 pub fn ask(url: &str, method: &str, path: &str, body: &str) -> std::io::Result<(u16, String)> {
+    ask_as("", url, method, path, body)
+}
+
+/// The same of one who knows the token.
+pub fn ask_as(token: &str, url: &str, method: &str, path: &str, body: &str) -> std::io::Result<(u16, String)> {
     let address = url.trim_start_matches("http://").split('/').next().unwrap_or_default();
-    let (status, body) = http::ask(address, method, path, "", body.as_bytes())?;
+    let (status, body) = http::ask(address, method, path, token, body.as_bytes())?;
     Ok((status, String::from_utf8_lossy(&body).into_owned()))
 }
 

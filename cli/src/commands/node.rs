@@ -10,6 +10,7 @@ use crate::{
 use serde_json::json;
 use softservice_node::{api, config::Config, verbs::failure::Kind};
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use tokio::{io::AsyncReadExt, net::unix::pipe};
 
 /// Runs the node until a signal or `stop`.
 pub(super) async fn run(ui: &mut Ui, home: PathBuf, args: NodeArgs) -> Result<(), CliError> {
@@ -44,6 +45,7 @@ pub(super) async fn run(ui: &mut Ui, home: PathBuf, args: NodeArgs) -> Result<()
         keeper: session::keeper_command()?,
         units: session::units(),
     };
+    let owner_gone = owner_gone(args.owned)?;
     // Before the node is up: a signal that comes in the middle of the start shall stop it in order as well.
     let stop_asked = super::interrupted();
     let Begun::Own(node) = session::begin(config).await? else { return Err(runs()) };
@@ -65,11 +67,33 @@ pub(super) async fn run(ui: &mut Ui, home: PathBuf, args: NodeArgs) -> Result<()
     ui.note(format!("node {} is ready; Ctrl-C stops it", status.me.short()));
     tokio::select! {
         () = stop_asked => {}
+        () = owner_gone => {}
         () = asked.wait() => {}
     }
     ui.note("stopping");
     node.stop().await;
     Ok(())
+}
+
+/// Returns when whoever holds the other end of standard input is gone, however it ended; never for a node without an owner.
+fn owner_gone(owned: bool) -> Result<impl Future<Output = ()>, CliError> {
+    let usage = |e| CliError::new(Kind::Usage, format!("--owned: standard input is to be a pipe: {e}"));
+    let pipe = match owned {
+        true => Some(
+            rustix::io::fcntl_dupfd_cloexec(std::io::stdin(), 3)
+                .map_err(std::io::Error::from)
+                .and_then(pipe::Receiver::from_owned_fd)
+                .map_err(usage)?,
+        ),
+        false => None,
+    };
+    Ok(async {
+        match pipe {
+            // What comes means nothing.
+            Some(mut pipe) => while matches!(pipe.read(&mut [0; 64]).await, Ok(1..)) {},
+            None => std::future::pending().await,
+        }
+    })
 }
 
 /// IP:PORT means TCP and QUIC there; anything else is a multiaddress.

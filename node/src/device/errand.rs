@@ -63,9 +63,9 @@ impl Errand<'_> {
         let grace = services::span(GRACE);
         control::stop(&folder, grace).await?;
         control::start(keeper, &folder, &spec).await?;
-        let outcome = timeout(self.within, ended(&folder)).await;
+        let outcome = self.device.while_open(timeout(self.within, ended(&folder))).await;
         control::stop(&folder, grace).await?;
-        let why = match outcome {
+        let why = match outcome.map_err(|e| e.to_string())? {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(why)) => why,
             Err(_) => format!("it did not end within {} s", self.within.as_secs()),

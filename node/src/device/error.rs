@@ -89,6 +89,9 @@ pub enum DeviceError {
         /// The softservice.
         name: String,
     },
+    /// Everything here is being removed: the end of a throwaway device.
+    #[error("everything here is being removed")]
+    Closing,
     /// The owner holds this softservice at its version.
     #[error("{name} is held; `softservice unhold {name}` lets it change")]
     Held {

@@ -106,7 +106,10 @@ impl Device {
                 }
             }
             Effect::HandOver => switch.lead(&switch.course.fronts_at_end(&switch.new, switch.old_instance())).await,
-            Effect::Confirm => confirm::confirm(&switch.services()?, &switch.new, switch.occasion()).await,
+            Effect::Confirm => {
+                let services = switch.services()?;
+                self.while_open(confirm::confirm(&services, &switch.new, switch.occasion())).await?
+            }
             Effect::Commit => commit::commit(&switch).await,
             Effect::HandBack => switch.hand_back().await,
             Effect::StopNew => switch.stop_new().await,

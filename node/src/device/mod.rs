@@ -68,7 +68,7 @@ pub use static_server::serve_static;
 pub use upkeep::TreeFindings;
 pub use verbs::{GenerationInfo, ServiceInfo, SoftserviceInfo};
 
-use crate::sandbox::Machine;
+use crate::{sandbox::Machine, shutdown::Stop};
 use keepers::Keepers;
 use layout::Place;
 use slot::Slot;
@@ -97,7 +97,7 @@ struct Inner {
     /// Ports are given by one softservice at a time: two must not see the same one free.
     giving_ports: Mutex<()>,
     /// [`Device::clear`] was called: nothing is done any more.
-    closing: AtomicBool,
+    closing: Stop,
     /// Where this home is.
     home: PathBuf,
     users: Users,
@@ -174,7 +174,7 @@ impl Device {
             store,
             slots: Mutex::default(),
             giving_ports: Mutex::default(),
-            closing: AtomicBool::default(),
+            closing: Stop::default(),
             users: Users::new(home.join("users.json")),
             home,
             machine: OnceLock::new(),

@@ -123,12 +123,13 @@ impl Device {
         }
     }
 
-    /// Stops and removes everything, data too: the end of a throwaway device. A life that is under way ends where it is.
+    /// Stops and removes everything, data too: the end of a throwaway device. A life that is under way ends where it is, also
+    /// one that waits: for health, tests, time to settle, or a program that runs once.
     ///
     /// # Errors
     /// The first thing that could not be stopped or removed.
     pub async fn clear(&self) -> Result<()> {
-        self.0.closing.store(true, std::sync::atomic::Ordering::Release);
+        self.0.closing.ask();
         for name in names(&self.0.softservices)? {
             let slot = self.slot(&name)?;
             let _work = slot.work.lock().await;

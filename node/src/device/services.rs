@@ -206,6 +206,10 @@ impl Services<'_> {
 
     /// Waits until a starting service is healthy.
     pub(super) async fn healthy(&self, service: &ServiceSpec) -> Result<()> {
+        self.device.while_open(self.becomes_healthy(service)).await?
+    }
+
+    async fn becomes_healthy(&self, service: &ServiceSpec) -> Result<()> {
         let mut watch = Watch::open(&self.folder(service)).await;
         let gone = || self.sick(&service.name, "its keeper does not answer".into());
         let watch = watch.as_mut().ok_or_else(gone)?;

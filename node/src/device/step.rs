@@ -3,9 +3,14 @@
 //! gone once more from the line that is there, and every step of it may be repeated. No step waits for ever: one that the
 //! core gives up is marked so that its owner can go on.
 
-use super::{Device, Slot, blocking, journal::Mark, locked, switch};
+use super::{
+    Device, Slot, blocking,
+    error::{self, DeviceError},
+    journal::Mark,
+    locked, switch,
+};
 use softservice_protocol::io::{Effect, ProvisionStep};
-use std::{sync::atomic::Ordering, time::Instant};
+use std::time::Instant;
 
 impl Device {
     /// Carries out one step.
@@ -14,10 +19,10 @@ impl Device {
     /// Why it failed, for people.
     pub async fn perform(&self, step: ProvisionStep) -> Result<(), String> {
         let began = Instant::now();
-        self.open_still()?;
+        self.open_still().map_err(|e| e.to_string())?;
         let slot = self.slot(&step.generation.name).map_err(|e| e.to_string())?;
         let _work = slot.work.lock().await;
-        self.open_still()?;
+        self.open_still().map_err(|e| e.to_string())?;
         if let Err(why) = slot.announce(&step).await {
             slot.because(step.generation.number, &why);
             return Err(why);
@@ -34,8 +39,14 @@ impl Device {
     }
 
     /// An error once everything is being cleared: a life that goes on would bring back what was just removed.
-    fn open_still(&self) -> Result<(), String> {
-        if self.0.closing.load(Ordering::Acquire) { Err("everything here is being removed".into()) } else { Ok(()) }
+    fn open_still(&self) -> error::Result<()> {
+        if self.0.closing.asked() { Err(DeviceError::Closing) } else { Ok(()) }
+    }
+
+    /// What a wait comes to, which ends at once when everything is being cleared. For waits alone: what changes something, and
+    /// is dropped in its middle, may go on changing it while it is being removed.
+    pub(super) async fn while_open<T>(&self, wait: impl Future<Output = T>) -> error::Result<T> {
+        self.0.closing.or(wait).await.ok_or(DeviceError::Closing)
     }
 }
 

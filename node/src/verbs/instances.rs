@@ -36,6 +36,7 @@ impl From<DeviceError> for Failure {
             DeviceError::Busy { .. }
             | DeviceError::Held { .. }
             | DeviceError::Removing { .. }
+            | DeviceError::Closing
             | DeviceError::NeverConfirmed { .. }
             | DeviceError::Stuck { .. }
             | DeviceError::PlanChanged { .. }

@@ -120,6 +120,19 @@ impl Villager {
         })
         .await;
     }
+    /// Waits until this node has heard of a publisher's releases, and brings nothing any more that it looks ahead at.
+    pub async fn has_looked_ahead(&self, publisher: PublisherId) {
+        // It begins to look in the very turn in which it hears.
+        let listed = |c: &Catalogue| c.get(&publisher).is_some_and(|k| !k.feed.snapshot.listings.is_empty());
+        self.learns("what is listed", listed).await;
+        let handle = self.handle();
+        soon("the end of looking ahead", async {
+            while !handle.status().await.unwrap().transfers.is_empty() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
     pub async fn fetch(&self, release: ReleaseRef) -> Result<softservice_protocol::io::FetchFigures, CommandError> {
         let depth = softservice_protocol::io::Depth::Content;
         soon("a fetch", self.handle().fetch(release, depth, None)).await

@@ -115,10 +115,14 @@ async fn pump(said: Arc<pipe::Receiver>, log: Words) {
 
 impl Keeping<'_> {
     fn change(&self, change: impl FnOnce(&mut Status)) {
-        self.status.send_modify(change);
-        if let Err(e) = publish(self.folder, &self.status.borrow()) {
+        if let Err(e) = self.written(change) {
             say(format_args!("keeper: write the status: {e}"));
         }
+    }
+
+    fn written(&self, change: impl FnOnce(&mut Status)) -> std::io::Result<()> {
+        self.status.send_modify(change);
+        publish(self.folder, &self.status.borrow())
     }
 
     /// Takes what it said before it ended, so that the log tells things in their order.
@@ -194,7 +198,7 @@ impl Keeping<'_> {
         std::fs::write(&path, serde_json::to_vec(&task)?)?;
         let (mut launched, launching) = UnixStream::pair()?;
         // Not the path of our program: an upgrade may have replaced or removed it while we ran.
-        let child = Command::new("/proc/self/exe")
+        let mut child = Command::new("/proc/self/exe")
             .args(&self.spec.arguments)
             .arg(path)
             .env_clear()
@@ -206,10 +210,16 @@ impl Keeping<'_> {
             .process_group(0)
             .spawn()?;
         let group = child.id().map(|p| p as i32);
-        self.note(&format!("started as process {}", group.unwrap_or(0)));
-        self.change(|s| (s.pid, s.group, s.phase) = (group, group, Phase::Starting));
-        // Only now: were this keeper killed before, the next would not know whom to end.
-        launched.write_all(b"\n")?;
+        // Only then may it go on: were this keeper killed before, the next would not know whom to end.
+        let told = self.written(|s| (s.pid, s.group, s.phase) = (group, group, Phase::Starting)).and_then(|()| {
+            self.note(&format!("started as process {}", group.unwrap_or(0)));
+            launched.write_all(b"\n")
+        });
+        if let Err(e) = told {
+            // It waits for its word and has run nothing.
+            let _ = child.start_kill();
+            return Err(std::io::Error::new(e.kind(), format!("write down which process it is: {e}")));
+        }
         let sandboxed = self.spec.confinement.as_ref().is_some_and(Confinement::bubblewrap);
         Ok(Started { child, group, story: Story::new(launched)?, sandboxed })
     }

@@ -337,11 +337,23 @@ pub(super) fn is_taken(folder: &Path) -> bool {
 }
 
 /// Writes the status for whoever cannot ask. Renamed, so that no reader sees half of it; not synced: after a power cut no
-/// process that it names is alive, which the boot's identity tells.
+/// process that it names is alive, which the boot's identity tells. Where the disk has no room for another file, the one that
+/// is there takes it: in one piece, and only while this process lives, whom a reader can ask, could half of it be seen.
 pub(super) fn publish(folder: &Path, status: &Status) -> std::io::Result<()> {
-    let beside = folder.join(".status.new");
-    std::fs::write(&beside, serde_json::to_vec(status)?)?;
-    std::fs::rename(beside, folder.join(files::STATUS))
+    let (beside, path, text) = (folder.join(".status.new"), folder.join(files::STATUS), serde_json::to_vec(status)?);
+    match std::fs::write(&beside, &text).and_then(|()| std::fs::rename(beside, &path)) {
+        Ok(()) => Ok(()),
+        Err(error) => overwrite(&path, text).map_err(|_| error),
+    }
+}
+
+/// Puts a text where a longer or shorter one is. It takes no room beyond the block that the other has.
+fn overwrite(path: &Path, mut text: Vec<u8>) -> std::io::Result<()> {
+    let file = std::fs::OpenOptions::new().write(true).open(path)?;
+    let before = usize::try_from(file.metadata()?.len()).unwrap_or(0);
+    // Blanks at the end mean nothing, and leave no moment with the end of the other.
+    text.resize(text.len().max(before), b' ');
+    (&file).write_all(&text)
 }
 
 /// The last status written in this folder.

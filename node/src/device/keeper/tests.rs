@@ -325,7 +325,36 @@ async fn a_full_disk_costs_words_and_never_the_service_or_its_stop() {
     let again = kept.until("another start", |s| s.restarts == 1 && s.phase == Phase::Running).await;
     assert_eq!(again.keeper, first.keeper, "it lives on");
     let child = again.pid.expect("a process");
+    let group = last_status(&kept.folder()).and_then(|s| s.group);
+    assert_eq!(group, again.group, "were the keeper killed now, the next would know whom to end");
     kept.stop().await;
     assert!(super::leftovers::started(child).is_none() && super::leftovers::started(again.keeper).is_none());
+    assert!(!kept.folder().exists(), "nothing of it stays");
+}
+
+#[tokio::test]
+async fn whom_nobody_could_end_is_not_started() {
+    let kept = Kept::new("echo $$ >> ran; exec sleep 1000", Restart::Always);
+    kept.start().await;
+    let first = kept.until("a running program", |s| s.phase == Phase::Running).await;
+    let ran = kept.file("ran");
+    so(|| ran.exists()).await;
+    // A disk that takes not even a note in the place of another.
+    let (status, beside) = (kept.folder().join(super::files::STATUS), kept.folder().join(".status.new"));
+    std::os::unix::fs::symlink("/dev/full", &beside).expect("a link");
+    std::fs::remove_file(&status).expect("removed");
+    std::fs::create_dir(&status).expect("in its place");
+    kill(first.pid.expect("a process"));
+    let failed = |s: &Status| s.restarts == 2 && s.phase == Phase::Waiting;
+    let tried = kept.until("a second try", failed).await;
+    let why = tried.last_exit.expect("a reason");
+    assert!(why.starts_with("could not be started: write down which process it is: No space left"), "{why}");
+    let once = |text: String| text.lines().count() == 1;
+    assert!(once(std::fs::read_to_string(&ran).expect("one")), "it ran although nobody could have ended it");
+    // With room it comes again, by itself.
+    std::fs::remove_dir(&status).expect("removed");
+    std::fs::remove_file(&beside).expect("room");
+    kept.until("a third", |s| s.phase == Phase::Running).await;
+    kept.stop().await;
     assert!(!kept.folder().exists(), "nothing of it stays");
 }

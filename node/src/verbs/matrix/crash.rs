@@ -19,7 +19,7 @@ use std::{
 };
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
-    process::{Child, Command},
+    process::{Child, ChildStdin, Command},
     time::{Instant, sleep, timeout},
 };
 
@@ -35,6 +35,8 @@ struct Killable {
     program: String,
     home: PathBuf,
     node: Child,
+    /// Its standard input, whose end ends it: this process may be killed as well, and then nobody else would.
+    _owner: ChildStdin,
 }
 
 impl Bench<'_> {
@@ -80,8 +82,9 @@ impl Killable {
     async fn start(program: &str, home: &Path) -> Result<Self, Failure> {
         let mut command = Command::new(program);
         command.arg("--home").arg(home).args(["--json", "node", "--listen", "/ip4/127.0.0.1/tcp/0"]);
-        command.args(["--no-mdns", "--no-dht"]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut node = command.kill_on_drop(true).spawn()?;
+        command.args(["--no-mdns", "--no-dht", "--owned"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut node = command.stderr(Stdio::null()).kill_on_drop(true).spawn()?;
+        let _owner = node.stdin.take().ok_or_else(no_program)?;
         let output = node.stdout.take().ok_or_else(no_program)?;
         let mut lines = BufReader::new(output).lines();
         let ready = timeout(PATIENCE, lines.next_line()).await;
@@ -90,7 +93,7 @@ impl Killable {
         }
         // Its later lines are nobody's, but a closed pipe would end it.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        Ok(Self { program: program.into(), home: home.into(), node })
+        Ok(Self { program: program.into(), home: home.into(), node, _owner })
     }
 
     async fn again(self) -> Result<Self, Failure> {

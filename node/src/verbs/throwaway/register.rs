@@ -8,7 +8,7 @@
 use crate::{
     Config,
     device::{self, Device},
-    home::{self, Home, HomeError},
+    home::{self, Home, HomeError, freed},
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -16,7 +16,9 @@ use std::{
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
+use tokio::{sync::Mutex, time::timeout};
 
 /// Names of entries in a home begin so.
 const ENTRY: &str = "throwaway-";
@@ -24,6 +26,14 @@ const ENTRY: &str = "throwaway-";
 const FOLDER: &str = "softservice-test-";
 /// The part of a folder that is a home, where there is one.
 pub(super) const HOME: &str = "home";
+
+/// How long a sweep waits for a home whose owner is gone and which somebody has: a node that the owner had started ends when
+/// that is gone.
+const ENDING: Duration = Duration::from_secs(15);
+
+/// One sweep at a time, of this process and so of any home: a second one would make a folder again, by taking the home in it,
+/// while the first removes it.
+static SWEEPING: Mutex<()> = Mutex::const_new(());
 
 /// A folder and who made it.
 #[derive(Debug, Serialize, Deserialize)]
@@ -98,10 +108,15 @@ impl Folder {
 /// Ends what runs in the throwaway folders of this home whose owners are gone, and removes them. What cannot be cleared is
 /// logged and stays written down.
 pub(crate) async fn sweep(config: &Config) {
+    sweep_within(config, ENDING).await;
+}
+
+async fn sweep_within(config: &Config, ending: Duration) {
     let (home, keeper) = (config.home.clone(), config.keeper.clone());
+    let _alone = SWEEPING.lock().await;
     let orphans = tokio::task::spawn_blocking(move || orphans(&home)).await.unwrap_or_default();
     for (entry, folder) in orphans {
-        match clear(&folder, &keeper).await {
+        match clear(&folder, &keeper, ending).await {
             Ok(true) => {
                 tracing::info!(folder = %folder.display(), "what a killed trial left was cleared");
                 if let Err(error) = std::fs::remove_file(&entry) {
@@ -133,12 +148,18 @@ fn orphans(home: &Path) -> Vec<(PathBuf, PathBuf)> {
 }
 
 /// Whether a folder is gone in the end, or never was ours.
-async fn clear(folder: &Path, keeper: &[String]) -> io::Result<bool> {
+async fn clear(folder: &Path, keeper: &[String], ending: Duration) -> io::Result<bool> {
     if !is_ours(folder)? {
         return Ok(true);
     }
     let home = folder.join(HOME);
-    let _lock = match home.is_dir().then(|| Home::open(&home)) {
+    let mut taken = home.is_dir().then(|| Home::open(&home));
+    if let Some(Err(HomeError::InUse(_))) = taken
+        && timeout(ending, freed(&home)).await.is_ok()
+    {
+        taken = Some(Home::open(&home));
+    }
+    let _lock = match taken {
         None => None,
         Some(Ok(lock)) => {
             end(&home, keeper).await?;
@@ -221,13 +242,60 @@ mod tests {
         assert_eq!(std::fs::read_dir(&home).expect("listed").count(), 0, "they are struck out");
     }
 
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn sweeps_at_the_same_time_leave_nothing() {
+        let scratch = tempfile::tempdir().expect("a folder");
+        // Each may meet the other at another moment.
+        for round in 0..10 {
+            let folders: Vec<Folder> = (0..8).map(|_| Folder::make(scratch.path()).expect("made")).collect();
+            for folder in &folders {
+                for part in 0..8 {
+                    std::fs::create_dir_all(folder.path().join(HOME).join(part.to_string())).expect("a folder");
+                }
+                disown(folder, |o| o.start += 1);
+            }
+            let sweeping = || {
+                let home = scratch.path().to_owned();
+                tokio::spawn(async move { sweep(&config(&home)).await })
+            };
+            let (one, other) = (sweeping(), sweeping());
+            one.await.expect("no panic");
+            other.await.expect("no panic");
+            let left: Vec<_> = folders.iter().filter(|f| f.path.exists() || f.entry.exists()).collect();
+            assert!(left.is_empty(), "round {round}: {:?}", left.first());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_home_is_waited_for_whose_node_is_about_to_end() {
+        let scratch = tempfile::tempdir().expect("a folder");
+        let folder = Folder::make(scratch.path()).expect("made");
+        let taken = Home::open(&folder.path().join(HOME)).expect("taken");
+        disown(&folder, |o| o.start += 1);
+        let settings = config(scratch.path());
+        let sweeping = sweep(&settings);
+        tokio::pin!(sweeping);
+        let lock = std::fs::metadata(folder.path().join(HOME).join("lock")).expect("a lock").ino();
+        // Nobody tells when somebody waits for a lock; the kernel lists who does.
+        let waits = |l: &str| l.contains("->") && l.contains(&format!(":{lock} "));
+        let met = async {
+            while !std::fs::read_to_string("/proc/locks").expect("locks").lines().any(waits) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! { () = &mut sweeping => panic!("it waits for nobody"), () = met => {} }
+        drop(taken);
+        sweeping.await;
+        assert!(!folder.path.exists() && !folder.entry.exists());
+    }
+
     #[tokio::test]
     async fn a_home_that_somebody_has_is_left_to_them() {
         let scratch = tempfile::tempdir().expect("a folder");
         let folder = Folder::make(scratch.path()).expect("made");
         let taken = Home::open(&folder.path().join(HOME)).expect("taken");
         disown(&folder, |o| o.start += 1);
-        sweep(&config(scratch.path())).await;
+        sweep_within(&config(scratch.path()), Duration::ZERO).await;
         assert!(folder.path.exists() && folder.entry.exists());
         drop(taken);
         sweep(&config(scratch.path())).await;

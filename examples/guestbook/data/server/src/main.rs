@@ -1,5 +1,6 @@
 //! The guestbook's data part: keeps entries in an append-only file and serves them to whoever knows the token.
-//! Invariant: an entry is acknowledged only after it is on the disk; a torn last line is cut off at start.
+//! Invariant: an entry is acknowledged only after it is on the disk; a torn last line is cut off at start; how many there were
+//! is known apart from them, so that a book whose pages are gone is not taken for one that nobody signed.
 
 #[path = "../../../http.rs"]
 mod http;
@@ -8,7 +9,7 @@ use http::{Request, Response};
 use std::{
     fs::{File, OpenOptions},
     io::{Read, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Mutex,
 };
 
@@ -23,6 +24,9 @@ fn main() -> std::io::Result<()> {
 struct Book {
     file: File,
     lines: Vec<u8>,
+    folder: PathBuf,
+    /// Entries that were ever kept, also those that are missing now.
+    count: usize,
     /// What was found at the start, for people and for the test after a restore.
     found: String,
 }
@@ -31,7 +35,6 @@ impl Book {
     fn open(folder: PathBuf) -> std::io::Result<Self> {
         std::fs::create_dir_all(&folder)?;
         let path = folder.join("entries");
-        let new = !path.exists();
         let mut file = OpenOptions::new().create(true).read(true).append(true).open(&path)?;
         let mut lines = Vec::new();
         file.read_to_end(&mut lines)?;
@@ -44,8 +47,17 @@ impl Book {
         file.sync_all()?;
         File::open(&folder)?.sync_all()?;
         let entries = lines.iter().filter(|b| **b == b'\n').count();
-        let found = if new { "a new book\n".into() } else { format!("a book with {entries} entries from before\n") };
-        Ok(Self { file, lines, found })
+        let counted = counted(&folder);
+        let found = match counted {
+            None if entries == 0 => "a new book\n".into(),
+            Some(counted) if entries < counted => {
+                format!("a book of {counted} entries that has lost {}\n", counted - entries)
+            }
+            _ => format!("a book with {entries} entries from before\n"),
+        };
+        let count = counted.unwrap_or(0).max(entries);
+        count_to(&folder, count)?;
+        Ok(Self { file, lines, folder, count, found })
     }
 
     fn add(&mut self, line: &[u8]) -> std::io::Result<()> {
@@ -54,8 +66,24 @@ impl Book {
         self.file.write_all(&record)?;
         self.file.sync_data()?;
         self.lines.extend_from_slice(&record);
+        self.count += 1;
+        // The entry is kept all the same. A count that is behind misses less than it could.
+        if let Err(e) = count_to(&self.folder, self.count) {
+            eprintln!("not counted: {e}");
+        }
         Ok(())
     }
+}
+
+fn counted(folder: &Path) -> Option<usize> {
+    std::fs::read_to_string(folder.join("count")).ok()?.trim().parse().ok()
+}
+
+/// Not synced: a power cut may take it back to what it was, or take it away, and never ahead of the entries.
+fn count_to(folder: &Path, count: usize) -> std::io::Result<()> {
+    let beside = folder.join("count.new");
+    std::fs::write(&beside, format!("{count}\n"))?;
+    std::fs::rename(beside, folder.join("count"))
 }
 
 fn answer(book: &Mutex<Book>, token: &str, request: &Request) -> Response {
