@@ -91,6 +91,9 @@ pub(crate) enum Verb {
         /// Channel that the release appears in
         #[arg(long, value_name = "C", default_value = "stable")]
         channel: String,
+        /// Read every file again, also those that look as they did when they were read last
+        #[arg(long)]
+        reread: bool,
     },
     /// Print a ticket that others can subscribe with (and a QR code on a terminal)
     Ticket {

@@ -253,7 +253,7 @@ fn a_folder_that_changed_goes_in_as_it_is(make: fn() -> Made) {
         assert_eq!((&made.tree, made.bytes), (&again.tree, again.bytes));
         assert_eq!((&made.tree, made.bytes), (&anew.tree, anew.bytes));
         assert_ne!(last.replace(made.tree.manifest), Some(made.tree.manifest), "a change was not seen");
-        let manifest = closure::manifest(&*ann, &made.tree).unwrap();
+        let manifest = manifests::of_tree(&*ann, &made.tree).unwrap();
         let parent = tempfile::tempdir().unwrap();
         ann.materialise(&manifest, &parent.path().join("tree")).unwrap();
         folder.assert_same(&parent.path().join("tree"), &[]);

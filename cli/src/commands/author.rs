@@ -101,8 +101,15 @@ fn row_line(row: &Value) -> String {
 }
 
 /// Signs and announces.
-pub(super) async fn publish(client: &Client, ui: &mut Ui, dir: &Path, channel: &str) -> Result<(), CliError> {
-    let done = client.call(ui, "publish", json!({ "dir": home::absolute(dir)?, "channel": channel })).await?;
+pub(super) async fn publish(
+    client: &Client,
+    ui: &mut Ui,
+    dir: &Path,
+    channel: &str,
+    reread: bool,
+) -> Result<(), CliError> {
+    let asked = json!({ "dir": home::absolute(dir)?, "channel": channel, "reread": reread });
+    let done = client.call(ui, "publish", asked).await?;
     ui.document(&done);
     ui.data(format!(
         "{} {}  {}  entry {}",

@@ -78,7 +78,7 @@ async fn with_node(verb: Verb, client: &Client, ui: &mut Ui) -> Result<(), CliEr
         Verb::Test { what, matrix, restore, releases } => {
             author::test(client, ui, &what, author::Trial { matrix, restore, releases }).await
         }
-        Verb::Publish { dir, channel } => author::publish(client, ui, &dir, &channel).await,
+        Verb::Publish { dir, channel, reread } => author::publish(client, ui, &dir, &channel, reread).await,
         Verb::Ticket { publisher } => author::ticket(client, ui, publisher).await,
         Verb::Publisher(_) => author::publisher(client, ui).await,
         Verb::Subscribe { ticket, petname, policy } => {

@@ -40,6 +40,9 @@ const NOT_SOURCE: [&str; 2] = [".git", improve::NOTES];
 pub(super) struct Publish {
     dir: PathBuf,
     channel: Option<String>,
+    /// Files are read again also where they look as they did.
+    #[serde(default)]
+    reread: bool,
 }
 
 /// A release that is in a store, ready to be listed.
@@ -75,7 +78,7 @@ pub(super) async fn publish(context: &Context, args: Publish, talk: &Talk) -> Re
     // Content too: whoever gets the ticket may know nobody but us, so we must be able to serve the whole closure.
     let (lock, releases) = lock::resolve(context, &project, Depth::Content, talk).await?;
     let publisher = own(context).await?;
-    let compiled = compile(context, publisher, &project, lock, releases, talk).await?;
+    let compiled = compile(context, publisher, &project, (lock, releases), args.reread, talk).await?;
     let release = &compiled.release;
     let _appending = APPENDING.lock().await;
     refuse_twice(context, publisher, &compiled)?;
@@ -144,20 +147,20 @@ pub(super) async fn compile(
     context: &Context,
     publisher: PublisherId,
     project: &Project,
-    lock: Lock,
-    releases: Releases,
+    locked: (Lock, Releases),
+    reread: bool,
     talk: &Talk,
 ) -> Result<Compiled, Failure> {
     let (store, talk, project) = (closure::store(context), talk.clone(), project.clone());
-    blocking(move || compile_blocking(store, publisher, &project, &lock, &releases, &talk)).await
+    blocking(move || compile_blocking(store, publisher, &project, (&locked.0, &locked.1), reread, &talk)).await
 }
 
 fn compile_blocking(
     store: Arc<dyn Store>,
     publisher: PublisherId,
     project: &Project,
-    lock: &Lock,
-    releases: &Releases,
+    (lock, releases): (&Lock, &Releases),
+    reread: bool,
     talk: &Talk,
 ) -> Result<Compiled, Failure> {
     let (mut bytes, mut new_bytes) = (0_u64, 0_u64);
@@ -166,7 +169,9 @@ fn compile_blocking(
             talk.progress("read", done, 0, 0);
             true
         };
-        let made = store.ingest(dir, exclude, &progress).map_err(|e| within(dir, e))?;
+        let made =
+            if reread { store.ingest_anew(dir, exclude, &progress) } else { store.ingest(dir, exclude, &progress) };
+        let made = made.map_err(|e| within(dir, e))?;
         bytes = bytes.saturating_add(made.bytes);
         new_bytes = new_bytes.saturating_add(made.new_bytes);
         Ok(made.tree)

@@ -43,7 +43,7 @@ fn a_peer_is_dialled_over_tcp_before_quic_and_over_quic_when_that_fails() {
         let quic = tcp.replace("/tcp/4001", "/udp/4001/quic-v1");
         let ticket = Publisher::new(1).ticket(Head::START, &[&quic, &tcp]);
         world.input("bob", Input::Follow { ticket });
-        assert_eq!(std::mem::take(&mut world.node("bob").dials), [tcp.clone()]);
+        assert_eq!(std::mem::take(&mut world.node("bob").dials), std::slice::from_ref(&tcp));
         world.input("bob", Input::DialFailed { address: tcp });
         world.until("bob dials again", |w| !w.nodes["bob"].dials.is_empty());
         assert_eq!(world.node("bob").dials, [quic]);
