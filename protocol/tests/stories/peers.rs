@@ -36,21 +36,6 @@ fn a_dial_that_fails_is_tried_again_ever_more_rarely() {
 }
 
 #[test]
-fn a_peer_is_dialled_over_tcp_before_quic_and_over_quic_when_that_fails() {
-    for seed in 0..20 {
-        let mut world = World::new(&["bob"]);
-        let tcp = address(seed);
-        let quic = tcp.replace("/tcp/4001", "/udp/4001/quic-v1");
-        let ticket = Publisher::new(1).ticket(Head::START, &[&quic, &tcp]);
-        world.input("bob", Input::Follow { ticket });
-        assert_eq!(std::mem::take(&mut world.node("bob").dials), std::slice::from_ref(&tcp));
-        world.input("bob", Input::DialFailed { address: tcp });
-        world.until("bob dials again", |w| !w.nodes["bob"].dials.is_empty());
-        assert_eq!(world.node("bob").dials, [quic]);
-    }
-}
-
-#[test]
 fn a_dial_without_an_answer_is_not_waited_for_for_ever() {
     let mut world = World::new(&["bob"]);
     found(&mut world, "bob", 1, Source::Owner);

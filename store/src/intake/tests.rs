@@ -39,7 +39,7 @@ impl Scene {
     }
     fn object_of(&self, path: &str, anew: bool) -> ObjectId {
         let made = self.store.ingest_dir(&self.source(), &[], &|_| true, anew).unwrap();
-        let manifest = crate::closure::manifest(&self.store, &made.tree).unwrap();
+        let manifest = crate::manifests::of_tree(&self.store, &made.tree).unwrap();
         assert_eq!(made.bytes, made.tree.bytes);
         let object = manifest.entries.iter().find(|e| e.path == path).and_then(|e| match e.node {
             Node::File { object, .. } => Some(object),

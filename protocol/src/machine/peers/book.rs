@@ -8,7 +8,7 @@ use crate::{
     machine::desk::Desk,
     time::{Span, Time},
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// Characters of an address; libp2p's longest useful ones, relays included, stay below.
 const ADDRESS_BYTES: usize = 256;
@@ -112,8 +112,7 @@ impl Book {
         }
     }
 
-    /// What to dial now: named addresses always, others while there is room; best source first, chance among equals. A peer
-    /// is dialled over QUIC when it was not heard of as well, and as lately reached, over TCP, where bulk costs half the CPU.
+    /// What to dial now: named addresses always, others while there is room; best source first, chance among equals.
     pub(super) fn choose(&mut self, desk: &mut Desk, room: usize, free: impl Fn(Peer) -> bool) -> Vec<String> {
         let now = desk.now;
         let lost: Vec<String> =
@@ -124,18 +123,14 @@ impl Book {
         let mut busy: Vec<Peer> = self.known.values().filter(|k| k.dialling.is_some()).filter_map(|k| k.peer).collect();
         let mut under_way = self.known.values().filter(|k| k.dialling.is_some()).count();
         let ready = |k: &Known| k.dialling.is_none() && k.next <= now && k.peer.is_none_or(&free);
-        let rank = |known: &Known| Some((known.peer?, known.source, known.failures));
-        let reachable = self.known.iter().filter(|(a, k)| ready(k) && !is_quic(a));
-        let over_tcp: BTreeSet<(Peer, Source, u32)> = reachable.filter_map(|(_, k)| rank(k)).collect();
-        let mut list: Vec<(Source, u32, bool, u32, String)> = Vec::new();
+        let mut list: Vec<(Source, u32, u32, String)> = Vec::new();
         for (address, known) in self.known.iter().filter(|(_, k)| ready(k)) {
-            let last = is_quic(address) && rank(known).is_some_and(|r| over_tcp.contains(&r));
-            list.push((known.source, known.failures, last, desk.chance(), address.clone()));
+            list.push((known.source, known.failures, desk.chance(), address.clone()));
         }
         list.sort();
         let mut room = room.saturating_sub(under_way);
         let mut chosen = Vec::new();
-        for (source, _, _, _, address) in list {
+        for (source, _, _, address) in list {
             let Some(known) = self.known.get_mut(&address) else { continue };
             if under_way >= DIALS || known.peer.is_some_and(|p| busy.contains(&p)) {
                 continue;
@@ -159,10 +154,6 @@ impl Book {
         let wanted = |k: &&Known| k.peer.is_none_or(&free) && (has_room || is_named(k.source));
         self.known.values().filter(wanted).map(|k| k.dialling.unwrap_or(k.next).max(now)).min()
     }
-}
-
-fn is_quic(address: &str) -> bool {
-    address.contains("/quic")
 }
 
 /// The peer that an address names after its last `/p2p/`: base58 of an ed25519 identity, or 64 hex digits.
