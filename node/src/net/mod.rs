@@ -15,6 +15,7 @@ pub(crate) mod rate;
 pub(crate) mod swarm;
 #[cfg(test)]
 mod tests;
+pub(crate) mod transport;
 
 use softservice_protocol::{
     id::{Peer, PublisherId},

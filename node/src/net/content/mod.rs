@@ -10,6 +10,7 @@ mod packing;
 mod serve;
 #[cfg(test)]
 mod tests;
+mod turn;
 
 use super::{control::Desk, rate::Bucket};
 use buffers::Buffers;
@@ -31,8 +32,8 @@ const ASKS: usize = 4 * limits::PENDING_SPANS;
 const VERIFYING: usize = 16;
 /// Spans read from the disk for others and not yet sent, of at most a megabyte each.
 const SERVING: usize = 16;
-/// Answers are read and written in slices, between which rates are kept. The muxer cuts what is written into its frames, between
-/// which pings and control messages of the same connection have their turn.
+/// Answers are read and written in slices, between which rates are kept. What is written at once is one frame of the muxer, and
+/// between frames pings and control messages of the same connection have their turn: see [`turn`].
 const SLICE: usize = 256 << 10;
 
 /// What the task of one peer is asked.

@@ -66,6 +66,10 @@ impl Pace {
             self.look = (0, Duration::ZERO);
         }
     }
+    /// Bytes a second that the link takes, once that is known.
+    pub(super) fn link(&self) -> Option<f64> {
+        self.link
+    }
     /// A span was packed at this level.
     pub(super) fn packed(&mut self, level: usize, from: usize, to: usize, took: Duration) {
         let seen = from as f64 / took.as_secs_f64().max(1e-6);

@@ -3,9 +3,10 @@
 
 use super::{
     super::{frame, names::peer_of, neighbours::Figures},
-    SLICE, Shared,
+    Shared,
     buffers::Lease,
     packing::{self, Pace},
+    turn,
 };
 use futures::{
     AsyncReadExt as _, AsyncWriteExt as _, StreamExt as _,
@@ -158,7 +159,8 @@ async fn answer(
     while let Some(span) = spans.next().await {
         let span = span?;
         let (bytes, begun) = (span.wire.len() as u64, Instant::now());
-        write(&mut stream, span, shared, figures).await?;
+        let slice = turn::slice(lock(&pace).link());
+        write(&mut stream, span, slice, shared, figures).await?;
         lock(&pace).wrote(bytes, begun.elapsed());
     }
     Ok(())
@@ -256,10 +258,16 @@ fn lock(pace: &Mutex<Pace>) -> MutexGuard<'_, Pace> {
     pace.lock().unwrap_or_else(|e| e.into_inner())
 }
 
-async fn write(stream: &mut WriteHalf<Stream>, span: Span, shared: &Shared, figures: &Figures) -> std::io::Result<()> {
+async fn write(
+    stream: &mut WriteHalf<Stream>,
+    span: Span,
+    slice: usize,
+    shared: &Shared,
+    figures: &Figures,
+) -> std::io::Result<()> {
     let late = |_| std::io::Error::from(std::io::ErrorKind::TimedOut);
     let mut head = span.head;
-    for slice in span.wire.chunks(SLICE) {
+    for slice in span.wire.chunks(slice) {
         if let Some(up) = &shared.up {
             up.take(slice.len() as u64).await;
         }
