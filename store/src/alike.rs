@@ -248,7 +248,8 @@ fn window(run: &[ChunkRef], first: usize, old: Range<usize>, starts: &[u64], out
             old.clone()
         } else {
             // A file that ends otherwise is not stretched: places are those from the beginning then.
-            let scaled = if end - begin > 4 * of { at } else { at * (end - begin) / of.max(1) };
+            let wide = u128::from(at) * u128::from(end - begin) / u128::from(of.max(1));
+            let scaled = if end - begin > 4 * of { at } else { u64::try_from(wide).unwrap_or(u64::MAX) };
             let (low, high) = ((begin + scaled).saturating_sub(AROUND), begin + scaled + len + AROUND);
             let from = starts.partition_point(|s| *s <= low).saturating_sub(1);
             let to = starts.partition_point(|s| *s < high);

@@ -150,9 +150,16 @@ impl DiskStore {
         let open: Vec<&Layout> = layouts.par_iter().with_min_len(64).filter(|l| !self.objects.has(l.object)).collect();
         let open: Vec<&Layout> =
             open.into_iter().map(|l| (l.object, l)).collect::<BTreeMap<_, _>>().into_values().collect();
+        // Two fetches announced other chunks under one name: all cut alike, so one of the two lies, and what it put there
+        // is not to become part of the other's.
+        let other: Vec<Layout> = open.iter().filter(|l| !self.partials.agrees(l)).map(|l| (*l).clone()).collect();
+        self.partials.begin_anew(&other);
+        // The disk tells of a failed write once. Whoever hears of it must not be another one than who acknowledges.
+        let _syncs = self.partials.hold_syncs();
         self.all_here(&open)?;
         let arrivals: Result<Vec<Arrival>, StoreError> = open.par_iter().map(|l| self.complete(l)).collect();
-        self.objects.admit(&arrivals?)?;
+        let admitted = self.objects.admit(&arrivals?);
+        admitted.inspect_err(|_| self.partials.give_up(&open.iter().map(|l| l.object).collect()))?;
         self.record_layouts(open.iter().copied())?;
         self.partials.finish(&layouts.iter().map(|l| l.object).collect::<HashSet<_>>())?;
         let mut flight = lock(&self.flight);
@@ -214,7 +221,7 @@ impl DiskStore {
     fn gone(&self, layout: &Layout) -> StoreError {
         let mut offset = 0;
         for chunk in &layout.chunks {
-            self.partials.forget(&Spot { object: layout.object, offset, chunk: *chunk });
+            self.partials.forget(&Spot::new(layout.object, offset, *chunk));
             offset += u64::from(chunk.len);
         }
         StoreError::Incomplete { missing: layout.chunks.len(), object: layout.object }
@@ -226,13 +233,17 @@ impl DiskStore {
         for chunk in &layout.chunks {
             let mut bytes = vec![0; chunk.len as usize];
             if file.read_exact_at(&mut bytes, offset).is_err() || ChunkId::of(&bytes) != chunk.id {
-                self.partials.forget(&Spot { object: layout.object, offset, chunk: *chunk });
+                self.partials.forget(&Spot::new(layout.object, offset, *chunk));
                 missing += 1;
             }
             offset += u64::from(chunk.len);
         }
         match missing {
-            0 => StoreError::Unsound { object: layout.object, rule: "its chunks do not spell it" },
+            0 => {
+                // It is nobody's any more: whoever has the right chunks is not to find these.
+                self.partials.begin_anew(std::slice::from_ref(layout));
+                StoreError::Unsound { object: layout.object, rule: "its chunks do not spell it" }
+            }
             _ => StoreError::Incomplete { missing, object: layout.object },
         }
     }

@@ -10,7 +10,10 @@ use softservice_protocol::{
 };
 use std::{
     collections::{HashMap, hash_map::Entry},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 /// A chunk's place in a partial file.
@@ -19,6 +22,20 @@ pub(crate) struct Spot {
     pub(crate) object: ObjectId,
     pub(crate) offset: u64,
     pub(crate) chunk: ChunkRef,
+    /// Of which expectation of the object this speaks; 0 of none in particular. Whoever began to write for an earlier one
+    /// may have written into a file that is gone.
+    pub(crate) life: u64,
+}
+
+impl Spot {
+    /// A place in an object, whenever that is expected.
+    pub(crate) fn new(object: ObjectId, offset: u64, chunk: ChunkRef) -> Self {
+        Self { object, offset, chunk, life: 0 }
+    }
+    /// The same place, whatever expectation either speaks of.
+    pub(crate) fn is_place_of(&self, other: &Self) -> bool {
+        (self.object, self.offset, self.chunk) == (other.object, other.offset, other.chunk)
+    }
 }
 
 /// A spot, and how it stands with it.
@@ -40,7 +57,12 @@ pub(crate) struct Open {
     have: Bitmap,
     /// Its hash, as far as it could be taken on the way.
     run: Option<Arc<Mutex<Run>>>,
+    /// Which expectation it is; no two are the same, nor 0.
+    life: u64,
 }
+
+/// The last expectation's number.
+static LIVES: AtomicU64 = AtomicU64::new(0);
 
 #[derive(Debug, Clone, Copy)]
 struct Number {
@@ -67,16 +89,17 @@ impl Open {
             at - u64::from(c.len)
         };
         let starts = layout.chunks.iter().map(start).collect();
-        Self { layout: layout.clone(), starts, have: Bitmap::empty(layout.chunks.len()), run: None }
+        let life = LIVES.fetch_add(1, Ordering::Relaxed) + 1;
+        Self { layout: layout.clone(), starts, have: Bitmap::empty(layout.chunks.len()), run: None, life }
     }
     fn spot(&self, number: usize) -> Option<Spot> {
         let (chunk, offset) = (*self.layout.chunks.get(number)?, *self.starts.get(number)?);
-        Some(Spot { object: self.layout.object, offset, chunk })
+        Some(Spot { object: self.layout.object, offset, chunk, life: self.life })
     }
     /// Says of a spot whether its bytes are here; a spot of another cutting changes nothing.
     pub(crate) fn mark(&mut self, spot: &Spot, here: bool) {
         if let Ok(number) = self.starts.binary_search(&spot.offset)
-            && self.spot(number) == Some(*spot)
+            && self.spot(number).is_some_and(|own| own.is_place_of(spot) && [0, own.life].contains(&spot.life))
         {
             self.have.set(number, here);
             if !here {
@@ -84,6 +107,14 @@ impl Open {
                 self.run = None;
             }
         }
+    }
+    /// Which expectation this is.
+    pub(crate) fn life(&self) -> u64 {
+        self.life
+    }
+    /// What is expected.
+    pub(crate) fn layout(&self) -> &Layout {
+        &self.layout
     }
     /// The hash that goes on, if one does.
     pub(crate) fn run(&self) -> Option<Arc<Mutex<Run>>> {
@@ -101,7 +132,7 @@ impl Open {
     pub(crate) fn has(&self, spot: &Spot) -> bool {
         self.starts
             .binary_search(&spot.offset)
-            .is_ok_and(|number| self.have.get(number) && self.spot(number) == Some(*spot))
+            .is_ok_and(|number| self.have.get(number) && self.spot(number).is_some_and(|own| own.is_place_of(spot)))
     }
     /// All of it is here.
     pub(crate) fn fill_all(&mut self) {

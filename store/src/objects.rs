@@ -238,7 +238,9 @@ impl Objects {
             }
             let Ok(meta) = std::fs::symlink_metadata(&have) else { return Err(StoreError::Missing(file.object)) };
             if meta.nlink() == 1 {
-                // Nobody uses the other variant: it becomes this one, and costs nothing.
+                // Nobody uses the other variant: it becomes this one, and costs nothing. Whoever lists the folder just now
+                // may see neither name.
+                self.names.enter(file.object);
                 std::fs::set_permissions(&have, mode).map_err(|e| StoreError::io("set mode of", &have, e))?;
                 return std::fs::rename(&have, &want).map_err(|e| StoreError::io("rename", &have, e));
             }

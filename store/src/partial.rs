@@ -2,8 +2,8 @@
 //! when its bytes were verified and written by this life, or when the have log, synced after those bytes, says so; and
 //! it is hashed again whenever it is read.
 //!
-//! An object of one chunk needs no log: its name is its hash. It is written under another name and renamed, so that a
-//! kill leaves all of it or nothing; after a power cut its hash tells.
+//! An object of one chunk needs no log: its name is its hash, which tells in a next life whether all of it is there.
+//! Each expectation of an object is a life of its own: what was begun for an earlier one counts for nothing.
 
 use crate::{
     contract::{Damage, Layout, StoreError},
@@ -22,7 +22,7 @@ use softservice_protocol::{
     id::{ChunkId, ObjectId},
 };
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
     fs::File,
     io::{IoSlice, Write},
     ops::Deref,
@@ -69,8 +69,6 @@ struct State {
     /// A thread syncs.
     syncing: bool,
     ending: bool,
-    /// What a sync failed with, for the next put to tell.
-    failed: Option<StoreError>,
 }
 
 /// The folder of partial files.
@@ -243,7 +241,10 @@ impl Shared {
         }
     }
     fn proves(&self, layout: &Layout) -> bool {
-        std::fs::read(self.path(layout.object)).is_ok_and(|b| ObjectId::of(&b) == layout.object)
+        let path = self.path(layout.object);
+        // Another layout may have left a file of any length.
+        std::fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_file() && meta.len() == layout.size)
+            && std::fs::read(path).is_ok_and(|b| ObjectId::of(&b) == layout.object)
     }
 
     /// Places that wait for a chunk; true where the object has no other.
@@ -314,9 +315,13 @@ impl Shared {
             state.unlogged.spots.extend_from_slice(spots);
             state.unlogged.bytes += size;
         }
-        let log = state.unlogged.bytes >= LOG;
-        self.written(state, size)?;
-        if log { self.log_written() } else { Ok(()) }
+        if state.unlogged.bytes >= LOG {
+            // Before anybody waits for the disk: a kill is not to cost more.
+            drop(state);
+            self.log_written()?;
+            state = self.state();
+        }
+        self.written(state, size)
     }
     /// Writes a chunk to its place, and from then on it is here.
     fn write(&self, spot: &Spot, single: bool, bytes: &[u8], objects: &Objects) -> Result<(), StoreError> {
@@ -375,8 +380,13 @@ impl Shared {
             // Assembled in the meantime by somebody who had the same chunk: nothing of this may stay. Removed under the
             // lock, so that it is never what somebody puts there anew.
             let _ = rustix::fs::unlinkat(&self.folder, spot.object.to_string(), AtFlags::empty());
+            self.release(|object| *object == spot.object);
             return None;
         };
+        if spot.life != open.life() {
+            // It is expected anew since this was begun, and what was written may stand in a file that is gone.
+            return None;
+        }
         open.mark(spot, true);
         open.begin_run()
     }
@@ -442,14 +452,15 @@ impl Shared {
     /// another fetch, or was begun before somebody else brought the whole.
     pub(crate) fn finish(&self, done: &HashSet<ObjectId>) -> Result<(), StoreError> {
         let idle = |state: &State| state.expected.is_empty() && state.left.is_empty();
-        self.release(|object| done.contains(object));
         let mut state = self.state();
         for object in done {
             if state.expected.leave(*object) {
                 let _ = rustix::fs::unlinkat(&self.folder, object.to_string(), AtFlags::empty());
             }
         }
-        Self::drop_written(&mut state, |s| done.contains(&s.object));
+        // After the names: a writer that came late may have opened a file just before.
+        self.release(|object| done.contains(object));
+        self.drop_written(&mut state, |s| done.contains(&s.object));
         let empty = idle(&state);
         drop(state);
         if empty {
@@ -471,11 +482,39 @@ impl Shared {
         });
         let given_up: Vec<ObjectId> = expected.objects().filter(|o| !spared(o)).collect();
         gone.extend(given_up.into_iter().filter(|o| expected.leave(*o)));
-        Self::drop_written(&mut state, |s| gone.contains(&s.object));
-        self.release(|object| gone.contains(object));
-        for object in gone {
-            let _ = std::fs::remove_file(self.path(object));
+        self.drop_written(&mut state, |s| gone.contains(&s.object));
+        for object in &gone {
+            let _ = std::fs::remove_file(self.path(*object));
         }
+        self.release(|object| gone.contains(object));
+    }
+    /// Whether an object is expected with exactly these chunks.
+    pub(crate) fn agrees(&self, layout: &Layout) -> bool {
+        self.state().expected.get(layout.object).is_some_and(|open| open.layout() == layout)
+    }
+    /// Expects these objects as nothing of them were here: what stands under their names is not to be trusted.
+    pub(crate) fn begin_anew(&self, layouts: &[Layout]) {
+        let objects: HashSet<ObjectId> = layouts.iter().map(|l| l.object).collect();
+        let mut state = self.state();
+        for layout in layouts {
+            state.expected.leave(layout.object);
+            let _ = rustix::fs::unlinkat(&self.folder, layout.object.to_string(), AtFlags::empty());
+            state.expected.enter(Open::new(layout));
+        }
+        self.release(|object| objects.contains(object));
+        self.drop_written(&mut state, |s| objects.contains(&s.object));
+    }
+    /// A sync failed that was about these: nobody knows what the disk holds of their files, also of what came since.
+    pub(crate) fn give_up(&self, objects: &BTreeSet<ObjectId>) {
+        let layouts: Vec<Layout> = {
+            let state = self.state();
+            objects.iter().filter_map(|o| Some(state.expected.get(*o)?.layout().clone())).collect()
+        };
+        self.begin_anew(&layouts);
+    }
+    /// While this lives nothing is synced beside whoever holds it: what fails then, fails for that one.
+    pub(crate) fn hold_syncs(&self) -> MutexGuard<'_, ()> {
+        lock(&self.committing)
     }
 }
 

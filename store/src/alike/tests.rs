@@ -61,3 +61,18 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn files_of_gigabytes_are_compared_as_well() {
+    let file = |seed: u8| -> Vec<ChunkRef> {
+        let id = |n: u32| {
+            let mut id = [seed; 32];
+            id[..4].copy_from_slice(&n.to_le_bytes());
+            ChunkId(id)
+        };
+        (0..30_000).map(|n| ChunkRef { id: id(n), len: 256 << 10 }).collect()
+    };
+    let found = align(&file(1), &file(2));
+    assert_eq!(found.len(), 30_000);
+    assert!(found.iter().all(|(at, range)| range.contains(at)));
+}

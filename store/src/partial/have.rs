@@ -55,12 +55,12 @@ pub(super) fn decode(entry: &[u8]) -> Option<Spot> {
     let (offset, rest) = rest.split_first_chunk::<8>()?;
     let (chunk, len) = rest.split_first_chunk::<32>()?;
     let chunk = ChunkRef { id: ChunkId(*chunk), len: u32::from_le_bytes(len.try_into().ok()?) };
-    Some(Spot { object: ObjectId(*object), offset: u64::from_le_bytes(*offset), chunk })
+    Some(Spot::new(ObjectId(*object), u64::from_le_bytes(*offset), chunk))
 }
 
 /// A mark in the words of an entry.
 fn mark(synced: u64, boot: [u8; 32]) -> Spot {
-    Spot { object: ObjectId([0; 32]), offset: synced, chunk: ChunkRef { id: ChunkId(boot), len: 0 } }
+    Spot::new(ObjectId([0; 32]), synced, ChunkRef { id: ChunkId(boot), len: 0 })
 }
 
 fn is_mark(entry: &Spot) -> bool {
@@ -160,11 +160,7 @@ mod tests {
     use std::path::Path;
 
     fn spot(n: u8) -> Spot {
-        Spot {
-            object: ObjectId([1; 32]),
-            offset: u64::from(n) * 100,
-            chunk: ChunkRef { id: ChunkId([n; 32]), len: 100 },
-        }
+        Spot::new(ObjectId([1; 32]), u64::from(n) * 100, ChunkRef { id: ChunkId([n; 32]), len: 100 })
     }
     const HERE: Option<[u8; 32]> = Some([7; 32]);
     const LATER: Option<[u8; 32]> = Some([8; 32]);

@@ -1,5 +1,5 @@
-//! Making what was put durable while more of it comes. Invariant: a sync that failed makes everything that it was about
-//! wanted again, and the next put says so; nobody waits for a sync unless [`MOST`] bytes wait for one already.
+//! Making what was put durable while more of it comes. Invariant: a sync that failed makes everything that stands in the
+//! files it was about wanted again, whatever came since; nobody waits for a sync unless [`MOST`] bytes wait for one already.
 
 use super::{Partials, Shared, Spot, State, StoreError, lock};
 use crate::tree::SYNC_EACH;
@@ -64,13 +64,14 @@ impl Shared {
                 continue;
             }
             drop(state);
-            let done = self.commit();
+            if let Err(e) = self.commit() {
+                tracing::warn!("what came last will be fetched again: {e}");
+            }
             state = lock(&self.state);
-            state.failed = done.err().or(state.failed.take());
             self.drained.notify_all();
         }
     }
-    /// Something was written and waits for a sync. Answers what an earlier one failed with; waits while too much waits.
+    /// Something was written and waits for a sync. Waits while too much waits.
     pub(super) fn written(&self, mut state: MutexGuard<'_, State>, bytes: u64) -> Result<(), StoreError> {
         state.bytes += bytes;
         let first = state.first.is_none();
@@ -86,7 +87,7 @@ impl Shared {
         while state.bytes + state.under_way > MOST && !state.ending {
             state = self.drained.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        state.failed.take().map_or(Ok(()), Err)
+        Ok(())
     }
     /// Logs what is written and not logged yet; from then on a kill does not lose it.
     pub(super) fn log_written(&self) -> Result<(), StoreError> {
@@ -110,8 +111,7 @@ impl Shared {
         let done = if files.is_empty() { Ok(()) } else { self.sync(&files) };
         let done = done.and_then(|()| lock(&self.have).synced(place));
         lock(&self.state).under_way = 0;
-        // After a failed sync nobody knows what the disk holds of these: they are wanted again.
-        done.inspect_err(|_| spots.iter().for_each(|s| self.forget(s)))
+        done.inspect_err(|_| self.give_up(&files))
     }
     fn sync(&self, files: &BTreeSet<ObjectId>) -> Result<(), StoreError> {
         let failed = |e| StoreError::io("sync", &self.dir, e);
@@ -130,13 +130,14 @@ impl Shared {
         self.folder.sync_all().map_err(failed)
     }
     /// What is said of these need not be logged nor synced any more.
-    pub(super) fn drop_written(state: &mut State, gone: impl Fn(&Spot) -> bool) {
+    pub(super) fn drop_written(&self, state: &mut State, gone: impl Fn(&Spot) -> bool) {
         state.unlogged.spots.retain(|s| !gone(s));
         state.unlogged.bytes = state.unlogged.spots.iter().map(|s| u64::from(s.chunk.len)).sum();
         state.unsynced.retain(|s| !gone(s));
         if state.unsynced.is_empty() {
             state.bytes = 0;
             state.first = None;
+            self.drained.notify_all();
         }
     }
 }

@@ -5,6 +5,7 @@ use super::{
     have::{ENTRY, decode, encode},
     *,
 };
+use crate::contract::Store;
 use proptest::prelude::*;
 
 proptest! {
@@ -17,7 +18,7 @@ proptest! {
         at in 0usize..ENTRY,
         bit in 0u8..8,
     ) {
-        let spot = Spot { object: ObjectId(object), offset, chunk: ChunkRef { id: ChunkId(id), len } };
+        let spot = Spot::new(ObjectId(object), offset, ChunkRef { id: ChunkId(id), len });
         let mut bytes = encode(&spot);
         prop_assert_eq!(decode(&bytes), Some(spot));
         bytes[at] ^= 1 << bit;
@@ -64,4 +65,104 @@ fn a_small_object_that_is_here_is_never_replaced() {
     partials.put_into(late, &part, &objects).unwrap();
     assert_eq!(inode(), synced, "what may be synced and about to get its name became another file");
     assert_eq!(std::fs::read_dir(dir.path().join("temp")).unwrap().count(), 0);
+}
+
+/// Chunks of 20,000 bytes, and the object that they are.
+fn several(seed: u8, n: u8) -> (Vec<Verified>, Layout) {
+    let parts: Vec<Verified> = (0..n).map(|k| Verified::own(vec![seed.wrapping_add(k); 20_000])).collect();
+    let whole: Vec<u8> = parts.iter().flat_map(|p| p.bytes().to_vec()).collect();
+    let chunks: Vec<ChunkRef> = parts.iter().map(|p| ChunkRef { id: p.id(), len: 20_000 }).collect();
+    (parts, Layout { object: ObjectId::of(&whole), size: whole.len() as u64, chunks })
+}
+
+/// Whether an object has its name; whatever stands there is that object.
+fn is_there(store: &crate::DiskStore, object: ObjectId) -> bool {
+    std::fs::read(store.objects.path(object, false)).is_ok_and(|bytes| {
+        assert_eq!(ObjectId::of(&bytes), object, "{} other bytes stand under a name", bytes.len());
+        true
+    })
+}
+
+#[test]
+fn a_liars_chunks_do_not_get_the_name_of_an_honest_object() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = crate::open(dir.path()).unwrap();
+    let honest = Verified::own((0..40_000u32).map(|n| (n % 251) as u8).collect());
+    let object = ObjectId(honest.id().0);
+    let good = Layout { object, size: 40_000, chunks: vec![ChunkRef { id: honest.id(), len: 40_000 }] };
+    let evil: Vec<Verified> = (0..2).map(|n| Verified::own(vec![n + 100; 20_000])).collect();
+    let chunks = evil.iter().map(|p| ChunkRef { id: p.id(), len: 20_000 }).collect();
+    let lie = Layout { object, size: 40_000, chunks };
+    store.expect(std::slice::from_ref(&lie)).unwrap();
+    evil.iter().for_each(|p| store.put(p).unwrap());
+    let refused = store.assemble(std::slice::from_ref(&lie));
+    assert!(matches!(refused, Err(StoreError::Unsound { .. })), "{refused:?}");
+    store.expect(std::slice::from_ref(&good)).unwrap();
+    store.put(&honest).unwrap();
+    // The first time tells that another had the name; the fetch looks again, and asks again.
+    let first = store.assemble(std::slice::from_ref(&good));
+    assert!(matches!(first, Err(StoreError::Incomplete { .. })), "{first:?}");
+    assert!(!is_there(&store, object));
+    store.put(&honest).unwrap();
+    store.assemble(std::slice::from_ref(&good)).unwrap();
+    assert!(is_there(&store, object));
+}
+
+#[test]
+fn a_lie_about_its_end_does_not_cut_an_object_short() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = crate::open(dir.path()).unwrap();
+    let (parts, good) = several(1, 3);
+    store.expect(std::slice::from_ref(&good)).unwrap();
+    parts.iter().for_each(|p| store.put(p).unwrap());
+    let lie = Layout { object: good.object, size: 40_000, chunks: good.chunks[..2].to_vec() };
+    assert!(store.assemble(std::slice::from_ref(&lie)).is_err());
+    assert!(!is_there(&store, good.object));
+    assert!(store.assemble(std::slice::from_ref(&good)).is_err());
+    parts.iter().for_each(|p| store.put(p).unwrap());
+    store.assemble(std::slice::from_ref(&good)).unwrap();
+    assert!(is_there(&store, good.object));
+}
+
+#[test]
+fn a_writer_that_began_before_a_sweep_brings_nothing_to_what_is_expected_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = crate::open(dir.path()).unwrap();
+    let (parts, good) = several(1, 2);
+    store.expect(std::slice::from_ref(&good)).unwrap();
+    // A put has come as far as to have the file ...
+    let spot = store.partials.waiting(&parts[0])[0].0;
+    let file = store.partials.file(good.object).unwrap();
+    store.let_go();
+    store.gc(&Default::default()).unwrap();
+    store.expect(std::slice::from_ref(&good)).unwrap();
+    // ... and goes on.
+    file.write_all_at(parts[0].bytes(), spot.offset).unwrap();
+    assert!(store.partials.mark(&mut store.partials.state(), &spot).is_none());
+    store.put(&parts[1]).unwrap();
+    let early = store.assemble(std::slice::from_ref(&good));
+    assert!(matches!(early, Err(StoreError::Incomplete { .. })), "{early:?}");
+    parts.iter().for_each(|p| store.put(p).unwrap());
+    store.assemble(std::slice::from_ref(&good)).unwrap();
+    assert!(is_there(&store, good.object));
+}
+
+#[test]
+fn after_a_failed_sync_all_of_its_file_is_wanted_again_and_others_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = crate::open(dir.path()).unwrap();
+    let ((parts, one), (others, two)) = (several(1, 3), several(50, 2));
+    store.expect(&[one.clone(), two.clone()]).unwrap();
+    store.put(&parts[0]).unwrap();
+    let path = store.partials.path(one.object);
+    std::fs::remove_file(&path).unwrap();
+    std::os::unix::fs::symlink(&path, &path).unwrap();
+    // Either this sync fails, or the thread's did before.
+    let _ = store.partials.commit();
+    assert_eq!(store.partials.lacking(one.object).len(), 3);
+    others.iter().for_each(|p| store.put(p).unwrap());
+    store.assemble(std::slice::from_ref(&two)).unwrap();
+    parts.iter().for_each(|p| store.put(p).unwrap());
+    store.assemble(std::slice::from_ref(&one)).unwrap();
+    assert!(is_there(&store, one.object) && is_there(&store, two.object));
 }

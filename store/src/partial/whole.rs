@@ -12,6 +12,9 @@ use std::{
     sync::{Arc, Mutex, TryLockError},
 };
 
+/// Bytes that one put reads back at most: whoever closes a gap does not hash all that lies behind it while its peer waits.
+const BACK: u64 = 4 << 20;
+
 /// How far it is.
 #[derive(Debug, Default)]
 pub(crate) struct Run {
@@ -34,6 +37,7 @@ impl Shared {
     /// bytes are at hand. Somebody who is at it already goes on with these.
     pub(super) fn advance(&self, run: &Arc<Mutex<Run>>, file: &File, mine: &[Spot], bytes: &[&[u8]]) {
         let Some(object) = mine.first().map(|spot| spot.object) else { return };
+        let mut read = 0;
         loop {
             let mut at = match run.try_lock() {
                 Ok(at) => at,
@@ -45,12 +49,16 @@ impl Shared {
             }
             let mut buffer = Vec::new();
             while let Some(spot) = self.here(object, at.next) {
+                if read >= BACK {
+                    return;
+                }
                 let known = mine.binary_search_by_key(&spot.offset, |s| s.offset).ok();
                 if let Some(known) = known.filter(|k| mine.get(*k) == Some(&spot)).and_then(|k| bytes.get(k)) {
                     at.feed(known);
                     continue;
                 }
                 buffer.resize(spot.chunk.len as usize, 0);
+                read += u64::from(spot.chunk.len);
                 match file.read_exact_at(&mut buffer, spot.offset) {
                     Ok(()) => at.feed(&buffer),
                     Err(_) => {
