@@ -26,6 +26,17 @@ const RACY: Duration = Duration::from_secs(3);
 /// Folders that are remembered; of more, those that were read longest ago are forgotten.
 const FOLDERS: usize = 64;
 
+/// File systems whose kernel dates every change by itself: ext2 to ext4, XFS, Btrfs, tmpfs, F2FS, ZFS, bcachefs, and
+/// overlays of them. Others take a server's or a program's word for it (NFS, FUSE), keep times of two seconds and no
+/// numbers of files (FAT), or carry the same ones in every image (squashfs, EROFS): there everything is read again.
+const DATING: [u64; 8] =
+    [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994, 0xf2f5_2010, 0x2fc1_2fc1, 0xca45_1a4e, 0x794c_7630];
+
+/// Whether times of this folder's file system can be believed.
+fn dates(root: &Path) -> bool {
+    rustix::fs::statfs(root).is_ok_and(|fs| DATING.contains(&(fs.f_type as u64 & 0xffff_ffff)))
+}
+
 /// What a file system says of a file that has not changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stamp([u64; 8]);
@@ -36,6 +47,9 @@ impl Stamp {
         let [modified, modified_ns, changed, changed_ns] = times;
         let mode = u64::from(meta.mode());
         Self([meta.dev(), meta.ino(), meta.len(), modified, modified_ns, changed, changed_ns, mode])
+    }
+    fn device(&self) -> u64 {
+        self.0[0]
     }
     /// Bytes of the file.
     pub(crate) fn size(&self) -> u64 {
@@ -55,6 +69,8 @@ type Entry = (Stamp, Content);
 pub(crate) struct Seen {
     file: PathBuf,
     known: HashMap<String, Entry>,
+    /// Files of other file systems below the folder are not believed.
+    device: Option<u64>,
 }
 
 impl Seen {
@@ -64,11 +80,13 @@ impl Seen {
         let name = blake3::hash(place.as_os_str().as_encoded_bytes()).to_hex();
         let file = dir.join(name.get(..32).unwrap_or_default());
         let known = std::fs::read(&file).ok().and_then(|bytes| decode(&bytes)).unwrap_or_default();
-        Self { file, known }
+        let device = std::fs::metadata(root).ok().filter(|_| dates(root)).map(|meta| meta.dev());
+        Self { file, known, device }
     }
     /// What the file at this path held when it was as it is.
     pub(crate) fn get(&self, path: &str, stamp: &Stamp) -> Option<Content> {
-        self.known.get(path).filter(|(known, _)| known == stamp).map(|(_, content)| content.clone())
+        let believed = self.device == Some(stamp.device());
+        self.known.get(path).filter(|(known, _)| believed && known == stamp).map(|(_, content)| content.clone())
     }
     /// Writes down what is known now, if it is anything else than before. `began` is when the reading began. It is a
     /// cache: what cannot be written is read again the next time, and it is not synced, because it proves itself.
@@ -185,7 +203,7 @@ mod tests {
         let files: Vec<_> = (0..4u8).map(|n| (n.to_string(), content(n, u32::from(n)))).collect();
         let read = files.iter().map(|(path, (stamp, content))| (path.clone(), *stamp, content.clone())).collect();
         Seen::open(dir.path(), root.path()).keep(read, at(1_000));
-        let seen = Seen::open(dir.path(), root.path());
+        let seen = Seen { device: Some(1), ..Seen::open(dir.path(), root.path()) };
         for (path, (stamp, content)) in &files {
             assert_eq!(seen.get(path, stamp).as_ref(), Some(content));
             for field in 0..8 {
@@ -204,8 +222,20 @@ mod tests {
         let (stamp, content) = content(1, 1);
         for (now, known) in [(150, false), (200, false), (202, false), (203, false), (204, true)] {
             Seen::open(dir.path(), root.path()).keep(vec![("a".into(), stamp, content.clone())], at(now));
-            assert_eq!(Seen::open(dir.path(), root.path()).get("a", &stamp).is_some(), known, "{now}");
+            let seen = Seen { device: Some(1), ..Seen::open(dir.path(), root.path()) };
+            assert_eq!(seen.get("a", &stamp).is_some(), known, "{now}");
         }
+    }
+
+    #[test]
+    fn what_another_file_system_says_is_not_believed() {
+        let (dir, root) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (stamp, content) = content(1, 1);
+        Seen::open(dir.path(), root.path()).keep(vec![("a".into(), stamp, content)], at(1_000));
+        for device in [Some(2), None] {
+            assert_eq!(Seen { device, ..Seen::open(dir.path(), root.path()) }.get("a", &stamp), None);
+        }
+        assert!(!dates(Path::new("/proc")));
     }
 
     #[test]

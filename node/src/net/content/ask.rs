@@ -27,7 +27,10 @@ use softservice_protocol::{
 use softservice_store::Store;
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, atomic::Ordering},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 use tokio::{
@@ -38,6 +41,10 @@ use tokio::{
 
 /// Opening a stream takes round trips, not seconds.
 const OPENING: Duration = Duration::from_secs(10);
+/// How long a peer's answers may wait more when our own disk holds them up.
+const OWN_DISK: Duration = Duration::from_secs(10);
+/// What is asked for once more gets so long.
+const AGAIN: Duration = Duration::from_secs(60);
 /// Frames on their way to the writer: each open request and its cancel.
 const FRAMES: usize = 2 * limits::PENDING_SPANS;
 
@@ -88,8 +95,14 @@ fn lock(map: &OnWire) -> MutexGuard<'_, BTreeMap<u64, Open>> {
 
 /// Serves the driver's asks toward one peer until the driver forgets it.
 pub(super) async fn run(peer: Peer, mut inbox: mpsc::Receiver<Ask>, mut control: Control, shared: Shared) {
-    let mut session =
-        Session { peer, waiting: VecDeque::new(), on_wire: OnWire::default(), verifying: JoinSet::new(), shared };
+    let mut session = Session {
+        peer,
+        baseless: false,
+        waiting: VecDeque::new(),
+        on_wire: OnWire::default(),
+        verifying: JoinSet::new(),
+        shared,
+    };
     loop {
         while session.waiting.is_empty() {
             match inbox.recv().await {
@@ -122,6 +135,8 @@ async fn open(control: &mut Control, peer: Peer) -> Option<Stream> {
 
 struct Session {
     peer: Peer,
+    /// What was here to be compared with is not any more.
+    baseless: bool,
     waiting: VecDeque<(u64, Open)>,
     on_wire: OnWire,
     /// Answers being hashed and stored, each with its request and how many chunks it asked for.
@@ -140,6 +155,7 @@ impl Session {
     async fn take(&mut self, ask: Ask, frames: Option<&mpsc::Sender<Vec<u8>>>) {
         match ask {
             Ask::Span { request, chunks, base, deadline } => {
+                let base = if self.baseless { Vec::new() } else { base };
                 self.waiting.push_back((request.0, Open { chunks, base, deadline }));
             }
             Ask::Cancel { request } => {
@@ -179,8 +195,15 @@ impl Session {
         // One whole answer may wait for the verifiers while the next is read.
         let (answers, mut answered) = mpsc::channel(1);
         let figures = self.shared.desk.neighbours.figures(self.peer).unwrap_or_default();
-        let reading =
-            Reader { stream: reader, on_wire: self.on_wire.clone(), answers, shared: self.shared.clone(), figures };
+        let held_up = Arc::new(AtomicBool::new(false));
+        let reading = Reader {
+            stream: reader,
+            on_wire: self.on_wire.clone(),
+            answers,
+            shared: self.shared.clone(),
+            figures,
+            held_up: held_up.clone(),
+        };
         let mut tasks = JoinSet::new();
         tasks.spawn(reading.run());
         tasks.spawn(write(writer, to_write));
@@ -219,6 +242,12 @@ impl Session {
                     Err(_) => return End::Broke,
                 },
                 () = late => {
+                    if held_up.load(Ordering::Relaxed) {
+                        // Not the peer is slow: what it sent waits for our own disk.
+                        let later = Instant::now() + OWN_DISK;
+                        lock(&self.on_wire).values_mut().for_each(|open| open.deadline = open.deadline.max(later));
+                        continue;
+                    }
                     tracing::debug!(peer = self.peer.short(), "content comes too slowly");
                     return End::Broke;
                 }
@@ -240,7 +269,10 @@ impl Session {
         let outcome = match checked {
             Checked::Ended(outcome) => outcome,
             Checked::Unreadable(open) => {
-                self.waiting.push_front((request, open));
+                // A sweep took it: later requests name nothing any more, and this one has all its time again.
+                self.baseless = true;
+                self.waiting.iter_mut().for_each(|(_, open)| open.base.clear());
+                self.waiting.push_front((request, Open { deadline: Instant::now() + AGAIN, ..open }));
                 return None;
             }
         };
@@ -379,6 +411,8 @@ struct Reader {
     answers: mpsc::Sender<Answer>,
     shared: Shared,
     figures: Arc<Figures>,
+    /// Set while what came waits for those who verify and store.
+    held_up: Arc<AtomicBool>,
 }
 
 impl Reader {
@@ -428,7 +462,9 @@ impl Reader {
         }
         self.body(bytes.get_mut(..size).unwrap_or_default()).await?;
         // Waiting here stops reading, and so the peer: at most one span of each peer waits beside those being verified.
+        self.held_up.store(true, Ordering::Relaxed);
         let permit = self.shared.verifying.clone().acquire_owned().await.map_err(|_| Fault::Broke)?;
+        self.held_up.store(false, Ordering::Relaxed);
         Ok(Answer { request: header.request, came, coding: header.coding, bytes, wire: size, lease, permit })
     }
 

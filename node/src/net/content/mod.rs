@@ -52,6 +52,8 @@ struct Shared {
     delivered: mpsc::Sender<Input>,
     verifying: Arc<Semaphore>,
     serving: Arc<Semaphore>,
+    /// Cores that make answers smaller.
+    packing: Arc<Semaphore>,
     /// Buffers of answers that come, and of those that go.
     received: Arc<Buffers>,
     sent: Arc<Buffers>,
@@ -90,6 +92,7 @@ impl Content {
             delivered,
             verifying: Arc::new(Semaphore::new(VERIFYING)),
             serving: Arc::new(Semaphore::new(SERVING)),
+            packing: Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from))),
             received: Arc::default(),
             sent: Arc::default(),
             up: bucket(limits.up),

@@ -5,7 +5,7 @@ use super::{
     super::{frame, names::peer_of, neighbours::Figures},
     Shared,
     buffers::Lease,
-    packing::{self, Pace},
+    packing::{self, Choice, Pace},
     turn,
 };
 use futures::{
@@ -60,6 +60,8 @@ struct Span {
     wire: Vec<u8>,
     /// How much of it is the frame.
     head: usize,
+    /// How long it took to make it.
+    prepared: Duration,
     lease: Lease,
     _permit: OwnedSemaphorePermit,
 }
@@ -156,14 +158,17 @@ async fn answer(
     let pace = Arc::new(Mutex::new(Pace::default()));
     let asked = stream::unfold(asked, async |mut asked| Some((asked.recv().await?, asked)));
     let mut spans = std::pin::pin!(asked.map(|request| fetch(request, &withdrawn, shared, &pace)).buffered(AHEAD));
-    while let Some(span) = spans.next().await {
+    loop {
+        let asked = Instant::now();
+        let Some(span) = spans.next().await else { return Ok(()) };
         let span = span?;
+        // What it took to prepare; the rest of the wait is for the asker.
+        let waited = asked.elapsed().min(span.prepared);
         let (bytes, begun) = (span.wire.len() as u64, Instant::now());
         let slice = turn::slice(lock(&pace).link());
         write(&mut stream, span, slice, shared, figures).await?;
-        lock(&pace).wrote(bytes, begun.elapsed());
+        lock(&pace).wrote(bytes, begun.elapsed(), waited);
     }
-    Ok(())
 }
 
 /// Reads a span from the store; nothing of one that was withdrawn meanwhile.
@@ -185,9 +190,17 @@ async fn fetch(
     }
     let (lease, wire) = shared.sent.take();
     let (store, pace) = (shared.store.clone(), pace.clone());
-    let read = move || read_span(&request, asked, &*store, &pace, wire);
-    let (wire, head) = tokio::task::spawn_blocking(read).await.map_err(std::io::Error::other)??;
-    Ok(Span { wire, head, lease, _permit: permit })
+    let choice = lock(&pace).choose();
+    // As many at once as there are cores, whoever asks: what costs us most costs an asker a few bytes.
+    let core = if choice.packs() { Some(shared.packing.clone().acquire_owned().await) } else { None };
+    let read = move || {
+        let _core = core;
+        let begun = Instant::now();
+        let span = read_span(&request, asked, &*store, (&pace, choice), wire)?;
+        Ok::<_, std::io::Error>((span, begun.elapsed()))
+    };
+    let ((wire, head), prepared) = tokio::task::spawn_blocking(read).await.map_err(std::io::Error::other)??;
+    Ok(Span { wire, head, prepared, lease, _permit: permit })
 }
 
 /// The answer to a request that asked for so many chunks, ready for the wire, in `wire`; gives where its content begins.
@@ -195,7 +208,7 @@ fn read_span(
     request: &SpanRequest,
     asked: usize,
     store: &dyn Store,
-    pace: &Mutex<Pace>,
+    pace: (&Mutex<Pace>, Choice),
     mut wire: Vec<u8>,
 ) -> std::io::Result<(Vec<u8>, usize)> {
     let found = store.read(&request.chunks).unwrap_or_else(|e| {
@@ -225,24 +238,32 @@ fn read_span(
 fn pack(
     request: &SpanRequest,
     store: &dyn Store,
-    pace: &Mutex<Pace>,
+    (pace, choice): (&Mutex<Pace>, Choice),
     found: &[Option<Vec<u8>>],
 ) -> Option<(Coding, Vec<u8>)> {
-    let level = lock(pace).level()?;
-    let content = found.iter().flatten().map(Vec::as_slice).collect::<Vec<_>>().concat();
-    let base = if content.is_empty() { None } else { base_of(request, store) };
-    if base.is_none() && !packing::shrinks(&content) {
-        lock(pace).tried(content.len(), content.len());
+    if !choice.packs() || found.iter().all(Option::is_none) {
         return None;
     }
+    let content = found.iter().flatten().map(Vec::as_slice).collect::<Vec<_>>().concat();
+    let base = choice.over.and_then(|level| Some((level, base_of(request, store)?)));
     let begun = Instant::now();
-    let packed = packing::pack(&content, base.as_deref().unwrap_or_default(), level);
+    if let Some((level, base)) = base {
+        let packed = packing::pack_over(&content, &base, level);
+        let size = packed.as_ref().map_or(content.len(), Vec::len);
+        lock(pace).packed_over(level, content.len(), size, begun.elapsed());
+        let packed = packed?;
+        return Some((Coding::ZstdOverBase { bytes: u32::try_from(packed.len()).ok()? }, packed));
+    }
+    let level = choice.alone?;
+    if !packing::shrinks(&content) {
+        lock(pace).in_vain();
+        return None;
+    }
+    let packed = packing::pack(&content, level);
     let size = packed.as_ref().map_or(content.len(), Vec::len);
     lock(pace).packed(level, content.len(), size, begun.elapsed());
     let packed = packed?;
-    let bytes = u32::try_from(packed.len()).ok()?;
-    let coding = if base.is_some() { Coding::ZstdOverBase { bytes } } else { Coding::Zstd { bytes } };
-    Some((coding, packed))
+    Some((Coding::Zstd { bytes: u32::try_from(packed.len()).ok()? }, packed))
 }
 
 /// The bytes of what the asker has, when all of it is here as well.

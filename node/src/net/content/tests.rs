@@ -359,7 +359,7 @@ async fn packed_answers_that_do_not_add_up_are_lies() {
         }
     };
     // Bob asks for chunks of 1000 and 2000 bytes, and names no base.
-    let packed = |content: &[u8]| packing::pack(content, &[], 0).unwrap();
+    let packed = |content: &[u8]| packing::pack(content, 0).unwrap();
     let right = [chunk(1, 1000), chunk(2, 2000)].concat();
     let zeros = packed(&vec![0; 3000]);
     let bomb = packed(&vec![0; 1 << 20]);
