@@ -306,7 +306,7 @@ impl Shared {
     /// Written chunks of one object wait for log and sync.
     fn account(&self, spots: &[Spot], single: bool) -> Result<(), StoreError> {
         let mut state = self.state();
-        if spots.first().is_none_or(|s| state.expected.get(s.object).is_none()) {
+        if spots.first().is_none_or(|s| state.expected.get(s.object).is_none_or(|open| open.life() != s.life)) {
             return Ok(());
         }
         let size: u64 = spots.iter().map(|s| u64::from(s.chunk.len)).sum();

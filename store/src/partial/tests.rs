@@ -139,6 +139,8 @@ fn a_writer_that_began_before_a_sweep_brings_nothing_to_what_is_expected_anew() 
     // ... and goes on.
     file.write_all_at(parts[0].bytes(), spot.offset).unwrap();
     assert!(store.partials.mark(&mut store.partials.state(), &spot).is_none());
+    store.partials.account(&[spot], false).unwrap();
+    assert!(store.partials.state().unlogged.spots.is_empty(), "a kill would leave a claim that nothing stands behind");
     store.put(&parts[1]).unwrap();
     let early = store.assemble(std::slice::from_ref(&good));
     assert!(matches!(early, Err(StoreError::Incomplete { .. })), "{early:?}");
