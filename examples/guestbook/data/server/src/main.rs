@@ -56,7 +56,10 @@ impl Book {
             _ => format!("a book with {entries} entries from before\n"),
         };
         let count = counted.unwrap_or(0).max(entries);
-        count_to(&folder, count)?;
+        // Only where it says something else: a start alone leaves the data as it found them.
+        if counted != Some(count) {
+            count_to(&folder, count)?;
+        }
         Ok(Self { file, lines, folder, count, found })
     }
 
