@@ -18,7 +18,7 @@ BENCH_PEERS=${BENCH_PEERS:-$(cd "$here/../../.." && pwd)/shared/bench-peers}
 [ -r "$BENCH_PEERS/lib.sh" ] || { echo "compare.sh: no harness at $BENCH_PEERS; name its folder in BENCH_PEERS" >&2; exit 2; }
 [ "$(id -u)" = 0 ] || { echo "compare.sh: needs root for network namespaces" >&2; exit 2; }
 # Names of its own: two comparisons at a time disturb each other's figures, but nothing else.
-export BENCH_PEERS BP_WORK=${BP_WORK:-/tmp/peers/compare$$} NS_S=${NS_S:-cmp$$s} NS_R=${NS_R:-cmp$$r} BP_CG=${BP_CG:-cmp$$}
+export BENCH_PEERS BP_WORK=${BP_WORK:-${TMPDIR:-/tmp}/compare$$} NS_S=${NS_S:-cmp$$s} NS_R=${NS_R:-cmp$$r} BP_CG=${BP_CG:-cmp$$}
 . "$BENCH_PEERS/lib.sh"
 
 # What the systems may define, and where each keeps its own.
