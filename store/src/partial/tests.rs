@@ -137,7 +137,7 @@ fn a_writer_that_began_before_a_sweep_brings_nothing_to_what_is_expected_anew() 
     store.gc(&Default::default()).unwrap();
     store.expect(std::slice::from_ref(&good)).unwrap();
     // ... and goes on.
-    file.write_all_at(parts[0].bytes(), spot.offset).unwrap();
+    file.write(&[parts[0].bytes()], spot.offset).unwrap();
     assert!(store.partials.mark(&mut store.partials.state(), &spot).is_none());
     store.partials.account(&[spot], false).unwrap();
     assert!(store.partials.state().unlogged.spots.is_empty(), "a kill would leave a claim that nothing stands behind");
