@@ -11,7 +11,7 @@ use crate::{
     marks::Marks,
     objects::{self, Objects, Placer},
     partial::Partials,
-    record, tree,
+    record, syncs, tree,
 };
 use softservice_protocol::{
     bitmap::Bitmap,
@@ -76,7 +76,7 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub fn open(dir: &Path) -> Result<DiskStore, StoreError> {
     let (aside, logs) = (dir.join("damaged"), dir.join("logs"));
     for folder in [dir, &aside, &logs] {
-        std::fs::create_dir_all(folder).map_err(|e| StoreError::io("create", folder, e))?;
+        syncs::create_dir(folder)?;
     }
     let path = dir.join("lock");
     let file = File::options().create(true).truncate(false).write(true).open(&path);
@@ -86,6 +86,7 @@ pub fn open(dir: &Path) -> Result<DiskStore, StoreError> {
         Err(rustix::io::Errno::WOULDBLOCK) => return Err(StoreError::Locked { path: dir.to_owned() }),
         Err(e) => return Err(StoreError::io("lock", &path, e)),
     }
+    let fresh = !dir.join("objects").exists();
     let objects = Objects::open(dir)?;
     let mut notes = Vec::new();
     let mut losses = Losses::open(&logs)?;
@@ -140,9 +141,13 @@ pub fn open(dir: &Path) -> Result<DiskStore, StoreError> {
         healing: Mutex::new(()),
         assembling: Mutex::new(()),
     };
+    if !opened.clean && !fresh {
+        store.objects.unsettle();
+    }
     store.catch_up(opened.mark)?;
     if !opened.clean || !whole {
         store.adopt()?;
+        store.finish_sweep()?;
     }
     Ok(store)
 }
@@ -236,7 +241,11 @@ impl DiskStore {
                 damaged.push(damage(log.path(), Flaw { what, lost: false }));
             }
             let copy = journal::free_name(&self.aside(), kind);
-            std::fs::copy(log.path(), &copy).map_err(|e| StoreError::io("copy", &copy, e))?;
+            std::fs::copy(log.path(), &copy).map_err(|e| {
+                // On a full disk each check would leave a part of one more.
+                let _ = std::fs::remove_file(&copy);
+                StoreError::io("copy", &copy, e)
+            })?;
             log.rewrite(found.records.iter().map(|(_, payload)| payload.as_slice()))?;
         }
         Ok(damaged)
@@ -260,7 +269,12 @@ impl Drop for DiskStore {
         }
         let log = lock(&self.layout_log);
         self.index.checkpoint((log.tag(), log.end()));
+        let settled = self.objects.settle_all();
         self.index.close();
+        if !settled {
+            // This life did not end in order: the next one is to sync before it relies on any name.
+            let _ = std::fs::remove_file(self.dir.join("index.seal"));
+        }
     }
 }
 

@@ -26,6 +26,7 @@ mod partial;
 mod record;
 mod scrub;
 mod seen;
+mod syncs;
 mod tree;
 mod walk;
 
