@@ -15,6 +15,7 @@ use softservice_protocol::{id::PublisherId, ticket::Ticket};
 pub(super) async fn status(context: &Context) -> Result<Value, Failure> {
     let status = context.handle.status().await?;
     let store = super::closure::store(context);
+    let upkeep = store.upkeep().map(|u| json!({ "what": u.what, "done": u.done, "of": u.of }));
     let (objects, bytes) = super::closure::blocking(move || Ok(store.totals()?)).await?;
     Ok(json!({
         "device": status.me.to_string(),
@@ -30,7 +31,7 @@ pub(super) async fn status(context: &Context) -> Result<Value, Failure> {
         "softservices": instances::summary(context).await?,
         "transfers": status.transfers,
         "traffic": status.traffic,
-        "store": { "objects": objects, "bytes": bytes },
+        "store": { "objects": objects, "bytes": bytes, "upkeep": upkeep },
     }))
 }
 

@@ -11,6 +11,7 @@ mod serve;
 #[cfg(test)]
 mod tests;
 mod turn;
+mod window;
 
 use super::{control::Desk, rate::Bucket};
 use buffers::Buffers;

@@ -1,8 +1,9 @@
 //! Making answers smaller, and knowing when it pays. Invariant: what is unpacked is exactly as long as the asker
 //! expects from signed sizes, so no frame makes it take more memory than that; whether it is what was asked, hashes say.
 
+use super::window;
 use std::time::Duration;
-use zstd::zstd_safe::{CCtx, CParameter, DCtx, DParameter, get_error_name};
+use zstd::zstd_safe::{CCtx, CParameter, DCtx, get_error_name};
 
 /// Levels of zstd from light to dense, with what one core does of each before it was measured, in bytes a second.
 const LEVELS: [(i32, f64); 5] = [(1, 350e6), (3, 200e6), (6, 80e6), (9, 45e6), (12, 20e6)];
@@ -21,7 +22,7 @@ const SAMPLE: usize = 64 << 10;
 /// Less gain than this is not worth the work of both sides.
 const WORTH: f64 = 0.95;
 /// The largest window of a frame, as a power of two: a span and its base fit.
-const WINDOW_LOG: u32 = 22;
+pub(super) const WINDOW_LOG: u32 = 22;
 /// How much of a new measurement counts.
 const NEW: f64 = 0.3;
 
@@ -227,8 +228,8 @@ fn compress(content: &[u8], base: &[u8], level: i32, tables: Option<u32>) -> Res
 /// # Errors
 /// What is wrong with the frame, for people.
 pub(super) fn unpack(packed: &[u8], base: &[u8], len: usize) -> Result<Vec<u8>, &'static str> {
+    window::check(packed)?;
     let mut context = DCtx::create();
-    context.set_parameter(DParameter::WindowLogMax(WINDOW_LOG)).map_err(failed)?;
     context.ref_prefix(base).map_err(failed)?;
     // The capacity is the bound: zstd writes no further and says so.
     let mut content = Vec::with_capacity(len);
@@ -295,6 +296,9 @@ mod tests {
         assert!(unpack(&bomb, &[], (1 << 20) + 1).is_err());
         assert!(unpack(&[], &[], 5).is_err());
         assert_eq!(unpack(&bomb, &[], 1 << 20).unwrap().len(), 1 << 20);
+        // The same content as two frames, which the library by itself takes.
+        let halves = [pack(&vec![0; 1 << 19], 0).unwrap(), pack(&vec![0; 1 << 19], 0).unwrap()].concat();
+        assert!(unpack(&halves, &[], 1 << 20).is_err());
     }
 
     proptest! {
