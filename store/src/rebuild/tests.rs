@@ -1,7 +1,9 @@
+//! The index is held in the middle of being filled, by a gate and not by time. Invariant of every story: whatever is
+//! whole is found and read all the while.
+
 use super::*;
-use crate::contract::Layout;
 use crate::{
-    DiskStore, Store,
+    DiskStore, Layout, Store,
     disk::{open, open_watched},
 };
 use softservice_protocol::chunk::{ChunkRef, Verified};
@@ -39,8 +41,7 @@ fn entries(store: &DiskStore) -> Vec<(softservice_protocol::id::ChunkId, crate::
     all
 }
 
-/// The other end is dropped to let it go.
-/// Holds a filling at a step until it is let go.
+/// Holds a filling at a step until it is dropped.
 struct Gate {
     reached: mpsc::Receiver<()>,
     _go: mpsc::Sender<()>,
