@@ -98,7 +98,7 @@ impl Have {
             None if entries.iter().all(Option::is_some) => whole,
             None => 0,
         };
-        let same = boot.is_some() && marks().last().map(|(_, mark)| mark.chunk.id.0) == boot;
+        let same = boot.is_some() && marks().next_back().map(|(_, mark)| mark.chunk.id.0) == boot;
         let mut end = if same { whole } else { synced };
         if end > synced
             && let Err(e) = sync()

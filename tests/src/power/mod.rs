@@ -107,14 +107,13 @@ pub fn run(program: &Path, orders: &Orders, mut tell: impl FnMut(&str)) -> Figur
     let mut figures = Figures::default();
     let each = orders.points.div_ceil((orders.kinds.len() * orders.ways.len()) as u64);
     for kind in &orders.kinds {
-        let image = model::load(&stage.fixture.home(*kind)).expect("it was made");
         for way in &orders.ways {
             let mut draw = Draw::new(orders.seed, &format!("{} {}", kind.name(), way.name()));
             let mut row = Row::default();
             if *way == Way::Ext4 {
                 stage.on_ext4(*kind, each, &mut draw, &mut row, &mut tell);
             } else {
-                stage.in_memory(*kind, *way, each, &image, &mut draw, &mut row, &mut tell);
+                stage.in_memory(*kind, *way, each, &mut draw, &mut row, &mut tell);
             }
             figures.add(*kind, *way, row);
         }
@@ -215,11 +214,11 @@ impl Stage<'_> {
         kind: Kind,
         way: Way,
         points: u64,
-        image: &Image,
         draw: &mut Draw,
         row: &mut Row,
         tell: &mut impl FnMut(&str),
     ) {
+        let image = model::load(&self.fixture.home(kind)).expect("it was made");
         let mount = self.scratch.path().join("mount");
         fs::create_dir_all(&mount).expect("a folder");
         let live = |image: Image, end: Option<(u64, End)>, at_once: bool| {
