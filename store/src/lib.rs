@@ -28,6 +28,7 @@ mod record;
 mod scrub;
 mod seen;
 mod sizes;
+mod syncs;
 mod table;
 mod tree;
 mod walk;
