@@ -56,7 +56,7 @@ impl DiskStore {
         for _ in 0..2 {
             self.mend()?;
             let found: Vec<bool> = chunks.par_iter().with_min_len(64).map(|c| self.locate(c).is_some()).collect();
-            if self.index.is_broken() {
+            if self.index.is_dumb() {
                 continue;
             }
             let mut map = Bitmap::empty(chunks.len());
@@ -115,7 +115,7 @@ impl DiskStore {
                     let good = self.suspect(location.object)?;
                     if good || !self.objects.has(location.object) {
                         // The object is not to blame, or gone: the entry is wrong.
-                        self.index.remove(chunk.id);
+                        self.index.remove(chunk, &location);
                     }
                 }
             }

@@ -60,6 +60,17 @@ pub struct Findings {
     pub reindexed: u64,
 }
 
+/// Work that a store does by itself, beside everything else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Upkeep {
+    /// What it is, for people.
+    pub what: &'static str,
+    /// Steps done.
+    pub done: u64,
+    /// Of so many.
+    pub of: u64,
+}
+
 /// What `gc` did.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Swept {
@@ -169,6 +180,10 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// Removes every object that is not in `keep`, unless it is expected or younger than this run; and what had come of
     /// objects that were let go.
     fn gc(&self, keep: &std::collections::BTreeSet<ObjectId>) -> Result<Swept, StoreError>;
+    /// What goes on by itself just now, if anything. Everything can be asked meanwhile.
+    fn upkeep(&self) -> Option<Upkeep> {
+        None
+    }
     /// Objects and bytes here.
     fn totals(&self) -> Result<(u64, u64), StoreError>;
 }

@@ -3,14 +3,18 @@
 //! named is whole, what is acknowledged is named, and the index knows at most as much as the log.
 
 use crate::{
-    contract::{Compared, Damage, Findings, Ingested, Layout, Materialised, Progress, Store, StoreError, Swept},
+    contract::{
+        Compared, Damage, Findings, Ingested, Layout, Materialised, Progress, Store, StoreError, Swept, Upkeep,
+    },
     copies,
     index::{self, Index},
     journal::{self, Flaw, Log},
+    layouts,
     losses::Losses,
     marks::Marks,
     objects::{self, Objects, Placer},
     partial::Partials,
+    rebuild::{Parts, Rebuild, Task, Watch},
     record, tree,
 };
 use softservice_protocol::{
@@ -27,24 +31,25 @@ use std::{
     fs::File,
     io::Read,
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 /// A store in a directory. One process has it at a time.
 #[derive(Debug)]
 pub struct DiskStore {
     dir: PathBuf,
-    pub(crate) objects: Objects,
+    pub(crate) objects: Arc<Objects>,
     pub(crate) partials: Partials,
     records: Mutex<Log>,
     losses: Mutex<Losses>,
     /// Held while a layout goes into log *and* index, so that a checkpoint never runs ahead of the index.
-    pub(crate) layout_log: Mutex<Log>,
+    pub(crate) layout_log: Arc<Mutex<Log>>,
     marks: Mutex<Marks>,
-    pub(crate) index: Index,
+    pub(crate) index: Arc<Index>,
+    pub(crate) rebuild: Rebuild,
     pub(crate) flight: Mutex<Flight>,
     /// Damage found while opening or reading, for the next check to report.
-    notes: Mutex<Vec<Damage>>,
+    notes: Arc<Mutex<Vec<Damage>>>,
     healing: Mutex<()>,
     /// Held by whoever makes wholes, or takes away: two fetches may share objects, and one file has one name at a time.
     pub(crate) assembling: Mutex<()>,
@@ -74,6 +79,11 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// [`StoreError::Locked`] while another process has it, and what the disk says. Damage is no error: what is left is
 /// opened, and [`Store::fsck`] tells.
 pub fn open(dir: &Path) -> Result<DiskStore, StoreError> {
+    open_watched(dir, None)
+}
+
+/// The same; somebody watches how the index is brought in step.
+pub(crate) fn open_watched(dir: &Path, watch: Option<Watch>) -> Result<DiskStore, StoreError> {
     let (aside, logs) = (dir.join("damaged"), dir.join("logs"));
     for folder in [dir, &aside, &logs] {
         std::fs::create_dir_all(folder).map_err(|e| StoreError::io("create", folder, e))?;
@@ -86,7 +96,7 @@ pub fn open(dir: &Path) -> Result<DiskStore, StoreError> {
         Err(rustix::io::Errno::WOULDBLOCK) => return Err(StoreError::Locked { path: dir.to_owned() }),
         Err(e) => return Err(StoreError::io("lock", &path, e)),
     }
-    let objects = Objects::open(dir)?;
+    let objects = Arc::new(Objects::open(dir)?);
     let mut notes = Vec::new();
     let mut losses = Losses::open(&logs)?;
     let path = logs.join("records");
@@ -118,13 +128,16 @@ pub fn open(dir: &Path) -> Result<DiskStore, StoreError> {
     })?;
     let (partials, found) = Partials::open(dir, &objects)?;
     notes.extend(found);
-    let opened = index::Index::open(&dir.join("index"), &aside)?;
-    notes.extend(opened.broken.map(|what| Damage {
-        file: dir.join("index"),
-        object: None,
-        what: format!("{what}; rebuilt"),
-    }));
+    let (index, found) = Index::new(&dir.join("index"), &aside, layouts::table(&layouts, &objects)?)?;
     tree::sync_dir(dir)?;
+    let (index, layout_log, notes) = (Arc::new(index), Arc::new(Mutex::new(layouts)), Arc::new(Mutex::new(notes)));
+    let parts = Parts {
+        objects: Arc::clone(&objects),
+        index: Arc::clone(&index),
+        log: Arc::clone(&layout_log),
+        notes: Arc::clone(&notes),
+        watch,
+    };
     let store = DiskStore {
         dir: dir.to_owned(),
         _lock: file,
@@ -132,18 +145,17 @@ pub fn open(dir: &Path) -> Result<DiskStore, StoreError> {
         partials,
         records: Mutex::new(records),
         losses: Mutex::new(losses),
-        layout_log: Mutex::new(layouts),
+        layout_log,
         marks: Mutex::new(marks),
-        index: opened.index,
+        index,
+        rebuild: Rebuild::new(parts),
         flight: Mutex::default(),
-        notes: Mutex::new(notes),
+        notes,
         healing: Mutex::new(()),
         assembling: Mutex::new(()),
     };
-    store.catch_up(opened.mark)?;
-    if !opened.clean || !whole {
-        store.adopt()?;
-    }
+    let adopt = !found.is_sealed() || !whole;
+    store.rebuild.begin(Task::Open { found, adopt });
     Ok(store)
 }
 
@@ -183,6 +195,38 @@ impl DiskStore {
         lock(&self.losses).list()
     }
 
+    /// Waits until the index is open and has all that it should have. Nothing else needs to wait for that: see
+    /// [`Store::upkeep`].
+    pub fn settle(&self) {
+        self.rebuild.settle();
+    }
+    /// Has the index rebuilt when it broke; until then the log answers in its place.
+    pub(crate) fn mend(&self) -> Result<(), StoreError> {
+        if self.index.is_dumb() {
+            let log = lock(&self.layout_log);
+            if self.index.is_dumb() {
+                self.index.stand_in(layouts::table(&log, &self.objects)?);
+                let what = "it broke while in use; rebuilt".to_owned();
+                self.note(Damage { file: self.index.dir().to_owned(), object: None, what });
+                self.rebuild.begin(Task::Anew);
+            }
+        } else if self.rebuild.is_due() {
+            self.rebuild.begin(Task::Anew);
+        }
+        Ok(())
+    }
+    /// Begins the index anew from the log, and waits for it.
+    pub(crate) fn reindex(&self) -> Result<(), StoreError> {
+        self.settle();
+        {
+            let log = lock(&self.layout_log);
+            self.index.stand_in(layouts::table(&log, &self.objects)?);
+        }
+        self.rebuild.begin(Task::Anew);
+        self.settle();
+        Ok(())
+    }
+
     /// Reads an object that gave wrong bytes as a whole; sets its damaged variants aside. Says whether a good one is left.
     pub(crate) fn suspect(&self, object: ObjectId) -> Result<bool, StoreError> {
         let _one_at_a_time = lock(&self.healing);
@@ -204,11 +248,9 @@ impl DiskStore {
             self.note(Damage { file: path, object: Some(object), what });
         }
         if !good {
-            for layout in self.layouts()?.iter().filter(|l| l.object == object) {
-                for (chunk, location) in index::places(layout) {
-                    if self.index.get(&chunk) == Some(location) {
-                        self.index.remove(chunk.id);
-                    }
+            for layout in self.layouts_of(object)? {
+                for (chunk, location) in index::places(&layout) {
+                    self.index.remove(&chunk, &location);
                 }
             }
         }
@@ -258,9 +300,11 @@ impl Drop for DiskStore {
         if let Err(e) = self.partials.commit() {
             tracing::warn!("chunks put last will be fetched again: {e}");
         }
+        self.rebuild.stop();
         let log = lock(&self.layout_log);
         self.index.checkpoint((log.tag(), log.end()));
-        self.index.close();
+        // The next life must look for what the log does not know, if this one did not come to the end of that.
+        self.index.close(self.rebuild.has_adopted());
     }
 }
 
@@ -350,6 +394,9 @@ impl Store for DiskStore {
     }
     fn gc(&self, keep: &BTreeSet<ObjectId>) -> Result<Swept, StoreError> {
         self.sweep(keep)
+    }
+    fn upkeep(&self) -> Option<Upkeep> {
+        self.rebuild.progress()
     }
     fn totals(&self) -> Result<(u64, u64), StoreError> {
         Ok(objects::totals(&self.objects, &self.objects.list()?.0))

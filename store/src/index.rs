@@ -1,6 +1,7 @@
 //! Chunk → where its bytes are, in sled. The only file that touches sled. Invariant: nothing here is truth: every value
 //! proves itself, every panic, error, hang or mismatch only means "broken", and a broken index is moved aside and filled
-//! again from the layouts.
+//! again from the layouts. While it is opened or filled, a table of the layouts log stands in for it, and it is nobody's
+//! but the filler's.
 //!
 //! Why so careful: sled 0.34.7's flush is no fsync, large batches eat memory, and a flipped bit makes keys vanish
 //! silently or panics. So: batches of at most 100, the `db` file is synced by us after each flush, and a sealed digest
@@ -9,6 +10,7 @@
 use crate::{
     contract::{Layout, StoreError},
     journal,
+    table::Table,
 };
 use softservice_protocol::{
     chunk::ChunkRef,
@@ -20,7 +22,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{
-        PoisonError, RwLock,
+        Arc, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
         mpsc,
     },
@@ -46,24 +48,30 @@ pub(crate) struct Location {
 /// How far the layouts log is in the index: which log, and behind which record.
 pub(crate) type Mark = ([u8; 8], u64);
 
-/// What an opening found.
+/// What a folder looked like before sled touched it.
+#[derive(Debug)]
+pub(crate) struct Found {
+    existed: bool,
+    seal: Option<Vec<u8>>,
+}
+
+/// What an opening of sled found.
 #[derive(Debug)]
 pub(crate) struct Opened {
-    pub(crate) index: Index,
     /// How far it may be believed; None when it must be filled from the start.
     pub(crate) mark: Option<Mark>,
-    /// The last life ended in order.
-    pub(crate) clean: bool,
     /// Why it was begun anew.
     pub(crate) broken: Option<&'static str>,
 }
 
-/// The open index.
+/// The index.
 pub(crate) struct Index {
     dir: PathBuf,
     aside: PathBuf,
     db: RwLock<Option<sled::Db>>,
     broken: AtomicBool,
+    /// Answers as long as it is here.
+    table: RwLock<Option<Arc<Table>>>,
 }
 
 impl std::fmt::Debug for Index {
@@ -182,14 +190,20 @@ fn digest(dir: &Path) -> std::io::Result<[u8; 32]> {
     Ok(*hasher.finalize().as_bytes())
 }
 
+impl Found {
+    /// Whether the last life ended in order.
+    pub(crate) fn is_sealed(&self) -> bool {
+        self.seal.is_some()
+    }
+}
+
 impl Index {
-    /// Opens the index.
-    pub(crate) fn open(dir: &Path, aside: &Path) -> Result<Opened, StoreError> {
+    /// Takes note of the folder. Until [`Self::take_over`] the table answers, which has what the log has.
+    pub(crate) fn new(dir: &Path, aside: &Path, table: Table) -> Result<(Self, Found), StoreError> {
         let sealed = dir.with_extension("seal");
         let existed = dir.exists();
         let seal = if existed { std::fs::read(&sealed).ok() } else { None };
-        let intact = seal.map(|seal| digest(dir).is_ok_and(|digest| digest.as_slice() == seal));
-        // From here on sled may write at any time.
+        // From here on the store changes, and sled may write at any time.
         match std::fs::remove_file(&sealed) {
             Ok(()) => crate::tree::sync_dir(dir.parent().unwrap_or(Path::new(".")))?,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
@@ -200,23 +214,40 @@ impl Index {
             aside: aside.to_owned(),
             db: RwLock::new(None),
             broken: AtomicBool::new(false),
+            table: RwLock::new(Some(Arc::new(table))),
         };
-        let clean = intact == Some(true);
+        Ok((index, Found { existed, seal }))
+    }
+    /// Opens sled, if its files are what the last clean end left; else begins an empty one.
+    pub(crate) fn open(&self, found: &Found) -> Result<Opened, StoreError> {
+        let intact = found.seal.as_ref().map(|seal| digest(&self.dir).is_ok_and(|d| d.as_slice() == seal));
         if intact != Some(false)
-            && let Some(db) = open_sled(dir.to_owned())
+            && let Some(db) = open_sled(self.dir.clone())
         {
-            *index.db.write().unwrap_or_else(PoisonError::into_inner) = Some(db);
-            let mark = index.mark();
-            if mark.is_some() || !existed {
-                return Ok(Opened { index, mark, clean, broken: None });
+            *self.db.write().unwrap_or_else(PoisonError::into_inner) = Some(db);
+            let mark = self.mark();
+            if mark.is_some() || !found.existed {
+                return Ok(Opened { mark, broken: None });
             }
         }
         let broken = match intact {
             Some(false) => "its files are not what the last clean end left",
             _ => "it does not open, or does not know how far it goes",
         };
-        index.renew()?;
-        Ok(Opened { index, mark: None, clean, broken: Some(broken) })
+        self.renew()?;
+        Ok(Opened { mark: None, broken: Some(broken) })
+    }
+    /// What stands in for it now.
+    pub(crate) fn table(&self) -> Option<Arc<Table>> {
+        self.table.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+    /// From now on the table answers. To be called under the lock of the log that it was read from.
+    pub(crate) fn stand_in(&self, table: Table) {
+        *self.table.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(table));
+    }
+    /// From now on sled answers: it has all that the table has. To be called under the lock of the log.
+    pub(crate) fn take_over(&self) {
+        *self.table.write().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// Moves what is there aside and begins an empty index.
@@ -240,14 +271,34 @@ impl Index {
         Ok(())
     }
 
+    /// Opens what was just filled again, because sled keeps in memory what it wrote, whatever it was told.
+    pub(crate) fn reopen(&self) {
+        let mut db = self.db.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(old) = db.take() {
+            let _ = guarded(move || drop(old));
+        }
+        *db = open_sled(self.dir.clone());
+        if db.is_none() {
+            self.give_up(&"it does not open again");
+        }
+    }
     /// Whether something went wrong since it was opened or renewed.
     pub(crate) fn is_broken(&self) -> bool {
         self.broken.load(Ordering::Acquire)
+    }
+    /// Whether it cannot answer: it broke, and nothing stands in for it yet.
+    pub(crate) fn is_dumb(&self) -> bool {
+        self.is_broken() && self.table.read().unwrap_or_else(PoisonError::into_inner).is_none()
     }
     fn give_up(&self, why: &dyn std::fmt::Display) {
         if !self.broken.swap(true, Ordering::AcqRel) {
             tracing::warn!(index = %self.dir.display(), "index is broken and will be rebuilt: {why}");
         }
+    }
+    /// Breaks it, as a disk would.
+    #[cfg(test)]
+    pub(crate) fn break_it(&self) {
+        self.give_up(&"a test says so");
     }
     /// Does something with sled; None when that failed in any way, and then the index counts as broken.
     fn attempt<T>(&self, work: impl FnOnce(&sled::Db) -> sled::Result<T>) -> Option<T> {
@@ -271,6 +322,13 @@ impl Index {
 
     /// Where a chunk is, if it is known.
     pub(crate) fn get(&self, chunk: &ChunkRef) -> Option<Location> {
+        if let Some(table) = self.table() {
+            return table.get(chunk);
+        }
+        self.entry(chunk)
+    }
+    /// What sled says of a chunk.
+    fn entry(&self, chunk: &ChunkRef) -> Option<Location> {
         let bytes = self.attempt(|db| db.get(chunk.id.0)).flatten()?;
         match Location::decode(&chunk.id.0, &bytes) {
             Some(location) => (location.len == chunk.len).then_some(location),
@@ -280,8 +338,15 @@ impl Index {
             }
         }
     }
-    /// Enters places.
+    /// Enters places that were logged. To be called under the lock of the log.
     pub(crate) fn insert(&self, places: impl IntoIterator<Item = (ChunkRef, Location)>) {
+        match self.table() {
+            Some(table) => table.enter(places),
+            None => self.fill(places),
+        }
+    }
+    /// Enters places into sled, whatever stands in for it.
+    pub(crate) fn fill(&self, places: impl IntoIterator<Item = (ChunkRef, Location)>) {
         let mut batch = sled::Batch::default();
         let mut filled = 0;
         for (chunk, location) in places {
@@ -299,9 +364,18 @@ impl Index {
             self.attempt(|db| db.apply_batch(batch));
         }
     }
-    /// Takes a chunk out.
-    pub(crate) fn remove(&self, chunk: ChunkId) {
-        self.attempt(|db| db.remove(chunk.0));
+    /// Takes a place out, if that is what it knows of the chunk. Answers whether it did.
+    pub(crate) fn remove(&self, chunk: &ChunkRef, location: &Location) -> bool {
+        if let Some(table) = self.table() {
+            table.deny(chunk.id, location);
+            return true;
+        }
+        self.drain(chunk, location)
+    }
+    /// Takes a place out of sled, whatever stands in for it.
+    pub(crate) fn drain(&self, chunk: &ChunkRef, location: &Location) -> bool {
+        let known = self.entry(chunk) == Some(*location);
+        known && self.attempt(|db| db.remove(chunk.id.0)).is_some()
     }
     /// Every entry; None where one does not prove itself.
     pub(crate) fn entries(&self, mut each: impl FnMut(Option<(ChunkId, Location)>)) {
@@ -320,25 +394,41 @@ impl Index {
         let (log, end) = unseal(POSITION, &bytes)?.split_first_chunk::<8>()?;
         Some((*log, u64::from_le_bytes(end.try_into().ok()?)))
     }
-    /// Makes everything entered durable, and then the mark that says so.
-    pub(crate) fn checkpoint(&self, mark: Mark) {
+    /// Its folder.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+    /// Has sled write what it keeps in memory.
+    pub(crate) fn flush(&self) {
+        self.attempt(|db| db.flush());
+    }
+    /// Makes everything entered durable.
+    pub(crate) fn sync(&self) {
         let file = self.dir.join("db");
-        let sync = |db: &sled::Db| {
+        self.attempt(|db| {
             db.flush()?;
             File::open(&file)?.sync_all()?;
             Ok(())
-        };
-        self.attempt(|db| {
-            sync(db)?;
-            let value = [mark.0.as_slice(), &mark.1.to_le_bytes()].concat();
-            db.open_tree("meta")?.insert(POSITION, seal(POSITION, &value))?;
-            sync(db)
         });
     }
-    /// Ends cleanly: closes sled and seals what its files are now.
-    pub(crate) fn close(&self) {
+    /// Makes everything entered durable, and then the mark that says so. Nothing while something stands in for it: what
+    /// it was told then, sled does not know.
+    pub(crate) fn checkpoint(&self, mark: Mark) {
+        if self.table().is_none() {
+            self.commit(mark);
+        }
+    }
+    /// The same, whatever stands in for it: all that the log says up to the mark was filled in.
+    pub(crate) fn commit(&self, mark: Mark) {
+        self.sync();
+        let value = [mark.0.as_slice(), &mark.1.to_le_bytes()].concat();
+        self.attempt(|db| db.open_tree("meta")?.insert(POSITION, seal(POSITION, &value)));
+        self.sync();
+    }
+    /// Ends: closes sled, and with `seal` writes down what its files are now, which says that this life ended in order.
+    pub(crate) fn close(&self, seal: bool) {
         let Some(db) = self.db.write().unwrap_or_else(PoisonError::into_inner).take() else { return };
-        if self.is_broken() {
+        if self.is_broken() || self.table().is_some() || !seal {
             let _ = guarded(move || drop(db));
             return;
         }

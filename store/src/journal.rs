@@ -89,13 +89,20 @@ fn frame<'a>(bytes: &'a [u8], base: u64, at: u64, key: &[u8; 32]) -> Option<&'a 
 
 /// Reads whole records out of a file's bytes, and looks for the next one behind every damage.
 pub(crate) fn scan(bytes: &[u8], base: u64, key: &[u8; 32]) -> Scan {
+    let mut records = Vec::new();
+    let found = visit(bytes, base, key, &mut |end, payload| records.push((end, payload.to_vec())));
+    Scan { records, ..found }
+}
+
+/// The same, without keeping them: `each` hears of every record and of the offset behind it.
+fn visit(bytes: &[u8], base: u64, key: &[u8; 32], each: &mut dyn FnMut(u64, &[u8])) -> Scan {
     let mut found = Scan { end: base, ..Scan::default() };
     let mut at = base;
     let stop = base + bytes.len() as u64;
     while at < stop {
         if let Some(payload) = frame(bytes, base, at, key) {
             at += (FRAME + payload.len()) as u64;
-            found.records.push((at, payload.to_vec()));
+            each(at, payload);
             found.end = at;
             continue;
         }
@@ -144,7 +151,7 @@ impl Log {
             file.sync_data().map_err(|e| StoreError::io("sync", path, e))?;
         }
         let body = bytes.get(START as usize..).unwrap_or_default();
-        let found = scan(body, START, &key);
+        let found = visit(body, START, &key, &mut |_, _| ());
         found.holes.iter().try_for_each(|hole| tell(hole_flaw(hole)))?;
         let torn = START + body.len() as u64 - found.end;
         if torn > 0 {
@@ -233,6 +240,14 @@ impl Log {
             found.holes.push(found.end..self.end);
         }
         Ok(found)
+    }
+
+    /// Tells of every whole record with the offset behind it, without keeping them all. Answers whether there was no hole.
+    pub(crate) fn each(&self, each: &mut dyn FnMut(u64, &[u8])) -> Result<bool, StoreError> {
+        let bytes = read_from(&self.file, &self.path, START)?;
+        let known = usize::try_from(self.end.saturating_sub(START)).unwrap_or(usize::MAX);
+        let found = visit(bytes.get(..known).unwrap_or(&bytes), START, &self.key, each);
+        Ok(found.holes.is_empty() && found.end == self.end)
     }
 
     /// Replaces the log by one with these records only.

@@ -23,12 +23,16 @@ mod memory;
 mod names;
 mod objects;
 mod partial;
+mod rebuild;
 mod record;
 mod scrub;
 mod seen;
+mod table;
 mod tree;
 mod walk;
 
-pub use contract::{Compared, Damage, Findings, Ingested, Layout, Materialised, Progress, Store, StoreError, Swept};
+pub use contract::{
+    Compared, Damage, Findings, Ingested, Layout, Materialised, Progress, Store, StoreError, Swept, Upkeep,
+};
 pub use disk::{DiskStore, open, wait_closed};
 pub use memory::{MemoryStore, Pool};

@@ -152,25 +152,35 @@ impl Objects {
     /// Every variant, ascending by object, and what else lies about.
     pub(crate) fn list(&self) -> Result<(Vec<Variant>, Vec<PathBuf>), StoreError> {
         let (mut variants, mut strays) = (Vec::new(), Vec::new());
-        let read = |path: &Path, e| StoreError::io("read", path, e);
         for shard in 0..=255u8 {
-            let shard = self.root.join(format!("{shard:02x}"));
-            for entry in std::fs::read_dir(&shard).map_err(|e| read(&shard, e))? {
-                let path = entry.map_err(|e| read(&shard, e))?.path();
-                let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
-                let (hex, executable) = name.strip_suffix(".x").map_or((name, false), |hex| (hex, true));
-                match hex.parse() {
-                    Ok(object) if self.path(object, executable) == path => {
-                        // Also what somebody put back by hand counts as here from now on.
-                        self.names.enter(object);
-                        variants.push(Variant { object, executable })
-                    }
-                    _ => strays.push(path),
-                }
-            }
+            self.list_shard(shard, &mut variants, &mut strays)?;
         }
         variants.sort_by_key(|v| (v.object, v.executable));
         Ok((variants, strays))
+    }
+    /// Variants of the objects whose id begins with this byte, in no order, and what else lies about there.
+    pub(crate) fn list_shard(
+        &self,
+        shard: u8,
+        variants: &mut Vec<Variant>,
+        strays: &mut Vec<PathBuf>,
+    ) -> Result<(), StoreError> {
+        let shard = self.root.join(format!("{shard:02x}"));
+        let read = |e| StoreError::io("read", &shard, e);
+        for entry in std::fs::read_dir(&shard).map_err(read)? {
+            let path = entry.map_err(read)?.path();
+            let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+            let (hex, executable) = name.strip_suffix(".x").map_or((name, false), |hex| (hex, true));
+            match hex.parse() {
+                Ok(object) if self.path(object, executable) == path => {
+                    // Also what somebody put back by hand counts as here from now on.
+                    self.names.enter(object);
+                    variants.push(Variant { object, executable })
+                }
+                _ => strays.push(path),
+            }
+        }
+        Ok(())
     }
 
     /// Asks for room for so many bytes.

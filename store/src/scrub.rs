@@ -5,15 +5,15 @@
 use crate::{
     contract::{Damage, Findings, Layout, Progress, StoreError, Swept},
     disk::{DiskStore, lock},
-    index::{self, Location},
+    index,
     journal::{self, Log},
     layouts,
     objects::{self, Variant},
 };
 use rayon::prelude::*;
-use softservice_protocol::id::{ChunkId, ObjectId};
+use softservice_protocol::id::ObjectId;
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     fs::File,
     sync::{
         PoisonError,
@@ -23,6 +23,8 @@ use std::{
 
 impl DiskStore {
     pub(crate) fn check_everything(&self, progress: Progress<'_>) -> Result<Findings, StoreError> {
+        // What it finds on the way is told below.
+        self.settle();
         let mut damaged = self.take_notes();
         damaged.extend(self.check_logs()?);
         let (variants, strays) = self.objects.list()?;
@@ -39,7 +41,7 @@ impl DiskStore {
         damaged.extend(self.take_notes());
         let read: BTreeSet<ObjectId> = variants.iter().map(|v| v.object).collect();
         let (_, total) = objects::totals(&self.objects, &self.objects.list()?.0);
-        self.adopt()?;
+        self.rebuild.adopt()?;
         let reindexed = self.check_index()?;
         damaged.extend(self.take_notes());
         let findings = Findings { objects: read.len() as u64, bytes: total, damaged, losses: self.losses(), reindexed };
@@ -67,26 +69,20 @@ impl DiskStore {
     /// entries were wrong, missing or superfluous.
     fn check_index(&self) -> Result<u64, StoreError> {
         self.mend()?;
-        let here: HashSet<ObjectId> = self.objects.list()?.0.into_iter().map(|v| v.object).collect();
-        let layouts = self.layouts()?;
-        // A chunk may stand in several objects; any of its places is right.
-        let mut right: HashMap<ChunkId, Vec<Location>> = HashMap::new();
-        for layout in layouts.iter().filter(|l| here.contains(&l.object)) {
-            for (chunk, location) in index::places(layout) {
-                right.entry(chunk.id).or_default().push(location);
-            }
-        }
-        let mut good = HashSet::new();
+        self.settle();
+        let log = lock(&self.layout_log);
+        let right = layouts::table(&log, &self.objects)?;
+        let here: HashSet<ObjectId> = right.known().filter(|o| self.objects.has(*o)).collect();
+        let mut good = 0;
         let mut wrong = 0;
+        // A chunk may stand in several objects; any of its places is right.
         self.index.entries(|entry| match entry {
-            Some((chunk, location)) if right.get(&chunk).is_some_and(|places| places.contains(&location)) => {
-                good.insert(chunk);
-            }
+            Some((chunk, at)) if here.contains(&at.object) && right.has(chunk, &at) => good += 1,
             _ => wrong += 1,
         });
-        let missing = (right.len() - good.len()) as u64;
-        let broken = self.index.is_broken();
-        if wrong + missing > 0 || broken {
+        let missing = (right.from(0).count() as u64).saturating_sub(good);
+        drop(log);
+        if wrong + missing > 0 || self.index.is_broken() {
             self.reindex()?;
             let what = format!("{wrong} entries were wrong and {missing} missing; rebuilt");
             self.note(Damage { file: self.dir().join("index"), object: None, what });
@@ -114,6 +110,8 @@ impl DiskStore {
 
     pub(crate) fn sweep(&self, keep: &BTreeSet<ObjectId>) -> Result<Swept, StoreError> {
         self.mend()?;
+        // What is being filled in must not name what is about to go.
+        self.settle();
         // What an assembly found here, it counts on to its end.
         let _turn = lock(&self.assembling);
         let recent = std::mem::take(&mut lock(&self.flight).recent);
@@ -173,8 +171,7 @@ impl DiskStore {
         let (removed, kept): (Vec<Layout>, Vec<Layout>) = layouts.into_values().partition(removed);
         let mut orphans = HashSet::new();
         for (chunk, location) in removed.iter().flat_map(index::places) {
-            if self.index.get(&chunk) == Some(location) {
-                self.index.remove(chunk.id);
+            if self.index.remove(&chunk, &location) {
                 orphans.insert(chunk.id);
             }
         }

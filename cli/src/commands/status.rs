@@ -19,6 +19,10 @@ pub(super) async fn status(client: &Client, ui: &mut Ui) -> Result<(), CliError>
     ui.data(format!("peers      {}", count(&status, "peers")));
     let store = &status["store"];
     ui.data(format!("store      {} objects, {}", count(store, "objects"), ui::size(count(store, "bytes"))));
+    if let Some(what) = store["upkeep"]["what"].as_str() {
+        let upkeep = &store["upkeep"];
+        ui.data(format!("           {what}: {} of {}", count(upkeep, "done"), count(upkeep, "of")));
+    }
     if let Some(publisher) = status["publisher"].as_str() {
         ui.data(format!("publisher  {publisher}"));
     }

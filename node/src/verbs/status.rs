@@ -15,6 +15,7 @@ use softservice_protocol::{id::PublisherId, ticket::Ticket};
 pub(super) async fn status(context: &Context) -> Result<Value, Failure> {
     let status = context.handle.status().await?;
     let store = super::closure::store(context);
+    let upkeep = store.upkeep().map(|u| json!({ "what": u.what, "done": u.done, "of": u.of }));
     let (objects, bytes) = super::closure::blocking(move || Ok(store.totals()?)).await?;
     let transfers: Vec<Value> = status.transfers.iter().map(|t| fetch::going(t, &status.peers)).collect();
     Ok(json!({
@@ -31,7 +32,7 @@ pub(super) async fn status(context: &Context) -> Result<Value, Failure> {
         "softservices": instances::summary(context).await?,
         "transfers": transfers,
         "traffic": status.traffic,
-        "store": { "objects": objects, "bytes": bytes },
+        "store": { "objects": objects, "bytes": bytes, "upkeep": upkeep },
     }))
 }
 

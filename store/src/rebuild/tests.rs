@@ -1,0 +1,181 @@
+//! The index is held in the middle of being filled, by a gate and not by time. Invariant of every story: whatever is
+//! whole is found and read all the while.
+
+use super::*;
+use crate::{
+    DiskStore, Layout, Store,
+    disk::{open, open_watched},
+};
+use softservice_protocol::chunk::{ChunkRef, Verified};
+use std::{path::Path, sync::mpsc};
+
+/// Objects of 20 chunks each.
+fn object(n: u8) -> (Layout, Vec<Verified>) {
+    let parts: Vec<Verified> = (0..20).map(|part| Verified::own([n, part].repeat(1000))).collect();
+    let whole: Vec<u8> = parts.iter().flat_map(|p| p.bytes().to_vec()).collect();
+    let chunks = parts.iter().map(|p| ChunkRef { id: p.id(), len: p.bytes().len() as u32 }).collect();
+    (Layout { object: ObjectId::of(&whole), size: whole.len() as u64, chunks }, parts)
+}
+fn bring(store: &DiskStore, n: u8) {
+    let (layout, parts) = object(n);
+    store.expect(std::slice::from_ref(&layout)).unwrap();
+    parts.iter().for_each(|p| store.put(p).unwrap());
+    store.assemble(&[layout]).unwrap();
+}
+/// All of it is found and read.
+fn assert_has(store: &DiskStore, n: u8) {
+    let (layout, parts) = object(n);
+    assert!(store.survey(&layout.chunks).unwrap().is_full(), "object {n} seems missing");
+    let read = store.read(&layout.chunks).unwrap();
+    for (part, read) in parts.iter().zip(read) {
+        assert_eq!(read.as_deref(), Some(part.bytes()));
+    }
+}
+fn filled(dir: &Path) {
+    let store = open(dir).unwrap();
+    (0..60).for_each(|n| bring(&store, n));
+}
+fn entries(store: &DiskStore) -> Vec<(softservice_protocol::id::ChunkId, crate::index::Location)> {
+    let mut all = Vec::new();
+    store.index.entries(|entry| all.push(entry.unwrap()));
+    all
+}
+
+/// Holds a filling at a step until it is dropped.
+struct Gate {
+    reached: mpsc::Receiver<()>,
+    _go: mpsc::Sender<()>,
+}
+fn gate(at: impl Fn(Step) -> bool + Send + Sync + 'static) -> (Gate, Watch) {
+    let (tell, reached) = mpsc::channel();
+    let (go, wait) = mpsc::channel();
+    let wait = Mutex::new(wait);
+    let watch = move |step| {
+        if at(step) {
+            let _ = tell.send(());
+            // Nobody left to say so is a go as well.
+            let _ = lock(&wait).recv();
+        }
+    };
+    (Gate { reached, _go: go }, Arc::new(watch))
+}
+
+#[test]
+fn everything_is_found_while_a_destroyed_index_is_filled() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path());
+    let before = entries(&{
+        let store = open(dir.path()).unwrap();
+        store.settle();
+        store
+    });
+    std::fs::remove_dir_all(dir.path().join("index")).unwrap();
+    let (gate, watch) = gate(|step| matches!(step, Step::Filled(_)));
+    let store = open_watched(dir.path(), Some(watch)).unwrap();
+    gate.reached.recv().unwrap();
+    let upkeep = store.upkeep().expect("it says that it goes on");
+    assert_eq!((upkeep.done, upkeep.of), (1000, 1200));
+    (0..60).for_each(|n| assert_has(&store, n));
+    // What comes meanwhile is found at once, what goes is not.
+    bring(&store, 60);
+    assert_has(&store, 60);
+    let gone = object(3).0;
+    let path = store.objects.path(gone.object, false);
+    std::fs::remove_file(path).unwrap();
+    assert_eq!(store.survey(&gone.chunks).unwrap().count(), 0);
+    bring(&store, 3);
+    drop(gate);
+    store.settle();
+    assert_eq!(store.upkeep(), None);
+    assert!(store.index.table().is_none(), "sled answers again");
+    (0..=60).for_each(|n| assert_has(&store, n));
+    let mut after = entries(&store);
+    let last = object(60).0.object;
+    assert_eq!(after.iter().filter(|(_, at)| at.object == last).count(), 20);
+    after.retain(|(_, at)| at.object != last);
+    assert_eq!(after, before);
+    assert_eq!(store.fsck(&|_| true).unwrap().reindexed, 0);
+}
+
+#[test]
+fn closing_in_the_middle_ends_it_and_the_next_life_begins_again() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path());
+    std::fs::remove_dir_all(dir.path().join("index")).unwrap();
+    let (gate, watch) = gate(|step| matches!(step, Step::Filled(_)));
+    let store = open_watched(dir.path(), Some(watch)).unwrap();
+    gate.reached.recv().unwrap();
+    let closing = std::thread::spawn(move || drop(store));
+    drop(gate);
+    closing.join().unwrap();
+    assert!(!dir.path().join("index.seal").exists());
+    let store = open(dir.path()).unwrap();
+    (0..60).for_each(|n| assert_has(&store, n));
+    store.settle();
+    assert!(store.index.table().is_none());
+    (0..60).for_each(|n| assert_has(&store, n));
+    assert_eq!(store.fsck(&|_| true).unwrap().reindexed, 0);
+}
+
+#[test]
+fn an_object_without_a_record_is_looked_for_beside_everything_else_and_again_when_that_was_cut_short() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path());
+    // As a kill between name and record leaves it.
+    let orphan: Vec<u8> = (0..100_000u32).flat_map(u32::to_le_bytes).collect();
+    let id = ObjectId::of(&orphan);
+    std::fs::write(dir.path().join(format!("objects/{}/{id}", &id.to_string()[..2])), &orphan).unwrap();
+    std::fs::remove_file(dir.path().join("index.seal")).unwrap();
+    let first = gate(|step| step == Step::Adopting);
+    let store = open_watched(dir.path(), Some(first.1)).unwrap();
+    first.0.reached.recv().unwrap();
+    (0..60).for_each(|n| assert_has(&store, n));
+    let closing = std::thread::spawn(move || drop(store));
+    // Stopped before it looked anywhere, unless the thread was slow to ask; then the next life has nothing left to do.
+    drop(first.0);
+    closing.join().unwrap();
+    let store = open(dir.path()).unwrap();
+    store.settle();
+    let layout = layouts::recut(&store.objects, id).unwrap().unwrap();
+    assert!(layout.chunks.len() > 1);
+    assert!(store.survey(&layout.chunks).unwrap().is_full());
+    assert_eq!(store.layouts_of(id).unwrap(), [layout]);
+    drop(store);
+    assert!(dir.path().join("index.seal").exists());
+}
+
+#[test]
+fn what_is_cut_again_is_never_the_newer_word() {
+    let dir = tempfile::tempdir().unwrap();
+    let (gate, watch) = gate(|step| step == Step::Adopting);
+    let store = open_watched(dir.path(), Some(watch)).unwrap();
+    gate.reached.recv().unwrap();
+    // It looks through the folders from now on, and finds what comes meanwhile.
+    (0..60).for_each(|n| bring(&store, n));
+    drop(gate);
+    store.settle();
+    for n in 0..60 {
+        let (layout, _) = object(n);
+        assert_eq!(store.layouts_of(layout.object).unwrap(), [layout]);
+    }
+}
+
+#[test]
+fn an_index_that_breaks_in_use_is_filled_beside_the_answers() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path());
+    let (gate, watch) = gate(|step| matches!(step, Step::Filled(_)));
+    let store = open_watched(dir.path(), Some(watch)).unwrap();
+    store.settle();
+    store.index.break_it();
+    (0..60).for_each(|n| assert_has(&store, n));
+    gate.reached.recv().unwrap();
+    assert!(store.upkeep().is_some());
+    (0..60).for_each(|n| assert_has(&store, n));
+    drop(gate);
+    store.settle();
+    assert!(store.index.table().is_none() && !store.index.is_broken());
+    (0..60).for_each(|n| assert_has(&store, n));
+    let told = store.fsck(&|_| true).unwrap().damaged;
+    assert!(told.iter().any(|d| d.what.contains("broke while in use")), "{told:?}");
+}
