@@ -202,9 +202,11 @@ impl World {
                     unreachable!("this world's disks never fill")
                 };
                 node.chunks.extend(held.ones().map(|i| chunks[i].id));
-                // What is a lie comes over the wire as well: the first chunk that is not held, after what is.
+                // What is a lie comes over the wire as well: the first chunk that is not held, after what is. Of who was sent
+                // away nothing comes any more.
                 let lie = (0..held.len()).find(|i| !held.get(*i)).filter(|_| matches!(outcome, Delivery::Lied { .. }));
-                let wire = held.ones().chain(lie).map(|i| u64::from(chunks[i].len)).sum();
+                let wire: u64 = held.ones().chain(lie).map(|i| u64::from(chunks[i].len)).sum();
+                let wire = if self.nodes[name].links.iter().any(|n| self.peer(n) == from) { wire } else { 0 };
                 let spent = Spent { wire, ..Spent::default() };
                 self.input(name, Input::Delivered { peer: from, request, outcome, spent });
             }
