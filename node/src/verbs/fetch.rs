@@ -28,24 +28,24 @@ pub(super) async fn fetch(context: &Context, args: &Fetch, talk: &Talk) -> Resul
     Ok(answer)
 }
 
-/// A fetch with its progress told.
+/// A fetch with its progress told. Its figures come in a box: whoever waits for them waits deep inside of other verbs, and a
+/// thread's stack has to hold what all of them remember.
 pub(super) async fn bring(
     context: &Context,
     release: ReleaseRef,
     depth: Depth,
     talk: &Talk,
-) -> Result<FetchFigures, Failure> {
+) -> Result<Box<FetchFigures>, Failure> {
     let (tell, mut told) = watch::channel(None::<FetchProgress>);
     let talk = talk.clone();
-    let fetch = context.handle.fetch(release, depth, Some(tell));
-    tokio::pin!(fetch);
+    let mut fetch = Box::pin(context.handle.fetch(release, depth, Some(tell)));
     loop {
         tokio::select! {
-            done = &mut fetch => return done.map_err(CommandError::into),
+            done = &mut fetch => return done.map(Box::new).map_err(CommandError::into),
             changed = told.changed() => {
                 if changed.is_err() {
                     // Told nothing more; the answer comes.
-                    return fetch.await.map_err(CommandError::into);
+                    return fetch.await.map(Box::new).map_err(CommandError::into);
                 }
                 if let Some(p) = *told.borrow_and_update() {
                     talk.progress(stage_name(p.stage), p.bytes, p.of, p.peers);

@@ -78,7 +78,7 @@ pub(super) struct Prepared {
     pub(super) release: ReleaseRef,
     pub(super) plan: Plan,
     /// What bringing the documents for the plan cost.
-    pub(super) looked: FetchFigures,
+    pub(super) looked: Box<FetchFigures>,
 }
 
 pub(super) async fn plan(context: &Context, args: Up, talk: &Talk) -> Result<Value, Failure> {
@@ -105,7 +105,7 @@ pub(super) async fn up(context: &Context, args: Up, talk: &Talk) -> Result<Value
     }
     let agreed = consent::plan(&prepared.plan, args.plan.as_deref(), args.yes)?;
     let consent = Consent { plan: agreed.as_deref(), accept_reduced: args.accept_reduced };
-    live(context, prepared, consent, began, talk).await
+    Box::pin(live(context, prepared, consent, began, talk)).await
 }
 
 pub(super) async fn plan_update(context: &Context, args: Update, talk: &Talk) -> Result<Value, Failure> {
@@ -131,7 +131,7 @@ pub(super) async fn update(context: &Context, args: Update, talk: &Talk) -> Resu
     };
     let agreed = consent::plan(&prepared.plan, args.plan.as_deref(), args.yes)?;
     let consent = Consent { plan: agreed.as_deref(), accept_reduced: args.accept_reduced };
-    live(context, prepared, consent, began, talk).await
+    Box::pin(live(context, prepared, consent, began, talk)).await
 }
 
 /// The policy `auto`: None when the newer release asks for more, or would be held less.
@@ -144,7 +144,7 @@ pub(super) async fn update_unless_wider(context: &Context, name: &str, talk: &Ta
     }
     let hash = prepared.plan.hash.clone();
     let consent = Consent { plan: Some(&hash), accept_reduced: false };
-    live(context, prepared, consent, began, talk).await.map(Some)
+    Box::pin(live(context, prepared, consent, began, talk)).await.map(Some)
 }
 
 pub(super) async fn plan_rollback(context: &Context, args: Rollback) -> Result<Value, Failure> {
@@ -163,7 +163,7 @@ pub(super) async fn rollback(context: &Context, args: Rollback, talk: &Talk) -> 
         _ => consent::plan(&prepared.plan, args.plan.as_deref(), args.yes)?,
     };
     let consent = Consent { plan: agreed.as_deref(), accept_reduced: args.accept_reduced };
-    live(context, prepared, consent, began, talk).await
+    Box::pin(live(context, prepared, consent, began, talk)).await
 }
 
 async fn prepare_rollback(context: &Context, args: &Rollback) -> Result<Prepared, Failure> {
@@ -171,7 +171,7 @@ async fn prepare_rollback(context: &Context, args: &Rollback) -> Result<Prepared
     let request = context.device.rollback_request(&args.name, args.to).await?;
     let release = ReleaseRef { id: request.release, size: size_of(context, request.release).await? };
     let plan = context.device.plan(&request).await?;
-    Ok(Prepared { request, release, plan, looked: FetchFigures::default() })
+    Ok(Prepared { request, release, plan, looked: Box::default() })
 }
 
 /// A softservice of a throwaway device. Whatever the outcome, it is an answer.
@@ -182,7 +182,8 @@ pub(super) async fn try_out(
     talk: &Talk,
 ) -> Result<Value, Failure> {
     let plan = context.device.plan(&request).await?;
-    try_prepared(context, Prepared { request, release, plan, looked: FetchFigures::default() }, talk).await
+    let prepared = Prepared { request, release, plan, looked: Box::default() };
+    Box::pin(try_prepared(context, prepared, talk)).await
 }
 
 /// The same of one that was prepared.
@@ -197,7 +198,7 @@ pub(super) async fn try_prepared(context: &Context, mut prepared: Prepared, talk
         talk.note(format!("not enforced on this machine, accepted for the test: {measures}")).await;
     }
     let consent = Consent { plan: None, accept_reduced: true };
-    let outcome = live(context, prepared, consent, began, talk).await;
+    let outcome = Box::pin(live(context, prepared, consent, began, talk)).await;
     match outcome {
         Err(failure) if failure.details.contains_key("state") => {
             let mut answer = Value::Object(*failure.details);
@@ -223,7 +224,11 @@ async fn prepare_up(context: &Context, args: &Up, talk: &Talk) -> Result<Prepare
 }
 
 /// What is wished for, its documents fetched.
-async fn wish(context: &Context, args: &Up, talk: &Talk) -> Result<(PlanRequest, ReleaseRef, FetchFigures), Failure> {
+async fn wish(
+    context: &Context,
+    args: &Up,
+    talk: &Talk,
+) -> Result<(PlanRequest, ReleaseRef, Box<FetchFigures>), Failure> {
     let found = reference::find(context, &args.reference).await?;
     let name = args.name.clone().unwrap_or_else(|| found.listing.distro.clone());
     refuse_another(context, &name, &found).await?;
@@ -294,7 +299,7 @@ pub(super) async fn finish_plan(
     request.fetch_bytes = blocking(move || missing_bytes(store.as_ref(), &closure)).await?;
     refuse_unanswered(context, &request).await?;
     let plan = context.device.plan(&request).await?;
-    Ok(Prepared { request, release, plan, looked: FetchFigures::default() })
+    Ok(Prepared { request, release, plan, looked: Box::default() })
 }
 
 /// A failure that carries the questions, so that whoever speaks with the owner can ask them.
@@ -406,7 +411,8 @@ pub(super) async fn live(
     consent::refuse_reduced(context, &prepared.plan, consent)?;
     let name = prepared.request.name.clone();
     let fetching = Instant::now();
-    let figures = fetch::bring(context, prepared.release, Depth::Content, talk).await?.after(&prepared.looked);
+    let figures = fetch::bring(context, prepared.release, Depth::Content, talk).await?;
+    let figures = Box::new(figures.after(&prepared.looked));
     let fetched_in = fetching.elapsed().as_secs_f64();
     // The plan's hash does not cover what a fetch changes, so it still stands.
     let turn = context.device.turn(&name)?;
@@ -416,7 +422,7 @@ pub(super) async fn live(
         .await;
     let event = context.handle.provision(generation, previous).await?;
     drop(turn);
-    let mut answer = described(context, &name, number, &figures).await?;
+    let mut answer = Box::pin(described(context, &name, number, &figures)).await?;
     answer["seconds"] = json!(began.elapsed().as_secs_f64());
     if let Some(phases) = answer["phases"].as_object_mut() {
         phases.insert("fetch".into(), json!(fetched_in));
