@@ -160,6 +160,8 @@ impl DiskStore {
         let arrivals: Result<Vec<Arrival>, StoreError> = open.par_iter().map(|l| self.complete(l)).collect();
         let admitted = self.objects.admit(&arrivals?);
         admitted.inspect_err(|_| self.partials.give_up(&open.iter().map(|l| l.object).collect()))?;
+        // What another call has named and not synced yet, this one is about to acknowledge.
+        self.objects.settle(layouts.iter().map(|l| l.object))?;
         self.record_layouts(open.iter().copied())?;
         self.partials.finish(&layouts.iter().map(|l| l.object).collect::<HashSet<_>>())?;
         let mut flight = lock(&self.flight);
@@ -208,7 +210,7 @@ impl DiskStore {
         let Some(file) = self.partials.last(layout.object)? else { return Err(self.gone(layout)) };
         file.set_len(layout.size).map_err(|e| io("truncate", e))?;
         // Taken while the chunks came; when it is not right, the file itself is asked before anybody is blamed.
-        if self.partials.digest(layout.object, &layout.chunks, &file) != Some(layout.object) {
+        if self.partials.digest(layout.object, &file) != Some(layout.object) {
             let mut whole = File::open(&path).map_err(|e| io("open", e))?;
             if objects::hash(&mut whole, |_| Ok(()), &path)? != layout.object {
                 return Err(self.blame(layout, &file));

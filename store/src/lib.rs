@@ -27,6 +27,8 @@ mod rebuild;
 mod record;
 mod scrub;
 mod seen;
+mod sizes;
+mod syncs;
 mod table;
 mod tree;
 mod walk;

@@ -142,7 +142,7 @@ impl DiskStore {
         if gone.is_empty() {
             return Ok(swept);
         }
-        self.objects.sync_all()?;
+        self.objects.sync_names()?;
         self.move_entries(&gone)?;
         Ok(swept)
     }
@@ -171,7 +171,8 @@ impl DiskStore {
         let (removed, kept): (Vec<Layout>, Vec<Layout>) = layouts.into_values().partition(removed);
         let mut orphans = HashSet::new();
         for (chunk, location) in removed.iter().flat_map(index::places) {
-            if self.index.remove(&chunk, &location) {
+            // Nothing is known of it where an earlier life took an entry out and did not come to putting another one in.
+            if self.index.remove(&chunk, &location) || self.index.get(&chunk).is_none() {
                 orphans.insert(chunk.id);
             }
         }
