@@ -13,7 +13,7 @@ use rayon::prelude::*;
 use rustix::fs::{AtFlags, Mode, OFlags, Stat};
 use softservice_protocol::id::ObjectId;
 use std::{
-    collections::{BTreeSet, HashMap, hash_map::Entry},
+    collections::{BTreeSet, HashMap, HashSet, hash_map::Entry},
     fs::File,
     io::Read,
     os::{
@@ -51,6 +51,13 @@ pub(crate) struct Objects {
     whole: bool,
     /// Objects whose names may be here and not durable yet.
     unsettled: Mutex<Unsettled>,
+    /// Files that were hashed in this life, by a part of their object's id: no tree gets another one before it is.
+    proved: RwLock<HashSet<u64>>,
+}
+
+fn proof(object: ObjectId, executable: bool) -> u64 {
+    let part = object.0.last_chunk().copied().map_or(0, u64::from_le_bytes);
+    part ^ u64::from(executable)
 }
 
 /// Names that everybody sees and a power cut may take.
@@ -107,8 +114,8 @@ impl Objects {
         let reserve = (stat.f_blocks * stat.f_frsize / 20).min(256 << 20);
         let room = Room { reserve, step: (reserve / 4).min(16 << 20), left: AtomicU64::new(0) };
         let (gate, counter) = (RwLock::new(()), AtomicU64::new(0));
-        let (whole, unsettled) = (syncs::has_whole(&handle), Mutex::default());
-        Ok(Self { root, temp, handle, base, names, exact, gate, counter, room, whole, unsettled })
+        let (whole, unsettled, proved) = (syncs::has_whole(&handle), Mutex::default(), RwLock::default());
+        Ok(Self { root, temp, handle, base, names, exact, gate, counter, room, whole, unsettled, proved })
     }
 
     /// Where a variant stands.
@@ -198,6 +205,24 @@ impl Objects {
         Ok(())
     }
 
+    /// This file's bytes were hashed just now, and are right.
+    pub(crate) fn prove(&self, object: ObjectId, executable: bool) {
+        self.proved.write().unwrap_or_else(PoisonError::into_inner).insert(proof(object, executable));
+    }
+    /// A file may rot while nobody runs: what this life has not hashed yet, is hashed before a tree gets it.
+    fn proven(&self, file: &Wanted, path: &Path) -> Result<(), StoreError> {
+        let known = proof(file.object, file.executable);
+        if self.proved.read().unwrap_or_else(PoisonError::into_inner).contains(&known) {
+            return Ok(());
+        }
+        let mut open = File::open(path).map_err(|e| StoreError::io("open", path, e))?;
+        if hash(&mut open, |_| Ok(()), path)? == file.object {
+            self.prove(file.object, file.executable);
+            return Ok(());
+        }
+        let what = "its bytes are not those of its name; set aside, fetch it again".to_owned();
+        Err(StoreError::Damaged { path: path.to_owned(), object: Some(file.object), what })
+    }
     /// Asks for room for so many bytes.
     pub(crate) fn room_for(&self, bytes: u64) -> Result<(), StoreError> {
         let taken = self.room.left.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| left.checked_sub(bytes));
@@ -311,6 +336,8 @@ impl Objects {
     fn make_variant(&self, file: &Wanted) -> Result<(), StoreError> {
         let (have, want) = (self.path(file.object, !file.executable), self.path(file.object, file.executable));
         let mode = std::fs::Permissions::from_mode(tree::mode(file.executable));
+        // Whatever stands under that name next, is another file.
+        self.proved.write().unwrap_or_else(PoisonError::into_inner).remove(&proof(file.object, file.executable));
         {
             let _gate = self.gate.write().unwrap_or_else(PoisonError::into_inner);
             if want.exists() {
@@ -438,6 +465,11 @@ impl Place for Placer<'_> {
             if stat.st_size as u64 != file.size {
                 let what = format!("it has {} bytes, the manifest says {}", stat.st_size, file.size);
                 return Err(StoreError::Damaged { path: path(), object: Some(file.object), what });
+            }
+            match self.objects.proven(file, &path()) {
+                Ok(()) => {}
+                Err(StoreError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => continue,
+                Err(e) => return Err(e),
             }
             if stat.st_mode & 0o7777 != tree::mode(file.executable) {
                 self.objects.mend_mode(&path(), file.executable)?;
