@@ -27,6 +27,7 @@ mod rebuild;
 mod record;
 mod scrub;
 mod seen;
+mod sizes;
 mod syncs;
 mod table;
 mod tree;

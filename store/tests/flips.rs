@@ -132,7 +132,7 @@ impl Kept {
             if *len > 8192 && file.starts_with("logs") && draw(n + 1_000_000) % 4 != 0 {
                 bit = 8192 * 8 + bit % ((len - 8192) * 8);
             }
-            Flip { file: file.clone(), bit, killed: n / 7 % 3 == 0 }
+            Flip { file: file.clone(), bit, killed: (n / 7).is_multiple_of(3) }
         };
         (0..count).map(flip).collect()
     }
