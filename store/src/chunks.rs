@@ -146,6 +146,10 @@ impl DiskStore {
 
     pub(crate) fn assemble_layouts(&self, layouts: &[Layout]) -> Result<(), StoreError> {
         let _turn = lock(&self.assembling);
+        // What is acknowledged without being written is looked at once more.
+        layouts.par_iter().with_min_len(64).for_each(|l| {
+            self.objects.stands(l.object);
+        });
         self.expect_layouts(layouts)?;
         let open: Vec<&Layout> = layouts.par_iter().with_min_len(64).filter(|l| !self.objects.has(l.object)).collect();
         let open: Vec<&Layout> =
