@@ -27,12 +27,13 @@ mod rebuild;
 mod record;
 mod scrub;
 mod seen;
+mod sweep;
 mod table;
 mod tree;
 mod walk;
 
 pub use contract::{
-    Compared, Damage, Findings, Ingested, Layout, Materialised, Progress, Store, StoreError, Swept, Upkeep,
+    Compared, Damage, Findings, Ingested, Keeper, Layout, Materialised, Progress, Store, StoreError, Swept, Upkeep,
 };
 pub use disk::{DiskStore, open, wait_closed};
 pub use memory::{MemoryStore, Pool};
