@@ -169,6 +169,8 @@ impl DiskStore {
         let arrivals: Result<Vec<Arrival>, StoreError> = open.par_iter().map(|l| self.complete(l)).collect();
         let admitted = self.objects.admit(&arrivals?);
         admitted.inspect_err(|_| self.partials.give_up(&open.iter().map(|l| l.object).collect()))?;
+        // What another call has named and not synced yet, this one is about to acknowledge.
+        self.objects.settle(layouts.iter().map(|l| l.object))?;
         self.record_layouts(open.iter().copied())?;
         self.partials.finish(&layouts.iter().map(|l| l.object).collect::<HashSet<_>>())?;
         let mut flight = lock(&self.flight);

@@ -15,7 +15,7 @@ use crate::{
     objects::{self, Objects, Placer},
     partial::Partials,
     rebuild::{Parts, Rebuild, Task, Watch},
-    record, tree,
+    record, syncs, tree,
 };
 use softservice_protocol::{
     bitmap::Bitmap,
@@ -88,7 +88,7 @@ pub fn open(dir: &Path) -> Result<DiskStore, StoreError> {
 pub(crate) fn open_watched(dir: &Path, watch: Option<Watch>) -> Result<DiskStore, StoreError> {
     let (aside, logs) = (dir.join("damaged"), dir.join("logs"));
     for folder in [dir, &aside, &logs] {
-        std::fs::create_dir_all(folder).map_err(|e| StoreError::io("create", folder, e))?;
+        syncs::create_dir(folder)?;
     }
     let path = dir.join("lock");
     let file = File::options().create(true).truncate(false).write(true).open(&path);
@@ -98,6 +98,7 @@ pub(crate) fn open_watched(dir: &Path, watch: Option<Watch>) -> Result<DiskStore
         Err(rustix::io::Errno::WOULDBLOCK) => return Err(StoreError::Locked { path: dir.to_owned() }),
         Err(e) => return Err(StoreError::io("lock", &path, e)),
     }
+    let fresh = !dir.join("objects").exists();
     let objects = Arc::new(Objects::open(dir)?);
     let mut notes = Vec::new();
     let mut losses = Losses::open(&logs)?;
@@ -156,6 +157,9 @@ pub(crate) fn open_watched(dir: &Path, watch: Option<Watch>) -> Result<DiskStore
         healing: Mutex::new(()),
         assembling: Mutex::new(()),
     };
+    if !found.is_sealed() && !fresh {
+        store.objects.unsettle();
+    }
     let adopt = !found.is_sealed() || !whole;
     store.rebuild.begin(Task::Open { found, adopt });
     Ok(store)
@@ -280,7 +284,11 @@ impl DiskStore {
                 damaged.push(damage(log.path(), Flaw { what, lost: false }));
             }
             let copy = journal::free_name(&self.aside(), kind);
-            std::fs::copy(log.path(), &copy).map_err(|e| StoreError::io("copy", &copy, e))?;
+            std::fs::copy(log.path(), &copy).map_err(|e| {
+                // On a full disk each check would leave a part of one more.
+                let _ = std::fs::remove_file(&copy);
+                StoreError::io("copy", &copy, e)
+            })?;
             log.rewrite(found.records.iter().map(|(_, payload)| payload.as_slice()))?;
         }
         Ok(damaged)
@@ -305,8 +313,10 @@ impl Drop for DiskStore {
         self.rebuild.stop();
         let log = lock(&self.layout_log);
         self.index.checkpoint((log.tag(), log.end()));
-        // The next life must look for what the log does not know, if this one did not come to the end of that.
-        self.index.close(self.rebuild.has_adopted());
+        // The next life must look for what the log does not know, if this one did not come to the end of that; and sync
+        // what it finds, if this one could not.
+        let settled = self.objects.settle_all();
+        self.index.close(self.rebuild.has_adopted() && settled);
     }
 }
 

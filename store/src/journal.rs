@@ -127,6 +127,8 @@ impl Log {
         aside: &Path,
         tell: &mut dyn FnMut(Flaw) -> Result<(), StoreError>,
     ) -> Result<Self, StoreError> {
+        // What a crash or a full disk left of a writing anew.
+        ["new", "rewritten"].iter().for_each(|on_its_way| drop(std::fs::remove_file(path.with_extension(on_its_way))));
         if !path.exists() {
             return Self::create(path);
         }
@@ -174,10 +176,17 @@ impl Log {
             .map_err(|e| StoreError::io("read", Path::new("/dev/urandom"), e))?;
         let write = |e: std::io::Error| StoreError::io("create", path, e);
         let temp = path.with_extension("new");
-        let mut file = File::options().read(true).write(true).create(true).truncate(true).open(&temp).map_err(write)?;
-        file.write_all(&header(&key)).and_then(|()| file.write_all(&header(&key))).map_err(write)?;
-        file.sync_all().map_err(write)?;
-        std::fs::rename(&temp, path).map_err(write)?;
+        let made = || -> std::io::Result<File> {
+            let mut file = File::options().read(true).write(true).create(true).truncate(true).open(&temp)?;
+            file.write_all(&header(&key)).and_then(|()| file.write_all(&header(&key)))?;
+            file.sync_all()?;
+            std::fs::rename(&temp, path)?;
+            Ok(file)
+        };
+        let file = made().map_err(|e| {
+            let _ = std::fs::remove_file(&temp);
+            write(e)
+        })?;
         crate::tree::sync_dir(path.parent().unwrap_or(Path::new(".")))?;
         Ok(Self { path: path.to_owned(), file, key, end: START, poisoned: false })
     }
@@ -250,16 +259,26 @@ impl Log {
         Ok(found.holes.is_empty() && found.end == self.end)
     }
 
-    /// Replaces the log by one with these records only.
+    /// Replaces the log by one with these records only. Where that fails, a full disk most of all, it is what it was.
     pub(crate) fn rewrite<'a>(&mut self, payloads: impl IntoIterator<Item = &'a [u8]>) -> Result<(), StoreError> {
         let temp = self.path.with_extension("rewritten");
         let _ = std::fs::remove_file(&temp);
-        let mut fresh = Self::create(&temp)?;
-        fresh.append(payloads)?;
-        std::fs::rename(&temp, &self.path).map_err(|e| StoreError::io("rename", &temp, e))?;
-        crate::tree::sync_dir(self.path.parent().unwrap_or(Path::new(".")))?;
+        let made = || -> Result<Self, StoreError> {
+            let mut fresh = Self::create(&temp)?;
+            fresh.append(payloads)?;
+            std::fs::rename(&temp, &self.path).map_err(|e| StoreError::io("rename", &temp, e))?;
+            Ok(fresh)
+        };
+        let mut fresh = made().inspect_err(|_| {
+            let _ = std::fs::remove_file(&temp);
+        })?;
         fresh.path = self.path.clone();
+        // From the rename on the old file has no name: nothing may be appended to it any more. Nor to the new one while
+        // nobody knows whether its name will last.
         *self = fresh;
+        self.poisoned = true;
+        crate::tree::sync_dir(self.path.parent().unwrap_or(Path::new(".")))?;
+        self.poisoned = false;
         Ok(())
     }
     /// The headers as they stand on the disk now.

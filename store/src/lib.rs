@@ -28,6 +28,7 @@ mod record;
 mod scrub;
 mod seen;
 mod sweep;
+mod syncs;
 mod table;
 mod tree;
 mod walk;

@@ -25,6 +25,8 @@ type Heads = BTreeMap<FeedId, Head>;
 #[derive(Debug)]
 pub(crate) struct Marks {
     files: [(PathBuf, File); 2],
+    /// The file that is written first: one that is not known to hold the newest state, if there is such.
+    first: usize,
     generation: u64,
     heads: Heads,
 }
@@ -67,6 +69,11 @@ fn decode(bytes: &[u8]) -> Option<(u64, Heads)> {
     Some((u64::from_le_bytes(*generation), heads))
 }
 
+/// Which of two files, by the generations that stand in them, may be written while the other is the only whole copy.
+fn torn([a, b]: [Option<u64>; 2]) -> usize {
+    usize::from(a > b)
+}
+
 impl Marks {
     /// Opens or makes both files. `seen` are heads that the records prove: they stand in when both files are damaged.
     pub(crate) fn open(dir: &Path, seen: Heads) -> Result<(Self, Vec<Damage>), StoreError> {
@@ -74,8 +81,8 @@ impl Marks {
         let mut files = Vec::new();
         let mut generation = 0;
         let mut heads = seen;
-        let mut stale = false;
-        for name in ["marks.a", "marks.b"] {
+        let mut found: [Option<u64>; 2] = [None; 2];
+        for (name, found) in ["marks.a", "marks.b"].into_iter().zip(&mut found) {
             let path = dir.join(name);
             let existed = path.exists();
             let file = File::options()
@@ -87,27 +94,26 @@ impl Marks {
                 .map_err(|e| StoreError::io("open", &path, e))?;
             let bytes = std::fs::read(&path).map_err(|e| StoreError::io("read", &path, e))?;
             match decode(&bytes) {
-                Some((found, known)) => {
-                    stale |= generation != 0 && found != generation;
-                    generation = generation.max(found);
+                Some((of, known)) => {
+                    *found = Some(of);
+                    generation = generation.max(of);
                     for (feed, head) in known {
                         record::raise(&mut heads, feed, head);
                     }
                 }
-                None => {
-                    stale = true;
-                    if existed {
-                        let what = "does not add up; the other file and the records stand in".to_owned();
-                        tracing::warn!(file = %path.display(), "{what}");
-                        notes.push(Damage { file: path.clone(), object: None, what });
-                    }
+                None if existed => {
+                    let what = "does not add up; the other file and the records stand in".to_owned();
+                    tracing::warn!(file = %path.display(), "{what}");
+                    notes.push(Damage { file: path.clone(), object: None, what });
                 }
+                None => {}
             }
             files.push((path, file));
         }
         let Ok(files) = <[(PathBuf, File); 2]>::try_from(files) else { unreachable!("two names make two files") };
-        let mut marks = Self { files, generation, heads };
-        if stale {
+        let first = torn(found);
+        let mut marks = Self { files, first, generation, heads };
+        if found.iter().any(|of| *of != Some(generation)) {
             marks.write()?;
             crate::tree::sync_dir(dir)?;
         }
@@ -131,24 +137,30 @@ impl Marks {
             };
         })
     }
-    /// Writes one file, then the other: at every moment one of them is whole.
+    /// Writes one file, then the other: at every moment one of them is whole. A file that may be torn is written first:
+    /// the other one is the only copy until that is synced.
     fn write(&mut self) -> Result<(), StoreError> {
         self.generation += 1;
         let bytes = encode(self.generation, &self.heads);
-        for (path, file) in &self.files {
+        for number in [self.first, 1 - self.first] {
+            let (path, file) = &self.files[number];
+            // Until it is synced this is the one that may be torn.
+            self.first = number;
             file.write_all_at(&bytes, 0)
                 .and_then(|()| file.set_len(bytes.len() as u64))
                 .map_err(|e| StoreError::io("write", path, e))?;
             file.sync_all().map_err(|e| StoreError::io("sync", path, e))?;
         }
+        self.first = 0;
         Ok(())
     }
     /// Reads both files again and writes them anew when one is not what it should be.
     pub(crate) fn check(&mut self) -> Result<Vec<Damage>, StoreError> {
         let mut notes = Vec::new();
-        for (path, _) in &self.files {
+        for (number, (path, _)) in self.files.iter().enumerate() {
             let good = std::fs::read(path).is_ok_and(|b| decode(&b).is_some_and(|(_, heads)| heads == self.heads));
             if !good {
+                self.first = if notes.is_empty() { number } else { 0 };
                 let what = "does not add up; written anew".to_owned();
                 notes.push(Damage { file: path.clone(), object: None, what });
             }
@@ -191,6 +203,28 @@ mod tests {
         #[test]
         fn any_bytes_can_be_decoded(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
             prop_assert_eq!(decode(&bytes), None);
+        }
+    }
+
+    /// A cut tears what is being written: while one file is torn already, the other is not touched before that is whole.
+    #[test]
+    fn the_only_whole_file_is_not_the_first_to_be_written() {
+        assert_eq!([[None, Some(3)], [Some(2), Some(3)], [Some(3), None], [Some(3), Some(2)]].map(torn), [0, 0, 1, 1]);
+        let feed = FeedId([1; 32]);
+        for victim in [0, 1] {
+            let dir = tempfile::tempdir().unwrap();
+            let paths = ["marks.a", "marks.b"].map(|name| dir.path().join(name));
+            let (mut marks, _) = Marks::open(dir.path(), Heads::new()).unwrap();
+            marks.raise(feed, head(4)).unwrap();
+            // This one cannot be written any more.
+            marks.files[victim].1 = File::open(&paths[victim]).unwrap();
+            marks.raise(feed, head(5)).unwrap_err();
+            let whole = std::fs::read(&paths[1 - victim]).unwrap();
+            marks.raise(feed, head(6)).unwrap_err();
+            assert_eq!(std::fs::read(&paths[1 - victim]).unwrap(), whole, "the only whole file was written");
+            marks.files[victim].1 = File::options().write(true).open(&paths[victim]).unwrap();
+            marks.raise(feed, head(7)).unwrap();
+            assert_eq!(std::fs::read(&paths[0]).unwrap(), std::fs::read(&paths[1]).unwrap());
         }
     }
 

@@ -6,13 +6,14 @@ use crate::{
     contract::StoreError,
     copies::Originals,
     names::Names,
-    tree::{self, Place, Placed, SYNC_EACH, Wanted},
+    syncs::{self, SYNC_EACH},
+    tree::{self, Place, Placed, Wanted},
 };
 use rayon::prelude::*;
 use rustix::fs::{AtFlags, Mode, OFlags, Stat};
 use softservice_protocol::id::ObjectId;
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashMap, hash_map::Entry},
     fs::File,
     io::Read,
     os::{
@@ -21,7 +22,7 @@ use std::{
     },
     path::{Path, PathBuf},
     sync::{
-        Arc, PoisonError, RwLock,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
@@ -46,6 +47,19 @@ pub(crate) struct Objects {
     pub(crate) gate: RwLock<()>,
     counter: AtomicU64,
     room: Room,
+    /// One sync makes all of the file system durable.
+    whole: bool,
+    /// Objects whose names may be here and not durable yet.
+    unsettled: Mutex<Unsettled>,
+}
+
+/// Names that everybody sees and a power cut may take.
+#[derive(Debug, Default)]
+struct Unsettled {
+    /// Named, and the sync of the folder goes on or failed; by how many calls.
+    objects: HashMap<ObjectId, u32>,
+    /// An earlier life ended before it could sync what it had named: it may be any of them.
+    all: bool,
 }
 
 /// A file that is ready to become an object: complete and verified, its mode set, not yet synced.
@@ -93,7 +107,8 @@ impl Objects {
         let reserve = (stat.f_blocks * stat.f_frsize / 20).min(256 << 20);
         let room = Room { reserve, step: (reserve / 4).min(16 << 20), left: AtomicU64::new(0) };
         let (gate, counter) = (RwLock::new(()), AtomicU64::new(0));
-        Ok(Self { root, temp, handle, base, names, exact, gate, counter, room })
+        let (whole, unsettled) = (syncs::has_whole(&handle), Mutex::default());
+        Ok(Self { root, temp, handle, base, names, exact, gate, counter, room, whole, unsettled })
     }
 
     /// Where a variant stands.
@@ -196,20 +211,67 @@ impl Objects {
         self.room.left.store(self.room.step, Ordering::Release);
         Ok(())
     }
-    /// Makes everything written so far durable, names as well.
-    pub(crate) fn sync_all(&self) -> Result<(), StoreError> {
+    /// Whether one sync makes everything on this file system durable.
+    pub(crate) fn syncs_whole(&self) -> bool {
+        self.whole
+    }
+    fn sync_whole(&self) -> Result<(), StoreError> {
         rustix::fs::syncfs(&self.handle).map_err(|e| StoreError::io("sync", &self.root, e))
+    }
+    /// Makes the names of all objects durable, as they are and are not.
+    pub(crate) fn sync_names(&self) -> Result<(), StoreError> {
+        if self.whole { self.sync_whole() } else { self.sync_shards(0..=255) }
+    }
+    fn sync_shards(&self, shards: impl IntoIterator<Item = u8>) -> Result<(), StoreError> {
+        let shards: Vec<PathBuf> = shards.into_iter().map(|shard| self.root.join(format!("{shard:02x}"))).collect();
+        if shards.len() > SYNC_FOLDERS && self.whole { self.sync_whole() } else { syncs::sync_each(&shards) }
+    }
+    fn unsettled(&self) -> MutexGuard<'_, Unsettled> {
+        self.unsettled.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+    /// An earlier life did not end in order: none of the names that it left may be relied on before a sync.
+    pub(crate) fn unsettle(&self) {
+        self.unsettled().all = true;
+    }
+    /// Before anybody acknowledges what relies on these: where another call has named one and is about to sync that, or
+    /// failed to, or an earlier life did not come to it, it is synced now.
+    pub(crate) fn settle(&self, relied: impl IntoIterator<Item = ObjectId>) -> Result<(), StoreError> {
+        let (all, shards) = {
+            let unsettled = self.unsettled();
+            let known = |object: &ObjectId| unsettled.objects.contains_key(object);
+            let shards: BTreeSet<u8> = relied.into_iter().filter(known).map(|object| object.0[0]).collect();
+            (unsettled.all, shards)
+        };
+        if all {
+            self.sync_names()?;
+            self.unsettled().all = false;
+            return Ok(());
+        }
+        self.sync_shards(shards)
+    }
+    /// Whether every name is durable; makes it so where it is not.
+    pub(crate) fn settle_all(&self) -> bool {
+        let mut unsettled = self.unsettled();
+        if !unsettled.all && unsettled.objects.is_empty() {
+            return true;
+        }
+        let settled = self.sync_names().is_ok();
+        if settled {
+            *unsettled = Unsettled::default();
+        }
+        settled
     }
     /// Gives complete files their names, durably. One sync of the file system replaces thousands of small ones.
     pub(crate) fn admit(&self, arrivals: &[Arrival]) -> Result<(), StoreError> {
-        if arrivals.len() > SYNC_EACH {
-            self.sync_all()?;
+        if arrivals.len() > SYNC_EACH && self.whole {
+            self.sync_whole()?;
+        } else if arrivals.len() > SYNC_EACH {
+            syncs::sync_each(&arrivals.iter().map(|a| &a.file).collect::<Vec<_>>())?;
         } else {
-            for arrival in arrivals {
-                let sync = |e| StoreError::io("sync", &arrival.file, e);
-                File::open(&arrival.file).and_then(|f| f.sync_all()).map_err(sync)?;
-            }
+            arrivals.iter().try_for_each(|arrival| syncs::sync(&arrival.file))?;
         }
+        // Known as such before anybody can see a name.
+        arrivals.iter().for_each(|arrival| *self.unsettled().objects.entry(arrival.object).or_default() += 1);
         let mut folders = BTreeSet::new();
         let above = self.root.parent().unwrap_or(Path::new("."));
         for arrival in arrivals {
@@ -220,10 +282,18 @@ impl Objects {
                 .map_err(|e| StoreError::io("rename", &arrival.file, e))?;
             folders.insert(arrival.object.0[0]);
         }
-        if folders.len() > SYNC_FOLDERS {
-            return self.sync_all();
+        // When this fails they stay unsettled: whoever finds them here syncs again, or fails as well.
+        self.sync_shards(folders)?;
+        let mut unsettled = self.unsettled();
+        for arrival in arrivals {
+            if let Entry::Occupied(mut calls) = unsettled.objects.entry(arrival.object) {
+                *calls.get_mut() -= 1;
+                if *calls.get() == 0 {
+                    calls.remove();
+                }
+            }
         }
-        folders.iter().try_for_each(|shard| tree::sync_dir(&self.root.join(format!("{shard:02x}"))))
+        Ok(())
     }
     /// Removes both variants. Answers the bytes that no hard link keeps.
     pub(crate) fn remove(&self, object: ObjectId) -> Result<u64, StoreError> {
@@ -429,4 +499,51 @@ pub(crate) fn totals(objects: &Objects, variants: &[Variant]) -> (u64, u64) {
     let unique: BTreeSet<ObjectId> = variants.iter().map(|v| v.object).collect();
     let bytes = unique.par_iter().filter_map(|o| objects.size(*o)).sum();
     (unique.len() as u64, bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arrival(objects: &Objects, bytes: &[u8]) -> Arrival {
+        let (file, mut open) = objects.create_temp(0o444).unwrap();
+        std::io::Write::write_all(&mut open, bytes).unwrap();
+        Arrival { file, object: ObjectId::of(bytes), executable: false }
+    }
+
+    /// Whoever finds an object whose name another call did not come to sync cannot acknowledge it without that sync.
+    #[test]
+    fn a_name_that_was_not_synced_is_not_relied_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let objects = Objects::open(dir.path()).unwrap();
+        let (lost, other) = (arrival(&objects, b"lost"), arrival(&objects, b"other"));
+        let (of_lost, of_other) = (lost.object, other.object);
+        let shard = objects.path(of_lost, false).parent().unwrap().to_owned();
+        std::fs::remove_dir(&shard).unwrap();
+        objects.admit(&[other]).unwrap();
+        objects.admit(&[lost]).unwrap_err();
+        objects.settle([of_lost]).unwrap_err();
+        objects.settle([of_other]).unwrap();
+        std::fs::create_dir(&shard).unwrap();
+        objects.settle([of_lost]).unwrap();
+        assert!(objects.settle_all() && objects.unsettled().objects.is_empty());
+    }
+
+    /// A life that was killed may have named what it did not sync.
+    #[test]
+    fn what_a_killed_life_named_is_synced_before_it_is_relied_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = crate::open(dir.path()).unwrap();
+        assert!(!store.objects.unsettled().all, "there is nothing to doubt in a new store");
+        store.add_bytes(b"one").unwrap();
+        drop(store);
+        let store = crate::open(dir.path()).unwrap();
+        assert!(!store.objects.unsettled().all, "it ended in order");
+        drop(store);
+        std::fs::remove_file(dir.path().join("index.seal")).unwrap();
+        let store = crate::open(dir.path()).unwrap();
+        assert!(store.objects.unsettled().all);
+        store.add_bytes(b"one").unwrap();
+        assert!(!store.objects.unsettled().all);
+    }
 }

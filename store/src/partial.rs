@@ -9,7 +9,7 @@ use crate::{
     contract::{Damage, Layout, StoreError},
     expected::{Expected, Open, Spot},
     objects::Objects,
-    tree,
+    syncs, tree,
 };
 use have::Have;
 use rayon::prelude::*;
@@ -142,16 +142,20 @@ impl Partials {
                 }
             }
         }
-        let (have, known, behind, damage) = Have::open(dir.join("logs").join("have"), have::boot())?;
+        let (have, known, damage) = Have::open(dir.join("logs").join("have"), have::boot(), || {
+            // The next mark speaks for what is there as well.
+            if objects.syncs_whole() {
+                return objects.sync_names();
+            }
+            let files: Vec<PathBuf> = state.left.keys().map(|object| path.join(object.to_string())).collect();
+            syncs::sync_each(&files)?;
+            syncs::sync_each(&[path.clone(), dir.join("logs/have")])
+        })?;
         for spot in known {
             if let Some(known) = state.left.get_mut(&spot.object) {
                 *known = true;
                 state.recovered.entry(spot.chunk.id).or_default().push(spot);
             }
-        }
-        if behind {
-            // The next mark speaks for these as well.
-            objects.sync_all()?;
         }
         let folder = File::open(&path).map_err(|e| StoreError::io("open", &path, e))?;
         let shared = Shared {

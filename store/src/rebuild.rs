@@ -332,6 +332,15 @@ impl Shared {
                 return Err(End::Broken);
             }
         }
+        if mark.is_some() && self.unadopted.load(Ordering::Acquire) {
+            // A sweep of that life may have removed objects without moving their entries.
+            for (chunk, gone, at) in table.moved() {
+                index.drain(&chunk, &gone);
+                index.fill(at.map(|at| (chunk, at)));
+                done += 1;
+                self.reach(begun, Step::Filled(done))?;
+            }
+        }
         if done > 0 {
             // Without the lock, because this is what takes long.
             index.sync();

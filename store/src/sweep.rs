@@ -32,7 +32,7 @@ impl DiskStore {
         let steps = self.take_unneeded(keeper, &recent, &mut swept, &mut gone);
         // Also when it was stopped or failed: what is gone by now must not be looked for any more.
         if !gone.is_empty() {
-            self.objects.sync_all()?;
+            self.objects.sync_names()?;
             self.move_entries(&gone)?;
         }
         steps?;
@@ -115,7 +115,8 @@ impl DiskStore {
         let (removed, kept): (Vec<Layout>, Vec<Layout>) = layouts.into_values().partition(removed);
         let mut orphans = HashSet::new();
         for (chunk, location) in removed.iter().flat_map(index::places) {
-            if self.index.remove(&chunk, &location) {
+            // Nothing is known of it where an earlier life took an entry out and did not come to putting another one in.
+            if self.index.remove(&chunk, &location) || self.index.get(&chunk).is_none() {
                 orphans.insert(chunk.id);
             }
         }

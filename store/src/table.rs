@@ -147,6 +147,15 @@ impl Table {
             Some((ChunkRef { id: entry.chunk, len: entry.len }, self.location(entry)?))
         })
     }
+    /// Chunks of objects that the log knows and that are not here, with the place there and another one, if there is any.
+    pub(crate) fn moved(&self) -> impl Iterator<Item = (ChunkRef, Location, Option<Location>)> + '_ {
+        let gone: Vec<bool> = self.known.par_iter().map(|(object, _)| !self.objects.has(*object)).collect();
+        let lost = move |entry: &&Entry| gone.get(entry.object as usize).copied().unwrap_or_default();
+        self.entries.iter().filter(lost).filter_map(|entry| {
+            let chunk = ChunkRef { id: entry.chunk, len: entry.len };
+            Some((chunk, self.location(entry)?, self.get(&chunk)))
+        })
+    }
     /// How far the log was read.
     pub(crate) fn read(&self) -> Mark {
         self.read
@@ -193,7 +202,12 @@ mod tests {
         assert_eq!(filled, [7, 8, 9]);
         let filled: Vec<u8> = table.from(100).map(|(chunk, _)| chunk.id.0[0]).collect();
         assert_eq!(filled, [8, 9]);
+        assert_eq!(table.moved().count(), 0);
+        std::fs::remove_file(objects.path(ObjectId([1; 32]), false)).unwrap();
+        let moved: Vec<_> = table.moved().map(|(chunk, gone, at)| (chunk.id.0[0], gone.object.0[0], at)).collect();
+        assert_eq!(moved, [(7, 1, None), (8, 1, None)], "the place of 8 in the other object was denied");
         table.enter([(chunk(8), second), (chunk(5), second)]);
+        assert_eq!(table.moved().nth(1).unwrap().2, Some(second));
         assert_eq!(table.get(&chunk(5)), Some(second));
         assert_eq!(table.since()[1], []);
     }

@@ -1,7 +1,10 @@
 //! A manifest becomes a directory. Invariant: everything is made below the descriptor of a fresh staging directory,
 //! reached without following any link, and the target's name appears only when all of it is durable.
 
-use crate::contract::{Materialised, StoreError};
+use crate::{
+    contract::{Materialised, StoreError},
+    syncs::{self, SYNC_EACH},
+};
 use rayon::prelude::*;
 use rustix::fs::{Mode, OFlags, RenameFlags, ResolveFlags};
 use softservice_protocol::{
@@ -19,9 +22,6 @@ use std::{
 
 /// Entries that one task places: enough to pay for opening the folder.
 const TASK: usize = 256;
-/// From so many files or folders on, one sync of the whole file system is cheaper than one for each.
-pub(crate) const SYNC_EACH: usize = 32;
-
 /// How a file came to its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Placed {
@@ -96,9 +96,14 @@ pub(crate) fn build(manifest: &Manifest, target: &Path, placer: &dyn Place) -> R
     rustix::fs::fchmod(&root, Mode::from_raw_mode(0o755)).map_err(write)?;
 
     // Linked objects were durable before; only names and the bytes of copies are new.
-    if placed.copied + placed.cloned > 0 || folders.len() > SYNC_EACH {
+    let copies = placed.copied + placed.cloned > 0;
+    if (copies || folders.len() > SYNC_EACH) && syncs::has_whole(&root) {
         rustix::fs::syncfs(&root).map_err(write)?;
     } else {
+        if copies {
+            let files = manifest.entries.iter().filter(|e| matches!(e.node, Node::File { .. }));
+            syncs::sync_each(&files.map(|e| staging.path().join(&e.path)).collect::<Vec<_>>())?;
+        }
         for folder in &folders {
             rustix::fs::fsync(&beneath(root.as_fd(), folder).map_err(write)?).map_err(write)?;
         }
@@ -196,7 +201,7 @@ fn rename_new(from: &Path, to: &Path) -> rustix::io::Result<()> {
 
 /// Makes the names in a folder durable.
 pub(crate) fn sync_dir(dir: &Path) -> Result<(), StoreError> {
-    std::fs::File::open(dir).and_then(|d| d.sync_all()).map_err(|e| StoreError::io("sync", dir, e))
+    syncs::sync(dir)
 }
 
 /// The permission bits of a file.

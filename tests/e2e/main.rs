@@ -15,6 +15,7 @@ mod lan;
 mod lineage;
 mod link;
 mod postgres;
+mod power;
 mod reduced;
 mod stop;
 mod survival;

@@ -8,6 +8,7 @@ pub mod crash;
 pub mod debian;
 pub mod hosts;
 pub mod link;
+pub mod power;
 pub mod process;
 pub mod report;
 pub mod sources;

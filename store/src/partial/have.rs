@@ -3,11 +3,16 @@
 //! its place speak of. So a kill costs no more than was not logged yet, and a power cut what stands behind the last mark.
 
 use super::{Damage, Spot, StoreError};
+use crate::syncs;
 use softservice_protocol::{
     chunk::ChunkRef,
     id::{ChunkId, ObjectId},
 };
-use std::{fs::File, io::Write, path::PathBuf};
+use std::{
+    fs::File,
+    io::Write,
+    path::{Path, PathBuf},
+};
 
 /// `object[32] offset[8] chunk[32] len[4] sum[16]`: of fixed length, so that a damaged entry costs itself only. A mark is
 /// an entry of no length: `zero[32] synced[8] boot[32] zero[4] sum[16]`.
@@ -74,36 +79,49 @@ pub(super) fn boot() -> Option<[u8; 32]> {
 }
 
 impl Have {
-    /// Opens or makes the log. Answers what it says, without what a power cut may have taken; and whether some of that
-    /// is written but not synced, so that a sync must come before the next mark.
+    /// Opens or makes the log. Answers what it says, without what a power cut may have taken. What is written and not
+    /// synced is synced with `sync` first; where that fails, it counts as taken.
     pub(super) fn open(
         path: PathBuf,
         boot: Option<[u8; 32]>,
-    ) -> Result<(Self, Vec<Spot>, bool, Option<Damage>), StoreError> {
+        sync: impl FnOnce() -> Result<(), StoreError>,
+    ) -> Result<(Self, Vec<Spot>, Option<Damage>), StoreError> {
         let read = |e| StoreError::io("read", &path, e);
-        let bytes = if path.exists() { std::fs::read(&path).map_err(read)? } else { Vec::new() };
+        let existed = path.exists();
+        let bytes = if existed { std::fs::read(&path).map_err(read)? } else { Vec::new() };
         let entries: Vec<Option<Spot>> = bytes.chunks_exact(ENTRY).map(decode).collect();
-        let damaged = entries.iter().filter(|e| e.is_none()).count();
-        let mut synced = None;
-        let mut last = None;
-        for entry in entries.iter().flatten().filter(|e| is_mark(e)) {
-            synced = synced.max(Some(entry.offset));
-            last = Some(entry.chunk.id.0);
-        }
+        let marks = || entries.iter().enumerate().filter_map(|(at, e)| Some((at, e.filter(is_mark)?)));
         let whole = (entries.len() * ENTRY) as u64;
-        // A log without a mark is one of an earlier version, which synced before it wrote.
-        let synced = synced.unwrap_or(whole).min(whole);
-        let same = boot.is_some() && last == boot;
-        let end = if same { whole } else { synced };
-        let known = entries.into_iter().take((end / ENTRY as u64) as usize).flatten().filter(|e| !is_mark(e)).collect();
+        let synced = match marks().map(|(_, mark)| mark.offset).max() {
+            Some(synced) => synced.min(whole),
+            // Without a mark it is of an earlier version, which synced before it wrote; or a cut took its beginning.
+            None if entries.iter().all(Option::is_some) => whole,
+            None => 0,
+        };
+        let same = boot.is_some() && marks().next_back().map(|(_, mark)| mark.chunk.id.0) == boot;
+        let mut end = if same { whole } else { synced };
+        if end > synced
+            && let Err(e) = sync()
+        {
+            tracing::warn!("what came last in an earlier life will be fetched again: {e}");
+            end = synced;
+        }
+        // The log itself is synced with each mark: a cut explains what does not add up from the last but one on.
+        let sure = marks().rev().nth(1).map_or(0, |(at, _)| at);
+        let damaged = entries.iter().take(sure).filter(|e| e.is_none()).count();
+        let known =
+            entries.iter().take((end / ENTRY as u64) as usize).flatten().filter(|e| !is_mark(e)).copied().collect();
         let file =
             File::options().create(true).append(true).open(&path).map_err(|e| StoreError::io("open", &path, e))?;
         file.set_len(end).map_err(|e| StoreError::io("truncate", &path, e))?;
+        if !existed {
+            syncs::sync(path.parent().unwrap_or(Path::new(".")))?;
+        }
         let damage = (damaged > 0).then(|| {
             let what = format!("{damaged} entries do not add up; their chunks will be fetched again");
             Damage { file: path.clone(), object: None, what }
         });
-        Ok((Self { path, file, boot, end, begun: false, round: 0 }, known, end > synced, damage))
+        Ok((Self { path, file, boot, end, begun: false, round: 0 }, known, damage))
     }
     /// Writes entries; they outlive this process from then on.
     pub(super) fn append(&mut self, spots: &[Spot]) -> Result<(), StoreError> {
@@ -157,7 +175,6 @@ impl Have {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::Path;
 
     fn spot(n: u8) -> Spot {
         Spot::new(ObjectId([1; 32]), u64::from(n) * 100, ChunkRef { id: ChunkId([n; 32]), len: 100 })
@@ -166,9 +183,21 @@ mod tests {
     const LATER: Option<[u8; 32]> = Some([8; 32]);
 
     fn reopen(path: &Path, boot: Option<[u8; 32]>) -> (Have, Vec<Spot>, bool) {
-        let (have, known, behind, damage) = Have::open(path.to_owned(), boot).unwrap();
+        let mut behind = false;
+        let sync = || {
+            behind = true;
+            Ok(())
+        };
+        let (have, known, damage) = Have::open(path.to_owned(), boot, sync).unwrap();
         assert!(damage.is_none());
         (have, known, behind)
+    }
+    /// Entries 1 and 2, a mark of both, 3 behind it.
+    fn log(path: &Path) {
+        let (mut have, ..) = reopen(path, HERE);
+        have.append(&[spot(1), spot(2)]).unwrap();
+        have.synced(have.place()).unwrap();
+        have.append(&[spot(3)]).unwrap();
     }
 
     #[test]
@@ -195,6 +224,63 @@ mod tests {
         assert_eq!(known, vec![spot(1), spot(2), spot(5)]);
         let (_, known, _) = reopen(&path, HERE);
         assert_eq!(known, vec![spot(1), spot(2)]);
+    }
+
+    #[test]
+    fn a_sync_that_fails_costs_what_it_was_for_and_not_the_store() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("have");
+        log(&path);
+        let refuse = || Err(StoreError::io("sync", Path::new("disk"), std::io::Error::other("no")));
+        let (mut have, known, damage) = Have::open(path.clone(), HERE, refuse).unwrap();
+        assert_eq!((known, damage), (vec![spot(1), spot(2)], None));
+        have.append(&[spot(4)]).unwrap();
+        have.synced(have.place()).unwrap();
+        assert_eq!(reopen(&path, LATER).1, vec![spot(1), spot(2), spot(4)]);
+    }
+
+    #[test]
+    fn what_a_cut_tears_is_no_damage_and_what_none_can_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("have");
+        log(&path);
+        let bytes = std::fs::read(&path).unwrap();
+        let harmed = |entry: usize, boot| {
+            let mut bytes = bytes.clone();
+            bytes[entry * ENTRY..][..ENTRY].fill(0);
+            std::fs::write(&path, bytes).unwrap();
+            let (_, known, damage) = Have::open(path.clone(), boot, || Ok(())).unwrap();
+            (known, damage.is_some())
+        };
+        // Mark, 1, 2, mark, 3. The last mark may be there although its sync never came to an end.
+        assert_eq!(harmed(4, LATER), (vec![spot(1), spot(2)], false));
+        assert_eq!(harmed(3, LATER), (vec![], false));
+        assert_eq!(harmed(2, LATER), (vec![spot(1)], false));
+        assert_eq!(harmed(0, LATER), (vec![spot(1), spot(2)], false));
+        // Another mark behind says that it did.
+        std::fs::write(&path, &bytes).unwrap();
+        let (mut have, ..) = reopen(&path, LATER);
+        have.append(&[spot(5)]).unwrap();
+        have.synced(have.place()).unwrap();
+        drop(have);
+        let mut torn = std::fs::read(&path).unwrap();
+        torn[ENTRY..2 * ENTRY].fill(0);
+        std::fs::write(&path, torn).unwrap();
+        let (_, known, damage) = Have::open(path.clone(), LATER, || Ok(())).unwrap();
+        assert_eq!((known, damage.is_some()), (vec![spot(2), spot(5)], true));
+    }
+
+    #[test]
+    fn a_log_whose_beginning_a_cut_took_says_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("have");
+        let (mut have, ..) = reopen(&path, HERE);
+        have.append(&[spot(1), spot(2)]).unwrap();
+        drop(have);
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[..ENTRY + 8].fill(0);
+        std::fs::write(&path, bytes).unwrap();
+        assert_eq!(reopen(&path, LATER).1, vec![]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! files it was about wanted again, whatever came since; nobody waits for a sync unless [`MOST`] bytes wait for one already.
 
 use super::{Partials, Shared, Spot, State, StoreError, lock};
-use crate::tree::SYNC_EACH;
+use crate::syncs::{self, SYNC_EACH};
 use softservice_protocol::id::ObjectId;
 use std::{
     collections::BTreeSet,
@@ -115,7 +115,7 @@ impl Shared {
     }
     fn sync(&self, files: &BTreeSet<ObjectId>) -> Result<(), StoreError> {
         let failed = |e| StoreError::io("sync", &self.dir, e);
-        if files.len() > SYNC_EACH {
+        if files.len() > SYNC_EACH && syncs::has_whole(&self.folder) {
             return rustix::fs::syncfs(&self.folder).map_err(|e| failed(e.into()));
         }
         for object in files {
