@@ -178,6 +178,7 @@ fn sweeps_beside_a_fetch_an_up_and_a_publication_take_nothing_that_is_needed() {
     let mut ticket = String::new();
     for version in ["1.0.0", "1.1.0"] {
         plain(&source, "files", version);
+        put(&source.join("root/version"), version);
         fs::write(source.join("root/large"), noise(version, 3 << 20)).expect("written");
         for number in 0..40 {
             fs::write(source.join(format!("root/{number}")), noise(&format!("{version}/{number}"), 20_000))
@@ -199,6 +200,7 @@ fn sweeps_beside_a_fetch_an_up_and_a_publication_take_nothing_that_is_needed() {
     sweeping_beside(&bob, &["fetch", "ann/files"]);
     let own = world.path("own");
     plain(&own, "own", "1.0.0");
+    put(&own.join("root/version"), "1.0.0");
     fs::write(own.join("root/large"), noise("own", 20 << 20)).expect("written");
     sweeping_beside(&bob, &["publish", text(&own)]);
 
