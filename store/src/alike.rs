@@ -114,7 +114,7 @@ impl<'a> Finder<'a> {
                 return;
             }
             let Ok(old) = manifests::of_tree(self.store, old) else { continue };
-            let names = Names::new(&old);
+            let names = Names::new(&old, open.iter().map(|(path, ..)| *path));
             open.retain(|(path, size, chunks)| {
                 let Some((object, older)) = names.like(path, *size) else { return true };
                 !self.file(chunks, object, &older)
@@ -147,33 +147,49 @@ impl<'a> Finder<'a> {
     }
 }
 
-/// An older tree's files by path, and by name without its numbers.
+/// An older tree's files by path; and by name without its numbers, those that are asked for so.
 struct Names<'a> {
     tree: &'a Manifest,
     alike: HashMap<String, Vec<usize>>,
 }
 
 impl<'a> Names<'a> {
-    fn new(tree: &'a Manifest) -> Self {
-        let mut alike: HashMap<String, Vec<usize>> = HashMap::new();
-        for (at, entry) in tree.entries.iter().enumerate() {
-            if matches!(entry.node, Node::File { size, .. } if size > 0) {
-                alike.entry(blank(&entry.path)).or_default().push(at);
-                alike.entry(blank(file_name(&entry.path))).or_default().push(at);
+    /// To be asked for these paths.
+    fn new<'b>(tree: &'a Manifest, asked: impl Iterator<Item = &'b str>) -> Self {
+        let mut names = Self { tree, alike: HashMap::new() };
+        for path in asked {
+            if names.same(path).is_some() {
+                continue;
+            }
+            names.alike.insert(blank(path), Vec::new());
+            names.alike.insert(blank(file_name(path)), Vec::new());
+        }
+        if names.alike.is_empty() {
+            return names;
+        }
+        let files = tree.entries.iter().enumerate();
+        for (at, entry) in files.filter(|(_, e)| matches!(e.node, Node::File { size, .. } if size > 0)) {
+            for name in [blank(&entry.path), blank(file_name(&entry.path))] {
+                if let Some(files) = names.alike.get_mut(&name) {
+                    files.push(at);
+                }
             }
         }
-        Self { tree, alike }
+        names
+    }
+    /// The file of the same path, unless it is empty.
+    fn same(&self, path: &str) -> Option<usize> {
+        let at = self.tree.entries.binary_search_by(|e| e.path.as_str().cmp(path)).ok()?;
+        self.size(at).is_some_and(|size| size > 0).then_some(at)
     }
     /// The file of the same path; else one that differs in numbers only; else one of the same name elsewhere. Of several
     /// the one nearest in size.
     fn like(&self, path: &str, size: u64) -> Option<(ObjectId, Vec<ChunkRef>)> {
-        let same = self.tree.entries.binary_search_by(|e| e.path.as_str().cmp(path)).ok();
         let nearest = |name: String| {
             let files = self.alike.get(&name)?.iter().copied();
             files.min_by_key(|at| self.size(*at).map_or(u64::MAX, |s| s.abs_diff(size)))
         };
-        let same = same.filter(|at| self.size(*at).is_some_and(|s| s > 0));
-        let at = same.or_else(|| nearest(blank(path))).or_else(|| nearest(blank(file_name(path))))?;
+        let at = self.same(path).or_else(|| nearest(blank(path))).or_else(|| nearest(blank(file_name(path))))?;
         let node = &self.tree.entries.get(at)?.node;
         let Node::File { object, .. } = node else { return None };
         Some((*object, node.chunk_list()))

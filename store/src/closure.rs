@@ -18,7 +18,7 @@ use softservice_protocol::{
     tree::{Manifest, Node, TreeRef},
 };
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -119,8 +119,8 @@ struct Plan {
 impl Plan {
     fn read(store: &dyn Store, releases: &[(ReleaseId, Arc<Release>)]) -> Result<Self, StoreError> {
         let mut plan = Self { order: Vec::new(), layouts: Vec::new(), trees: Vec::new(), sources: Vec::new() };
-        let mut chunks: BTreeSet<ChunkId> = BTreeSet::new();
-        let mut objects: BTreeMap<ObjectId, u32> = BTreeMap::new();
+        let mut chunks: HashSet<ChunkId> = HashSet::new();
+        let mut objects: HashMap<ObjectId, u32> = HashMap::new();
         let mut manifests: BTreeMap<ObjectId, Vec<u32>> = BTreeMap::new();
         for (id, release) in releases {
             plan.sources.push(id.object());
@@ -152,12 +152,10 @@ impl Plan {
     }
     /// Layouts of the trees that a platform needs, each once.
     fn wanted<'a>(&'a self, platform: &'a str) -> impl Iterator<Item = &'a Layout> + 'a {
-        let mut numbers = BTreeSet::new();
-        for (of, members) in &self.trees {
-            if fits(of.as_deref(), platform) {
-                numbers.extend(members.iter().copied());
-            }
-        }
+        let fitting = self.trees.iter().filter(|(of, _)| fits(of.as_deref(), platform));
+        let mut numbers: Vec<u32> = fitting.flat_map(|(_, members)| members.iter().copied()).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
         numbers.into_iter().filter_map(|n| self.layouts.get(n as usize))
     }
 }
@@ -242,7 +240,7 @@ fn want(
     // so that no sweep takes them from under the fetch.
     store.expect(&needed)?;
     let open = needed.iter().filter(|l| !store.has_object(l.object));
-    let needed: BTreeSet<ChunkId> = open.flat_map(|l| &l.chunks).map(|c| c.id).collect();
+    let needed: HashSet<ChunkId> = open.flat_map(|l| &l.chunks).map(|c| c.id).collect();
     let (numbers, asked): (Vec<usize>, Vec<ChunkRef>) =
         order.iter().enumerate().filter(|(_, c)| needed.contains(&c.id)).map(|(i, c)| (i, *c)).unzip();
     let held = store.survey(&asked)?;
@@ -254,7 +252,7 @@ fn want(
 }
 
 fn unique(layouts: &[Layout]) -> Vec<ChunkRef> {
-    let mut seen = BTreeSet::new();
+    let mut seen = HashSet::new();
     layouts.iter().flat_map(|l| &l.chunks).filter(|c| seen.insert(c.id)).copied().collect()
 }
 

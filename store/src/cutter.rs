@@ -118,8 +118,9 @@ pub(crate) fn stream<E: Send>(
         let (next, done) = rayon::join(
             || if last { Ok(Part::default()) } else { Part::read(buffer, &rest, end, &mut more) },
             || {
+                // By one: a file has one writer at a time, and a second one would only wait for it.
                 let pieces = || {
-                    let pieces = now.fresh().par_chunks(PIECE).enumerate();
+                    let mut pieces = now.fresh().chunks(PIECE).enumerate();
                     pieces.try_for_each(|(n, piece)| pass_on(piece, now.offset + (n * PIECE) as u64))
                 };
                 let refer = || now.cuts.par_iter().map(|cut| refer(&now.bytes[cut.clone()])).collect::<Vec<_>>();

@@ -250,6 +250,7 @@ impl DiskStore {
                 Err(e) => e.to_string(),
             };
             let kept = journal::set_aside(&path, &self.aside())?;
+            self.objects.doubt(object);
             let what = format!("{what}; set aside as {}", kept.display());
             self.note(Damage { file: path, object: Some(object), what });
         }

@@ -10,6 +10,7 @@ use softservice_protocol::{
 };
 use std::{
     collections::{HashMap, hash_map::Entry},
+    ops::Range,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
@@ -55,7 +56,7 @@ pub(crate) struct Open {
     /// Where each chunk begins.
     starts: Vec<u64>,
     have: Bitmap,
-    /// Its hash, as far as it could be taken on the way.
+    /// Its hash, as far as it was taken on the way.
     run: Option<Arc<Mutex<Run>>>,
     /// Which expectation it is; no two are the same, nor 0.
     life: u64,
@@ -116,17 +117,22 @@ impl Open {
     pub(crate) fn layout(&self) -> &Layout {
         &self.layout
     }
-    /// The hash that goes on, if one does.
+    /// What is known of its hash, if anything is.
     pub(crate) fn run(&self) -> Option<Arc<Mutex<Run>>> {
         self.run.clone()
     }
-    /// The hash that goes on from now; an object of one chunk is hashed already.
+    /// What is known of its hash from now on; an object of one chunk is hashed already.
     pub(crate) fn begin_run(&mut self) -> Option<Arc<Mutex<Run>>> {
-        if self.is_single() { None } else { Some(self.run.get_or_insert_default().clone()) }
+        if self.is_single() {
+            return None;
+        }
+        Some(self.run.get_or_insert_with(|| Arc::new(Mutex::new(Run::new(self.layout.size)))).clone())
     }
-    /// A chunk's place, if its bytes are there.
-    pub(crate) fn here(&self, number: usize) -> Option<Spot> {
-        (number < self.starts.len() && self.have.get(number)).then(|| self.spot(number)).flatten()
+    /// Whether all chunks that have bytes in this range are here.
+    pub(crate) fn covers(&self, range: &Range<u64>) -> bool {
+        let first = self.starts.partition_point(|start| *start <= range.start).saturating_sub(1);
+        let end = self.starts.partition_point(|start| *start < range.end);
+        (first..end).all(|number| self.have.get(number))
     }
     /// Whether a spot's bytes are here.
     pub(crate) fn has(&self, spot: &Spot) -> bool {

@@ -27,6 +27,7 @@ mod rebuild;
 mod record;
 mod scrub;
 mod seen;
+mod sizes;
 mod sweep;
 mod syncs;
 mod table;

@@ -6,6 +6,7 @@ use crate::{
     contract::StoreError,
     copies::Originals,
     names::Names,
+    sizes::Sizes,
     syncs::{self, SYNC_EACH},
     tree::{self, Place, Placed, Wanted},
 };
@@ -41,6 +42,7 @@ pub(crate) struct Objects {
     /// The folder of the store, above both.
     base: File,
     names: Arc<Names>,
+    sizes: Sizes,
     /// A new file gets exactly the mode that it is made with: no umask, no default rights of the folder.
     exact: bool,
     /// Held while links are made; exclusively while a variant changes its name and mode or a sweep removes.
@@ -108,7 +110,8 @@ impl Objects {
         let room = Room { reserve, step: (reserve / 4).min(16 << 20), left: AtomicU64::new(0) };
         let (gate, counter) = (RwLock::new(()), AtomicU64::new(0));
         let (whole, unsettled) = (syncs::has_whole(&handle), Mutex::default());
-        Ok(Self { root, temp, handle, base, names, exact, gate, counter, room, whole, unsettled })
+        let sizes = Sizes::default();
+        Ok(Self { root, temp, handle, base, names, sizes, exact, gate, counter, room, whole, unsettled })
     }
 
     /// Where a variant stands.
@@ -150,15 +153,27 @@ impl Objects {
                 Err(e) => return Err(StoreError::io("open", &path, e)),
             }
         }
+        // Whoever took it was not this store.
+        self.sizes.forget(object);
         Ok(None)
     }
     /// The size of an object that is here.
     pub(crate) fn size(&self, object: ObjectId) -> Option<u64> {
+        if let Some(size) = self.sizes.get(object) {
+            return Some(size);
+        }
         if !self.names.may_have(object) {
             return None;
         }
+        let since = self.sizes.since();
         // Twice, because a variant may change its name between the two looks.
-        [false, true, false].into_iter().find_map(|x| Some(self.stat(object, x)?.st_size as u64))
+        let size = [false, true, false].into_iter().find_map(|x| Some(self.stat(object, x)?.st_size as u64))?;
+        self.sizes.saw(since, object, size);
+        Some(size)
+    }
+    /// An object was set aside: it is looked for again.
+    pub(crate) fn doubt(&self, object: ObjectId) {
+        self.sizes.forget(object);
     }
     /// Whether an object is here.
     pub(crate) fn has(&self, object: ObjectId) -> bool {
@@ -166,6 +181,8 @@ impl Objects {
     }
     /// Every variant, ascending by object, and what else lies about.
     pub(crate) fn list(&self) -> Result<(Vec<Variant>, Vec<PathBuf>), StoreError> {
+        // Whoever lists wants to know what the disk says.
+        self.sizes.forget_all();
         let (mut variants, mut strays) = (Vec::new(), Vec::new());
         for shard in 0..=255u8 {
             self.list_shard(shard, &mut variants, &mut strays)?;
@@ -301,9 +318,12 @@ impl Objects {
         for executable in [false, true] {
             let path = self.path(object, executable);
             let Ok(meta) = std::fs::symlink_metadata(&path) else { continue };
-            std::fs::remove_file(&path).map_err(|e| StoreError::io("remove", &path, e))?;
+            let removed = std::fs::remove_file(&path).map_err(|e| StoreError::io("remove", &path, e));
+            self.sizes.forget(object);
+            removed?;
             freed += if meta.nlink() == 1 { meta.len() } else { 0 };
         }
+        self.sizes.forget(object);
         Ok(freed)
     }
 
@@ -316,7 +336,10 @@ impl Objects {
             if want.exists() {
                 return Ok(());
             }
-            let Ok(meta) = std::fs::symlink_metadata(&have) else { return Err(StoreError::Missing(file.object)) };
+            let Ok(meta) = std::fs::symlink_metadata(&have) else {
+                self.sizes.forget(file.object);
+                return Err(StoreError::Missing(file.object));
+            };
             if meta.nlink() == 1 {
                 // Nobody uses the other variant: it becomes this one, and costs nothing. Whoever lists the folder just now
                 // may see neither name.

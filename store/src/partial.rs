@@ -26,7 +26,7 @@ use std::{
     fs::File,
     io::{IoSlice, Write},
     ops::Deref,
-    os::{fd::AsFd, unix::fs::FileExt},
+    os::fd::AsFd,
     path::{Path, PathBuf},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread::JoinHandle,
@@ -42,6 +42,8 @@ pub(crate) use whole::Run;
 /// Bytes put between two writes of the have log. Two of these may be under way at a kill, and what is on the wire then is
 /// lost as well: together well below 8 MiB from a peer on a local network.
 const LOG: u64 = 1 << 20;
+/// From so many names on, the folder is listed instead of asked for each.
+const LISTED: usize = 256;
 /// Files of larger objects that are kept open: chunks of one mostly come together.
 const HANDLES: usize = 16;
 
@@ -88,11 +90,26 @@ pub(crate) struct Shared {
     have: Mutex<Have>,
     /// Held by whoever syncs.
     committing: Mutex<()>,
-    handles: Mutex<VecDeque<(ObjectId, Arc<File>)>>,
+    handles: Mutex<VecDeque<(ObjectId, Arc<Out>)>>,
     /// Something waits for a sync, or it all ends.
     wake: Condvar,
     /// A sync is done.
     drained: Condvar,
+}
+
+/// A file that chunks are written to. The kernel lets one writer at it, and has the others spin on their cores until that
+/// one is done; here they sleep.
+#[derive(Debug)]
+struct Out {
+    file: File,
+    turn: Mutex<()>,
+}
+
+impl Out {
+    fn write(&self, parts: &[&[u8]], offset: u64) -> std::io::Result<()> {
+        let _turn = lock(&self.turn);
+        write_parts(&self.file, parts, offset)
+    }
 }
 
 /// Writes all of these one after the other from a place on.
@@ -297,13 +314,13 @@ impl Shared {
         objects.room_for(size)?;
         let file = self.file(first.object)?;
         let parts: Vec<&[u8]> = chunks.iter().take(run.len()).map(Verified::bytes).collect();
-        write_parts(&file, &parts, first.offset).map_err(|e| StoreError::io("write", &self.path(first.object), e))?;
+        file.write(&parts, first.offset).map_err(|e| StoreError::io("write", &self.path(first.object), e))?;
         let goes_on = {
             let mut state = self.state();
             run.iter().map(|spot| self.mark(&mut state, spot)).last().flatten()
         };
         if let Some(goes_on) = goes_on {
-            self.advance(&goes_on, &file, run, &parts);
+            self.advance(&goes_on, &file.file, run, &parts);
         }
         self.account(run, false)
     }
@@ -333,10 +350,10 @@ impl Shared {
             return self.write_single(spot, bytes, objects);
         }
         let file = self.file(spot.object)?;
-        file.write_all_at(bytes, spot.offset).map_err(|e| StoreError::io("write", &self.path(spot.object), e))?;
+        file.write(&[bytes], spot.offset).map_err(|e| StoreError::io("write", &self.path(spot.object), e))?;
         let run = self.mark(&mut self.state(), spot);
         if let Some(run) = run {
-            self.advance(&run, &file, &[*spot], &[bytes]);
+            self.advance(&run, &file.file, &[*spot], &[bytes]);
         }
         Ok(())
     }
@@ -395,7 +412,7 @@ impl Shared {
         open.begin_run()
     }
     /// The file of an object of several chunks, for reading and writing.
-    pub(crate) fn file(&self, object: ObjectId) -> Result<Arc<File>, StoreError> {
+    fn file(&self, object: ObjectId) -> Result<Arc<Out>, StoreError> {
         let mut handles = lock(&self.handles);
         if let Some((_, file)) = handles.iter().find(|(of, _)| *of == object) {
             return Ok(Arc::clone(file));
@@ -403,7 +420,7 @@ impl Shared {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = rustix::fs::openat(&self.folder, object.to_string(), flags, Mode::from_raw_mode(0o644))
             .map_err(|e| StoreError::io("open", &self.path(object), e))?;
-        let file = Arc::new(File::from(file));
+        let file = Arc::new(Out { file: file.into(), turn: Mutex::new(()) });
         if handles.len() == HANDLES {
             handles.pop_front();
         }
@@ -457,11 +474,8 @@ impl Shared {
     pub(crate) fn finish(&self, done: &HashSet<ObjectId>) -> Result<(), StoreError> {
         let idle = |state: &State| state.expected.is_empty() && state.left.is_empty();
         let mut state = self.state();
-        for object in done {
-            if state.expected.leave(*object) {
-                let _ = rustix::fs::unlinkat(&self.folder, object.to_string(), AtFlags::empty());
-            }
-        }
+        let left: Vec<ObjectId> = done.iter().filter(|object| state.expected.leave(**object)).copied().collect();
+        self.clear(&left);
         // After the names: a writer that came late may have opened a file just before.
         self.release(|object| done.contains(object));
         self.drop_written(&mut state, |s| done.contains(&s.object));
@@ -474,6 +488,21 @@ impl Shared {
             }
         }
         Ok(())
+    }
+    /// Takes away what stands under these names; mostly nothing does. Many are looked for by one listing.
+    fn clear(&self, objects: &[ObjectId]) {
+        let names = objects.iter().map(ToString::to_string);
+        let stand: Vec<String> = match std::fs::read_dir(&self.dir) {
+            Ok(folder) if objects.len() > LISTED => {
+                let names: HashSet<String> = names.collect();
+                let found = folder.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+                found.filter(|name| names.contains(name)).collect()
+            }
+            _ => names.collect(),
+        };
+        for name in stand {
+            let _ = rustix::fs::unlinkat(&self.folder, name, AtFlags::empty());
+        }
     }
     /// Removes what is on its way for nobody: what an earlier life left, and what was let go in this one.
     pub(crate) fn sweep(&self, spared: impl Fn(&ObjectId) -> bool) {

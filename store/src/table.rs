@@ -203,7 +203,7 @@ mod tests {
         let filled: Vec<u8> = table.from(100).map(|(chunk, _)| chunk.id.0[0]).collect();
         assert_eq!(filled, [8, 9]);
         assert_eq!(table.moved().count(), 0);
-        std::fs::remove_file(objects.path(ObjectId([1; 32]), false)).unwrap();
+        objects.remove(ObjectId([1; 32])).unwrap();
         let moved: Vec<_> = table.moved().map(|(chunk, gone, at)| (chunk.id.0[0], gone.object.0[0], at)).collect();
         assert_eq!(moved, [(7, 1, None), (8, 1, None)], "the place of 8 in the other object was denied");
         table.enter([(chunk(8), second), (chunk(5), second)]);

@@ -45,7 +45,7 @@ use serde_json::Value;
 pub async fn run(context: &Context, verb: &str, arguments: Value, talk: &Talk) -> Result<Value, Failure> {
     // What these read in, one folder after the other, nothing names before they are done.
     let _building = matches!(verb, "publish" | "test").then(|| context.holds.build());
-    crate::holds::for_verb(dispatch(context, verb, arguments, talk)).await
+    Box::pin(crate::holds::for_verb(dispatch(context, verb, arguments, talk))).await
 }
 
 async fn dispatch(context: &Context, verb: &str, arguments: Value, talk: &Talk) -> Result<Value, Failure> {

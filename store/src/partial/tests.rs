@@ -137,7 +137,7 @@ fn a_writer_that_began_before_a_sweep_brings_nothing_to_what_is_expected_anew() 
     store.gc(&Default::default()).unwrap();
     store.expect(std::slice::from_ref(&good)).unwrap();
     // ... and goes on.
-    file.write_all_at(parts[0].bytes(), spot.offset).unwrap();
+    file.write(&[parts[0].bytes()], spot.offset).unwrap();
     assert!(store.partials.mark(&mut store.partials.state(), &spot).is_none());
     store.partials.account(&[spot], false).unwrap();
     assert!(store.partials.state().unlogged.spots.is_empty(), "a kill would leave a claim that nothing stands behind");
@@ -167,4 +167,34 @@ fn after_a_failed_sync_all_of_its_file_is_wanted_again_and_others_go_on() {
     parts.iter().for_each(|p| store.put(p).unwrap());
     store.assemble(std::slice::from_ref(&one)).unwrap();
     assert!(is_there(&store, one.object) && is_there(&store, two.object));
+}
+
+#[test]
+fn the_hash_of_a_whole_is_taken_on_the_way_in_whatever_order_its_chunks_come() {
+    let dir = tempfile::tempdir().unwrap();
+    let objects = Objects::open(dir.path()).unwrap();
+    std::fs::create_dir_all(dir.path().join("logs")).unwrap();
+    let (partials, _) = Partials::open(dir.path(), &objects).unwrap();
+    // Lengths that end in the middle of groups, before and behind their borders.
+    let part = |n: u32| Verified::own(vec![n as u8; 17_000 + 13_331 * (n as usize % 7)]);
+    let parts: Vec<Verified> = (0..40).map(part).collect();
+    let whole: Vec<u8> = parts.iter().flat_map(|p| p.bytes().to_vec()).collect();
+    let chunks = parts.iter().map(|p| ChunkRef { id: p.id(), len: p.bytes().len() as u32 }).collect();
+    let layout = Layout { object: ObjectId::of(&whole), size: whole.len() as u64, chunks };
+    partials.expect(&[&layout]);
+    // The end first, one by one and several at once, and the start last.
+    let spans = [30..40, 20..21, 7..19, 19..20, 21..30, 1..7, 0..1];
+    for span in spans {
+        partials.put_all(&parts[span], &objects).into_iter().for_each(Result::unwrap);
+    }
+    let run = partials.state().expected.get(layout.object).unwrap().run().unwrap();
+    assert_eq!(lock(&run).left(), 0, "groups are left for the end");
+    let file = partials.last(layout.object).unwrap().unwrap();
+    assert_eq!(partials.digest(layout.object, &file), Some(layout.object));
+    // A chunk that is wanted again takes back what was known, and what was not known is read.
+    partials.forget(&Spot::new(layout.object, 0, layout.chunks[0]));
+    partials.put(&parts[0], &objects).unwrap();
+    let run = partials.state().expected.get(layout.object).unwrap().run().unwrap();
+    assert!(lock(&run).left() > 0);
+    assert_eq!(partials.digest(layout.object, &file), Some(layout.object));
 }

@@ -1,96 +1,191 @@
-//! The hash of a whole object, taken while its chunks come. Invariant: bytes enter the hash in the object's order and only
-//! when they are the verified bytes of their chunk, or were read back from where they are written; a hash that does not
-//! come out as it should is taken again from the file before anybody is blamed.
+//! The hash of a whole object, taken while its chunks come, in whatever order they do. Invariant: a group's part of it is taken
+//! from verified bytes of its chunks, or read back from where they are written; a hash that does not come out as it should
+//! is taken again from the file before anybody is blamed.
 //!
-//! Without this a finished object would be read again from end to end when all is there, with every core but one idle.
+//! BLAKE3 is a tree: groups of [`GROUP`] bytes are hashed each for itself, and joined when all are there. Without this a
+//! finished object would be read again from end to end when all is there. Refused: one hash that goes on from the object's
+//! start, because spans come in an order of their own, and it stood still behind the first that was late.
+//!
+//! Source: the BLAKE3 paper, section 2.1 (tree structure) and 6.4 (incremental hashing of subtrees).
 
 use super::{Shared, Spot, lock};
-use softservice_protocol::{chunk::ChunkRef, id::ObjectId};
+use blake3::hazmat::{ChainingValue, HasherExt as _, Mode, merge_subtrees_non_root, merge_subtrees_root};
+use rayon::prelude::*;
+use softservice_protocol::{bitmap::Bitmap, id::ObjectId};
 use std::{
     fs::File,
+    ops::Range,
     os::unix::fs::FileExt,
-    sync::{Arc, Mutex, TryLockError},
+    sync::{Arc, Mutex},
 };
 
-/// Bytes that one put reads back at most: whoever closes a gap does not hash all that lies behind it while its peer waits.
-const BACK: u64 = 4 << 20;
+/// Bytes of a group: a power of two of at least 1024, so that it is a subtree. 32 bytes are kept for each, a two thousandth.
+const GROUP: u64 = 64 << 10;
+/// Groups that the end reads at once.
+const READ: usize = 32;
 
-/// How far it is.
-#[derive(Debug, Default)]
+/// What is known of one object's hash.
+#[derive(Debug)]
 pub(crate) struct Run {
-    hasher: Option<Box<blake3::Hasher>>,
-    /// The chunk that comes next.
-    next: usize,
-    /// A read failed: the whole is hashed at the end.
-    failed: bool,
+    size: u64,
+    known: Bitmap,
+    values: Vec<ChainingValue>,
 }
 
 impl Run {
-    fn feed(&mut self, bytes: &[u8]) {
-        self.hasher.get_or_insert_default().update(bytes);
-        self.next += 1;
+    /// Of an object of so many bytes.
+    pub(crate) fn new(size: u64) -> Self {
+        let groups = usize::try_from(size.div_ceil(GROUP)).unwrap_or(usize::MAX);
+        Self { size, known: Bitmap::empty(groups), values: vec![ChainingValue::default(); groups] }
+    }
+    fn set(&mut self, group: u64, value: ChainingValue) {
+        let group = group as usize;
+        if let Some(place) = self.values.get_mut(group) {
+            *place = value;
+            self.known.set(group, true);
+        }
+    }
+    /// Groups whose part is not known.
+    #[cfg(test)]
+    pub(super) fn left(&self) -> usize {
+        self.known.zeros().count()
+    }
+    /// All groups joined. An object of one group has no subtrees: None.
+    fn root(&self) -> Option<ObjectId> {
+        let (left, right) = self.values.split_at_checked(left_of(self.values.len()))?;
+        let root = merge_subtrees_root(&join(left)?, &join(right)?, Mode::Hash);
+        Some(ObjectId(*root.as_bytes()))
     }
 }
 
+/// How many of so many groups stand left of the top: the largest power of two below.
+fn left_of(groups: usize) -> usize {
+    groups.div_ceil(2).next_power_of_two()
+}
+
+fn join(groups: &[ChainingValue]) -> Option<ChainingValue> {
+    match groups {
+        [] => None,
+        [one] => Some(*one),
+        more => {
+            let (left, right) = more.split_at_checked(left_of(more.len()))?;
+            Some(merge_subtrees_non_root(&join(left)?, &join(right)?, Mode::Hash))
+        }
+    }
+}
+
+/// Where a group is in an object of this size.
+fn place(group: u64, size: u64) -> Range<u64> {
+    group * GROUP..((group + 1) * GROUP).min(size)
+}
+
+/// A group's part of the hash, from the pieces that make it up.
+fn value<'a>(group: u64, pieces: impl Iterator<Item = &'a [u8]>) -> ChainingValue {
+    let mut hasher = blake3::Hasher::new();
+    hasher.set_input_offset(group * GROUP);
+    pieces.for_each(|piece| {
+        hasher.update(piece);
+    });
+    hasher.finalize_non_root()
+}
+
+/// What of these pieces, the first of which begins at `start`, is in `range`.
+fn within<'a>(pieces: &'a [&'a [u8]], start: u64, range: Range<u64>) -> impl Iterator<Item = &'a [u8]> {
+    let mut at = start;
+    pieces.iter().filter_map(move |piece| {
+        let (from, to) = (range.start.max(at), range.end.min(at + piece.len() as u64));
+        let inside = (from < to).then(|| piece.get((from - at) as usize..(to - at) as usize)).flatten();
+        at += piece.len() as u64;
+        inside
+    })
+}
+
+fn read(file: &File, range: Range<u64>) -> Option<Vec<u8>> {
+    let mut bytes = vec![0; (range.end - range.start) as usize];
+    file.read_exact_at(&mut bytes, range.start).ok()?;
+    Some(bytes)
+}
+
 impl Shared {
-    /// Takes in what is next and is here. `mine` are chunks of one object that were just written, ascending, while their
-    /// bytes are at hand. Somebody who is at it already goes on with these.
+    /// Takes in chunks that were just written, one after the other from the first one's place on, while their bytes are at
+    /// hand. A group that they share with others is read back by whoever completes it.
     pub(super) fn advance(&self, run: &Arc<Mutex<Run>>, file: &File, mine: &[Spot], bytes: &[&[u8]]) {
-        let Some(object) = mine.first().map(|spot| spot.object) else { return };
-        let mut read = 0;
-        loop {
-            let mut at = match run.try_lock() {
-                Ok(at) => at,
-                Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-                Err(TryLockError::WouldBlock) => return,
-            };
-            if at.failed {
-                return;
+        let Some(first) = mine.first() else { return };
+        let start = first.offset;
+        let end = start + mine.iter().map(|spot| u64::from(spot.chunk.len)).sum::<u64>();
+        let size = lock(run).size;
+        if size <= GROUP {
+            return;
+        }
+        let mut taken = Vec::new();
+        for group in start / GROUP..end.div_ceil(GROUP) {
+            let range = place(group, size);
+            if range.start >= start && range.end <= end {
+                taken.push((group, value(group, within(bytes, start, range))));
+                continue;
             }
-            let mut buffer = Vec::new();
-            while let Some(spot) = self.here(object, at.next) {
-                if read >= BACK {
-                    return;
-                }
-                let known = mine.binary_search_by_key(&spot.offset, |s| s.offset).ok();
-                if let Some(known) = known.filter(|k| mine.get(*k) == Some(&spot)).and_then(|k| bytes.get(k)) {
-                    at.feed(known);
-                    continue;
-                }
-                buffer.resize(spot.chunk.len as usize, 0);
-                read += u64::from(spot.chunk.len);
-                match file.read_exact_at(&mut buffer, spot.offset) {
-                    Ok(()) => at.feed(&buffer),
-                    Err(_) => {
-                        at.failed = true;
-                        return;
-                    }
-                }
-            }
-            let next = at.next;
-            drop(at);
-            // Written between the last look and giving the lock back: its writer found the lock taken, and went.
-            if self.here(object, next).is_none() {
-                return;
+            let whole = lock(&self.state).expected.get(first.object).is_some_and(|open| open.covers(&range));
+            // What cannot be read now is read at the end, where it is told.
+            if whole && let Some(bytes) = read(file, range) {
+                taken.push((group, value(group, std::iter::once(bytes.as_slice()))));
             }
         }
+        let mut run = lock(run);
+        taken.into_iter().for_each(|(group, value)| run.set(group, value));
     }
-    /// The hash of a file all of whose chunks are here; None when it could not be taken on the way.
-    pub(crate) fn digest(&self, object: ObjectId, chunks: &[ChunkRef], file: &File) -> Option<ObjectId> {
+    /// The hash of a file all of whose chunks are here; None when it could not be taken on the way. What is not known of it
+    /// is read now, by all cores.
+    pub(crate) fn digest(&self, object: ObjectId, file: &File) -> Option<ObjectId> {
         let run = lock(&self.state).expected.get(object)?.run()?;
-        let mut at = lock(&run);
-        let mut offset: u64 = chunks.iter().take(at.next).map(|c| u64::from(c.len)).sum();
-        let mut buffer = Vec::new();
-        while let Some(chunk) = chunks.get(at.next).filter(|_| !at.failed) {
-            buffer.resize(chunk.len as usize, 0);
-            file.read_exact_at(&mut buffer, offset).ok()?;
-            at.feed(&buffer);
-            offset += u64::from(chunk.len);
+        let mut run = lock(&run);
+        let missing: Vec<u64> = run.known.zeros().map(|group| group as u64).collect();
+        let size = run.size;
+        if size <= GROUP {
+            return Some(ObjectId::of(&read(file, 0..size)?));
         }
-        let hasher = at.hasher.as_ref().filter(|_| !at.failed)?;
-        Some(ObjectId(*hasher.finalize().as_bytes()))
+        // Neighbours are read together.
+        let parts: Vec<&[u64]> =
+            missing.chunk_by(|a, b| a + 1 == *b).flat_map(|neighbours| neighbours.chunks(READ)).collect();
+        let hash = |part: &&[u64]| {
+            let (first, last) = (*part.first()?, *part.last()?);
+            let from = first * GROUP;
+            let bytes = read(file, from..place(last, size).end)?;
+            let of = |group: &u64| (*group, value(*group, within(&[&bytes], from, place(*group, size))));
+            Some(part.iter().map(of).collect::<Vec<_>>())
+        };
+        let values: Option<Vec<Vec<(u64, ChainingValue)>>> = parts.par_iter().map(hash).collect();
+        values?.into_iter().flatten().for_each(|(group, value)| run.set(group, value));
+        run.root()
     }
-    fn here(&self, object: ObjectId, number: usize) -> Option<Spot> {
-        lock(&self.state).expected.get(object)?.here(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        /// Any size, cut in any places, its groups in any order: the hash that everybody else takes.
+        #[test]
+        fn groups_join_to_the_hash_of_the_whole(
+            size in 1..20 * GROUP as usize,
+            exact in any::<bool>(),
+            cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..12),
+        ) {
+            let size = if exact { size.next_multiple_of(GROUP as usize) } else { size };
+            let mut bytes = vec![0; size];
+            blake3::Hasher::new().update(&size.to_le_bytes()).finalize_xof().fill(&mut bytes);
+            let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(size)).chain([0, size]).collect();
+            cuts.sort_unstable();
+            let pieces: Vec<&[u8]> = cuts.windows(2).map(|cut| &bytes[cut[0]..cut[1]]).collect();
+            let mut run = Run::new(size as u64);
+            for group in (0..run.values.len() as u64).rev() {
+                run.set(group, value(group, within(&pieces, 0, place(group, size as u64))));
+            }
+            prop_assert_eq!(run.left(), 0);
+            let whole = ObjectId::of(&bytes);
+            prop_assert_eq!(run.root(), (size > GROUP as usize).then_some(whole));
+        }
     }
 }

@@ -72,6 +72,8 @@ fn everything_is_found_while_a_destroyed_index_is_filled() {
     std::fs::remove_dir_all(dir.path().join("index")).unwrap();
     let (gate, watch) = gate(|step| matches!(step, Step::Filled(_)));
     let store = open_watched(dir.path(), Some(watch)).unwrap();
+    // Goes before the store, also when something is not as it should be.
+    let gate = gate;
     gate.reached.recv().unwrap();
     let upkeep = store.upkeep().expect("it says that it goes on");
     assert_eq!((upkeep.done, upkeep.of), (1000, 1200));
@@ -80,8 +82,7 @@ fn everything_is_found_while_a_destroyed_index_is_filled() {
     bring(&store, 60);
     assert_has(&store, 60);
     let gone = object(3).0;
-    let path = store.objects.path(gone.object, false);
-    std::fs::remove_file(path).unwrap();
+    store.objects.remove(gone.object).unwrap();
     assert_eq!(store.survey(&gone.chunks).unwrap().count(), 0);
     bring(&store, 3);
     drop(gate);
@@ -104,6 +105,8 @@ fn closing_in_the_middle_ends_it_and_the_next_life_begins_again() {
     std::fs::remove_dir_all(dir.path().join("index")).unwrap();
     let (gate, watch) = gate(|step| matches!(step, Step::Filled(_)));
     let store = open_watched(dir.path(), Some(watch)).unwrap();
+    // Goes before the store, also when something is not as it should be.
+    let gate = gate;
     gate.reached.recv().unwrap();
     // As closing says it first.
     store.rebuild.shared.stop.store(true, Ordering::Release);
@@ -150,6 +153,8 @@ fn what_is_cut_again_is_never_the_newer_word() {
     let dir = tempfile::tempdir().unwrap();
     let (gate, watch) = gate(|step| step == Step::Adopting);
     let store = open_watched(dir.path(), Some(watch)).unwrap();
+    // Goes before the store, also when something is not as it should be.
+    let gate = gate;
     gate.reached.recv().unwrap();
     // It looks through the folders from now on, and finds what comes meanwhile.
     (0..60).for_each(|n| bring(&store, n));
@@ -167,6 +172,8 @@ fn an_index_that_breaks_in_use_is_filled_beside_the_answers() {
     filled(dir.path());
     let (gate, watch) = gate(|step| matches!(step, Step::Filled(_)));
     let store = open_watched(dir.path(), Some(watch)).unwrap();
+    // Goes before the store, also when something is not as it should be.
+    let gate = gate;
     store.settle();
     store.index.break_it();
     (0..60).for_each(|n| assert_has(&store, n));

@@ -33,10 +33,13 @@ fn has(store: &DiskStore, n: u16) -> bool {
     whole
 }
 
+/// What happens before the first step, and may add to what is kept.
+type First<'a> = Box<dyn FnOnce(&mut BTreeSet<ObjectId>) + 'a>;
+
 /// Does something before the first step, and may stop the sweep after some.
 struct Between<'a> {
     keep: BTreeSet<ObjectId>,
-    first: Option<Box<dyn FnOnce(&mut BTreeSet<ObjectId>) + 'a>>,
+    first: Option<First<'a>>,
     steps: usize,
 }
 
@@ -153,9 +156,8 @@ fn who_reads_what_a_sweep_takes_gets_nothing_and_nobody_is_blamed() {
     let store = open(dir.path()).unwrap();
     bring(&store, 1);
     let (layout, _) = object(1);
-    let path = store.objects.path(layout.object, false);
     // As it is between the name's removal and that of its entries.
-    std::fs::remove_file(path).unwrap();
+    store.objects.remove(layout.object).unwrap();
     assert_eq!(store.read(&layout.chunks).unwrap(), [None, None]);
     assert!(matches!(store.object(layout.object, 1 << 20), Err(StoreError::Missing(_))));
     assert_eq!(store.take_notes(), []);

@@ -1,21 +1,23 @@
 //! TLS first, then Noise: whichever both ends have. Invariant: what comes out is encrypted and its peer proved its key.
 
+use super::tls::{NoCertificate, NoTls, Tls};
 use futures::{
     FutureExt as _, TryFutureExt as _,
     future::{BoxFuture, Either},
 };
+use futures_rustls::TlsStream;
 use libp2p::{
     PeerId,
     core::upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade, UpgradeInfo},
     identity::Keypair,
-    noise, tls,
+    noise,
 };
 use std::iter::{Chain, Once};
 
 /// Our identity in both protocols.
 #[derive(Clone)]
 pub(crate) struct Security {
-    tls: tls::Config,
+    tls: Tls,
     noise: noise::Config,
 }
 
@@ -23,7 +25,7 @@ pub(crate) struct Security {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NoKeys {
     #[error("no certificate: {0}")]
-    Tls(#[from] tls::certificate::GenError),
+    Tls(#[from] NoCertificate),
     #[error("no Noise keys: {0}")]
     Noise(#[from] noise::Error),
 }
@@ -32,17 +34,17 @@ pub(crate) enum NoKeys {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NotSecured {
     #[error(transparent)]
-    Tls(#[from] tls::UpgradeError),
+    Tls(#[from] NoTls),
     #[error(transparent)]
     Noise(#[from] noise::Error),
 }
 
 /// An encrypted connection.
-type Secured<C> = Either<tls::TlsStream<C>, noise::Output<C>>;
+type Secured<C> = Either<TlsStream<C>, noise::Output<C>>;
 
 impl Security {
     pub(crate) fn new(key: &Keypair) -> Result<Self, NoKeys> {
-        Ok(Self { tls: tls::Config::new(key)?, noise: noise::Config::new(key)? })
+        Ok(Self { tls: Tls::new(key)?, noise: noise::Config::new(key)? })
     }
     fn is_tls(&self, chosen: &str) -> bool {
         self.tls.protocol_info().any(|name| name == chosen)
