@@ -253,7 +253,7 @@ impl DiskStore {
     }
     fn admit(&self, intake: &Intake) -> Result<(), StoreError> {
         self.objects.admit(&lock(&intake.arrivals))?;
-        lock(&intake.arrivals).clear();
+        lock(&intake.arrivals).drain(..).for_each(|a| self.objects.prove(a.object, a.executable));
         // What another ingest or fetch has named and not synced yet, this one is about to acknowledge.
         self.objects.settle(lock(&intake.relied).iter().copied())?;
         let layouts = std::mem::take(&mut *lock(&intake.layouts));
