@@ -90,13 +90,15 @@ pub(crate) struct Shared {
     have: Mutex<Have>,
     /// Held by whoever syncs.
     committing: Mutex<()>,
-    /// By object and expectation: what is begun anew is another file.
-    handles: Mutex<VecDeque<((ObjectId, u64), Arc<Out>)>>,
+    handles: Mutex<Handles>,
     /// Something waits for a sync, or it all ends.
     wake: Condvar,
     /// A sync is done.
     drained: Condvar,
 }
+
+/// Open files by object and expectation: what is begun anew is another file.
+type Handles = VecDeque<((ObjectId, u64), Arc<Out>)>;
 
 /// A file that chunks are written to. The kernel lets one writer at it, and has the others spin on their cores until that
 /// one is done; here they sleep.

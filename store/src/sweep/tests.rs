@@ -154,6 +154,7 @@ fn what_was_given_up_goes_and_what_a_fetch_is_about_stays() {
 fn who_reads_what_a_sweep_takes_gets_nothing_and_nobody_is_blamed() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).unwrap();
+    store.settle();
     bring(&store, 1);
     let (layout, _) = object(1);
     // As it is between the name's removal and that of its entries.
