@@ -4,7 +4,7 @@
 
 use crate::{
     contract::{
-        Compared, Damage, Findings, Ingested, Layout, Materialised, Progress, Store, StoreError, Swept, Upkeep,
+        Compared, Damage, Findings, Ingested, Keeper, Layout, Materialised, Progress, Store, StoreError, Swept, Upkeep,
     },
     copies,
     index::{self, Index},
@@ -62,8 +62,10 @@ pub struct DiskStore {
 /// Objects that a sweep spares although nothing keeps them.
 #[derive(Debug, Default)]
 pub(crate) struct Flight {
-    /// Announced by a fetch and not yet assembled, or whole and built upon.
-    pub(crate) leased: BTreeSet<ObjectId>,
+    /// Announced by a fetch and not yet assembled, or whole and built upon; with the number of the last announcement.
+    pub(crate) leased: BTreeMap<ObjectId, u64>,
+    /// Announcements so far.
+    pub(crate) announced: u64,
     /// Met by ingests or `add`s that are going on, by how many.
     pub(crate) intakes: BTreeMap<ObjectId, u32>,
     /// Brought by an ingest or `add` that ended since the last sweep.
@@ -434,8 +436,18 @@ impl Store for DiskStore {
         let _turn = lock(&self.assembling);
         lock(&self.flight).leased.clear();
     }
-    fn gc(&self, keep: &BTreeSet<ObjectId>) -> Result<Swept, StoreError> {
-        self.sweep(keep)
+    fn announced(&self) -> u64 {
+        lock(&self.flight).announced
+    }
+    fn let_go_of(&self, announced: u64, except: &BTreeSet<ObjectId>) {
+        let _turn = lock(&self.assembling);
+        lock(&self.flight).leased.retain(|object, last| *last > announced || except.contains(object));
+    }
+    fn gc(&self, mut keep: &BTreeSet<ObjectId>) -> Result<Swept, StoreError> {
+        Ok(self.sweep(&mut keep)?.0)
+    }
+    fn gc_in_steps(&self, keeper: &mut dyn Keeper) -> Result<(Swept, BTreeSet<ObjectId>), StoreError> {
+        self.sweep(keeper)
     }
     fn upkeep(&self) -> Option<Upkeep> {
         self.rebuild.progress()

@@ -108,9 +108,10 @@ fn closing_in_the_middle_ends_it_and_the_next_life_begins_again() {
     // Goes before the store, also when something is not as it should be.
     let gate = gate;
     gate.reached.recv().unwrap();
-    let closing = std::thread::spawn(move || drop(store));
+    // As closing says it first.
+    store.rebuild.shared.stop.store(true, Ordering::Release);
     drop(gate);
-    closing.join().unwrap();
+    drop(store);
     assert!(!dir.path().join("index.seal").exists());
     let store = open(dir.path()).unwrap();
     (0..60).for_each(|n| assert_has(&store, n));
@@ -133,10 +134,10 @@ fn an_object_without_a_record_is_looked_for_beside_everything_else_and_again_whe
     let store = open_watched(dir.path(), Some(first.1)).unwrap();
     first.0.reached.recv().unwrap();
     (0..60).for_each(|n| assert_has(&store, n));
-    let closing = std::thread::spawn(move || drop(store));
-    // Stopped before it looked anywhere, unless the thread was slow to ask; then the next life has nothing left to do.
+    store.rebuild.shared.stop.store(true, Ordering::Release);
     drop(first.0);
-    closing.join().unwrap();
+    drop(store);
+    assert!(!dir.path().join("index.seal").exists());
     let store = open(dir.path()).unwrap();
     store.settle();
     let layout = layouts::recut(&store.objects, id).unwrap().unwrap();
