@@ -187,6 +187,7 @@ impl DiskStore {
     }
     /// Refuses before anything is written when a chunk is nowhere.
     fn all_here(&self, open: &[&Layout]) -> Result<(), StoreError> {
+        self.partials.hear();
         let lacking: Vec<Spot> = open.iter().flat_map(|l| self.partials.lacking(l.object)).collect();
         let here = self.survey_chunks(&lacking.iter().map(|s| s.chunk).collect::<Vec<_>>())?;
         let missing: HashSet<ChunkId> = here.zeros().filter_map(|i| Some(lacking.get(i)?.chunk.id)).collect();
@@ -208,7 +209,8 @@ impl DiskStore {
                 self.partials.fill(spot, &bytes, &self.objects)?;
             }
         }
-        let arrival = |file| Arrival { file, object: layout.object, executable: false };
+        let since = self.partials.heard();
+        let arrival = |file| Arrival { file, object: layout.object, executable: false, since };
         if layout.chunks.is_empty() {
             if layout.object != ObjectId::of(b"") {
                 return Err(StoreError::Unsound { object: layout.object, rule: "its chunks do not spell it" });
@@ -283,7 +285,7 @@ mod tests {
         parts.iter().for_each(|part| store.partials.put(part, &store.objects).unwrap());
         // Between the new name and the moment in which the index knows of it, which is a sync or two later.
         let file = store.partials.path(layout.object);
-        store.objects.admit(&[Arrival { file, object: layout.object, executable: false }]).unwrap();
+        store.objects.admit(&[Arrival { file, object: layout.object, executable: false, since: 0 }]).unwrap();
         for (part, read) in parts.iter().zip(store.read_chunks(&layout.chunks).unwrap()) {
             assert_eq!(read.as_deref(), Some(part.bytes()));
         }

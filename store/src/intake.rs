@@ -39,6 +39,8 @@ struct Intake {
     relied: Mutex<BTreeSet<ObjectId>>,
     /// Objects and chunks that this ingest read before.
     met: Mutex<(BTreeSet<ObjectId>, BTreeSet<ChunkId>)>,
+    /// Syncs that had failed before it began.
+    since: u64,
     bytes: AtomicU64,
     new_bytes: AtomicU64,
     /// What is known of its folder, and what it knows now.
@@ -72,7 +74,7 @@ impl DiskStore {
         work: impl FnOnce(&Intake) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let mut intake = Intake::default();
-        intake.seen = seen;
+        (intake.seen, intake.since) = (seen, self.objects.syncs().since());
         let result = work(&intake);
         let relied = std::mem::take(&mut *lock(&intake.relied));
         let mut flight = lock(&self.flight);
@@ -237,14 +239,14 @@ impl DiskStore {
         }
         self.objects.room_for(bytes.len() as u64)?;
         let (file, mut open) = self.objects.create_temp(tree::mode(executable))?;
-        lock(&intake.arrivals).push(Arrival { file: file.clone(), object, executable });
+        lock(&intake.arrivals).push(Arrival { file: file.clone(), object, executable, since: intake.since });
         open.write_all(bytes).map_err(|e| StoreError::io("write", &file, e))?;
         lock(&intake.layouts).push(Layout { object, size: bytes.len() as u64, chunks });
         Ok(())
     }
     fn take_file(&self, intake: &Intake, content: &Content, file: PathBuf, executable: bool) {
         if self.meet(intake, content.object, &content.chunks) {
-            lock(&intake.arrivals).push(Arrival { file, object: content.object, executable });
+            lock(&intake.arrivals).push(Arrival { file, object: content.object, executable, since: intake.since });
             let layout = Layout { object: content.object, size: content.size, chunks: content.chunks.clone() };
             lock(&intake.layouts).push(layout);
         } else {

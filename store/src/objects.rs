@@ -7,7 +7,7 @@ use crate::{
     copies::Originals,
     names::Names,
     sizes::Sizes,
-    syncs::{self, SYNC_EACH},
+    syncs::{self, SYNC_EACH, Syncs},
     tree::{self, Place, Placed, Wanted},
 };
 use rayon::prelude::*;
@@ -51,6 +51,7 @@ pub(crate) struct Objects {
     room: Room,
     /// One sync makes all of the file system durable.
     whole: bool,
+    syncs: Arc<Syncs>,
     /// Objects whose names may be here and not durable yet.
     unsettled: Mutex<Unsettled>,
     /// Files that were hashed in this life, by a part of their object's id: no tree gets another one before it is.
@@ -65,8 +66,10 @@ fn proof(object: ObjectId, executable: bool) -> u64 {
 /// Names that everybody sees and a power cut may take.
 #[derive(Debug, Default)]
 struct Unsettled {
-    /// Named, and the sync of the folder goes on or failed; by how many calls.
+    /// Named, and the sync of the folder goes on; by how many calls.
     objects: HashMap<ObjectId, u32>,
+    /// Named, and the sync of the folder failed, or what came before it.
+    failed: HashSet<ObjectId>,
     /// An earlier life ended before it could sync what it had named: it may be any of them.
     all: bool,
 }
@@ -77,6 +80,8 @@ pub(crate) struct Arrival {
     pub(crate) file: PathBuf,
     pub(crate) object: ObjectId,
     pub(crate) executable: bool,
+    /// Syncs that had failed before the first of its bytes was written.
+    pub(crate) since: u64,
 }
 
 /// An object's file as found in a listing.
@@ -117,8 +122,8 @@ impl Objects {
         let room = Room { reserve, step: (reserve / 4).min(16 << 20), left: AtomicU64::new(0) };
         let (gate, counter) = (RwLock::new(()), AtomicU64::new(0));
         let (whole, unsettled, proved) = (syncs::has_whole(&handle), Mutex::default(), RwLock::default());
-        let sizes = Sizes::default();
-        Ok(Self { root, temp, handle, base, names, sizes, exact, gate, counter, room, whole, unsettled, proved })
+        let (sizes, syncs) = (Sizes::default(), Arc::default());
+        Ok(Self { root, temp, handle, base, names, sizes, exact, gate, counter, room, whole, syncs, unsettled, proved })
     }
 
     /// Where a variant stands.
@@ -264,7 +269,11 @@ impl Objects {
         self.whole
     }
     fn sync_whole(&self) -> Result<(), StoreError> {
-        rustix::fs::syncfs(&self.handle).map_err(|e| StoreError::io("sync", &self.root, e))
+        self.syncs.whole(&self.handle, &self.root)
+    }
+    /// The syncs that others rely on as well.
+    pub(crate) fn syncs(&self) -> &Arc<Syncs> {
+        &self.syncs
     }
     /// Makes the names of all objects durable, as they are and are not.
     pub(crate) fn sync_names(&self) -> Result<(), StoreError> {
@@ -272,7 +281,7 @@ impl Objects {
     }
     fn sync_shards(&self, shards: impl IntoIterator<Item = u8>) -> Result<(), StoreError> {
         let shards: Vec<PathBuf> = shards.into_iter().map(|shard| self.root.join(format!("{shard:02x}"))).collect();
-        if shards.len() > SYNC_FOLDERS && self.whole { self.sync_whole() } else { syncs::sync_each(&shards) }
+        if shards.len() > SYNC_FOLDERS && self.whole { self.sync_whole() } else { self.syncs.folders(&shards) }
     }
     fn unsettled(&self) -> MutexGuard<'_, Unsettled> {
         self.unsettled.lock().unwrap_or_else(PoisonError::into_inner)
@@ -284,23 +293,33 @@ impl Objects {
     /// Before anybody acknowledges what relies on these: where another call has named one and is about to sync that, or
     /// failed to, or an earlier life did not come to it, it is synced now.
     pub(crate) fn settle(&self, relied: impl IntoIterator<Item = ObjectId>) -> Result<(), StoreError> {
-        let (all, shards) = {
+        let since = self.syncs.since();
+        let (all, shards, failed) = {
             let unsettled = self.unsettled();
-            let known = |object: &ObjectId| unsettled.objects.contains_key(object);
-            let shards: BTreeSet<u8> = relied.into_iter().filter(known).map(|object| object.0[0]).collect();
-            (unsettled.all, shards)
+            let known = |o: &ObjectId| unsettled.objects.contains_key(o) || unsettled.failed.contains(o);
+            let known: Vec<ObjectId> = relied.into_iter().filter(known).collect();
+            let shards: BTreeSet<u8> = known.iter().map(|object| object.0[0]).collect();
+            let failed: HashSet<ObjectId> = known.into_iter().filter(|o| unsettled.failed.contains(o)).collect();
+            (unsettled.all, shards, failed)
         };
-        if all {
-            self.sync_names()?;
-            self.unsettled().all = false;
+        if !all && shards.is_empty() {
             return Ok(());
         }
-        self.sync_shards(shards)
+        if all {
+            self.sync_names()?
+        } else {
+            self.sync_shards(shards)?
+        }
+        self.syncs.none_failed(since, &self.root)?;
+        let mut unsettled = self.unsettled();
+        unsettled.all &= !all;
+        unsettled.failed.retain(|object| !failed.contains(object));
+        Ok(())
     }
     /// Whether every name is durable; makes it so where it is not.
     pub(crate) fn settle_all(&self) -> bool {
         let mut unsettled = self.unsettled();
-        if !unsettled.all && unsettled.objects.is_empty() {
+        if !unsettled.all && unsettled.objects.is_empty() && unsettled.failed.is_empty() {
             return true;
         }
         let settled = self.sync_names().is_ok();
@@ -311,6 +330,7 @@ impl Objects {
     }
     /// Gives complete files their names, durably. One sync of the file system replaces thousands of small ones.
     pub(crate) fn admit(&self, arrivals: &[Arrival]) -> Result<(), StoreError> {
+        let Some(since) = arrivals.iter().map(|arrival| arrival.since).min() else { return Ok(()) };
         if arrivals.len() > SYNC_EACH && self.whole {
             self.sync_whole()?;
         } else if arrivals.len() > SYNC_EACH {
@@ -318,8 +338,26 @@ impl Objects {
         } else {
             arrivals.iter().try_for_each(|arrival| syncs::sync(&arrival.file))?;
         }
+        self.syncs.none_failed(since, &self.temp)?;
         // Known as such before anybody can see a name.
         arrivals.iter().for_each(|arrival| *self.unsettled().objects.entry(arrival.object).or_default() += 1);
+        let named = self.name_all(arrivals).and_then(|()| self.syncs.none_failed(since, &self.root));
+        let mut unsettled = self.unsettled();
+        for arrival in arrivals {
+            if let Entry::Occupied(mut calls) = unsettled.objects.entry(arrival.object) {
+                *calls.get_mut() -= 1;
+                if *calls.get() == 0 {
+                    calls.remove();
+                }
+            }
+            // They stay unsettled: whoever finds them here syncs again, or fails as well.
+            if named.is_err() {
+                unsettled.failed.insert(arrival.object);
+            }
+        }
+        named
+    }
+    fn name_all(&self, arrivals: &[Arrival]) -> Result<(), StoreError> {
         let mut folders = BTreeSet::new();
         let above = self.root.parent().unwrap_or(Path::new("."));
         for arrival in arrivals {
@@ -330,18 +368,7 @@ impl Objects {
                 .map_err(|e| StoreError::io("rename", &arrival.file, e))?;
             folders.insert(arrival.object.0[0]);
         }
-        // When this fails they stay unsettled: whoever finds them here syncs again, or fails as well.
-        self.sync_shards(folders)?;
-        let mut unsettled = self.unsettled();
-        for arrival in arrivals {
-            if let Entry::Occupied(mut calls) = unsettled.objects.entry(arrival.object) {
-                *calls.get_mut() -= 1;
-                if *calls.get() == 0 {
-                    calls.remove();
-                }
-            }
-        }
-        Ok(())
+        self.sync_shards(folders)
     }
     /// Removes both variants. Answers the bytes that no hard link keeps.
     pub(crate) fn remove(&self, object: ObjectId) -> Result<u64, StoreError> {
@@ -355,6 +382,7 @@ impl Objects {
             freed += if meta.nlink() == 1 { meta.len() } else { 0 };
         }
         self.sizes.forget(object);
+        self.unsettled().failed.remove(&object);
         Ok(freed)
     }
 
@@ -381,13 +409,13 @@ impl Objects {
                 return std::fs::rename(&have, &want).map_err(|e| StoreError::io("rename", &have, e));
             }
         }
-        let temp = self.temp();
+        let (temp, since) = (self.temp(), self.syncs.since());
         let from = File::open(&have).map_err(|e| StoreError::io("open", &have, e))?;
         let to = File::create_new(&temp).map_err(|e| StoreError::io("create", &temp, e))?;
         self.room_for(file.size)?;
         copy(&from, &to).map_err(|e| StoreError::io("copy", &temp, e))?;
         to.set_permissions(mode).map_err(|e| StoreError::io("set mode of", &temp, e))?;
-        self.admit(&[Arrival { file: temp, object: file.object, executable: file.executable }])
+        self.admit(&[Arrival { file: temp, object: file.object, executable: file.executable, since }])
     }
     /// Brings a variant's mode back to what it must be; a link to it may have been used to change it.
     fn mend_mode(&self, path: &Path, executable: bool) -> Result<(), StoreError> {

@@ -9,7 +9,8 @@ use crate::{
     contract::{Damage, Layout, StoreError},
     expected::{Expected, Open, Spot},
     objects::Objects,
-    syncs, tree,
+    syncs::{self, Syncs},
+    tree,
 };
 use have::Have;
 use rayon::prelude::*;
@@ -28,7 +29,7 @@ use std::{
     ops::Deref,
     os::fd::AsFd,
     path::{Path, PathBuf},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
     thread::JoinHandle,
     time::Instant,
 };
@@ -90,6 +91,9 @@ pub(crate) struct Shared {
     have: Mutex<Have>,
     /// Held by whoever syncs.
     committing: Mutex<()>,
+    syncs: Arc<Syncs>,
+    /// Failed syncs that all of this knows of. Changed only by whoever syncs.
+    heard: AtomicU64,
     handles: Mutex<Handles>,
     /// Something waits for a sync, or it all ends.
     wake: Condvar,
@@ -184,6 +188,8 @@ impl Partials {
             state: Mutex::new(state),
             have: Mutex::new(have),
             committing: Mutex::default(),
+            heard: AtomicU64::new(objects.syncs().since()),
+            syncs: Arc::clone(objects.syncs()),
             handles: Mutex::default(),
             wake: Condvar::new(),
             drained: Condvar::new(),

@@ -3,9 +3,10 @@
 use super::*;
 
 fn arrival(objects: &Objects, bytes: &[u8]) -> Arrival {
+    let since = objects.syncs().since();
     let (file, mut open) = objects.create_temp(0o444).unwrap();
     std::io::Write::write_all(&mut open, bytes).unwrap();
-    Arrival { file, object: ObjectId::of(bytes), executable: false }
+    Arrival { file, object: ObjectId::of(bytes), executable: false, since }
 }
 
 /// Whoever finds an object whose name another call did not come to sync cannot acknowledge it without that sync.
@@ -21,9 +22,40 @@ fn a_name_that_was_not_synced_is_not_relied_on() {
     objects.admit(&[lost]).unwrap_err();
     objects.settle([of_lost]).unwrap_err();
     objects.settle([of_other]).unwrap();
+    assert!(objects.unsettled().objects.is_empty());
     std::fs::create_dir(&shard).unwrap();
     objects.settle([of_lost]).unwrap();
-    assert!(objects.settle_all() && objects.unsettled().objects.is_empty());
+    assert!(objects.unsettled().failed.is_empty());
+    assert!(objects.settle_all());
+}
+
+/// What a sweep took away nobody relies on.
+#[test]
+fn a_name_that_was_not_synced_is_forgotten_with_its_object() {
+    let dir = tempfile::tempdir().unwrap();
+    let objects = Objects::open(dir.path()).unwrap();
+    let lost = arrival(&objects, b"lost");
+    let object = lost.object;
+    objects.syncs().broken.store(1, Ordering::SeqCst);
+    objects.admit(&[lost]).unwrap_err();
+    assert!(objects.unsettled().failed.contains(&object));
+    objects.remove(object).unwrap();
+    assert!(objects.unsettled().failed.is_empty());
+}
+
+/// The kernel tells of a failed write once: here somebody else hears of it than who wrote.
+#[test]
+fn a_failed_sync_that_another_call_heard_of_fails_whoever_had_begun_to_write() {
+    let dir = tempfile::tempdir().unwrap();
+    let objects = Objects::open(dir.path()).unwrap();
+    let before: Vec<Arrival> = (0..SYNC_EACH + 1).map(|n| arrival(&objects, &n.to_le_bytes())).collect();
+    objects.syncs().broken.store(1, Ordering::SeqCst);
+    objects.sync_names().unwrap_err();
+    objects.admit(&before).unwrap_err();
+    assert!(before.iter().all(|arrival| !objects.has(arrival.object)), "none has its name");
+    let after: Vec<Arrival> = (0..SYNC_EACH + 1).map(|n| arrival(&objects, &n.to_le_bytes())).collect();
+    objects.admit(&after).unwrap();
+    objects.admit(&[]).unwrap();
 }
 
 /// A life that was killed may have named what it did not sync.

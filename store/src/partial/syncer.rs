@@ -6,7 +6,7 @@ use crate::syncs::{self, SYNC_EACH};
 use softservice_protocol::id::ObjectId;
 use std::{
     collections::BTreeSet,
-    sync::{Arc, MutexGuard, PoisonError},
+    sync::{Arc, MutexGuard, PoisonError, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -99,6 +99,7 @@ impl Shared {
     /// Makes what was put durable, then says so in the have log.
     pub(crate) fn commit(&self) -> Result<(), StoreError> {
         let _one_at_a_time = lock(&self.committing);
+        self.hear();
         self.log_written()?;
         let place = lock(&self.have).place();
         let spots = {
@@ -111,12 +112,28 @@ impl Shared {
         let done = if files.is_empty() { Ok(()) } else { self.sync(&files) };
         let done = done.and_then(|()| lock(&self.have).synced(place));
         lock(&self.state).under_way = 0;
-        done.inspect_err(|_| self.give_up(&files))
+        done.inspect_err(|_| {
+            self.give_up(&files);
+            self.hear();
+        })
+    }
+    /// Where a sync that others rely on failed for anybody, all that is on its way is wanted again: whoever asks next, would be
+    /// told that all is well. Only for whoever holds the syncs.
+    pub(crate) fn hear(&self) {
+        let failures = self.syncs.failures();
+        if self.heard.swap(failures, Ordering::SeqCst) != failures {
+            let objects = lock(&self.state).expected.objects().collect();
+            self.give_up(&objects);
+        }
+    }
+    /// Failed syncs that what is here now knows of.
+    pub(crate) fn heard(&self) -> u64 {
+        self.heard.load(Ordering::SeqCst)
     }
     fn sync(&self, files: &BTreeSet<ObjectId>) -> Result<(), StoreError> {
         let failed = |e| StoreError::io("sync", &self.dir, e);
         if files.len() > SYNC_EACH && syncs::has_whole(&self.folder) {
-            return rustix::fs::syncfs(&self.folder).map_err(|e| failed(e.into()));
+            return self.syncs.whole(&self.folder, &self.dir);
         }
         for object in files {
             let path = self.path(*object);

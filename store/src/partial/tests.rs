@@ -253,3 +253,20 @@ fn a_fetch_of_what_somebody_took_away_is_not_over() {
     bring();
     assert!(is_there(&store, layout.object));
 }
+
+/// A sync of everything failed for an ingest, and may have been about what a fetch wrote.
+#[test]
+fn a_failed_sync_that_somebody_else_heard_of_is_not_followed_by_an_acknowledgement() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = crate::open(dir.path()).unwrap();
+    let (parts, layout) = several(1, 8);
+    store.expect(std::slice::from_ref(&layout)).unwrap();
+    parts.iter().for_each(|p| store.put(p).unwrap());
+    store.objects.syncs().broken.store(1, std::sync::atomic::Ordering::SeqCst);
+    store.objects.sync_names().unwrap_err();
+    assert!(matches!(store.assemble(std::slice::from_ref(&layout)), Err(StoreError::Incomplete { missing: 8, .. })));
+    assert!(!is_there(&store, layout.object));
+    parts.iter().for_each(|p| store.put(p).unwrap());
+    store.assemble(std::slice::from_ref(&layout)).unwrap();
+    assert!(is_there(&store, layout.object));
+}
