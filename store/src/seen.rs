@@ -6,7 +6,7 @@
 //! What no time tells of is not seen: writes through a shared memory map that the file system does not date, and disks
 //! whose clock is more than [`RACY`] behind this machine's.
 
-use crate::walk::Content;
+use crate::{syncs, walk::Content};
 use softservice_protocol::{
     chunk::ChunkRef,
     id::{ChunkId, ObjectId},
@@ -27,15 +27,15 @@ const RACY: Duration = Duration::from_secs(3);
 /// Folders that are remembered; of more, those that were read longest ago are forgotten.
 const FOLDERS: usize = 64;
 
-/// File systems whose kernel dates every change by itself: ext2 to ext4, XFS, Btrfs, tmpfs, F2FS, ZFS, bcachefs, and
-/// overlays of them. Others take a server's or a program's word for it (NFS, FUSE), keep times of two seconds and no
-/// numbers of files (FAT), or carry the same ones in every image (squashfs, EROFS): there everything is read again.
-const DATING: [u64; 8] =
-    [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994, 0xf2f5_2010, 0x2fc1_2fc1, 0xca45_1a4e, 0x794c_7630];
+/// The kernel dates every change by itself on its own file systems, and on overlays of them. Others take a server's or a
+/// program's word for it (NFS, FUSE), keep times of two seconds and no numbers of files (FAT), or carry the same ones in every
+/// image (squashfs, EROFS): there everything is read again.
+const OVERLAY: u64 = 0x794c_7630;
 
 /// Whether times of this folder's file system can be believed.
 fn dates(root: &Path) -> bool {
-    rustix::fs::statfs(root).is_ok_and(|fs| DATING.contains(&(fs.f_type as u64 & 0xffff_ffff)))
+    let dating = |kind| kind == OVERLAY || syncs::OWN.contains(&kind);
+    rustix::fs::statfs(root).is_ok_and(|fs| dating(fs.f_type as u64 & 0xffff_ffff))
 }
 
 /// What a file system says of a file that has not changed.
