@@ -165,8 +165,11 @@ impl Objects {
                 Err(e) => return Err(StoreError::io("open", &path, e)),
             }
         }
-        // Whoever took it was not this store.
-        self.sizes.forget(object);
+        // Whoever took it was not this store. Of what was never here no size is known, and a peer that asks for it is not to
+        // keep others' sizes from being remembered.
+        if self.names.may_have(object) {
+            self.sizes.forget(object);
+        }
         Ok(None)
     }
     /// The size of an object that is here.

@@ -75,3 +75,26 @@ fn what_a_killed_life_named_is_synced_before_it_is_relied_on() {
     store.add_bytes(b"one").unwrap();
     assert!(!store.objects.unsettled().all);
 }
+
+/// A look at one object counts, whatever a peer asks for meanwhile that was never here.
+#[test]
+fn what_was_never_here_keeps_no_size_from_being_known() {
+    let dir = tempfile::tempdir().unwrap();
+    let objects = Objects::open(dir.path()).unwrap();
+    let (here, absent) = (arrival(&objects, b"here"), ObjectId::of(b"absent"));
+    let object = here.object;
+    objects.admit(&[here]).unwrap();
+    while objects.names.may_have(absent) {
+        std::thread::yield_now();
+    }
+    let since = objects.sizes.since();
+    assert!(objects.open_object(absent).unwrap().is_none());
+    objects.sizes.saw(since, object, 4);
+    assert_eq!(objects.sizes.get(object), Some(4));
+    // One that somebody took away was here: what began to look before that says nothing.
+    let since = objects.sizes.since();
+    std::fs::remove_file(objects.path(object, false)).unwrap();
+    assert!(objects.open_object(object).unwrap().is_none());
+    objects.sizes.saw(since, object, 4);
+    assert_eq!(objects.sizes.get(object), None);
+}
