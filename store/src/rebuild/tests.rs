@@ -186,3 +186,128 @@ fn an_index_that_breaks_in_use_is_filled_beside_the_answers() {
     let told = store.fsck(&|_| true).unwrap().damaged;
     assert!(told.iter().any(|d| d.what.contains("broke while in use")), "{told:?}");
 }
+
+/// A folder whose name is an object's, large enough to be looked at: reading it fails, as a bad sector would.
+fn unreadable(dir: &Path) {
+    let name = ObjectId([9; 32]).to_string();
+    let path = dir.join(format!("objects/{}/{name}", &name[..2]));
+    std::fs::create_dir(&path).unwrap();
+    for n in 0..2000 {
+        std::fs::write(path.join(format!("{n:0200}")), b"").unwrap();
+    }
+    assert!(std::fs::metadata(&path).unwrap().len() > limits::CHUNK_MIN as u64);
+}
+fn ten_seconds_later(store: &DiskStore) {
+    let mut state = lock(&store.rebuild.shared.state);
+    state.failed = state.failed.map(|at| at - AGAIN);
+}
+
+#[test]
+fn an_index_that_is_whole_stays_when_looking_for_unknown_objects_fails() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path());
+    unreadable(dir.path());
+    std::fs::remove_file(dir.path().join("index.seal")).unwrap();
+    let store = open(dir.path()).unwrap();
+    store.settle();
+    assert_has(&store, 1);
+    ten_seconds_later(&store);
+    // Whoever asks next.
+    let _ = store.survey(&object(1).0.chunks);
+    store.settle();
+    (0..60).for_each(|n| assert_has(&store, n));
+}
+
+#[test]
+fn an_index_that_two_begin_to_fill_at_once_is_not_emptied_afterwards() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path());
+    let (gate, watch) = gate(|step| matches!(step, Step::Filled(_)));
+    let store = open_watched(dir.path(), Some(watch)).unwrap();
+    let gate = gate;
+    store.settle();
+    store.index.break_it();
+    store.mend().unwrap();
+    gate.reached.recv().unwrap();
+    // Two saw that it was due; the second one comes to this line while the first one's filling goes on.
+    store.rebuild.begin(Task::Anew);
+    drop(gate);
+    store.settle();
+    // Whoever asks next, and what the next life makes of it.
+    let _ = store.survey(&object(1).0.chunks);
+    store.settle();
+    let left = entries(&store).len();
+    drop(store);
+    let sealed = dir.path().join("index.seal").exists();
+    let store = open(dir.path()).unwrap();
+    store.settle();
+    assert_eq!((left, entries(&store).len()), (1200, 1200), "now, and in the next life; sealed: {sealed}");
+}
+
+/// Runs this beside; None when it takes longer than anything here can.
+fn in_time<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let (tell, told) = mpsc::channel();
+    std::thread::spawn(move || tell.send(work()));
+    told.recv_timeout(Duration::from_secs(60)).ok()
+}
+
+/// As objects are completed: by all cores, each of which asks the store for what stands elsewhere.
+#[test]
+fn an_index_that_breaks_under_work_of_all_cores_stops_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Arc::new(open(dir.path()).unwrap());
+    let many: Vec<ChunkRef> =
+        (0..200_000u32).map(|n| ChunkRef { id: Verified::own(n.to_le_bytes().to_vec()).id(), len: 20_000 }).collect();
+    let layouts: Vec<Layout> = many
+        .chunks(1000)
+        .enumerate()
+        .map(|(n, chunks)| Layout { object: ObjectId([n as u8; 32]), size: 20_000_000, chunks: chunks.to_vec() })
+        .collect();
+    store.record_layouts(layouts.iter()).unwrap();
+    store.settle();
+    let asked = many[0];
+    store.index.break_it();
+    let ended = in_time(move || {
+        // Somebody surveys, from a thread of its own ...
+        let beside = {
+            let store = Arc::clone(&store);
+            std::thread::spawn(move || store.survey(&[asked]).map(drop))
+        };
+        while store.layout_log.try_lock().is_ok() {}
+        // ... while an assembly completes several objects.
+        (0..64).into_par_iter().for_each(|_| drop(store.read(&[asked]).unwrap()));
+        beside.join().unwrap().unwrap();
+    });
+    assert!(ended.is_some(), "it hangs");
+}
+
+#[test]
+fn a_check_of_several_damaged_objects_comes_to_its_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Arc::new(open(dir.path()).unwrap());
+    store.settle();
+    for n in 0..24u32 {
+        let path = store.objects.path(ObjectId::of(&n.to_le_bytes()), false);
+        std::fs::File::create(path).unwrap().set_len(16 << 20).unwrap();
+    }
+    for n in 0..3000u32 {
+        let bytes = [n.to_le_bytes(); 5000].concat();
+        std::fs::write(store.objects.path(ObjectId::of(&bytes), false), bytes).unwrap();
+    }
+    let cores = rayon::ThreadPoolBuilder::new().num_threads(8).build().unwrap();
+    let ended = in_time(move || cores.install(|| store.fsck(&|_| true).unwrap().damaged.len() >= 24));
+    assert_eq!(ended, Some(true), "it hangs");
+}
+
+#[test]
+fn what_somebody_took_away_is_taken_in_again() {
+    let (dir, tree) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let store = open(dir.path()).unwrap();
+    std::fs::write(tree.path().join("file"), vec![7; 50_000]).unwrap();
+    store.ingest(tree.path(), &[], &|_| true).unwrap();
+    let object = ObjectId::of(&vec![7; 50_000]);
+    assert!(store.has_object(object));
+    std::fs::remove_file(store.objects.path(object, false)).unwrap();
+    store.ingest_anew(tree.path(), &[], &|_| true).unwrap();
+    assert!(store.object(object, 1 << 20).is_ok(), "acknowledged, and not here");
+}
