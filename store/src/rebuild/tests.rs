@@ -311,3 +311,51 @@ fn what_somebody_took_away_is_taken_in_again() {
     store.ingest_anew(tree.path(), &[], &|_| true).unwrap();
     assert!(store.object(object, 1 << 20).is_ok(), "acknowledged, and not here");
 }
+
+#[test]
+fn a_fetch_of_what_somebody_took_away_is_not_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    bring(&store, 1);
+    let layout = object(1).0;
+    assert!(store.has_object(layout.object));
+    let path = store.objects.path(layout.object, false);
+    std::fs::remove_file(&path).unwrap();
+    store.expect(std::slice::from_ref(&layout)).unwrap();
+    let made = store.assemble(&[layout]);
+    assert!(made.is_err() || path.exists(), "acknowledged, and not here");
+}
+
+#[test]
+fn a_chunk_of_two_objects_one_of_which_turns_out_damaged_while_the_index_is_filled_is_found_afterwards() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    let common = Verified::own(vec![77; 20_000]);
+    let two: Vec<Layout> = (1..3u8)
+        .map(|n| {
+            let own = Verified::own(vec![n; 20_000]);
+            let whole = [common.bytes(), own.bytes()].concat();
+            let chunks: Vec<ChunkRef> = [&common, &own].map(|p| ChunkRef { id: p.id(), len: 20_000 }).to_vec();
+            let layout = Layout { object: ObjectId::of(&whole), size: 40_000, chunks };
+            store.expect(std::slice::from_ref(&layout)).unwrap();
+            [&common, &own].into_iter().for_each(|p| store.put(p).unwrap());
+            store.assemble(std::slice::from_ref(&layout)).unwrap();
+            layout
+        })
+        .collect();
+    drop(store);
+    std::fs::remove_dir_all(dir.path().join("index")).unwrap();
+    let (gate, watch) = gate(|step| matches!(step, Step::Filled(_)));
+    let store = open_watched(dir.path(), Some(watch)).unwrap();
+    let gate = gate;
+    gate.reached.recv().unwrap();
+    let asked = two[0].chunks[0];
+    let at = store.index.get(&asked).unwrap();
+    let path = store.objects.path(at.object, false);
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, vec![0; 40_000]).unwrap();
+    assert!(store.read(&[asked]).unwrap()[0].is_some(), "the other one has it");
+    drop(gate);
+    store.settle();
+    assert!(store.read(&[asked]).unwrap()[0].is_some(), "the other one still has it");
+}
