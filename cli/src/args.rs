@@ -327,10 +327,10 @@ pub(crate) struct NodeArgs {
     /// Only speak to nodes that have this key
     #[arg(long, value_name = "FILE")]
     pub(crate) swarm_key: Option<PathBuf>,
-    /// Send at most so much content a second, for example 10MiB [default: no limit]
+    /// Send at most so many bytes of content a second, counted as they cross the link, for example 10MiB [default: no limit]
     #[arg(long, value_name = "R", value_parser = rate)]
     pub(crate) limit_up: Option<u64>,
-    /// Receive at most so much content a second, for example 10MiB [default: no limit]
+    /// Receive at most so many, counted in the same way [default: no limit]
     #[arg(long, value_name = "R", value_parser = rate)]
     pub(crate) limit_down: Option<u64>,
     /// Stop when standard input, a pipe, ends: for a process that starts a node of its own and may be killed

@@ -34,16 +34,24 @@ pub struct PeerInfo {
 }
 
 /// A fetch that goes on.
-#[derive(Debug, Clone, serde::Serialize)]
+#[derive(Debug, Clone)]
 pub struct Transfer {
     /// The release, as hex.
     pub release: String,
+    /// The present stage; none while the store is asked.
+    pub stage: Option<Stage>,
     /// Bytes of the present stage that are here.
     pub bytes: u64,
     /// Bytes of the present stage.
     pub of: u64,
     /// Peers that serve it.
     pub peers: usize,
+    /// Nobody asked for it: this device looks what it holds of a new release.
+    pub ahead: bool,
+    /// Bytes of content a second, lately.
+    pub rate: Option<u64>,
+    /// What it cost until now.
+    pub figures: FetchFigures,
 }
 
 /// Content bytes since the node started.

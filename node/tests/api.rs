@@ -16,7 +16,14 @@ const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A node that only this machine can reach.
 async fn node(home: &Path) -> Served {
+    limited_node(home, None, None).await
+}
+
+/// The same with rates, in bytes a second.
+async fn limited_node(home: &Path, limit_up: Option<u64>, limit_down: Option<u64>) -> Served {
     let config = Config {
+        limit_up,
+        limit_down,
         home: home.to_owned(),
         listen: vec!["/ip4/127.0.0.1/tcp/0".into()],
         mdns: false,
@@ -136,4 +143,79 @@ async fn transfers_are(home: &Path, wanted: usize) {
         }
     };
     tokio::time::timeout(DEADLINE, asking).await.unwrap_or_else(|_| panic!("transfers never were {wanted}"));
+}
+
+/// A rate with which a fetch of [`heavy`] takes seconds, and all that is not the rate only a fraction of them.
+const RATE: u64 = 400_000;
+
+/// A distro with a megabyte that does not compress, and some text that does.
+fn heavy(dir: &Path) {
+    distro(dir);
+    let mut noise = vec![0; 1 << 20];
+    blake3::Hasher::new().finalize_xof().fill(&mut noise);
+    std::fs::write(dir.join("noise"), noise).expect("a file");
+    std::fs::write(dir.join("text"), "all work and no play\n".repeat(20_000)).expect("a file");
+}
+
+/// What bob's fetch of ann's heavy distro answers, and what `status` told of it on the way.
+async fn explained(up: Option<u64>, down: Option<u64>) -> (Value, Value) {
+    let place = tempfile::tempdir().expect("a place");
+    let (ann_home, bob_home) = (place.path().join("ann"), place.path().join("bob"));
+    let (ann, bob) = (limited_node(&ann_home, up, None).await, limited_node(&bob_home, None, down).await);
+    let dir = place.path().join("hello");
+    heavy(&dir);
+    let published = result(&ann_home, "publish", json!({ "dir": dir })).await;
+    result(&bob_home, "subscribe", json!({ "ticket": published["ticket"], "petname": "ann" })).await;
+
+    let fetch = result(&bob_home, "fetch", json!({ "reference": "hello" }));
+    let watch = async {
+        loop {
+            let status = result(&bob_home, "status", json!({})).await;
+            let transfers = status["transfers"].as_array().cloned().unwrap_or_default();
+            let moves = |t: &Value| t["ahead"] == false && t["bytes"].as_u64() > Some(0) && t["stage"] == "content";
+            if let Some(going) = transfers.into_iter().find(moves) {
+                return going;
+            }
+        }
+    };
+    let watch = tokio::time::timeout(DEADLINE, watch);
+    let (done, going) = tokio::join!(fetch, watch);
+    let ann_says = result(&ann_home, "status", json!({})).await["device"].clone();
+    assert_eq!(done["peers"][0]["device"], ann_says);
+    let again = result(&bob_home, "fetch", json!({ "reference": "hello" })).await;
+    assert_eq!((again["new_bytes"].as_u64(), again["wire_bytes"].as_u64()), (Some(0), Some(0)));
+    assert_eq!(
+        (again["local_bytes"].clone(), again["compression"]["ratio"].clone()),
+        (again["bytes"].clone(), Value::Null)
+    );
+    ann.stop().await;
+    bob.stop().await;
+    (done, going.expect("a transfer that moves"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fetch_says_what_it_cost_and_that_its_own_rate_limited_it() {
+    let (done, going) = explained(None, Some(RATE)).await;
+    assert_eq!(done["limited_by"], "limit", "{done}");
+    let number = |value: &Value| value.as_f64().expect("a number");
+    let all: f64 = done["waits"].as_object().expect("waits").values().map(number).sum();
+    assert!((all - number(&done["seconds"])).abs() < 1e-6, "{done}");
+    let compression = &done["compression"];
+    assert!(number(&compression["zstd"]["bytes"]) > number(&compression["zstd"]["wire_bytes"]), "{done}");
+    assert!(number(&compression["ratio"]) > 1.0);
+    let peer = &done["peers"][0];
+    assert_eq!((&peer["wire_bytes"], &peer["bytes"]), (&done["wire_bytes"], &done["new_bytes"]));
+    assert!(peer["address"].as_str().is_some_and(|a| a.starts_with("/ip4/127.0.0.1/tcp/")), "{peer}");
+
+    for key in ["release", "of", "peers", "rate", "eta", "limited_by", "fetched"] {
+        assert!(going.get(key).is_some(), "{key} is not in {going}");
+    }
+    assert_eq!(going["fetched"]["peers"][0]["device"], peer["device"]);
+    assert!(going["fetched"]["wire_bytes"].as_u64() > Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sender_with_a_rate_is_a_slow_link() {
+    let (done, _) = explained(Some(RATE), None).await;
+    assert_eq!(done["limited_by"], "link", "{done}");
 }

@@ -7,7 +7,7 @@ use softservice_protocol::{
     chunk::{self, ChunkRef, Cutting},
     codec,
     id::{ChunkId, ObjectId, Peer, ReleaseId},
-    io::{Alike, Delivery, Depth, Input, Job, Output, Stage, WantList},
+    io::{Alike, Delivery, Depth, Input, Job, Output, Spent, Stage, WantList},
     machine::{Core, Settings},
     message::Message,
     release::ReleaseRef,
@@ -107,7 +107,7 @@ fn carried((mut core, mut outputs, peer): (Core, Vec<Output>, Peer)) -> usize {
                     came += chunks.len();
                     let bytes = chunks.iter().map(|c| u64::from(c.len)).sum();
                     let outcome = Delivery::Came { held: Bitmap::full(chunks.len()), bytes, wire: bytes };
-                    next.extend(core.handle(now, Input::Delivered { peer, request, outcome }));
+                    next.extend(core.handle(now, Input::Delivered { peer, request, outcome, spent: Spent::default() }));
                 }
                 Output::Assemble { .. } => return came,
                 _ => {}

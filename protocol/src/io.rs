@@ -5,10 +5,12 @@
 //! Invariant: whatever a driver does with an output, its answer comes back as an input; the core never waits.
 
 mod event;
+mod figures;
 mod provision;
 mod record;
 
-pub use event::{Event, FetchFigures, Phases};
+pub use event::Event;
+pub use figures::{Carried, FetchFigures, LimitedBy, Phases, Spent, Volume, Waits};
 pub use provision::{Effect, Generation, ProvisionEvent, ProvisionInput, ProvisionStep};
 pub use record::Record;
 
@@ -175,6 +177,8 @@ pub enum Input {
         request: Request,
         /// What came.
         outcome: Delivery,
+        /// What it took, as far as the driver measures.
+        spent: Spent,
     },
     /// Answer to [`Output::Assemble`].
     Assembled {

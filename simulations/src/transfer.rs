@@ -14,7 +14,7 @@ use softservice_protocol::{
     bitmap::Bitmap,
     chunk::ChunkRef,
     id::Peer,
-    io::{Delivery, Input, Request},
+    io::{Delivery, Input, Request, Spent},
     limits,
 };
 
@@ -73,7 +73,7 @@ impl World {
         let server = self.by_peer.get(&peer).copied().filter(|s| self.network.link(node, *s).is_some());
         let Some(server) = server else {
             let outcome = Delivery::Broke { held: Bitmap::empty(chunks.len()) };
-            self.input_after(0, node, Input::Delivered { peer, request, outcome });
+            self.input_after(0, node, Input::Delivered { peer, request, outcome, spent: Spent::default() });
             return;
         };
         let pending = self.nodes[node].open.iter().filter(|id| self.transfers[id].server == server).count();
@@ -196,7 +196,11 @@ impl World {
             }
             let held = Bitmap::empty(transfer.chunks.len());
             let outcome = Delivery::Lied { held, why: "a chunk's bytes are not what its name says".into() };
-            self.answer_span(client, life, Input::Delivered { peer, request: transfer.request, outcome });
+            self.answer_span(
+                client,
+                life,
+                Input::Delivered { peer, request: transfer.request, outcome, spent: Spent::default() },
+            );
             return;
         }
         let held = transfer.held.clone();
@@ -232,7 +236,11 @@ impl World {
             None => Delivery::NotStored { why: "no space left on the disk".into() },
         };
         let peer = self.nodes[server].peer;
-        self.answer_span(client, life, Input::Delivered { peer, request: transfer.request, outcome });
+        self.answer_span(
+            client,
+            life,
+            Input::Delivered { peer, request: transfer.request, outcome, spent: Spent::default() },
+        );
     }
 
     /// Through the queue: a span may end because of an output that is just being carried out.
@@ -261,7 +269,7 @@ impl World {
         };
         self.tally.cancelled += 1;
         let outcome = Delivery::Came { held: Bitmap::empty(transfer.chunks.len()), bytes: 0, wire: 0 };
-        self.input_after(0, node, Input::Delivered { peer, request, outcome });
+        self.input_after(0, node, Input::Delivered { peer, request, outcome, spent: Spent::default() });
     }
 
     /// A connection ended: so do the spans on it.

@@ -158,8 +158,10 @@ impl DiskStore {
         let _syncs = self.partials.hold_syncs();
         self.all_here(&open)?;
         let arrivals: Result<Vec<Arrival>, StoreError> = open.par_iter().map(|l| self.complete(l)).collect();
-        let admitted = self.objects.admit(&arrivals?);
+        let arrivals = arrivals?;
+        let admitted = self.objects.admit(&arrivals);
         admitted.inspect_err(|_| self.partials.give_up(&open.iter().map(|l| l.object).collect()))?;
+        arrivals.iter().for_each(|arrival| self.objects.prove(arrival.object, arrival.executable));
         // What another call has named and not synced yet, this one is about to acknowledge.
         self.objects.settle(layouts.iter().map(|l| l.object))?;
         self.record_layouts(open.iter().copied())?;

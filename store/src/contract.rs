@@ -156,7 +156,8 @@ pub trait Store: Send + Sync + std::fmt::Debug {
         self.ingest(dir, exclude, progress)
     }
     /// Writes a tree as a directory that must not exist yet: hard links, reflinks or copies, in that order; built in a
-    /// staging directory beside it, which is synced and renamed. Never follows a link, never leaves the target.
+    /// staging directory beside it, which is synced and renamed. Never follows a link, never leaves the target. What this
+    /// life has not hashed yet is hashed first: a damaged object is set aside and becomes part of no tree.
     fn materialise(&self, manifest: &Manifest, target: &Path) -> Result<Materialised, StoreError>;
 
     /// Holds a tree that was materialised once against its manifest. With `mend`, what is missing or wrong is put there

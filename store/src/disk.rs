@@ -385,7 +385,11 @@ impl Store for DiskStore {
         self.ingest_dir(dir, exclude, progress, true)
     }
     fn materialise(&self, manifest: &Manifest, target: &Path) -> Result<Materialised, StoreError> {
-        tree::build(manifest, target, &Placer::new(&self.objects))
+        let built = tree::build(manifest, target, &Placer::new(&self.objects));
+        if let Err(StoreError::Damaged { object: Some(object), .. }) = &built {
+            self.suspect(*object)?;
+        }
+        built
     }
     fn compare(&self, manifest: &Manifest, tree: &Path, mend: bool) -> Result<Compared, StoreError> {
         copies::compare(manifest, tree, &Placer::new(&self.objects), mend)

@@ -97,8 +97,9 @@ impl DiskStore {
     ) -> Result<Ingested, StoreError> {
         self.mend()?;
         let began = SystemTime::now();
-        let known = Seen::open(&self.dir().join("seen"), dir);
         let found = walk::walk(dir, exclude)?;
+        let folders = found.iter().filter(|f| matches!(f.kind, Kind::Dir)).map(|f| f.path.as_str());
+        let known = Seen::open_with(&self.dir().join("seen"), dir, folders);
         self.intake(Some(known), |intake| {
             let made = self.ingest_found(found, intake, progress, anew)?;
             if let Some(known) = &intake.seen {
@@ -252,7 +253,7 @@ impl DiskStore {
     }
     fn admit(&self, intake: &Intake) -> Result<(), StoreError> {
         self.objects.admit(&lock(&intake.arrivals))?;
-        lock(&intake.arrivals).clear();
+        lock(&intake.arrivals).drain(..).for_each(|a| self.objects.prove(a.object, a.executable));
         // What another ingest or fetch has named and not synced yet, this one is about to acknowledge.
         self.objects.settle(lock(&intake.relied).iter().copied())?;
         let layouts = std::mem::take(&mut *lock(&intake.layouts));

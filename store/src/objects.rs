@@ -14,7 +14,7 @@ use rayon::prelude::*;
 use rustix::fs::{AtFlags, Mode, OFlags, Stat};
 use softservice_protocol::id::ObjectId;
 use std::{
-    collections::{BTreeSet, HashMap, hash_map::Entry},
+    collections::{BTreeSet, HashMap, HashSet, hash_map::Entry},
     fs::File,
     io::Read,
     os::{
@@ -53,6 +53,13 @@ pub(crate) struct Objects {
     whole: bool,
     /// Objects whose names may be here and not durable yet.
     unsettled: Mutex<Unsettled>,
+    /// Files that were hashed in this life, by a part of their object's id: no tree gets another one before it is.
+    proved: RwLock<HashSet<u64>>,
+}
+
+fn proof(object: ObjectId, executable: bool) -> u64 {
+    let part = object.0.last_chunk().copied().map_or(0, u64::from_le_bytes);
+    part ^ u64::from(executable)
 }
 
 /// Names that everybody sees and a power cut may take.
@@ -109,9 +116,9 @@ impl Objects {
         let reserve = (stat.f_blocks * stat.f_frsize / 20).min(256 << 20);
         let room = Room { reserve, step: (reserve / 4).min(16 << 20), left: AtomicU64::new(0) };
         let (gate, counter) = (RwLock::new(()), AtomicU64::new(0));
-        let (whole, unsettled) = (syncs::has_whole(&handle), Mutex::default());
+        let (whole, unsettled, proved) = (syncs::has_whole(&handle), Mutex::default(), RwLock::default());
         let sizes = Sizes::default();
-        Ok(Self { root, temp, handle, base, names, sizes, exact, gate, counter, room, whole, unsettled })
+        Ok(Self { root, temp, handle, base, names, sizes, exact, gate, counter, room, whole, unsettled, proved })
     }
 
     /// Where a variant stands.
@@ -215,6 +222,24 @@ impl Objects {
         Ok(())
     }
 
+    /// This file's bytes were hashed just now, and are right.
+    pub(crate) fn prove(&self, object: ObjectId, executable: bool) {
+        self.proved.write().unwrap_or_else(PoisonError::into_inner).insert(proof(object, executable));
+    }
+    /// A file may rot while nobody runs: what this life has not hashed yet, is hashed before a tree gets it.
+    fn proven(&self, file: &Wanted, path: &Path) -> Result<(), StoreError> {
+        let known = proof(file.object, file.executable);
+        if self.proved.read().unwrap_or_else(PoisonError::into_inner).contains(&known) {
+            return Ok(());
+        }
+        let mut open = File::open(path).map_err(|e| StoreError::io("open", path, e))?;
+        if hash(&mut open, |_| Ok(()), path)? == file.object {
+            self.prove(file.object, file.executable);
+            return Ok(());
+        }
+        let what = "its bytes are not those of its name; set aside, fetch it again".to_owned();
+        Err(StoreError::Damaged { path: path.to_owned(), object: Some(file.object), what })
+    }
     /// Asks for room for so many bytes.
     pub(crate) fn room_for(&self, bytes: u64) -> Result<(), StoreError> {
         let taken = self.room.left.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| left.checked_sub(bytes));
@@ -331,6 +356,8 @@ impl Objects {
     fn make_variant(&self, file: &Wanted) -> Result<(), StoreError> {
         let (have, want) = (self.path(file.object, !file.executable), self.path(file.object, file.executable));
         let mode = std::fs::Permissions::from_mode(tree::mode(file.executable));
+        // Whatever stands under that name next, is another file.
+        self.proved.write().unwrap_or_else(PoisonError::into_inner).remove(&proof(file.object, file.executable));
         {
             let _gate = self.gate.write().unwrap_or_else(PoisonError::into_inner);
             if want.exists() {
@@ -462,6 +489,11 @@ impl Place for Placer<'_> {
                 let what = format!("it has {} bytes, the manifest says {}", stat.st_size, file.size);
                 return Err(StoreError::Damaged { path: path(), object: Some(file.object), what });
             }
+            match self.objects.proven(file, &path()) {
+                Ok(()) => {}
+                Err(StoreError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => continue,
+                Err(e) => return Err(e),
+            }
             if stat.st_mode & 0o7777 != tree::mode(file.executable) {
                 self.objects.mend_mode(&path(), file.executable)?;
             }
@@ -525,48 +557,4 @@ pub(crate) fn totals(objects: &Objects, variants: &[Variant]) -> (u64, u64) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn arrival(objects: &Objects, bytes: &[u8]) -> Arrival {
-        let (file, mut open) = objects.create_temp(0o444).unwrap();
-        std::io::Write::write_all(&mut open, bytes).unwrap();
-        Arrival { file, object: ObjectId::of(bytes), executable: false }
-    }
-
-    /// Whoever finds an object whose name another call did not come to sync cannot acknowledge it without that sync.
-    #[test]
-    fn a_name_that_was_not_synced_is_not_relied_on() {
-        let dir = tempfile::tempdir().unwrap();
-        let objects = Objects::open(dir.path()).unwrap();
-        let (lost, other) = (arrival(&objects, b"lost"), arrival(&objects, b"other"));
-        let (of_lost, of_other) = (lost.object, other.object);
-        let shard = objects.path(of_lost, false).parent().unwrap().to_owned();
-        std::fs::remove_dir(&shard).unwrap();
-        objects.admit(&[other]).unwrap();
-        objects.admit(&[lost]).unwrap_err();
-        objects.settle([of_lost]).unwrap_err();
-        objects.settle([of_other]).unwrap();
-        std::fs::create_dir(&shard).unwrap();
-        objects.settle([of_lost]).unwrap();
-        assert!(objects.settle_all() && objects.unsettled().objects.is_empty());
-    }
-
-    /// A life that was killed may have named what it did not sync.
-    #[test]
-    fn what_a_killed_life_named_is_synced_before_it_is_relied_on() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = crate::open(dir.path()).unwrap();
-        assert!(!store.objects.unsettled().all, "there is nothing to doubt in a new store");
-        store.add_bytes(b"one").unwrap();
-        drop(store);
-        let store = crate::open(dir.path()).unwrap();
-        assert!(!store.objects.unsettled().all, "it ended in order");
-        drop(store);
-        std::fs::remove_file(dir.path().join("index.seal")).unwrap();
-        let store = crate::open(dir.path()).unwrap();
-        assert!(store.objects.unsettled().all);
-        store.add_bytes(b"one").unwrap();
-        assert!(!store.objects.unsettled().all);
-    }
-}
+mod tests;

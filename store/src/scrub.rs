@@ -59,7 +59,10 @@ impl DiskStore {
             if progress(all) { Ok(()) } else { Err(StoreError::Stopped) }
         };
         match objects::hash(&mut file, count, &path) {
-            Ok(id) if id == variant.object => Ok(()),
+            Ok(id) if id == variant.object => {
+                self.objects.prove(variant.object, variant.executable);
+                Ok(())
+            }
             Err(StoreError::Stopped) => Err(StoreError::Stopped),
             // Wrong bytes or none: the second reading decides and sets aside.
             _ => self.suspect(variant.object).map(drop),

@@ -12,7 +12,8 @@ use softservice_protocol::{
     id::{ChunkId, ObjectId},
 };
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
+    ffi::{OsStr, OsString},
     fs::Metadata,
     io::Write,
     os::unix::fs::MetadataExt,
@@ -69,6 +70,8 @@ type Entry = (Stamp, Content);
 pub(crate) struct Seen {
     file: PathBuf,
     known: HashMap<String, Entry>,
+    /// What is known of folders below it that were read for themselves: where they begin, and their files from there on.
+    below: Vec<(String, HashMap<String, Entry>)>,
     /// Files of other file systems below the folder are not believed.
     device: Option<u64>,
 }
@@ -76,17 +79,34 @@ pub(crate) struct Seen {
 impl Seen {
     /// What was written down of this folder; nothing when that is damaged. `dir` is where all folders' files stand.
     pub(crate) fn open(dir: &Path, root: &Path) -> Self {
-        let place = root.canonicalize().unwrap_or_else(|_| root.to_owned());
-        let name = blake3::hash(place.as_os_str().as_encoded_bytes()).to_hex();
-        let file = dir.join(name.get(..32).unwrap_or_default());
-        let known = std::fs::read(&file).ok().and_then(|bytes| decode(&bytes)).unwrap_or_default();
+        let file = dir.join(name_of(&place_of(root)));
+        let known = read(&file);
         let device = std::fs::metadata(root).ok().filter(|_| dates(root)).map(|meta| meta.dev());
-        Self { file, known, device }
+        Self { file, known, below: Vec::new(), device }
+    }
+    /// The same, and of those of its folders that were read for themselves: a definition's trees are, and then all of it as
+    /// its source.
+    pub(crate) fn open_with<'a>(dir: &Path, root: &Path, folders: impl Iterator<Item = &'a str>) -> Self {
+        let mut seen = Self::open(dir, root);
+        let there = std::fs::read_dir(dir).into_iter().flatten();
+        let there: HashSet<OsString> = there.filter_map(|entry| Some(entry.ok()?.file_name())).collect();
+        let place = place_of(root);
+        for folder in folders {
+            let name = name_of(&place.join(folder));
+            if there.contains(OsStr::new(&name)) {
+                seen.below.push((format!("{folder}/"), read(&dir.join(name))));
+            }
+        }
+        seen
     }
     /// What the file at this path held when it was as it is.
     pub(crate) fn get(&self, path: &str, stamp: &Stamp) -> Option<Content> {
-        let believed = self.device == Some(stamp.device());
-        self.known.get(path).filter(|(known, _)| believed && known == stamp).map(|(_, content)| content.clone())
+        if self.device != Some(stamp.device()) {
+            return None;
+        }
+        let below = self.below.iter().filter_map(|(folder, known)| known.get(path.strip_prefix(folder.as_str())?));
+        let mut entries = self.known.get(path).into_iter().chain(below);
+        entries.find(|(known, _)| known == stamp).map(|(_, content)| content.clone())
     }
     /// Writes down what is known now, if it is anything else than before. `began` is when the reading began. It is a
     /// cache: what cannot be written is read again the next time, and it is not synced, because it proves itself.
@@ -120,6 +140,20 @@ impl Seen {
         let many = files.len().saturating_sub(FOLDERS);
         files.iter().take(many).try_for_each(|(_, file)| std::fs::remove_file(file))
     }
+}
+
+/// The one path of a folder.
+fn place_of(root: &Path) -> PathBuf {
+    root.canonicalize().unwrap_or_else(|_| root.to_owned())
+}
+
+/// What the file about a folder is called.
+fn name_of(place: &Path) -> String {
+    blake3::hash(place.as_os_str().as_encoded_bytes()).to_hex().chars().take(32).collect()
+}
+
+fn read(file: &Path) -> HashMap<String, Entry> {
+    std::fs::read(file).ok().and_then(|bytes| decode(&bytes)).unwrap_or_default()
 }
 
 /// `magic[8] hash[32]`, then for each file `stamp[64] path length[4] path object[32] chunks[4] (chunk[32] length[4])*`. A

@@ -13,38 +13,89 @@ pub(super) async fn fetch(client: &Client, ui: &mut Ui, reference: &str) -> Resu
     let done = client.call(ui, "fetch", json!({ "reference": reference })).await?;
     ui.document(&done);
     ui.data(format!("{}  {}", short(text(&done, "release")), fetched(&done)));
-    ui.data(phases(&done));
-    for line in by_peer(&done) {
-        ui.data(line);
+    for line in explained(&done) {
+        ui.data(format!("  {line}"));
     }
     Ok(())
 }
 
 /// One line about what a fetch moved.
-pub(super) fn fetched(figures: &Value) -> String {
+fn fetched(figures: &Value) -> String {
     let seconds = figures["seconds"].as_f64().unwrap_or(0.0);
+    let size = |key: &str| ui::size(count(figures, key));
     format!(
-        "{}, of which {} were new, {} twice, {} on the wire, in {seconds:.2} s",
-        ui::size(count(figures, "bytes")),
-        ui::size(count(figures, "new_bytes")),
-        ui::size(count(figures, "duplicates")),
-        ui::size(count(figures, "wire_bytes")),
+        "{}, of which {} were new and {} found here, in {seconds:.2} s",
+        size("bytes"),
+        size("new_bytes"),
+        size("local_bytes")
     )
 }
 
-/// What the seconds went into.
-pub(super) fn phases(figures: &Value) -> String {
+/// How a fetch came to its figures: what crossed the wire, what the seconds went into, what limited it, and who gave how much.
+pub(super) fn explained(figures: &Value) -> Vec<String> {
+    let mut lines = vec![wire(figures), phases(figures)];
+    lines.extend(limited(figures));
+    lines.extend(peers(figures));
+    lines
+}
+
+fn wire(figures: &Value) -> String {
+    let compression = &figures["compression"];
+    let mut ways = Vec::new();
+    for (way, words) in [("plain", "as it is"), ("zstd", "compressed"), ("delta", "against what was here")] {
+        let (bytes, wire) = (count(&compression[way], "bytes"), count(&compression[way], "wire_bytes"));
+        if wire > 0 {
+            ways.push(match way {
+                "plain" => format!("{} {words}", ui::size(wire)),
+                _ => format!("{} for {} {words}", ui::size(wire), ui::size(bytes)),
+            });
+        }
+    }
+    let ratio =
+        compression["ratio"].as_f64().map_or(String::new(), |ratio| format!(", {ratio:.1} times less than it holds"));
+    let ways = if ways.is_empty() { String::new() } else { format!(": {}", ways.join(", ")) };
+    let size = |key: &str| ui::size(count(figures, key));
+    let all = format!("{} on the wire{ratio}{ways}", size("wire_bytes"));
+    format!("{all}; {} came twice, {} in vain", size("duplicates"), size("wasted"))
+}
+
+fn phases(figures: &Value) -> String {
     let seconds = |phase: &str| figures["phases"][phase].as_f64().unwrap_or(0.0);
     let (look, transfer, assemble) = (seconds("look"), seconds("transfer"), seconds("assemble"));
-    format!("  looking what is here {look:.2} s, transfer {transfer:.2} s, whole objects made durable {assemble:.2} s")
+    format!("looking what is here {look:.2} s, transfer {transfer:.2} s, whole objects made durable {assemble:.2} s")
+}
+
+/// The largest cause, and then all that took a hundredth of a second.
+fn limited(figures: &Value) -> Option<String> {
+    let words = limit_words(text(figures, "limited_by"))?;
+    let all =
+        ["looking", "peer", "link", "limit", "disk", "cpu"].map(|cause| (cause, figures["waits"][cause].as_f64()));
+    let waits = all.into_iter().filter_map(|(cause, seconds)| Some((cause, seconds.filter(|s| *s >= 0.01)?)));
+    let waits: Vec<String> = waits.map(|(cause, seconds)| format!("{cause} {seconds:.2} s")).collect();
+    let waits = if waits.is_empty() { String::new() } else { format!(": {}", waits.join(", ")) };
+    Some(format!("limited by {words}{waits}"))
+}
+
+/// What `limited_by` means; none when nothing took any time.
+pub(super) fn limit_words(cause: &str) -> Option<&'static str> {
+    Some(match cause {
+        "looking" => "looking for what is missing",
+        "peer" => "peers that had nothing ready",
+        "link" => "the link",
+        "limit" => "the rate allowed here",
+        "disk" => "the disk here",
+        "cpu" => "unpacking and hashing here",
+        _ => return None,
+    })
 }
 
 /// Who gave how much.
-pub(super) fn by_peer(figures: &Value) -> Vec<String> {
-    let peers = figures["by_peer"].as_object();
-    let line =
-        |(peer, bytes): (&String, &Value)| format!("  from {}  {}", short(peer), ui::size(bytes.as_u64().unwrap_or(0)));
-    peers.map(|p| p.iter().map(line).collect()).unwrap_or_default()
+fn peers(figures: &Value) -> impl Iterator<Item = String> + '_ {
+    list(figures, "peers").iter().map(|peer| {
+        let (bytes, wire) = (ui::size(count(peer, "bytes")), ui::size(count(peer, "wire_bytes")));
+        let address = text(peer, "address");
+        format!("from {}  {bytes} in {wire}  {address}", short(text(peer, "device"))).trim_end().to_owned()
+    })
 }
 
 /// Keeps a release through every `gc`, or no more.

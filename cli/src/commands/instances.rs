@@ -135,8 +135,10 @@ fn story(ui: &mut Ui, done: &Value) {
     }
     if done["fetched"].is_object() {
         ui.data(format!("  fetched {}", ui::size(count(&done["fetched"], "new_bytes"))));
-        for line in content::by_peer(&done["fetched"]) {
-            ui.data(format!("  {line}"));
+        if count(&done["fetched"], "wire_bytes") > 0 {
+            for line in content::explained(&done["fetched"]) {
+                ui.data(format!("    {line}"));
+            }
         }
     }
     for (name, secret) in done["secrets"].as_object().into_iter().flatten() {

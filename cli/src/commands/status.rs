@@ -49,8 +49,20 @@ pub(super) async fn status(client: &Client, ui: &mut Ui) -> Result<(), CliError>
         super::instances::trouble(ui, one);
         super::overlay::tasks(ui, one);
     }
-    section(ui, &status, "transfers", &["RELEASE", "DONE", "OF", "PEERS"], |t| {
-        vec![short(text(t, "release")), ui::size(count(t, "bytes")), ui::size(count(t, "of")), number(t, "peers")]
+    let headings = ["RELEASE", "STAGE", "DONE", "OF", "RATE", "LEFT", "PEERS", "ON THE WIRE", "LIMITED BY"];
+    section(ui, &status, "transfers", &headings, |t| {
+        let limit = super::content::limit_words(text(t, "limited_by")).unwrap_or("-");
+        vec![
+            short(text(t, "release")),
+            t["stage"].as_str().unwrap_or("looking").into(),
+            ui::size(count(t, "bytes")),
+            ui::size(count(t, "of")),
+            t["rate"].as_u64().map_or("-".into(), |rate| format!("{}/s", ui::size(rate))),
+            t["eta"].as_f64().map_or("-".into(), |left| format!("{left:.0} s")),
+            number(t, "peers"),
+            ui::size(count(&t["fetched"], "wire_bytes")),
+            limit.into(),
+        ]
     });
     Ok(())
 }

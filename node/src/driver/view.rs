@@ -7,8 +7,16 @@ use softservice_protocol::machine::TransferView;
 
 impl Driver {
     pub(super) fn status(&self) -> Status {
-        let transfer =
-            |t: TransferView| Transfer { release: t.release.to_string(), bytes: t.bytes, of: t.of, peers: t.peers };
+        let transfer = |t: TransferView| Transfer {
+            release: t.release.to_string(),
+            stage: t.stage,
+            bytes: t.bytes,
+            of: t.of,
+            peers: t.peers,
+            ahead: t.own_wish,
+            rate: t.rate,
+            figures: t.figures,
+        };
         Status {
             me: self.parts.me,
             addresses: self.parts.addresses.borrow().clone(),

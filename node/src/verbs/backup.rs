@@ -112,7 +112,7 @@ pub(super) async fn restore(context: &Context, args: Wanted, talk: &Talk) -> Res
     let backup = prepared.request.backup.as_ref().map_or(Value::Null, |b| described(&b.header));
     let agreed = consent::plan(&prepared.plan, args.plan.as_deref(), args.yes)?;
     let consent = Consent { plan: agreed.as_deref(), accept_reduced: args.accept_reduced };
-    let mut answer = provision::live(context, prepared, consent, began, talk).await?;
+    let mut answer = Box::pin(provision::live(context, prepared, consent, began, talk)).await?;
     answer["backup"] = backup;
     Ok(answer)
 }
@@ -169,7 +169,7 @@ pub(super) async fn prepare(context: &Context, args: &Wanted, talk: &Talk) -> Re
     if !args.drill {
         vouched(context, &header)?;
     }
-    fetch::bring(context, header.release, Depth::Manifests, talk).await?;
+    let looked = fetch::bring(context, header.release, Depth::Manifests, talk).await?;
     let closure = closure::load(context, header.release).await?;
     let root = closure.root()?;
     let says = (root.publisher, &root.distro, &root.version, root.epoch);
@@ -186,7 +186,7 @@ pub(super) async fn prepare(context: &Context, args: &Wanted, talk: &Talk) -> Re
         backup: Some(Arc::new(unpacked)),
         ..PlanRequest::new(args.name.clone(), header.release.id)
     };
-    provision::finish_plan(context, request, header.release).await
+    Ok(Prepared { looked, ..provision::finish_plan(context, request, header.release).await? })
 }
 
 /// Whoever has a key writes a backup, and names in it what he likes: what is run is what a followed publisher has signed

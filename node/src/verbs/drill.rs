@@ -153,7 +153,7 @@ impl Ground<'_> {
         let wanted = Wanted::drilled(NAME, &record.file, &rescued.key, record.sums.clone());
         let outcome = async {
             let prepared = backup::prepare(context, &wanted, &Talk::alone()).await?;
-            provision::try_prepared(context, prepared, &Talk::alone()).await
+            Box::pin(provision::try_prepared(context, prepared, &Talk::alone())).await
         };
         let outcome = match outcome.await {
             Ok(outcome) => outcome,

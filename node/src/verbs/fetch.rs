@@ -4,7 +4,7 @@ use super::{failure::Failure, reference};
 use crate::{
     api::talk::Talk,
     context::Context,
-    handle::{CommandError, FetchProgress},
+    handle::{CommandError, FetchProgress, PeerInfo, Transfer},
 };
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -23,29 +23,29 @@ pub(super) struct Fetch {
 pub(super) async fn fetch(context: &Context, args: &Fetch, talk: &Talk) -> Result<Value, Failure> {
     let found = reference::find(context, &args.reference).await?;
     let figures = bring(context, found.release(), Depth::Content, talk).await?;
-    let mut answer = describe(&figures);
+    let mut answer = describe(context, &figures).await?;
     answer["release"] = found.listing.release.to_string().into();
     Ok(answer)
 }
 
-/// A fetch with its progress told.
+/// A fetch with its progress told. Its figures come in a box: whoever waits for them waits deep inside of other verbs, and a
+/// thread's stack has to hold what all of them remember.
 pub(super) async fn bring(
     context: &Context,
     release: ReleaseRef,
     depth: Depth,
     talk: &Talk,
-) -> Result<FetchFigures, Failure> {
+) -> Result<Box<FetchFigures>, Failure> {
     let (tell, mut told) = watch::channel(None::<FetchProgress>);
     let talk = talk.clone();
-    let fetch = context.handle.fetch(release, depth, Some(tell));
-    tokio::pin!(fetch);
+    let mut fetch = Box::pin(context.handle.fetch(release, depth, Some(tell)));
     loop {
         tokio::select! {
-            done = &mut fetch => return done.map_err(CommandError::into),
+            done = &mut fetch => return done.map(Box::new).map_err(CommandError::into),
             changed = told.changed() => {
                 if changed.is_err() {
                     // Told nothing more; the answer comes.
-                    return fetch.await.map_err(CommandError::into);
+                    return fetch.await.map(Box::new).map_err(CommandError::into);
                 }
                 if let Some(p) = *told.borrow_and_update() {
                     talk.progress(stage_name(p.stage), p.bytes, p.of, p.peers);
@@ -64,12 +64,54 @@ fn stage_name(stage: Stage) -> &'static str {
 }
 
 /// The figures as every verb gives them.
-pub(super) fn describe(figures: &FetchFigures) -> Value {
+pub(super) async fn describe(context: &Context, figures: &FetchFigures) -> Result<Value, Failure> {
+    Ok(told(figures, &context.handle.status().await?.peers))
+}
+
+/// A fetch that goes on, for `status`.
+pub(super) fn going(transfer: &Transfer, connected: &[PeerInfo]) -> Value {
+    let stage = transfer.stage.map(|stage| match stage {
+        Stage::Releases => "releases",
+        Stage::Manifests => "manifests",
+        Stage::Content => "content",
+    });
+    let left = transfer.of.saturating_sub(transfer.bytes);
+    let eta = transfer.rate.filter(|rate| *rate > 0 && stage.is_some()).map(|rate| left as f64 / rate as f64);
+    json!({
+        "release": transfer.release,
+        "stage": stage,
+        "bytes": transfer.bytes,
+        "of": transfer.of,
+        "peers": transfer.peers,
+        "ahead": transfer.ahead,
+        "rate": transfer.rate,
+        "eta": eta,
+        "limited_by": transfer.figures.waits.limited_by(),
+        "fetched": told(&transfer.figures, connected),
+    })
+}
+
+/// The figures, with the addresses of peers that are connected.
+fn told(figures: &FetchFigures, connected: &[PeerInfo]) -> Value {
     let by_peer: Map<String, Value> = figures.by_peer.iter().map(|(peer, n)| (peer.to_string(), json!(n))).collect();
     let seconds = |millis: u64| millis as f64 / 1000.0;
+    let peers: Vec<Value> = figures
+        .wire_by_peer
+        .iter()
+        .map(|(peer, wire)| {
+            let device = peer.to_string();
+            let address = connected.iter().find(|p| p.device == device).map(|p| p.address.as_str());
+            let bytes = figures.by_peer.get(peer).copied().unwrap_or_default();
+            json!({ "device": device, "address": address, "bytes": bytes, "wire_bytes": wire })
+        })
+        .collect();
+    let carried = figures.carried.total();
+    let ratio = (carried.wire_bytes > 0).then(|| carried.bytes as f64 / carried.wire_bytes as f64);
+    let waits = figures.waits;
     json!({
         "bytes": figures.bytes,
         "new_bytes": figures.new_bytes,
+        "local_bytes": figures.bytes.saturating_sub(figures.new_bytes),
         // Answers as they crossed the network, wanted or not; framing and encryption are not counted.
         "wire_bytes": figures.wire_bytes.saturating_add(figures.wasted),
         "duplicates": figures.duplicates,
@@ -80,6 +122,22 @@ pub(super) fn describe(figures: &FetchFigures) -> Value {
             "transfer": seconds(figures.phases.transferring),
             "assemble": seconds(figures.phases.assembling),
         },
+        "waits": {
+            "looking": seconds(waits.looking),
+            "peer": seconds(waits.peer),
+            "link": seconds(waits.link),
+            "limit": seconds(waits.limit),
+            "disk": seconds(waits.disk),
+            "cpu": seconds(waits.cpu),
+        },
+        "limited_by": waits.limited_by(),
+        "compression": {
+            "ratio": ratio,
+            "plain": figures.carried.plain,
+            "zstd": figures.carried.zstd,
+            "delta": figures.carried.delta,
+        },
         "by_peer": by_peer,
+        "peers": peers,
     })
 }

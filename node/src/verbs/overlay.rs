@@ -92,7 +92,7 @@ pub(super) async fn change(context: &Context, args: Change, talk: &Talk) -> Resu
     let prepared = prepare(context, args, talk).await?;
     let agreed = consent::plan(&prepared.plan, hash.as_deref(), yes)?;
     let consent = Consent { plan: agreed.as_deref(), accept_reduced };
-    provision::live(context, prepared, consent, began, talk).await
+    Box::pin(provision::live(context, prepared, consent, began, talk)).await
 }
 
 async fn prepare(context: &Context, args: Change, talk: &Talk) -> Result<Prepared, Failure> {

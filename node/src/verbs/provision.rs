@@ -77,6 +77,8 @@ pub(super) struct Prepared {
     pub(super) request: PlanRequest,
     pub(super) release: ReleaseRef,
     pub(super) plan: Plan,
+    /// What bringing the documents for the plan cost.
+    pub(super) looked: Box<FetchFigures>,
 }
 
 pub(super) async fn plan(context: &Context, args: Up, talk: &Talk) -> Result<Value, Failure> {
@@ -85,7 +87,7 @@ pub(super) async fn plan(context: &Context, args: Up, talk: &Talk) -> Result<Val
 
 /// What may be asked of the owner before a plan is made.
 pub(super) async fn questions(context: &Context, args: Up, talk: &Talk) -> Result<Value, Failure> {
-    let (request, _) = wish(context, &args, talk).await?;
+    let (request, ..) = wish(context, &args, talk).await?;
     let open = context.device.questions(&request).await?;
     let known = matches!(context.device.current(&request.name).await, Ok(Some(_)));
     Ok(json!({ "softservice": request.name, "new": !known, "questions": catalogue::questions(&open) }))
@@ -103,7 +105,7 @@ pub(super) async fn up(context: &Context, args: Up, talk: &Talk) -> Result<Value
     }
     let agreed = consent::plan(&prepared.plan, args.plan.as_deref(), args.yes)?;
     let consent = Consent { plan: agreed.as_deref(), accept_reduced: args.accept_reduced };
-    live(context, prepared, consent, began, talk).await
+    Box::pin(live(context, prepared, consent, began, talk)).await
 }
 
 pub(super) async fn plan_update(context: &Context, args: Update, talk: &Talk) -> Result<Value, Failure> {
@@ -129,7 +131,7 @@ pub(super) async fn update(context: &Context, args: Update, talk: &Talk) -> Resu
     };
     let agreed = consent::plan(&prepared.plan, args.plan.as_deref(), args.yes)?;
     let consent = Consent { plan: agreed.as_deref(), accept_reduced: args.accept_reduced };
-    live(context, prepared, consent, began, talk).await
+    Box::pin(live(context, prepared, consent, began, talk)).await
 }
 
 /// The policy `auto`: None when the newer release asks for more, or would be held less.
@@ -142,7 +144,7 @@ pub(super) async fn update_unless_wider(context: &Context, name: &str, talk: &Ta
     }
     let hash = prepared.plan.hash.clone();
     let consent = Consent { plan: Some(&hash), accept_reduced: false };
-    live(context, prepared, consent, began, talk).await.map(Some)
+    Box::pin(live(context, prepared, consent, began, talk)).await.map(Some)
 }
 
 pub(super) async fn plan_rollback(context: &Context, args: Rollback) -> Result<Value, Failure> {
@@ -161,7 +163,7 @@ pub(super) async fn rollback(context: &Context, args: Rollback, talk: &Talk) -> 
         _ => consent::plan(&prepared.plan, args.plan.as_deref(), args.yes)?,
     };
     let consent = Consent { plan: agreed.as_deref(), accept_reduced: args.accept_reduced };
-    live(context, prepared, consent, began, talk).await
+    Box::pin(live(context, prepared, consent, began, talk)).await
 }
 
 async fn prepare_rollback(context: &Context, args: &Rollback) -> Result<Prepared, Failure> {
@@ -169,7 +171,7 @@ async fn prepare_rollback(context: &Context, args: &Rollback) -> Result<Prepared
     let request = context.device.rollback_request(&args.name, args.to).await?;
     let release = ReleaseRef { id: request.release, size: size_of(context, request.release).await? };
     let plan = context.device.plan(&request).await?;
-    Ok(Prepared { request, release, plan })
+    Ok(Prepared { request, release, plan, looked: Box::default() })
 }
 
 /// A softservice of a throwaway device. Whatever the outcome, it is an answer.
@@ -180,7 +182,8 @@ pub(super) async fn try_out(
     talk: &Talk,
 ) -> Result<Value, Failure> {
     let plan = context.device.plan(&request).await?;
-    try_prepared(context, Prepared { request, release, plan }, talk).await
+    let prepared = Prepared { request, release, plan, looked: Box::default() };
+    Box::pin(try_prepared(context, prepared, talk)).await
 }
 
 /// The same of one that was prepared.
@@ -195,7 +198,7 @@ pub(super) async fn try_prepared(context: &Context, mut prepared: Prepared, talk
         talk.note(format!("not enforced on this machine, accepted for the test: {measures}")).await;
     }
     let consent = Consent { plan: None, accept_reduced: true };
-    let outcome = live(context, prepared, consent, began, talk).await;
+    let outcome = Box::pin(live(context, prepared, consent, began, talk)).await;
     match outcome {
         Err(failure) if failure.details.contains_key("state") => {
             let mut answer = Value::Object(*failure.details);
@@ -216,12 +219,16 @@ pub(super) async fn size_of(context: &Context, release: ReleaseId) -> Result<u32
 }
 
 async fn prepare_up(context: &Context, args: &Up, talk: &Talk) -> Result<Prepared, Failure> {
-    let (request, release) = wish(context, args, talk).await?;
-    finish_plan(context, request, release).await
+    let (request, release, looked) = wish(context, args, talk).await?;
+    Ok(Prepared { looked, ..finish_plan(context, request, release).await? })
 }
 
 /// What is wished for, its documents fetched.
-async fn wish(context: &Context, args: &Up, talk: &Talk) -> Result<(PlanRequest, ReleaseRef), Failure> {
+async fn wish(
+    context: &Context,
+    args: &Up,
+    talk: &Talk,
+) -> Result<(PlanRequest, ReleaseRef, Box<FetchFigures>), Failure> {
     let found = reference::find(context, &args.reference).await?;
     let name = args.name.clone().unwrap_or_else(|| found.listing.distro.clone());
     refuse_another(context, &name, &found).await?;
@@ -229,9 +236,9 @@ async fn wish(context: &Context, args: &Up, talk: &Talk) -> Result<(PlanRequest,
     let mut request = PlanRequest::new(name, found.listing.release);
     request.answers = args.set.clone();
     let release = found.release();
-    fetch::bring(context, release, Depth::Manifests, talk).await?;
+    let looked = fetch::bring(context, release, Depth::Manifests, talk).await?;
     refuse_parts(context, release, &args.roles).await?;
-    Ok((request, release))
+    Ok((request, release, looked))
 }
 
 /// None when there is nothing newer and `set` answers nothing otherwise than before.
@@ -248,9 +255,9 @@ async fn prepare_update(
             None => return Ok(None),
         },
     };
-    fetch::bring(context, release, Depth::Manifests, talk).await?;
+    let looked = fetch::bring(context, release, Depth::Manifests, talk).await?;
     let request = PlanRequest { answers: set.clone(), ..PlanRequest::new(name, release.id) };
-    finish_plan(context, request, release).await.map(Some)
+    Ok(Some(Prepared { looked, ..finish_plan(context, request, release).await? }))
 }
 
 /// The release that runs, when it was answered otherwise.
@@ -292,7 +299,7 @@ pub(super) async fn finish_plan(
     request.fetch_bytes = blocking(move || missing_bytes(store.as_ref(), &closure)).await?;
     refuse_unanswered(context, &request).await?;
     let plan = context.device.plan(&request).await?;
-    Ok(Prepared { request, release, plan })
+    Ok(Prepared { request, release, plan, looked: Box::default() })
 }
 
 /// A failure that carries the questions, so that whoever speaks with the owner can ask them.
@@ -405,6 +412,7 @@ pub(super) async fn live(
     let name = prepared.request.name.clone();
     let fetching = Instant::now();
     let figures = fetch::bring(context, prepared.release, Depth::Content, talk).await?;
+    let figures = Box::new(figures.after(&prepared.looked));
     let fetched_in = fetching.elapsed().as_secs_f64();
     // The plan's hash does not cover what a fetch changes, so it still stands.
     let turn = context.device.turn(&name)?;
@@ -414,7 +422,7 @@ pub(super) async fn live(
         .await;
     let event = context.handle.provision(generation, previous).await?;
     drop(turn);
-    let mut answer = described(context, &name, number, &figures).await?;
+    let mut answer = Box::pin(described(context, &name, number, &figures)).await?;
     answer["seconds"] = json!(began.elapsed().as_secs_f64());
     if let Some(phases) = answer["phases"].as_object_mut() {
         phases.insert("fetch".into(), json!(fetched_in));
@@ -458,7 +466,7 @@ async fn described(context: &Context, name: &str, number: u32, figures: &FetchFi
         "generation": number,
         "state": info.state,
         "endpoints": if generation.current { info.endpoints } else { Vec::new() },
-        "fetched": fetch::describe(figures),
+        "fetched": fetch::describe(context, figures).await?,
         "tests": record.tests,
         "phases": record.phases,
         "reduced": record.reduced,

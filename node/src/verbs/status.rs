@@ -3,7 +3,7 @@
 
 use super::{
     failure::{Failure, Kind},
-    instances,
+    fetch, instances,
     reference::Names,
     subscriptions,
 };
@@ -17,6 +17,7 @@ pub(super) async fn status(context: &Context) -> Result<Value, Failure> {
     let store = super::closure::store(context);
     let upkeep = store.upkeep().map(|u| json!({ "what": u.what, "done": u.done, "of": u.of }));
     let (objects, bytes) = super::closure::blocking(move || Ok(store.totals()?)).await?;
+    let transfers: Vec<Value> = status.transfers.iter().map(|t| fetch::going(t, &status.peers)).collect();
     Ok(json!({
         "device": status.me.to_string(),
         "version": env!("CARGO_PKG_VERSION"),
@@ -29,7 +30,7 @@ pub(super) async fn status(context: &Context) -> Result<Value, Failure> {
         "publisher": context.keys.publisher().map(|p| p.to_string()),
         "subscriptions": subscriptions::list(context)?,
         "softservices": instances::summary(context).await?,
-        "transfers": status.transfers,
+        "transfers": transfers,
         "traffic": status.traffic,
         "store": { "objects": objects, "bytes": bytes, "upkeep": upkeep },
     }))

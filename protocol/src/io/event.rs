@@ -1,11 +1,10 @@
 //! What the owner may want to know. Invariant: an event is told after what it tells is durable.
 
-use super::{Job, ProvisionEvent, Stage};
+use super::{FetchFigures, Job, ProvisionEvent, Stage};
 use crate::{
     feed::{Freshness, Head, Listing},
     id::{Peer, PublisherId},
 };
-use serde::Serialize;
 
 /// What the owner may want to know.
 #[derive(Debug, Clone, PartialEq)]
@@ -91,36 +90,4 @@ pub enum Event {
     },
     /// A generation's life went on.
     Provision(ProvisionEvent),
-}
-
-/// What a fetch cost.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
-pub struct FetchFigures {
-    /// Bytes of all stages, as content.
-    pub bytes: u64,
-    /// Of these, what was not here before.
-    pub new_bytes: u64,
-    /// Bytes in which answers came: fewer than content where it was compressed, or written against what was here.
-    pub wire_bytes: u64,
-    /// Bytes that came twice.
-    pub duplicates: u64,
-    /// Bytes that came and were not what their id says.
-    pub wasted: u64,
-    /// Useful bytes by peer.
-    pub by_peer: std::collections::BTreeMap<Peer, u64>,
-    /// Milliseconds from the request to the end.
-    pub millis: u64,
-    /// What they went into.
-    pub phases: Phases,
-}
-
-/// Milliseconds that each phase of a fetch took, all its stages together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-pub struct Phases {
-    /// The store looked what is here and what is missing.
-    pub looking: u64,
-    /// Peers were asked, and what came was verified and written.
-    pub transferring: u64,
-    /// The store made whole objects, durably.
-    pub assembling: u64,
 }

@@ -17,7 +17,7 @@ pub mod refresh;
 use crate::{
     feed::{FeedState, Freshness},
     id::{Digest, Peer, PublisherId, ReleaseId},
-    io::{Depth, Input, Job, Output, Record, Stage},
+    io::{Depth, FetchFigures, Input, Job, Output, Record, Stage},
     message::Message,
     time::{Span, Time},
 };
@@ -59,7 +59,7 @@ pub struct PublisherView<'a> {
 }
 
 /// A fetch that goes on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TransferView {
     /// Which.
     pub job: Job,
@@ -77,6 +77,10 @@ pub struct TransferView {
     pub peers: usize,
     /// The core fetches it by itself, so that this device knows what it holds of new releases.
     pub own_wish: bool,
+    /// Bytes of content a second, lately; none before anything came for a second.
+    pub rate: Option<u64>,
+    /// What it cost until now, all stages together.
+    pub figures: FetchFigures,
 }
 
 /// A connected peer.
@@ -163,7 +167,7 @@ impl Core {
     }
     /// Fetches that go on.
     pub fn transfers(&self) -> Vec<TransferView> {
-        self.exchange.transfers()
+        self.exchange.transfers(self.desk.now)
     }
     /// All connected peers, ascending by id.
     pub fn peers(&self) -> impl Iterator<Item = PeerView<'_>> {
@@ -231,7 +235,9 @@ impl Core {
             Input::Fetch { job, release, depth } => self.exchange.fetch(desk, job, release, depth),
             Input::Abandon { job } => self.exchange.abandon(desk, job),
             Input::Expanded { job, list } => self.exchange.expanded(desk, job, list),
-            Input::Delivered { peer, request, outcome } => self.exchange.delivered(desk, peer, request, outcome),
+            Input::Delivered { peer, request, outcome, spent } => {
+                self.exchange.delivered(desk, peer, request, &outcome, &spent);
+            }
             Input::Assembled { job, result } => self.exchange.assembled(desk, job, result),
             Input::Surveyed { peer, release, held } => self.exchange.surveyed(desk, peer, release, held),
             Input::Provision(input) => self.provision.handle(desk, input),

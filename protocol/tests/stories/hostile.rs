@@ -7,7 +7,7 @@ use softservice_protocol::{
     codec,
     feed::{Head, Position},
     id::{Digest, PublisherId, ReleaseId},
-    io::{Delivery, Depth, Input, Job, Record, Request, Token},
+    io::{Delivery, Depth, Input, Job, Record, Request, Spent, Token},
     message::{Bytes, Message},
     time::Span,
 };
@@ -116,7 +116,7 @@ proptest! {
                         1 => Delivery::Broke { held: Bitmap::empty(held.len()) },
                         _ => Delivery::Came { held: Bitmap::empty(held.len()), bytes: u64::MAX, wire: u64::MAX },
                     };
-                    world.input("bob", Input::Delivered { peer: eve, request: Request(request), outcome });
+                    world.input("bob", Input::Delivered { peer: eve, request: Request(request), outcome, spent: Spent::default() });
                 }
                 Act::Durable(token) => world.input("bob", Input::NotKept { token: Token(token + 1000), why: "a story".into() }),
                 Act::Wait(millis) => world.pass(Span::millis(millis)),

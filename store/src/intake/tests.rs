@@ -130,3 +130,18 @@ fn nothing_is_believed_of_a_memory_that_is_damaged() {
     }
     assert_eq!(scene.object_of("small", false), ObjectId::of(&[7; 3_000]));
 }
+
+#[test]
+fn what_was_read_as_a_folder_of_its_own_is_not_read_again_as_part_of_another() {
+    let scene = Scene::new();
+    let below = scene.source().join("sub");
+    std::fs::write(below.join("tiny"), [7; 3_000]).unwrap();
+    let other = other(&scene);
+    let stamp = Stamp::of(&below.join("tiny").metadata().unwrap());
+    let seen = Seen::open(&scene.store.dir().join("seen"), &below);
+    seen.keep(vec![("tiny".to_owned(), stamp, other.clone())], later());
+    assert_eq!(scene.object_of("sub/tiny", false), other.object, "an unchanged file was read");
+    assert_eq!(scene.object_of("sub/tiny", true), ObjectId::of(&[7; 3_000]));
+    std::fs::write(below.join("tiny"), [9; 2_999]).unwrap();
+    assert_eq!(scene.object_of("sub/tiny", false), ObjectId::of(&[9; 2_999]));
+}

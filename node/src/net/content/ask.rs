@@ -1,12 +1,11 @@
-//! The side that wants: one task for each peer pipelines requests over one stream. Invariant: bytes are hashed before
-//! anything else sees them; a peer that sends something else than what was asked has lied, one that is late is broken
+//! The side that wants: one task for each peer pipelines requests over one stream. Invariant: a peer that sends something else than what was asked has lied, one that is late is broken
 //! off, and in both cases every other open request is given back as broken, so that another peer may serve it.
 
 use super::{
     super::{CONTENT, frame, names::id_of, neighbours::Figures},
     Ask, SLICE, Shared,
-    buffers::Lease,
-    packing,
+    answer::{Answer, Checked, Open, Used, size_of},
+    waits::{Reading, Tally, Work},
 };
 use futures::{
     AsyncReadExt as _, AsyncWriteExt as _,
@@ -16,28 +15,22 @@ use libp2p::Stream;
 use libp2p_stream::Control;
 use softservice_protocol::{
     bitmap::Bitmap,
-    chunk::{ChunkRef, Verified},
     codec,
     codec::Wire as _,
     id::Peer,
-    io::{Delivery, Input, Request},
+    io::{Delivery, Input, Request, Spent},
     limits,
     message::{Coding, SpanAnswer, SpanRequest},
 };
-use softservice_store::Store;
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
-use tokio::{
-    sync::{OwnedSemaphorePermit, mpsc},
-    task::JoinSet,
-    time::Instant,
-};
+use tokio::{sync::mpsc, task::JoinSet, time::Instant};
 
 /// Opening a stream takes round trips, not seconds.
 const OPENING: Duration = Duration::from_secs(10);
@@ -47,29 +40,6 @@ const OWN_DISK: Duration = Duration::from_secs(10);
 const AGAIN: Duration = Duration::from_secs(60);
 /// Frames on their way to the writer: each open request and its cancel.
 const FRAMES: usize = 2 * limits::PENDING_SPANS;
-
-/// An open request: on the wire, or waiting for room there.
-#[derive(Debug, Clone)]
-struct Open {
-    chunks: Vec<ChunkRef>,
-    /// What is here that the answer may be written against.
-    base: Vec<ChunkRef>,
-    deadline: Instant,
-}
-
-/// A whole answer, not yet verified.
-struct Answer {
-    request: u64,
-    /// Which of the asked chunks came.
-    came: Vec<(usize, ChunkRef)>,
-    coding: Coding,
-    /// They, one after the other, written so; and behind them what an earlier answer left in the buffer.
-    bytes: Vec<u8>,
-    /// Bytes that came.
-    wire: usize,
-    lease: Lease,
-    permit: OwnedSemaphorePermit,
-}
 
 /// How a session ends.
 enum End {
@@ -97,6 +67,9 @@ fn lock(map: &OnWire) -> MutexGuard<'_, BTreeMap<u64, Open>> {
 pub(super) async fn run(peer: Peer, mut inbox: mpsc::Receiver<Ask>, mut control: Control, shared: Shared) {
     let mut session = Session {
         peer,
+        tally: Tally::default(),
+        partial: Arc::default(),
+        stalled: None,
         baseless: false,
         waiting: VecDeque::new(),
         on_wire: OnWire::default(),
@@ -135,18 +108,24 @@ async fn open(control: &mut Control, peer: Peer) -> Option<Stream> {
 
 struct Session {
     peer: Peer,
+    /// What its answers waited for.
+    tally: Tally,
+    /// Bytes that were read of answers which are not whole, or wait.
+    partial: Arc<AtomicU64>,
+    /// Since when nothing is on the wire while answers are verified and stored.
+    stalled: Option<Instant>,
     /// What was here to be compared with is not any more.
     baseless: bool,
     waiting: VecDeque<(u64, Open)>,
     on_wire: OnWire,
     /// Answers being hashed and stored, each with its request and how many chunks it asked for.
-    verifying: JoinSet<(u64, Checked)>,
+    verifying: JoinSet<(u64, Checked, Used)>,
     shared: Shared,
 }
 
 impl Session {
-    async fn tell(&self, request: u64, outcome: Delivery) {
-        let input = Input::Delivered { peer: self.peer, request: Request(request), outcome };
+    async fn tell(&self, request: u64, outcome: Delivery, spent: Spent) {
+        let input = Input::Delivered { peer: self.peer, request: Request(request), outcome, spent };
         // The driver is gone only at the end, when nobody needs to know.
         let _ = self.shared.delivered.send(input).await;
     }
@@ -156,12 +135,12 @@ impl Session {
         match ask {
             Ask::Span { request, chunks, base, deadline } => {
                 let base = if self.baseless { Vec::new() } else { base };
-                self.waiting.push_back((request.0, Open { chunks, base, deadline }));
+                self.waiting.push_back((request.0, Open::new(chunks, base, deadline)));
             }
             Ask::Cancel { request } => {
                 if let Some(at) = self.waiting.iter().position(|(r, _)| *r == request.0) {
                     if let Some((r, open)) = self.waiting.remove(at) {
-                        self.tell(r, Delivery::Broke { held: Bitmap::empty(open.chunks.len()) }).await;
+                        self.broke(r, &open).await;
                     }
                 } else if let Some(frames) = frames.filter(|_| lock(&self.on_wire).contains_key(&request.0)) {
                     // A request for nothing withdraws an earlier one; the peer then answers that it holds nothing.
@@ -177,8 +156,9 @@ impl Session {
     /// Moves waiting requests onto the wire as long as there is room.
     fn advance(&mut self, frames: &mpsc::Sender<Vec<u8>>) {
         while lock(&self.on_wire).len() < limits::PENDING_SPANS
-            && let Some((request, open)) = self.waiting.pop_front()
+            && let Some((request, mut open)) = self.waiting.pop_front()
         {
+            open.asked = Instant::now();
             let span = SpanRequest { request, chunks: open.chunks.clone(), base: open.base.clone() };
             // The core keeps its spans inside the limits, so they encode; one that does not waits for its deadline.
             let bytes = codec::encode(&span);
@@ -203,12 +183,14 @@ impl Session {
             shared: self.shared.clone(),
             figures,
             held_up: held_up.clone(),
+            partial: self.partial.clone(),
         };
         let mut tasks = JoinSet::new();
         tasks.spawn(reading.run());
         tasks.spawn(write(writer, to_write));
         loop {
             self.advance(&frames);
+            self.watch();
             let nearest = lock(&self.on_wire).values().map(|o| o.deadline).min();
             let late = async {
                 match nearest {
@@ -255,29 +237,60 @@ impl Session {
         }
     }
 
+    /// Nothing is on its way here, for what came takes up all that may be open: that time is our own.
+    fn watch(&mut self) {
+        let stalls = !self.verifying.is_empty() && self.waiting.is_empty() && lock(&self.on_wire).is_empty();
+        match (stalls, self.stalled) {
+            (true, None) => self.stalled = Some(Instant::now()),
+            (false, Some(since)) => {
+                self.tally.stalled(since.elapsed());
+                self.stalled = None;
+            }
+            _ => {}
+        }
+    }
+
     /// Hashes and stores a whole answer on a blocking thread.
     fn verify(&mut self, answer: Answer) {
+        self.partial.fetch_sub(answer.reading.size as u64, Ordering::Relaxed);
         let Some(open) = lock(&self.on_wire).remove(&answer.request) else { return };
         let store = self.shared.store.clone();
-        self.verifying.spawn_blocking(move || (answer.request, answer.check(open, &*store)));
+        self.verifying.spawn_blocking(move || {
+            let (request, coding, reading, vain) = (answer.request, answer.coding, answer.reading, open.vain);
+            let mut work = Work::default();
+            let checked = answer.check(open, &*store, &mut work);
+            (request, checked, Used { coding, reading, work, vain })
+        });
+    }
+
+    /// Nothing came of a request.
+    async fn broke(&self, request: u64, open: &Open) {
+        let spent = Spent { wire: open.vain, ..Spent::default() };
+        self.tell(request, Delivery::Broke { held: Bitmap::empty(open.chunks.len()) }, spent).await;
     }
 
     /// Reports a verified answer; a lie ends the session.
-    async fn verified(&mut self, result: Result<(u64, Checked), tokio::task::JoinError>) -> Option<End> {
+    async fn verified(&mut self, result: Result<(u64, Checked, Used), tokio::task::JoinError>) -> Option<End> {
         // A panic in the store takes the answer with it; the driver is told when the session is finished.
-        let Ok((request, checked)) = result else { return Some(End::Broke) };
+        let Ok((request, checked, used)) = result else { return Some(End::Broke) };
+        if let Some(since) = self.stalled.as_mut() {
+            self.tally.stalled(std::mem::replace(since, Instant::now()).elapsed());
+        }
+        let waits = self.tally.answered(&used.reading, &used.work);
+        let wire = used.vain + used.reading.size as u64;
         let outcome = match checked {
             Checked::Ended(outcome) => outcome,
             Checked::Unreadable(open) => {
                 // A sweep took it: later requests name nothing any more, and this one has all its time again.
                 self.baseless = true;
                 self.waiting.iter_mut().for_each(|(_, open)| open.base.clear());
-                self.waiting.push_front((request, Open { deadline: Instant::now() + AGAIN, ..open }));
+                self.waiting.push_front((request, Open { deadline: Instant::now() + AGAIN, vain: wire, ..open }));
                 return None;
             }
         };
         let lied = matches!(outcome, Delivery::Lied { .. });
-        self.tell(request, outcome).await;
+        let coding = matches!(outcome, Delivery::Came { .. }).then_some(used.coding);
+        self.tell(request, outcome, Spent { wire, coding, waits }).await;
         lied.then_some(End::Broke)
     }
 
@@ -295,104 +308,27 @@ impl Session {
             // Nothing to pin it on: the peer talks without being asked.
             self.shared.desk.dismiss(self.peer, format!("broke the content protocol: {why}")).await;
         }
-        for (request, open) in open {
-            let held = Bitmap::empty(open.chunks.len());
-            let outcome = if Some(request) == culprit {
-                Delivery::Lied { held, why: why.clone() }
+        // Answers come in the order of requests: what came of one that did not end was the oldest's.
+        let mut partial = self.partial.swap(0, Ordering::Relaxed);
+        for (request, mut open) in open {
+            open.vain += std::mem::take(&mut partial);
+            if Some(request) == culprit {
+                let outcome = Delivery::Lied { held: Bitmap::empty(open.chunks.len()), why: why.clone() };
+                self.tell(request, outcome, Spent { wire: open.vain, ..Spent::default() }).await;
             } else {
-                Delivery::Broke { held }
-            };
-            self.tell(request, outcome).await;
+                self.broke(request, &open).await;
+            }
         }
         // What waits was never sent, and would wait for the same peer again: somebody else may be better.
         for (request, open) in std::mem::take(&mut self.waiting) {
-            self.tell(request, Delivery::Broke { held: Bitmap::empty(open.chunks.len()) }).await;
+            self.broke(request, &open).await;
         }
         while let Ok(ask) = inbox.try_recv() {
-            if let Ask::Span { request, chunks, .. } = ask {
-                self.tell(request.0, Delivery::Broke { held: Bitmap::empty(chunks.len()) }).await;
+            if let Ask::Span { request, chunks, base, deadline } = ask {
+                self.broke(request.0, &Open::new(chunks, base, deadline)).await;
             }
         }
     }
-}
-
-/// What became of an answer.
-enum Checked {
-    Ended(Delivery),
-    /// It is written against what is here no more: asked for once more, as it is.
-    Unreadable(Open),
-}
-
-/// The bytes of all these chunks; none when one of them is not here.
-fn base_of(store: &dyn Store, base: &[ChunkRef]) -> Option<Vec<u8>> {
-    let parts: Option<Vec<Vec<u8>>> = store.read(base).ok()?.into_iter().collect();
-    Some(parts?.concat())
-}
-
-impl Answer {
-    fn check(mut self, open: Open, store: &dyn Store) -> Checked {
-        let none = Bitmap::empty(open.chunks.len());
-        if self.coding == Coding::Plain {
-            return Checked::Ended(self.keep(none, store));
-        }
-        let base = match self.coding {
-            Coding::ZstdOverBase { .. } => base_of(store, &open.base),
-            _ => Some(Vec::new()),
-        };
-        let Some(base) = base else { return Checked::Unreadable(Open { base: Vec::new(), ..open }) };
-        let size = size_of(&self.came);
-        match packing::unpack(self.bytes.get(..self.wire).unwrap_or_default(), &base, size) {
-            Ok(content) => {
-                self.bytes = content;
-                Checked::Ended(self.keep(none, store))
-            }
-            Err(why) => {
-                Checked::Ended(Delivery::Lied { held: none, why: format!("sent what cannot be unpacked: {why}") })
-            }
-        }
-    }
-
-    /// Hashes and stores chunks that stand one after the other.
-    fn keep(self, mut held: Bitmap, store: &dyn Store) -> Delivery {
-        let _permit = self.permit;
-        let (mut bytes, mut lie, mut full) = (0, None, None);
-        let whole = Arc::new(self.bytes);
-        let (mut start, mut places, mut good) = (0, Vec::new(), Vec::new());
-        for (at, promised) in self.came {
-            match Verified::part(promised, &whole, start) {
-                Some(chunk) => {
-                    places.push((at, promised.len));
-                    good.push(chunk);
-                }
-                None => lie = lie.or(Some(format!("sent something else as chunk {}", promised.id.short()))),
-            }
-            start += promised.len as usize;
-        }
-        // Together: neighbours in a file are written at once.
-        for ((at, len), put) in places.into_iter().zip(store.put_all(&good)) {
-            match put {
-                Ok(()) => {
-                    held.set(at, true);
-                    bytes += u64::from(len);
-                }
-                Err(e) => full = full.or(Some(e.to_string())),
-            }
-        }
-        drop(good);
-        // A store that keeps a chunk in memory keeps the buffer.
-        if let Ok(buffer) = Arc::try_unwrap(whole) {
-            self.lease.give_back(buffer);
-        }
-        match (lie, full) {
-            (Some(why), _) => Delivery::Lied { held, why },
-            (None, Some(why)) => Delivery::NotStored { why },
-            (None, None) => Delivery::Came { held, bytes, wire: self.wire as u64 },
-        }
-    }
-}
-
-fn size_of(came: &[(usize, ChunkRef)]) -> usize {
-    came.iter().map(|(_, promised)| promised.len as usize).sum()
 }
 
 /// Writes frames until there are no more or the stream breaks.
@@ -413,6 +349,8 @@ struct Reader {
     figures: Arc<Figures>,
     /// Set while what came waits for those who verify and store.
     held_up: Arc<AtomicBool>,
+    /// See [`Session::partial`].
+    partial: Arc<AtomicU64>,
 }
 
 impl Reader {
@@ -432,6 +370,7 @@ impl Reader {
     /// Reads one answer: its header, then exactly the bytes that the held chunks have.
     async fn answer(&mut self) -> Result<Answer, Fault> {
         let lied = |request, why: &dyn std::fmt::Display| Fault::Lied { request, why: why.to_string() };
+        let free = Instant::now();
         let header = match frame::read(&mut self.stream, SpanAnswer::LIMIT).await {
             Ok(Some(bytes)) => bytes,
             Ok(None) | Err(frame::FrameError::Broken(_)) => return Err(Fault::Broke),
@@ -439,8 +378,9 @@ impl Reader {
         };
         let header: SpanAnswer = codec::decode(&header).map_err(|e| lied(None, &e))?;
         let request = Some(header.request);
-        let asked = lock(&self.on_wire).get(&header.request).map(|o| (o.chunks.clone(), o.base.is_empty()));
-        let Some((asked, baseless)) = asked else { return Err(lied(None, &"answered what was not asked")) };
+        let asked = lock(&self.on_wire).get(&header.request).map(|o| (o.chunks.clone(), o.base.is_empty(), o.asked));
+        let Some((asked, baseless, at)) = asked else { return Err(lied(None, &"answered what was not asked")) };
+        let answer = free.max(at).elapsed();
         if !header.held.is_valid() || header.held.len() != asked.len() {
             return Err(lied(request, &"sent a bitmap of another length than was asked"));
         }
@@ -460,23 +400,30 @@ impl Reader {
         if bytes.len() < size {
             bytes.resize(size, 0);
         }
-        self.body(bytes.get_mut(..size).unwrap_or_default()).await?;
+        let (begun, limit) = (Instant::now(), self.body(bytes.get_mut(..size).unwrap_or_default()).await?);
+        let read = Instant::now();
         // Waiting here stops reading, and so the peer: at most one span of each peer waits beside those being verified.
         self.held_up.store(true, Ordering::Relaxed);
         let permit = self.shared.verifying.clone().acquire_owned().await.map_err(|_| Fault::Broke)?;
         self.held_up.store(false, Ordering::Relaxed);
-        Ok(Answer { request: header.request, came, coding: header.coding, bytes, wire: size, lease, permit })
+        let waited = read.saturating_duration_since(begun).saturating_sub(limit);
+        let reading = Reading { size, answer, bytes: waited, limit, held_up: read.elapsed() };
+        Ok(Answer { request: header.request, came, coding: header.coding, bytes, reading, lease, permit })
     }
 
-    /// Fills `bytes` from the stream.
-    async fn body(&mut self, bytes: &mut [u8]) -> Result<(), Fault> {
+    /// Fills `bytes` from the stream; gives how long the rate held it up.
+    async fn body(&mut self, bytes: &mut [u8]) -> Result<Duration, Fault> {
+        let mut limit = Duration::ZERO;
         for slice in bytes.chunks_mut(SLICE) {
             if let Some(down) = &self.shared.down {
+                let began = Instant::now();
                 down.take(slice.len() as u64).await;
+                limit += began.elapsed();
             }
             self.stream.read_exact(slice).await.map_err(|_| Fault::Broke)?;
             self.figures.received.fetch_add(slice.len() as u64, Ordering::Relaxed);
+            self.partial.fetch_add(slice.len() as u64, Ordering::Relaxed);
         }
-        Ok(())
+        Ok(limit)
     }
 }

@@ -4,6 +4,7 @@
 //! Invariant: every request is answered by exactly one Delivered, whatever a peer does; bytes go from the stream to a
 //! blocking thread that hashes and stores them, and pass neither the swarm's task nor the driver's loop.
 
+mod answer;
 mod ask;
 mod buffers;
 mod packing;
@@ -11,6 +12,7 @@ mod serve;
 #[cfg(test)]
 mod tests;
 mod turn;
+mod waits;
 mod window;
 
 use super::{control::Desk, rate::Bucket};
@@ -20,7 +22,7 @@ use softservice_protocol::{
     bitmap::Bitmap,
     chunk::ChunkRef,
     id::Peer,
-    io::{Delivery, Input, Request},
+    io::{Delivery, Input, Request, Spent},
     limits,
 };
 use softservice_store::Store;
@@ -31,7 +33,8 @@ use tokio::sync::{Semaphore, mpsc};
 const ASKS: usize = 4 * limits::PENDING_SPANS;
 /// Spans that are being hashed and written at once, of at most a megabyte each: bounds memory, keeps both cores busy.
 const VERIFYING: usize = 16;
-/// Spans read from the disk for others and not yet sent, of at most a megabyte each.
+/// Spans read from the disk for others and not yet sent, of at most a megabyte each, whatever they are packed into: this, the
+/// cores that pack and the streams of a peer bound what others make us do. Rates do not: see [`Limits`].
 const SERVING: usize = 16;
 /// Answers are read and written in slices, between which rates are kept. What is written at once is one frame of the muxer, and
 /// between frames pings and control messages of the same connection have their turn: see [`turn`].
@@ -62,7 +65,8 @@ struct Shared {
     down: Option<Arc<Bucket>>,
 }
 
-/// Rates, in bytes a second.
+/// Rates, in bytes a second as they cross the link: that is what an owner shares with others. Counting what was unpacked was
+/// refused: answers that are written against what the asker has would come as slowly as whole ones.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Limits {
     pub(crate) up: Option<u64>,
@@ -121,7 +125,10 @@ impl Content {
         });
         match sender.try_send(Ask::Span { request, chunks, base, deadline }) {
             Ok(()) => None,
-            Err(_) => Some(Input::Delivered { peer, request, outcome: Delivery::Broke { held: Bitmap::empty(asked) } }),
+            Err(_) => {
+                let outcome = Delivery::Broke { held: Bitmap::empty(asked) };
+                Some(Input::Delivered { peer, request, outcome, spent: Spent::default() })
+            }
         }
     }
     /// The answer is no longer needed. A full queue loses the wish, not the answer.

@@ -272,3 +272,92 @@ impl<C: AsyncRead + AsyncWrite + Unpin + Send + 'static> OutboundConnectionUpgra
             .boxed()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustls::{client::ResolvesClientCert, server::ResolvesServerCert, sign::SigningKey};
+    use tokio::net::{TcpListener, TcpStream};
+
+    type End = libp2p::tcp::tokio::TcpStream;
+
+    async fn ends() -> (End, End) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let dialled = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (libp2p::tcp::tokio::TcpStream(dialled), libp2p::tcp::tokio::TcpStream(listener.accept().await.unwrap().0))
+    }
+    /// What the listening and the dialling end come to.
+    async fn shake(
+        host: &Tls,
+        guest: &Tls,
+    ) -> (Result<(PeerId, TlsStream<End>), NoTls>, Result<(PeerId, TlsStream<End>), NoTls>) {
+        let (dialled, accepted) = ends().await;
+        let both = future::join(
+            host.clone().upgrade_inbound(accepted, "/tls/1.0.0"),
+            guest.clone().upgrade_outbound(dialled, "/tls/1.0.0"),
+        );
+        tokio::time::timeout(std::time::Duration::from_secs(30), both).await.expect("in time")
+    }
+    fn signing(key: &Keypair) -> (CertificateDer<'static>, Arc<dyn SigningKey>) {
+        let (shown, private) = certificate::generate(key).unwrap();
+        (shown, aws_lc_rs::default_provider().key_provider.load_private_key(private).unwrap())
+    }
+    /// Somebody who shows `shown` and signs with something else.
+    fn thief(mut of: Tls, shown: &CertificateDer<'static>, signs: Arc<dyn SigningKey>) -> Tls {
+        let stolen = Arc::new(SingleCertAndKey::from(CertifiedKey::new(vec![shown.clone()], signs)));
+        Arc::make_mut(&mut of.server).cert_resolver = stolen.clone() as Arc<dyn ResolvesServerCert>;
+        Arc::make_mut(&mut of.client).client_auth_cert_resolver = stolen as Arc<dyn ResolvesClientCert>;
+        of
+    }
+
+    #[tokio::test]
+    async fn both_prove_who_they_are_and_agree_on_the_cheapest_cipher() {
+        assert_eq!(ciphers(true).first(), Some(&TLS13_AES_256_GCM_SHA384));
+        assert_eq!(ciphers(false).first(), Some(&TLS13_CHACHA20_POLY1305_SHA256));
+        let keys = [(); 2].map(|()| Keypair::generate_ed25519());
+        let [ann, bob] = [0, 1].map(|n| Tls::new(&keys[n]).unwrap());
+        let ids = [0, 1].map(|n| keys[n].public().to_peer_id());
+        // Twice: nothing of the first meeting is taken up in the second.
+        for _ in 0..2 {
+            let (host, guest) = shake(&ann, &bob).await;
+            let ((of_guest, stream), (of_host, _)) = (host.unwrap(), guest.unwrap());
+            assert_eq!([of_host, of_guest], ids);
+            let connection = stream.get_ref().1;
+            assert_eq!(connection.negotiated_cipher_suite(), ciphers(has_aes()).first().copied());
+            assert_eq!(connection.handshake_kind(), Some(rustls::HandshakeKind::Full));
+        }
+    }
+
+    #[tokio::test]
+    async fn who_shows_the_certificate_of_another_or_none_is_refused() {
+        let keys = [(); 3].map(|()| Keypair::generate_ed25519());
+        let [ann, bob, eve] = [0, 1, 2].map(|n| Tls::new(&keys[n]).unwrap());
+        let (of_ann, _) = signing(&keys[0]);
+        let (_, of_eve) = signing(&keys[2]);
+        let eve_as_ann = thief(eve.clone(), &of_ann, of_eve);
+        // As the one who dials, and as the one who listens: whoever is honest hears of it.
+        assert!(matches!(shake(&bob, &eve_as_ann).await.0, Err(NoTls::Handshake(_))));
+        assert!(matches!(shake(&eve_as_ann, &bob).await.1, Err(NoTls::Handshake(_))));
+        // The same certificate twice is not one.
+        let (shown, signs) = signing(&keys[2]);
+        let twice = Arc::new(SingleCertAndKey::from(CertifiedKey::new(vec![shown.clone(), shown], signs)));
+        let mut two = eve.clone();
+        Arc::make_mut(&mut two.client).client_auth_cert_resolver = twice;
+        assert!(shake(&ann, &two).await.0.is_err());
+        let mut nobody = eve;
+        Arc::make_mut(&mut nobody.client).client_auth_cert_resolver = Arc::new(Nothing);
+        assert!(matches!(shake(&ann, &nobody).await.0, Err(NoTls::Handshake(_))));
+    }
+
+    /// Shows no certificate.
+    #[derive(Debug)]
+    struct Nothing;
+    impl ResolvesClientCert for Nothing {
+        fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+            None
+        }
+        fn has_certs(&self) -> bool {
+            false
+        }
+    }
+}

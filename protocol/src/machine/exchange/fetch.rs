@@ -2,9 +2,13 @@
 //! Invariant: a stage ends only when all its chunks are in the store and the store made whole objects of them; the
 //! store says which stage comes next, since only it can read what came.
 
-use super::{holders::Holders, wants::Wants};
+use super::{
+    holders::Holders,
+    pace::{Pace, Waited},
+    wants::Wants,
+};
 use crate::{
-    io::{Depth, Event, FetchFigures, Job, Output, Stage},
+    io::{Depth, Event, FetchFigures, Job, Output, Stage, Waits},
     machine::desk::Desk,
     release::ReleaseRef,
     time::{Span, Time},
@@ -44,6 +48,8 @@ pub(super) struct Run {
     pub(super) told_at: Time,
     /// See `told_at`.
     pub(super) told_bytes: Option<u64>,
+    /// What its requests waited for.
+    pub(super) waited: Waited,
 }
 
 /// Where a fetch stands.
@@ -57,6 +63,21 @@ pub(super) enum Phase {
     Running(Box<Run>),
     /// The store makes whole objects.
     Assembling(Stage),
+}
+
+impl Phase {
+    /// Books the time that this phase has taken, and what it went into.
+    fn book(&self, now: Time, took: u64, figures: &mut FetchFigures) {
+        let (phases, waits) = (&mut figures.phases, figures.waits);
+        let (booked, why) = match self {
+            Self::Waiting(_) | Self::Expanding => (&mut phases.looking, Waits { looking: took, ..Waits::default() }),
+            Self::Running(run) if run.stage == Stage::Content => (&mut phases.transferring, run.waited.of(now, took)),
+            Self::Running(_) => (&mut phases.transferring, Waits { looking: took, ..Waits::default() }),
+            Self::Assembling(_) => (&mut phases.assembling, Waits { disk: took, ..Waits::default() }),
+        };
+        *booked = booked.saturating_add(took);
+        figures.waits = waits.plus(&why);
+    }
 }
 
 /// See the module.
@@ -80,6 +101,8 @@ pub(super) struct Fetch {
     /// Bytes that the stage which goes on added to the figures.
     pub(super) staged: u64,
     pub(super) setbacks: u32,
+    /// How fast it is.
+    pub(super) pace: Pace,
     /// Sharing is off until then: who should have fetched a piece for us did not.
     pub(super) starved: Time,
 }
@@ -100,6 +123,7 @@ impl Fetch {
             stages: 0,
             staged: 0,
             setbacks: 0,
+            pace: Pace::new(now),
             starved: now,
         }
     }
@@ -112,14 +136,15 @@ impl Fetch {
     /// Goes over to another phase, and books the time that the last one took.
     pub(super) fn enter(&mut self, now: Time, phase: Phase) {
         let took = now.since(std::mem::replace(&mut self.entered, now)).0;
-        let phases = &mut self.figures.phases;
-        let booked = match &self.phase {
-            Phase::Waiting(_) | Phase::Expanding => &mut phases.looking,
-            Phase::Running(_) => &mut phases.transferring,
-            Phase::Assembling(_) => &mut phases.assembling,
-        };
-        *booked = booked.saturating_add(took);
+        self.phase.book(now, took, &mut self.figures);
         self.phase = phase;
+    }
+    /// What it cost until now.
+    pub(super) fn figures_at(&self, now: Time) -> FetchFigures {
+        let mut figures = self.figures.clone();
+        self.phase.book(now, now.since(self.entered).0, &mut figures);
+        figures.millis = now.since(self.begun).0;
+        figures
     }
     /// Has the store look what comes next.
     pub(super) fn look(&mut self, desk: &mut Desk, job: Job) {

@@ -11,6 +11,7 @@ mod answers;
 mod fetch;
 mod holders;
 mod lanes;
+mod pace;
 mod requests;
 mod seeding;
 mod talk;
@@ -29,6 +30,7 @@ use answers::Answers;
 use fetch::{Fetch, Phase, Run};
 use holders::Holders;
 use lanes::Lane;
+use pace::Waited;
 use requests::Asked;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use talk::introduce;
@@ -74,7 +76,7 @@ impl Exchange {
         self.lanes.get(&peer).map_or(0, |l| l.received)
     }
 
-    pub(crate) fn transfers(&self) -> Vec<TransferView> {
+    pub(crate) fn transfers(&self, now: Time) -> Vec<TransferView> {
         let view = |(&job, fetch): (&Job, &Fetch)| {
             let (stage, bytes, of, peers) = match &fetch.phase {
                 Phase::Running(run) => (Some(run.stage), run.wants.bytes, run.wants.of, run.holders.useful()),
@@ -82,7 +84,8 @@ impl Exchange {
                 Phase::Waiting(_) | Phase::Expanding => (None, 0, 0, 0),
             };
             let (release, depth, own_wish) = (fetch.release.id, fetch.depth, fetch.internal);
-            TransferView { job, release, depth, stage, bytes, of, peers, own_wish }
+            let (rate, figures) = (fetch.pace.rate(now), fetch.figures_at(now));
+            TransferView { job, release, depth, stage, bytes, of, peers, own_wish, rate, figures }
         };
         self.fetches.iter().map(view).collect()
     }
@@ -104,7 +107,7 @@ impl Exchange {
             return;
         }
         self.answers.disconnected(desk, peer);
-        self.orphan(peer);
+        self.orphan(desk.now, peer);
         for fetch in self.fetches.values_mut() {
             if let Some(run) = fetch.run() {
                 run.holders.remove(peer);
@@ -195,7 +198,8 @@ impl Exchange {
         fetch.starved = desk.now;
         let (holders, begins) = (Holders::new(desk.me, len), desk.now + fetch::GRACE);
         let (told_at, told_bytes) = (Time(0), None);
-        let mut run = Box::new(Run { stage, serial, wants, holders, open: 0, begins, told_at, told_bytes });
+        let waited = Waited::new(desk.now);
+        let mut run = Box::new(Run { stage, serial, wants, holders, open: 0, begins, told_at, told_bytes, waited });
         if !done {
             let mut peers: Vec<Peer> = self.lanes.keys().copied().collect();
             desk.shuffle(&mut peers);

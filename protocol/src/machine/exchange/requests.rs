@@ -9,7 +9,7 @@ use super::{
 use crate::{
     bitmap::Bitmap,
     id::Peer,
-    io::{Delivery, Job, Output, Request},
+    io::{Delivery, Job, Output, Request, Spent},
     machine::desk::{Desk, Note},
     time::{Span, Time},
 };
@@ -106,6 +106,7 @@ impl Exchange {
             run.wants.ask(i);
         }
         run.open += 1;
+        run.waited.asked(desk.now);
         if let Some(holder) = run.holders.map.get_mut(&peer) {
             holder.open += 1;
         }
@@ -161,23 +162,28 @@ impl Exchange {
     }
 
     /// Takes the end of a request.
-    pub(crate) fn delivered(&mut self, desk: &mut Desk, peer: Peer, request: Request, outcome: Delivery) {
+    pub(crate) fn delivered(
+        &mut self,
+        desk: &mut Desk,
+        peer: Peer,
+        request: Request,
+        outcome: &Delivery,
+        spent: &Spent,
+    ) {
         let Some(asked) = self.requests.remove(&request) else { return };
         if asked.peer != peer {
             self.requests.insert(request, asked);
             return;
         }
         let none = Bitmap::empty(asked.chunks.len());
-        let (held, stored) = match &outcome {
+        let (held, stored) = match outcome {
             Delivery::Came { held, .. } | Delivery::Lied { held, .. } | Delivery::Broke { held } => (held, Ok(())),
             Delivery::NotStored { why } => (&none, Err(why.clone())),
         };
-        if let (Delivery::Came { wire, .. }, Some(fetch)) = (&outcome, self.fetches.get_mut(&asked.job)) {
-            fetch.figures.wire_bytes = fetch.figures.wire_bytes.saturating_add(*wire);
-        }
         let useful = self.count(desk, &asked, held);
-        self.judge(desk, &asked, held, &outcome, useful);
-        if let Delivery::Lied { why, .. } = &outcome {
+        self.book(&asked, outcome, spent, useful);
+        self.judge(desk, &asked, held, outcome, useful);
+        if let Delivery::Lied { why, .. } = outcome {
             desk.note(Note::Liar { peer, why: why.clone() });
         }
         if useful > 0 {
@@ -200,6 +206,32 @@ impl Exchange {
         }
         self.pump(desk);
         self.relieve_with(desk, peer);
+    }
+
+    /// Books what it took.
+    fn book(&mut self, asked: &Asked, outcome: &Delivery, spent: &Spent, useful: u64) {
+        let Some(fetch) = self.fetches.get_mut(&asked.job) else { return };
+        let figures = &mut fetch.figures;
+        let (bytes, wire) = match outcome {
+            Delivery::Came { bytes, wire, .. } => (*bytes, *wire),
+            // What was good before the lie is kept, and was not in vain.
+            _ => (useful, useful.min(spent.wire)),
+        };
+        let all = wire.max(spent.wire);
+        figures.wire_bytes = figures.wire_bytes.saturating_add(wire);
+        figures.wasted = figures.wasted.saturating_add(all - wire);
+        if all > 0 {
+            let by_peer = figures.wire_by_peer.entry(asked.peer).or_default();
+            *by_peer = by_peer.saturating_add(all);
+        }
+        if let Some(coding) = spent.coding {
+            figures.carried.add(coding, bytes, wire);
+        }
+        if let Phase::Running(run) = &mut fetch.phase
+            && run.serial == asked.serial
+        {
+            run.waited.add(&spent.waits);
+        }
     }
 
     /// Books what came; gives the useful bytes.
@@ -231,12 +263,14 @@ impl Exchange {
             }
             if !asked.orphan {
                 run.open = run.open.saturating_sub(1);
+                run.waited.ended(now, run.open);
                 if let Some(holder) = run.holders.map.get_mut(&asked.peer) {
                     holder.open = holder.open.saturating_sub(1);
                 }
             }
             if useful > 0 {
                 fetch.moved = now;
+                fetch.pace.came(now, useful);
                 fetch.figures.new_bytes += useful;
                 *fetch.figures.by_peer.entry(asked.peer).or_default() += useful;
             }
@@ -268,13 +302,7 @@ impl Exchange {
                 }
             }
             Delivery::Broke { .. } if !asked.cancelled => run.holders.failed(asked.peer, desk.now),
-            Delivery::Lied { .. } if asked.orphan => {}
-            Delivery::Lied { .. } => {
-                // The driver stops at the first chunk that is not what it should be.
-                let bad = asked.chunks.iter().enumerate().find(|(n, _)| !held.get(*n));
-                fetch.figures.wasted += bad.map_or(0, |(_, &i)| run.wants.size(i));
-            }
-            Delivery::Broke { .. } | Delivery::NotStored { .. } => {}
+            Delivery::Lied { .. } | Delivery::Broke { .. } | Delivery::NotStored { .. } => {}
         }
         if useful > 0 && !matches!(outcome, Delivery::Broke { .. }) {
             run.holders.delivered(asked.peer);
@@ -304,7 +332,7 @@ impl Exchange {
     }
 
     /// A peer is gone: what it was asked for is free again.
-    pub(super) fn orphan(&mut self, peer: Peer) {
+    pub(super) fn orphan(&mut self, now: Time, peer: Peer) {
         for asked in self.requests.values_mut().filter(|a| a.peer == peer && !a.orphan) {
             asked.orphan = true;
             let fetch = self.fetches.get_mut(&asked.job).filter(|f| f.stages == asked.serial);
@@ -313,6 +341,7 @@ impl Exchange {
                     run.wants.give_back(i);
                 }
                 run.open = run.open.saturating_sub(1);
+                run.waited.ended(now, run.open);
             }
         }
     }
@@ -326,7 +355,8 @@ impl Exchange {
             .map(|(r, a)| (*r, a.peer, a.chunks.len()))
             .collect();
         for (request, peer, len) in lost {
-            self.delivered(desk, peer, request, Delivery::Broke { held: Bitmap::empty(len) });
+            let outcome = Delivery::Broke { held: Bitmap::empty(len) };
+            self.delivered(desk, peer, request, &outcome, &Spent::default());
         }
     }
 }

@@ -18,7 +18,7 @@ use softservice_protocol::{
     chunk::ChunkRef,
     feed::{Head, Listing},
     id::{Peer, PublisherId, ReleaseId},
-    io::{Delivery, Depth, Event, FetchFigures, Input, Job, ProvisionInput, Request, Stage, Verdict},
+    io::{Delivery, Depth, Event, FetchFigures, Input, Job, ProvisionInput, Request, Spent, Stage, Verdict},
     release::ReleaseRef,
     time::{Span, Time},
 };
@@ -202,7 +202,13 @@ impl World {
                     unreachable!("this world's disks never fill")
                 };
                 node.chunks.extend(held.ones().map(|i| chunks[i].id));
-                self.input(name, Input::Delivered { peer: from, request, outcome });
+                // What is a lie comes over the wire as well: the first chunk that is not held, after what is. Of who was sent
+                // away nothing comes any more.
+                let lie = (0..held.len()).find(|i| !held.get(*i)).filter(|_| matches!(outcome, Delivery::Lied { .. }));
+                let wire: u64 = held.ones().chain(lie).map(|i| u64::from(chunks[i].len)).sum();
+                let wire = if self.nodes[name].links.iter().any(|n| self.peer(n) == from) { wire } else { 0 };
+                let spent = Spent { wire, ..Spent::default() };
+                self.input(name, Input::Delivered { peer: from, request, outcome, spent });
             }
         }
     }

@@ -11,7 +11,7 @@ use softservice_protocol::{
     chunk::{ChunkRef, Verified},
     feed::Head,
     id::{FeedId, ObjectId, Peer},
-    io::{Delivery, Depth, Input, Job, Record, Request, Setback, Stage},
+    io::{Delivery, Depth, Input, Job, Record, Request, Setback, Spent, Stage},
     release::ReleaseRef,
     tree::{Manifest, TreeRef},
 };
@@ -170,7 +170,7 @@ impl Shop {
                     None if whole => Delivery::Came { held, bytes, wire: bytes },
                     None => Delivery::Broke { held },
                 };
-                Some(Input::Delivered { peer, request, outcome })
+                Some(Input::Delivered { peer, request, outcome, spent: Spent::default() })
             }
             Task::Sweep { keep, idle } => {
                 if idle {
