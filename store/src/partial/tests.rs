@@ -198,22 +198,3 @@ fn the_hash_of_a_whole_is_taken_on_the_way_in_whatever_order_its_chunks_come() {
     assert!(lock(&run).left() > 0);
     assert_eq!(partials.digest(layout.object, &file), Some(layout.object));
 }
-
-/// A put that looked what waits while another cutting was expected, and comes to write after all of the right one is here.
-#[test]
-fn a_writer_of_another_cutting_does_not_write_into_what_is_expected_anew() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = crate::open(dir.path()).unwrap();
-    let (parts, good) = several(1, 8);
-    let mut chunks = good.chunks.clone();
-    chunks.swap(0, 5);
-    let lie = Layout { chunks, ..good.clone() };
-    store.expect(std::slice::from_ref(&lie)).unwrap();
-    let late = store.partials.waiting(&parts[0]);
-    assert!(store.assemble(std::slice::from_ref(&good)).is_err(), "nothing is here yet");
-    parts.iter().for_each(|p| store.put(p).unwrap());
-    // Held up until now by a slow disk: `written` waits between two places of one chunk.
-    store.partials.put_into(late, &parts[0], &store.objects).unwrap();
-    store.assemble(std::slice::from_ref(&good)).unwrap();
-    assert!(is_there(&store, good.object));
-}
