@@ -21,6 +21,8 @@ pub struct Context {
     pub config: Arc<Config>,
     /// When it started, for ages only.
     pub started: std::time::Instant,
+    /// Releases that verbs work with.
+    pub(crate) holds: crate::holds::Holds,
     /// Told when somebody asks the node to stop.
     pub stop: crate::shutdown::Stop,
 }

@@ -10,6 +10,7 @@ pub mod device;
 mod disk;
 mod driver;
 pub mod handle;
+mod holds;
 mod home;
 pub mod identity;
 mod net;

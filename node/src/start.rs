@@ -204,6 +204,7 @@ async fn run(config: Config, home: Home, store: Arc<dyn Store>) -> Result<Node, 
         home: config.home.clone(),
         config: Arc::new(config),
         started,
+        holds: crate::holds::Holds::default(),
         stop,
     };
     let node =

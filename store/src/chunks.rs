@@ -111,6 +111,10 @@ impl DiskStore {
                     }
                 }
                 Site::Partial(spot) => self.partials.forget(&spot),
+                // A sweep took it between the look and the reading; nobody is to blame.
+                Site::Object(location) if !self.objects.has(location.object) => {
+                    self.index.remove(chunk, &location);
+                }
                 Site::Object(location) => {
                     let good = self.suspect(location.object)?;
                     if good || !self.objects.has(location.object) {
@@ -134,7 +138,12 @@ impl DiskStore {
     pub(crate) fn expect_layouts(&self, layouts: &[Layout]) -> Result<(), StoreError> {
         layouts.iter().try_for_each(Layout::check)?;
         // Leased before looking what is here, so that no sweep comes in between.
-        lock(&self.flight).leased.extend(layouts.iter().map(|l| l.object));
+        {
+            let mut flight = lock(&self.flight);
+            flight.announced += 1;
+            let number = flight.announced;
+            flight.leased.extend(layouts.iter().map(|l| (l.object, number)));
+        }
         let open: Vec<&Layout> = layouts.par_iter().with_min_len(64).filter(|l| !self.objects.has(l.object)).collect();
         self.partials.expect(&open);
         // Looked at again: what another fetch made whole between the look and now was let go before it was entered, and
@@ -146,6 +155,10 @@ impl DiskStore {
 
     pub(crate) fn assemble_layouts(&self, layouts: &[Layout]) -> Result<(), StoreError> {
         let _turn = lock(&self.assembling);
+        // What is acknowledged without being written is looked at once more.
+        layouts.par_iter().with_min_len(64).for_each(|l| {
+            self.objects.stands(l.object);
+        });
         self.expect_layouts(layouts)?;
         let open: Vec<&Layout> = layouts.par_iter().with_min_len(64).filter(|l| !self.objects.has(l.object)).collect();
         let open: Vec<&Layout> =

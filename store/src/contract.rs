@@ -10,7 +10,10 @@ use softservice_protocol::{
     limits,
     tree::{Manifest, TreeRef},
 };
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 /// A whole object to be put together from chunks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,6 +83,28 @@ pub struct Swept {
     pub removed: u64,
     /// Bytes freed.
     pub freed: u64,
+}
+
+/// Who says what a sweep keeps, while it goes on.
+pub trait Keeper {
+    /// Takes one step of a sweep, some milliseconds: nothing may begin to be needed until it returns that is not in what
+    /// `take` is given.
+    ///
+    /// # Errors
+    /// What `take` says, and [`StoreError::Stopped`] to end the sweep before its end.
+    fn step(&mut self, take: &mut dyn FnMut(&BTreeSet<ObjectId>) -> Result<(), StoreError>) -> Result<(), StoreError>;
+    /// Somebody makes something of several intakes just now, so that what the first of them brought is needed although
+    /// none of them goes on.
+    fn builds(&self) -> bool {
+        false
+    }
+}
+
+/// The same from the beginning to the end.
+impl Keeper for &BTreeSet<ObjectId> {
+    fn step(&mut self, take: &mut dyn FnMut(&BTreeSet<ObjectId>) -> Result<(), StoreError>) -> Result<(), StoreError> {
+        take(self)
+    }
 }
 
 /// How a tree came into being.
@@ -178,9 +203,28 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// No fetch goes on: what was announced and never assembled was given up. The next sweep spares it no more, unless it
     /// is kept; until then a fetch that takes it up finds what had come.
     fn let_go(&self);
+    /// What was announced so far, as a number for [`Self::let_go_of`].
+    fn announced(&self) -> u64 {
+        0
+    }
+    /// What was announced up to this number and is not in `except` was given up: the next sweep spares it no more, as after
+    /// [`Self::let_go`]. Fetches may go on: `except` is what theirs are about, and what they announce later counts anew.
+    fn let_go_of(&self, announced: u64, except: &BTreeSet<ObjectId>) {
+        let _ = (announced, except);
+    }
     /// Removes every object that is not in `keep`, unless it is expected or younger than this run; and what had come of
     /// objects that were let go.
-    fn gc(&self, keep: &std::collections::BTreeSet<ObjectId>) -> Result<Swept, StoreError>;
+    fn gc(&self, keep: &BTreeSet<ObjectId>) -> Result<Swept, StoreError>;
+    /// The same in steps; between them everything else goes on, and the keeper is asked again. Answers also what was
+    /// removed. What is stopped, or crashes, between two steps has removed whole objects only.
+    fn gc_in_steps(&self, keeper: &mut dyn Keeper) -> Result<(Swept, BTreeSet<ObjectId>), StoreError> {
+        let mut swept = Swept::default();
+        keeper.step(&mut |keep| {
+            swept = self.gc(keep)?;
+            Ok(())
+        })?;
+        Ok((swept, BTreeSet::new()))
+    }
     /// What goes on by itself just now, if anything. Everything can be asked meanwhile.
     fn upkeep(&self) -> Option<Upkeep> {
         None

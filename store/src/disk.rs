@@ -4,7 +4,7 @@
 
 use crate::{
     contract::{
-        Compared, Damage, Findings, Ingested, Layout, Materialised, Progress, Store, StoreError, Swept, Upkeep,
+        Compared, Damage, Findings, Ingested, Keeper, Layout, Materialised, Progress, Store, StoreError, Swept, Upkeep,
     },
     copies,
     index::{self, Index},
@@ -30,6 +30,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs::File,
     io::Read,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -50,6 +51,7 @@ pub struct DiskStore {
     pub(crate) flight: Mutex<Flight>,
     /// Damage found while opening or reading, for the next check to report.
     notes: Arc<Mutex<Vec<Damage>>>,
+    /// Held while a damaged file is set aside, and never while one is hashed.
     healing: Mutex<()>,
     /// Held by whoever makes wholes, or takes away: two fetches may share objects, and one file has one name at a time.
     pub(crate) assembling: Mutex<()>,
@@ -60,8 +62,10 @@ pub struct DiskStore {
 /// Objects that a sweep spares although nothing keeps them.
 #[derive(Debug, Default)]
 pub(crate) struct Flight {
-    /// Announced by a fetch and not yet assembled, or whole and built upon.
-    pub(crate) leased: BTreeSet<ObjectId>,
+    /// Announced by a fetch and not yet assembled, or whole and built upon; with the number of the last announcement.
+    pub(crate) leased: BTreeMap<ObjectId, u64>,
+    /// Announcements so far.
+    pub(crate) announced: u64,
     /// Met by ingests or `add`s that are going on, by how many.
     pub(crate) intakes: BTreeMap<ObjectId, u32>,
     /// Brought by an ingest or `add` that ended since the last sweep.
@@ -229,24 +233,35 @@ impl DiskStore {
 
     /// Reads an object that gave wrong bytes as a whole; sets its damaged variants aside. Says whether a good one is left.
     pub(crate) fn suspect(&self, object: ObjectId) -> Result<bool, StoreError> {
-        let _one_at_a_time = lock(&self.healing);
-        let mut good = false;
+        let (mut good, mut done) = (false, Ok(()));
         for executable in [false, true] {
             let path = self.objects.path(object, executable);
-            let Ok(mut file) = File::open(&path) else { continue };
-            // A file that cannot be read to its end is as bad as one that reads wrong.
-            let what = match objects::hash(&mut file, |_| Ok(()), &path) {
-                Ok(id) if id == object => {
-                    good = true;
-                    continue;
+            // Another one may have it healed meanwhile; more than a few times is a fault.
+            for _ in 0..8 {
+                let Ok(mut file) = File::open(&path) else { break };
+                // Without a lock: several cores hash, and one that waits for another's half takes up other work meanwhile,
+                // which may be to suspect the next object. A file that cannot be read to its end is as bad as a wrong one.
+                let what = match objects::hash(&mut file, |_| Ok(()), &path) {
+                    Ok(id) if id == object => {
+                        good = true;
+                        break;
+                    }
+                    Ok(_) => "its bytes are not those of its name".to_owned(),
+                    Err(e) => e.to_string(),
+                };
+                if let Some(kept) = self.put_aside(&file, &path, object) {
+                    let what = match kept {
+                        Ok(kept) => format!("{what}; set aside as {}", kept.display()),
+                        Err(e) => {
+                            let told = format!("{what}; {e}");
+                            done = Err(e);
+                            told
+                        }
+                    };
+                    self.note(Damage { file: path, object: Some(object), what });
+                    break;
                 }
-                Ok(_) => "its bytes are not those of its name".to_owned(),
-                Err(e) => e.to_string(),
-            };
-            let kept = journal::set_aside(&path, &self.aside())?;
-            self.objects.doubt(object);
-            let what = format!("{what}; set aside as {}", kept.display());
-            self.note(Damage { file: path, object: Some(object), what });
+            }
         }
         if !good {
             for layout in self.layouts_of(object)? {
@@ -255,7 +270,21 @@ impl DiskStore {
                 }
             }
         }
-        Ok(good)
+        done.map(|()| good)
+    }
+    /// Sets a damaged file aside; None when its name is another file's by now, or nobody's.
+    fn put_aside(&self, file: &File, path: &Path, object: ObjectId) -> Option<Result<PathBuf, StoreError>> {
+        let _one_at_a_time = lock(&self.healing);
+        // Nor does it become the other variant meanwhile.
+        let _gate = self.objects.gate.write().unwrap_or_else(PoisonError::into_inner);
+        let (read, named) = (file.metadata().ok()?, std::fs::metadata(path).ok()?);
+        if (read.dev(), read.ino()) != (named.dev(), named.ino()) {
+            return None;
+        }
+        let kept = journal::set_aside(path, &self.aside());
+        // Also when that failed: the name may be gone all the same.
+        self.objects.doubt(object);
+        Some(kept)
     }
     /// Checks both logs and the marks on the disk; what is damaged is written anew without what is lost. Lost records go
     /// to the losses, everything else is answered.
@@ -403,8 +432,18 @@ impl Store for DiskStore {
         let _turn = lock(&self.assembling);
         lock(&self.flight).leased.clear();
     }
-    fn gc(&self, keep: &BTreeSet<ObjectId>) -> Result<Swept, StoreError> {
-        self.sweep(keep)
+    fn announced(&self) -> u64 {
+        lock(&self.flight).announced
+    }
+    fn let_go_of(&self, announced: u64, except: &BTreeSet<ObjectId>) {
+        let _turn = lock(&self.assembling);
+        lock(&self.flight).leased.retain(|object, last| *last > announced || except.contains(object));
+    }
+    fn gc(&self, mut keep: &BTreeSet<ObjectId>) -> Result<Swept, StoreError> {
+        Ok(self.sweep(&mut keep)?.0)
+    }
+    fn gc_in_steps(&self, keeper: &mut dyn Keeper) -> Result<(Swept, BTreeSet<ObjectId>), StoreError> {
+        self.sweep(keeper)
     }
     fn upkeep(&self) -> Option<Upkeep> {
         self.rebuild.progress()
@@ -413,3 +452,6 @@ impl Store for DiskStore {
         Ok(objects::totals(&self.objects, &self.objects.list()?.0))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -146,7 +146,7 @@ impl DiskStore {
                 // Known is not enough: its object must be here, and no sweep may take it from now on.
                 let known = known.filter(|content| {
                     self.rely_on(intake, content.object);
-                    self.objects.size(content.object) == Some(content.size)
+                    self.objects.stands(content.object) && self.objects.size(content.object) == Some(content.size)
                 });
                 let (content, stamp) = match known {
                     Some(content) => {
@@ -214,7 +214,7 @@ impl DiskStore {
     fn meet(&self, intake: &Intake, object: ObjectId, chunks: &[ChunkRef]) -> bool {
         self.rely_on(intake, object);
         let first = lock(&intake.met).0.insert(object);
-        let here = self.objects.has(object);
+        let here = self.objects.stands(object);
         if !here {
             let held = self.survey_chunks(chunks).ok();
             let mut met = lock(&intake.met);

@@ -28,13 +28,14 @@ mod record;
 mod scrub;
 mod seen;
 mod sizes;
+mod sweep;
 mod syncs;
 mod table;
 mod tree;
 mod walk;
 
 pub use contract::{
-    Compared, Damage, Findings, Ingested, Layout, Materialised, Progress, Store, StoreError, Swept, Upkeep,
+    Compared, Damage, Findings, Ingested, Keeper, Layout, Materialised, Progress, Store, StoreError, Swept, Upkeep,
 };
 pub use disk::{DiskStore, open, wait_closed};
 pub use memory::{MemoryStore, Pool};

@@ -57,7 +57,9 @@ struct State {
     objects: BTreeMap<ObjectId, Layout>,
     expected: BTreeMap<ObjectId, Layout>,
     /// Objects that a fetch announced: it brings them, or builds on them.
-    leased: BTreeSet<ObjectId>,
+    leased: BTreeMap<ObjectId, u64>,
+    /// Announcements so far.
+    announced: u64,
     /// Chunks that some expected object waits for.
     awaited: BTreeSet<ChunkId>,
     /// Objects that an ingest or `add` brought since the last sweep.
@@ -172,8 +174,10 @@ impl Store for MemoryStore {
     fn expect(&self, layouts: &[Layout]) -> Result<(), StoreError> {
         layouts.iter().try_for_each(Layout::check)?;
         let mut state = self.state();
+        state.announced += 1;
         for layout in layouts {
-            state.leased.insert(layout.object);
+            let number = state.announced;
+            state.leased.insert(layout.object, number);
             if !state.objects.contains_key(&layout.object) && !state.expected.contains_key(&layout.object) {
                 state.awaited.extend(layout.chunks.iter().map(|c| c.id));
                 state.expected.insert(layout.object, layout.clone());
@@ -301,13 +305,19 @@ impl Store for MemoryStore {
     fn let_go(&self) {
         self.state().leased.clear();
     }
+    fn announced(&self) -> u64 {
+        self.state().announced
+    }
+    fn let_go_of(&self, announced: u64, except: &BTreeSet<ObjectId>) {
+        self.state().leased.retain(|object, last| *last > announced || except.contains(object));
+    }
     fn gc(&self, keep: &BTreeSet<ObjectId>) -> Result<Swept, StoreError> {
         let mut state = self.state();
         let State { expected, leased, awaited, .. } = &mut *state;
-        expected.retain(|id, _| keep.contains(id) || leased.contains(id));
+        expected.retain(|id, _| keep.contains(id) || leased.contains_key(id));
         *awaited = expected.values().flat_map(|l| &l.chunks).map(|c| c.id).collect();
         let mut spared = std::mem::take(&mut state.recent);
-        spared.extend(&state.leased);
+        spared.extend(state.leased.keys());
         let mut swept = Swept::default();
         state.objects.retain(|id, layout| {
             if keep.contains(id) || spared.contains(id) {

@@ -178,6 +178,12 @@ impl Objects {
         self.sizes.saw(since, object, size);
         Some(size)
     }
+    /// Looks on the disk whether an object is here, whatever is known: before anybody acknowledges it without writing it. This
+    /// store did not take it away, but somebody else may have.
+    pub(crate) fn stands(&self, object: ObjectId) -> bool {
+        self.sizes.drop(object);
+        self.has(object)
+    }
     /// An object was set aside: it is looked for again.
     pub(crate) fn doubt(&self, object: ObjectId) {
         self.sizes.forget(object);

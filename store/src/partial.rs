@@ -90,12 +90,15 @@ pub(crate) struct Shared {
     have: Mutex<Have>,
     /// Held by whoever syncs.
     committing: Mutex<()>,
-    handles: Mutex<VecDeque<(ObjectId, Arc<Out>)>>,
+    handles: Mutex<Handles>,
     /// Something waits for a sync, or it all ends.
     wake: Condvar,
     /// A sync is done.
     drained: Condvar,
 }
+
+/// Open files by object and expectation: what is begun anew is another file.
+type Handles = VecDeque<((ObjectId, u64), Arc<Out>)>;
 
 /// A file that chunks are written to. The kernel lets one writer at it, and has the others spin on their cores until that
 /// one is done; here they sleep.
@@ -312,7 +315,7 @@ impl Shared {
         let Some(first) = run.first() else { return Ok(()) };
         let size = run.iter().map(|s| u64::from(s.chunk.len)).sum();
         objects.room_for(size)?;
-        let file = self.file(first.object)?;
+        let Some(file) = self.file(first)? else { return Ok(()) };
         let parts: Vec<&[u8]> = chunks.iter().take(run.len()).map(Verified::bytes).collect();
         file.write(&parts, first.offset).map_err(|e| StoreError::io("write", &self.path(first.object), e))?;
         let goes_on = {
@@ -349,7 +352,7 @@ impl Shared {
         if single {
             return self.write_single(spot, bytes, objects);
         }
-        let file = self.file(spot.object)?;
+        let Some(file) = self.file(spot)? else { return Ok(()) };
         file.write(&[bytes], spot.offset).map_err(|e| StoreError::io("write", &self.path(spot.object), e))?;
         let run = self.mark(&mut self.state(), spot);
         if let Some(run) = run {
@@ -411,21 +414,27 @@ impl Shared {
         open.mark(spot, true);
         open.begin_run()
     }
-    /// The file of an object of several chunks, for reading and writing.
-    fn file(&self, object: ObjectId) -> Result<Arc<Out>, StoreError> {
+    /// The file of an object on its way, for a place in it; None when that is expected no more, or anew. Under the lock of what
+    /// is expected: who looked for places before something was begun anew must not write into what was begun.
+    fn file(&self, spot: &Spot) -> Result<Option<Arc<Out>>, StoreError> {
+        let state = self.state();
+        if state.expected.get(spot.object).is_none_or(|open| open.life() != spot.life) {
+            return Ok(None);
+        }
         let mut handles = lock(&self.handles);
-        if let Some((_, file)) = handles.iter().find(|(of, _)| *of == object) {
-            return Ok(Arc::clone(file));
+        let key = (spot.object, spot.life);
+        if let Some((_, file)) = handles.iter().find(|(of, _)| *of == key) {
+            return Ok(Some(Arc::clone(file)));
         }
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&self.folder, object.to_string(), flags, Mode::from_raw_mode(0o644))
-            .map_err(|e| StoreError::io("open", &self.path(object), e))?;
+        let file = rustix::fs::openat(&self.folder, spot.object.to_string(), flags, Mode::from_raw_mode(0o644))
+            .map_err(|e| StoreError::io("open", &self.path(spot.object), e))?;
         let file = Arc::new(Out { file: file.into(), turn: Mutex::new(()) });
         if handles.len() == HANDLES {
             handles.pop_front();
         }
-        handles.push_back((object, Arc::clone(&file)));
-        Ok(file)
+        handles.push_back((key, Arc::clone(&file)));
+        Ok(Some(file))
     }
     /// The file of an object that is about to be completed; None when it is gone. Nobody gets it from here any more.
     pub(crate) fn last(&self, object: ObjectId) -> Result<Option<File>, StoreError> {
@@ -439,7 +448,7 @@ impl Shared {
     }
     /// Nobody gets this file again from here: it is about to become an object, or something else under the same name.
     pub(crate) fn release(&self, gone: impl Fn(&ObjectId) -> bool) {
-        lock(&self.handles).retain(|(object, _)| !gone(object));
+        lock(&self.handles).retain(|((object, _), _)| !gone(object));
     }
 
     fn is_here(&self, spot: &Spot) -> bool {

@@ -1,13 +1,10 @@
-//! Looking after what is kept: the check that reads everything, and the sweep that removes what nobody needs.
-//! Invariant: a check never makes worse what it finds: damaged files are moved, never deleted; a sweep removes only what
-//! is neither kept nor on its way, and chunks of what is kept are still found afterwards.
+//! Looking after what is kept: the check that reads everything. Invariant: it never makes worse what it finds: damaged
+//! files are moved, never deleted.
 
 use crate::{
-    contract::{Damage, Findings, Layout, Progress, StoreError, Swept},
+    contract::{Damage, Findings, Progress, StoreError},
     disk::{DiskStore, lock},
-    index,
-    journal::{self, Log},
-    layouts,
+    journal, layouts,
     objects::{self, Variant},
 };
 use rayon::prelude::*;
@@ -15,10 +12,7 @@ use softservice_protocol::id::ObjectId;
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
     fs::File,
-    sync::{
-        PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 impl DiskStore {
@@ -109,77 +103,5 @@ impl DiskStore {
             }
         }
         Ok(lost.into_values().collect())
-    }
-
-    pub(crate) fn sweep(&self, keep: &BTreeSet<ObjectId>) -> Result<Swept, StoreError> {
-        self.mend()?;
-        // What is being filled in must not name what is about to go.
-        self.settle();
-        // What an assembly found here, it counts on to its end.
-        let _turn = lock(&self.assembling);
-        let recent = std::mem::take(&mut lock(&self.flight).recent);
-        let mut objects: Vec<ObjectId> = self.objects.list()?.0.into_iter().map(|v| v.object).collect();
-        objects.dedup();
-        let mut swept = Swept::default();
-        let mut gone = BTreeSet::new();
-        for object in objects {
-            // The decision and the removal are one step for whoever begins to rely on this object.
-            let flight = lock(&self.flight);
-            let spared = [&flight.leased, &flight.recent, &recent, keep].iter().any(|set| set.contains(&object))
-                || flight.intakes.contains_key(&object);
-            if spared {
-                swept.kept += 1;
-                continue;
-            }
-            let _gate = self.objects.gate.write().unwrap_or_else(PoisonError::into_inner);
-            swept.freed += self.objects.remove(object)?;
-            swept.removed += 1;
-            gone.insert(object);
-        }
-        {
-            // Held, so that a fetch that begins now finds all of it or none.
-            let flight = lock(&self.flight);
-            self.partials.sweep(|object| flight.leased.contains(object) || keep.contains(object));
-        }
-        self.forget_aside(keep)?;
-        if gone.is_empty() {
-            return Ok(swept);
-        }
-        self.objects.sync_names()?;
-        self.move_entries(&gone)?;
-        Ok(swept)
-    }
-    /// Damaged copies of objects that nobody needs are no longer worth a repair.
-    fn forget_aside(&self, keep: &BTreeSet<ObjectId>) -> Result<(), StoreError> {
-        let aside = self.aside();
-        for entry in std::fs::read_dir(&aside).map_err(|e| StoreError::io("read", &aside, e))? {
-            let path = entry.map_err(|e| StoreError::io("read", &aside, e))?.path();
-            let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
-            let object: Option<ObjectId> = name.get(..64).and_then(|hex| hex.parse().ok());
-            if object.is_some_and(|id| !keep.contains(&id)) {
-                std::fs::remove_file(&path).map_err(|e| StoreError::io("remove", &path, e))?;
-            }
-        }
-        Ok(())
-    }
-    /// Points index entries of removed objects to kept ones that have the same chunk, or takes them out. Under the lock of
-    /// the log from the first look on: what another fetch makes whole meanwhile is logged and indexed after this.
-    fn move_entries(&self, gone: &BTreeSet<ObjectId>) -> Result<(), StoreError> {
-        let mut log = lock(&self.layout_log);
-        // The newest layout of an object is the one to keep.
-        let layouts: BTreeMap<ObjectId, Layout> =
-            layouts::decode(&log.read(Log::start())?).map(|l| (l.object, l)).collect();
-        // One that was fetched again since it was removed is here.
-        let removed = |l: &Layout| gone.contains(&l.object) && !self.objects.has(l.object);
-        let (removed, kept): (Vec<Layout>, Vec<Layout>) = layouts.into_values().partition(removed);
-        let mut orphans = HashSet::new();
-        for (chunk, location) in removed.iter().flat_map(index::places) {
-            // Nothing is known of it where an earlier life took an entry out and did not come to putting another one in.
-            if self.index.remove(&chunk, &location) || self.index.get(&chunk).is_none() {
-                orphans.insert(chunk.id);
-            }
-        }
-        self.index.insert(kept.iter().flat_map(index::places).filter(|(chunk, _)| orphans.contains(&chunk.id)));
-        self.rewrite_layouts(&mut log, kept.iter())
     }
 }

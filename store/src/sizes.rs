@@ -1,8 +1,8 @@
 //! How large objects are that were looked at lately, in memory. Invariant: what is known here was on the disk when it was
-//! looked at, and nothing of this store took it away since.
+//! looked at, and nothing of this store took it away since. Others may have: what is acknowledged is looked at again.
 //!
 //! An update of a hundred thousand small files asks seven times for each of them: for the plan, for what is wanted, for what
-//! peers may be told, before and after the names are given. Only the first is worth a look.
+//! peers may be told, before and after the names are given. Only the first and the last are worth a look.
 
 use softservice_protocol::id::ObjectId;
 use std::{
@@ -52,6 +52,10 @@ impl Sizes {
             *known = HashMap::new();
         }
         known.insert(self.secret.hash_one(object.0), size);
+    }
+    /// An object is to be looked at again; it may well be here.
+    pub(crate) fn drop(&self, object: ObjectId) {
+        self.known.write().unwrap_or_else(PoisonError::into_inner).remove(&self.secret.hash_one(object.0));
     }
     /// An object is not here any more, or not what it was. To be said after it is gone.
     pub(crate) fn forget(&self, object: ObjectId) {

@@ -2,7 +2,8 @@
 //! peer has brought it back.
 
 use softservice_tests::{
-    World,
+    Node, World,
+    process::bounded,
     sources::{plain, put, served, text},
     visit,
 };
@@ -142,4 +143,72 @@ fn what_the_log_of_records_lost_is_told_until_a_peer_has_brought_it_back() {
         bob.stop();
         bob.start();
     }
+}
+
+/// Sweeps again and again until a verb that goes on beside is over; the verb must succeed, and no sweep take what is needed.
+fn sweeping_beside(node: &Node, arguments: &[&str]) -> usize {
+    let mut child = node.spawn(arguments);
+    let mut sweeps = 0;
+    loop {
+        let over = child.try_wait().expect("it can be asked").is_some();
+        let swept = node.ok(&["gc"]);
+        assert_eq!(swept["reachable_lost"], 0, "{swept}");
+        sweeps += 1;
+        if over {
+            break;
+        }
+    }
+    let output = bounded(child, "the verb");
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    sweeps
+}
+
+#[test]
+fn sweeps_beside_a_fetch_and_a_publication_take_nothing_that_is_needed() {
+    let world = World::new();
+    let mut ann = world.home("ann");
+    // So slow that many sweeps fit into each transfer.
+    ann.start_with(&["--listen", "/ip4/127.0.0.1/tcp/0", "--no-mdns", "--no-dht", "--limit-up", "2M"]);
+    let noise = |seed: &str, size: usize| {
+        let mut bytes = vec![0; size];
+        blake3::Hasher::new().update(seed.as_bytes()).finalize_xof().fill(&mut bytes);
+        bytes
+    };
+    let source = world.path("files");
+    let mut ticket = String::new();
+    for version in ["1.0.0", "1.1.0"] {
+        plain(&source, "files", version);
+        put(&source.join("root/version"), version);
+        fs::write(source.join("root/large"), noise(version, 3 << 20)).expect("written");
+        for number in 0..40 {
+            fs::write(source.join(format!("root/{number}")), noise(&format!("{version}/{number}"), 20_000))
+                .expect("written");
+        }
+        ticket = ann.ok(&["publish", text(&source)])["ticket"].as_str().expect("a ticket").to_owned();
+    }
+    let page = world.path("site");
+    served(&page, "site", 0);
+    fs::write(page.join("root/large"), noise("site", 3 << 20)).expect("written");
+    ann.ok(&["publish", text(&page)]);
+    let bob = world.node("bob");
+    bob.ok(&["subscribe", &ticket, "--as", "ann"]);
+
+    // An older release is nobody's root: only the verb that goes on keeps it.
+    let beside = sweeping_beside(&bob, &["fetch", "ann/files@1.0.0"]);
+    assert!(beside > 2, "{beside} sweeps");
+    bob.ok(&["up", "ann/site", "--yes", "--accept-reduced"]);
+    sweeping_beside(&bob, &["fetch", "ann/files"]);
+    let own = world.path("own");
+    plain(&own, "own", "1.0.0");
+    put(&own.join("root/version"), "1.0.0");
+    fs::write(own.join("root/large"), noise("own", 20 << 20)).expect("written");
+    sweeping_beside(&bob, &["publish", text(&own)]);
+
+    let last = bob.ok(&["gc"]);
+    assert_eq!((&last["reachable_lost"], last["kept"].as_u64()), (&0.into(), last["reachable"].as_u64()), "{last}");
+    assert_eq!(bob.ok(&["fsck"])["damaged"], serde_json::json!([]));
+    let copy = world.path("copy");
+    bob.ok(&["improve", "ann/files", text(&copy)]);
+    assert_eq!(fs::read(copy.join("root/large")).expect("there"), noise("1.1.0", 3 << 20));
+    bob.ok(&["remove", "site", "--data"]);
 }

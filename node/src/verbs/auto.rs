@@ -36,7 +36,9 @@ async fn look(context: &Context) -> Result<(), Failure> {
             continue;
         }
         let name = candidate.name;
-        match provision::update_unless_wider(context, &name, &Talk::alone()).await {
+        let alone = Talk::alone();
+        let update = provision::update_unless_wider(context, &name, &alone);
+        match crate::holds::for_verb(update).await {
             Ok(Some(outcome)) => tracing::info!(softservice = name, version = %outcome["version"], "updated by policy"),
             Ok(None) => {
                 tracing::info!(softservice = name, "a newer release asks for more permissions; the owner decides")

@@ -1,5 +1,4 @@
-//! `gc` and `fsck`. Invariant: nothing that a generation, a pin or an own publication needs is collected; damage that
-//! stays is an error, so that no script takes it for health.
+//! `fsck`, and what this home needs. Invariant: damage that stays is an error, so that no script takes it for health.
 
 use super::{
     closure,
@@ -30,7 +29,7 @@ async fn known_releases(context: &Context) -> Result<BTreeMap<ReleaseId, Option<
 }
 
 /// What `gc` keeps: generations, pins, everything of the own publisher, the newest of each subscribed distro.
-async fn roots(context: &Context) -> Result<BTreeSet<ReleaseId>, Failure> {
+pub(super) async fn roots(context: &Context) -> Result<BTreeSet<ReleaseId>, Failure> {
     let mut roots = pins::read(&context.home)?;
     roots.extend(instances::releases(context).await?);
     let catalogue = context.handle.catalogue();
@@ -46,25 +45,6 @@ async fn roots(context: &Context) -> Result<BTreeSet<ReleaseId>, Failure> {
         }));
     }
     Ok(roots)
-}
-
-pub(super) async fn gc(context: &Context) -> Result<Value, Failure> {
-    if !context.handle.status().await?.transfers.is_empty() {
-        return Err(Failure::refused("a fetch is going on").hint("`softservice status` shows it; try again afterwards"));
-    }
-    let roots = roots(context).await?;
-    let store = closure::store(context);
-    let work = move || {
-        let mut keep = BTreeSet::new();
-        for root in roots {
-            keep.extend(softservice_store::closure::objects(store.as_ref(), root)?);
-        }
-        // Nothing was being fetched a moment ago. A fetch that began since asks again for what it loses here.
-        store.let_go();
-        Ok(store.gc(&keep)?)
-    };
-    let swept = closure::blocking(work).await?;
-    Ok(json!({ "kept": swept.kept, "removed": swept.removed, "freed": swept.freed }))
 }
 
 #[derive(Debug, Deserialize)]

@@ -36,6 +36,8 @@ pub(super) async fn bring(
     depth: Depth,
     talk: &Talk,
 ) -> Result<Box<FetchFigures>, Failure> {
+    // To the end of the verb: what was fetched is a root only when that has made it one.
+    let _held = context.holds.keep(release.id);
     let (tell, mut told) = watch::channel(None::<FetchProgress>);
     let talk = talk.clone();
     let mut fetch = Box::pin(context.handle.fetch(release, depth, Some(tell)));

@@ -8,6 +8,7 @@ mod care;
 mod catalogue;
 pub mod check;
 mod closure;
+mod collect;
 mod consent;
 mod drill;
 pub mod failure;
@@ -42,6 +43,12 @@ use serde_json::Value;
 /// # Errors
 /// See [`failure::Kind`]; an unknown verb or argument is a usage error.
 pub async fn run(context: &Context, verb: &str, arguments: Value, talk: &Talk) -> Result<Value, Failure> {
+    // What these read in, one folder after the other, nothing names before they are done.
+    let _building = matches!(verb, "publish" | "test").then(|| context.holds.build());
+    Box::pin(crate::holds::for_verb(dispatch(context, verb, arguments, talk))).await
+}
+
+async fn dispatch(context: &Context, verb: &str, arguments: Value, talk: &Talk) -> Result<Value, Failure> {
     match verb {
         "status" => status::status(context).await,
         "peers" => status::peers(context).await,
@@ -61,7 +68,7 @@ pub async fn run(context: &Context, verb: &str, arguments: Value, talk: &Talk) -
         "fetch" => fetch::fetch(context, &parse(arguments)?, talk).await,
         "pin" => pins::pin(context, &parse(arguments)?).await,
         "unpin" => pins::unpin(context, &parse(arguments)?).await,
-        "gc" => care::gc(context).await,
+        "gc" => collect::gc(context).await,
         "fsck" => care::fsck(context, &parse(arguments)?, talk).await,
         "plan" => provision::plan(context, parse(arguments)?, talk).await,
         "questions" => provision::questions(context, parse(arguments)?, talk).await,

@@ -60,6 +60,8 @@ pub(super) struct Pin {
 
 pub(super) async fn pin(context: &Context, args: &Pin) -> Result<Value, Failure> {
     let release = reference::find(context, &args.reference).await?.listing.release;
+    // A sweep that goes on has read the pins.
+    let _held = context.holds.keep(release);
     change(context, |pins| {
         pins.insert(release);
     })

@@ -132,7 +132,7 @@ fn a_writer_that_began_before_a_sweep_brings_nothing_to_what_is_expected_anew() 
     store.expect(std::slice::from_ref(&good)).unwrap();
     // A put has come as far as to have the file ...
     let spot = store.partials.waiting(&parts[0])[0].0;
-    let file = store.partials.file(good.object).unwrap();
+    let file = store.partials.file(&spot).unwrap().unwrap();
     store.let_go();
     store.gc(&Default::default()).unwrap();
     store.expect(std::slice::from_ref(&good)).unwrap();
@@ -197,4 +197,59 @@ fn the_hash_of_a_whole_is_taken_on_the_way_in_whatever_order_its_chunks_come() {
     let run = partials.state().expected.get(layout.object).unwrap().run().unwrap();
     assert!(lock(&run).left() > 0);
     assert_eq!(partials.digest(layout.object, &file), Some(layout.object));
+}
+
+#[test]
+fn a_writer_of_another_cutting_does_not_write_into_what_is_expected_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = crate::open(dir.path()).unwrap();
+    let (parts, good) = several(1, 8);
+    let mut chunks = good.chunks.clone();
+    chunks.swap(0, 5);
+    let lie = Layout { chunks, ..good.clone() };
+    store.expect(std::slice::from_ref(&lie)).unwrap();
+    let late = store.partials.waiting(&parts[0]);
+    assert!(store.assemble(std::slice::from_ref(&good)).is_err(), "nothing is here yet");
+    parts.iter().for_each(|p| store.put(p).unwrap());
+    // Held up until now by a slow disk: `written` waits between two places of one chunk.
+    store.partials.put_into(late, &parts[0], &store.objects).unwrap();
+    store.assemble(std::slice::from_ref(&good)).unwrap();
+    assert!(is_there(&store, good.object));
+}
+
+#[test]
+fn what_somebody_took_away_is_taken_in_again() {
+    let (dir, tree) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let store = crate::open(dir.path()).unwrap();
+    std::fs::write(tree.path().join("file"), vec![7; 50_000]).unwrap();
+    let whole: fn(&crate::DiskStore, &Path) = |store, tree| drop(store.ingest_anew(tree, &[], &|_| true).unwrap());
+    let changed: fn(&crate::DiskStore, &Path) = |store, tree| drop(store.ingest(tree, &[], &|_| true).unwrap());
+    let object = ObjectId::of(&[7; 50_000]);
+    whole(&store, tree.path());
+    for ingest in [whole, changed] {
+        assert!(store.has_object(object));
+        std::fs::remove_file(store.objects.path(object, false)).unwrap();
+        ingest(&store, tree.path());
+        assert!(store.object(object, 1 << 20).is_ok(), "acknowledged, and not here");
+    }
+}
+
+#[test]
+fn a_fetch_of_what_somebody_took_away_is_not_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = crate::open(dir.path()).unwrap();
+    let (parts, layout) = several(1, 3);
+    let bring = || {
+        store.expect(std::slice::from_ref(&layout)).unwrap();
+        parts.iter().for_each(|p| store.put(p).unwrap());
+        store.assemble(std::slice::from_ref(&layout)).unwrap();
+    };
+    bring();
+    assert!(store.has_object(layout.object));
+    std::fs::remove_file(store.objects.path(layout.object, false)).unwrap();
+    store.expect(std::slice::from_ref(&layout)).unwrap();
+    let made = store.assemble(std::slice::from_ref(&layout));
+    assert!(matches!(made, Err(StoreError::Incomplete { .. })), "{made:?}");
+    bring();
+    assert!(is_there(&store, layout.object));
 }

@@ -116,6 +116,7 @@ fn closing_in_the_middle_ends_it_and_the_next_life_begins_again() {
     // Goes before the store, also when something is not as it should be.
     let gate = gate;
     gate.wait();
+    // As closing says it first.
     store.rebuild.shared.stop.store(true, Ordering::Release);
     drop(gate);
     drop(store);
@@ -142,10 +143,10 @@ fn an_object_without_a_record_is_looked_for_beside_everything_else_and_again_whe
     let store = open_watched(dir.path(), Some(first.1)).unwrap();
     first.0.wait();
     (0..60).for_each(|n| assert_has(&store, n));
-    let closing = std::thread::spawn(move || drop(store));
-    // Stopped before it looked anywhere, unless the thread was slow to ask; then the next life has nothing left to do.
+    store.rebuild.shared.stop.store(true, Ordering::Release);
     drop(first.0);
-    closing.join().unwrap();
+    drop(store);
+    assert!(!dir.path().join("index.seal").exists());
     let store = open(dir.path()).unwrap();
     store.settle();
     let layout = layouts::recut(&store.objects, id, || Ok::<(), StoreError>(())).unwrap().unwrap();
@@ -266,9 +267,8 @@ fn closing_does_not_wait_until_a_large_object_is_cut_again() {
     std::fs::remove_file(dir.path().join("index.seal")).unwrap();
     // One for each folder up to its own, then one for each segment of it.
     let steps = AtomicU64::new(0);
-    let (gate, watch) = gate(move |step| {
-        step == Step::Adopting && steps.fetch_add(1, Ordering::Relaxed) == u64::from(id.0[0]) + 1
-    });
+    let (gate, watch) =
+        gate(move |step| step == Step::Adopting && steps.fetch_add(1, Ordering::Relaxed) == u64::from(id.0[0]) + 1);
     let store = open_watched(dir.path(), Some(watch)).unwrap();
     let gate = gate;
     gate.wait();
