@@ -164,7 +164,7 @@ fn sweeping_beside(node: &Node, arguments: &[&str]) -> usize {
 }
 
 #[test]
-fn sweeps_beside_a_fetch_and_a_publication_take_nothing_that_is_needed() {
+fn sweeps_beside_a_fetch_an_up_and_a_publication_take_nothing_that_is_needed() {
     let world = World::new();
     let mut ann = world.home("ann");
     // So slow that many sweeps fit into each transfer.
@@ -196,7 +196,8 @@ fn sweeps_beside_a_fetch_and_a_publication_take_nothing_that_is_needed() {
     // An older release is nobody's root: only the verb that goes on keeps it.
     let beside = sweeping_beside(&bob, &["fetch", "ann/files@1.0.0"]);
     assert!(beside > 2, "{beside} sweeps");
-    bob.ok(&["up", "ann/site", "--yes", "--accept-reduced"]);
+    let beside = sweeping_beside(&bob, &["up", "ann/site", "--yes", "--accept-reduced"]);
+    assert!(beside > 2, "{beside} sweeps");
     sweeping_beside(&bob, &["fetch", "ann/files"]);
     let own = world.path("own");
     plain(&own, "own", "1.0.0");

@@ -96,6 +96,13 @@ pub struct GenerationRecord {
     pub phases: BTreeMap<String, f64>,
 }
 
+impl GenerationRecord {
+    /// Its release; why not, when that is no id.
+    pub(super) fn release(&self) -> std::result::Result<ReleaseId, String> {
+        self.release.parse().map_err(|e| format!("{e}"))
+    }
+}
+
 /// What a test said.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TestResult {
@@ -173,10 +180,9 @@ impl Place {
     }
     /// The release and answers that a generation is made from.
     pub(super) fn inputs(&self, number: u32) -> Result<(ReleaseId, Answers)> {
-        let record = self.record(number)?;
         let folder = self.generation(number);
-        let release = record.release.parse();
-        let release = release.map_err(|e| DeviceError::Damaged { path: folder.record(), why: format!("{e}") })?;
+        let release = self.record(number)?.release();
+        let release = release.map_err(|why| DeviceError::Damaged { path: folder.record(), why })?;
         Ok((release, read_answers(&folder.answers())?))
     }
 }

@@ -226,7 +226,16 @@ impl Device {
             for name in super::names(&device.0.softservices)? {
                 let place = super::Place::new(&device.0.softservices, &name)?;
                 for number in place.numbers()? {
-                    pinned.push(place.inputs(number)?.0);
+                    match place.record(number) {
+                        Ok(record) => pinned.push(
+                            record
+                                .release()
+                                .map_err(|why| DeviceError::Damaged { path: place.generation(number).record(), why })?,
+                        ),
+                        // On its way in or out: whoever makes it holds its release until it is written down.
+                        Err(DeviceError::NoGeneration { .. }) => {}
+                        Err(e) => return Err(e),
+                    }
                 }
             }
             Ok(pinned)
