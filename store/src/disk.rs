@@ -213,26 +213,22 @@ impl DiskStore {
         if self.index.is_dumb() {
             let log = lock(&self.layout_log);
             if self.index.is_dumb() {
-                self.index.stand_in(layouts::table(&log, &self.objects)?);
+                self.index.stand_in(&log, &self.objects)?;
                 let what = "it broke while in use; rebuilt".to_owned();
                 self.note(Damage { file: self.index.dir().to_owned(), object: None, what });
-                self.rebuild.begin(Task::Anew);
             }
-        } else if self.rebuild.is_due() {
-            self.rebuild.begin(Task::Anew);
         }
+        self.rebuild.begin_due();
         Ok(())
     }
     /// Begins the index anew from the log, and waits for it.
-    pub(crate) fn reindex(&self) -> Result<(), StoreError> {
+    pub(crate) fn reindex(&self) {
         self.settle();
-        {
-            let log = lock(&self.layout_log);
-            self.index.stand_in(layouts::table(&log, &self.objects)?);
+        // What somebody else began does not count: it may be about to end.
+        while self.rebuild.begin(Task::Anew) {
+            self.settle();
         }
-        self.rebuild.begin(Task::Anew);
         self.settle();
-        Ok(())
     }
 
     /// Reads an object that gave wrong bytes as a whole; sets its damaged variants aside. Says whether a good one is left.

@@ -9,7 +9,9 @@
 
 use crate::{
     contract::{Layout, StoreError},
-    journal,
+    journal::{self, Log},
+    layouts,
+    objects::Objects,
     table::Table,
 };
 use softservice_protocol::{
@@ -229,6 +231,11 @@ impl Index {
             if mark.is_some() || !found.existed {
                 return Ok(Opened { mark, broken: None });
             }
+            if !self.is_broken() && self.is_unmarked() {
+                // The life that filled it for the first time was cut short. What it entered may be gone since.
+                self.renew()?;
+                return Ok(Opened { mark: None, broken: None });
+            }
         }
         let broken = match intact {
             Some(false) => "its files are not what the last clean end left",
@@ -241,9 +248,15 @@ impl Index {
     pub(crate) fn table(&self) -> Option<Arc<Table>> {
         self.table.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
-    /// From now on the table answers. To be called under the lock of the log that it was read from.
-    pub(crate) fn stand_in(&self, table: Table) {
-        *self.table.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(table));
+    /// From now on a table of the log answers. One that does already stays, because it was told what is in no other. The
+    /// log is to be held.
+    pub(crate) fn stand_in(&self, log: &Log, objects: &Arc<Objects>) -> Result<Arc<Table>, StoreError> {
+        if let Some(table) = self.table() {
+            return Ok(table);
+        }
+        let table = Arc::new(layouts::table(log, objects)?);
+        *self.table.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&table));
+        Ok(table)
     }
     /// From now on sled answers: it has all that the table has. To be called under the lock of the log.
     pub(crate) fn take_over(&self) {
@@ -393,6 +406,10 @@ impl Index {
         let bytes = self.attempt(|db| db.open_tree("meta")?.get(POSITION)).flatten()?;
         let (log, end) = unseal(POSITION, &bytes)?.split_first_chunk::<8>()?;
         Some((*log, u64::from_le_bytes(end.try_into().ok()?)))
+    }
+    /// Whether no mark was ever written.
+    fn is_unmarked(&self) -> bool {
+        self.attempt(|db| db.open_tree("meta")?.get(POSITION)).is_some_and(|mark| mark.is_none())
     }
     /// Its folder.
     pub(crate) fn dir(&self) -> &Path {

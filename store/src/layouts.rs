@@ -48,7 +48,8 @@ pub(crate) fn decode(found: &Scan) -> impl Iterator<Item = Layout> + '_ {
     found.records.iter().filter_map(|(_, payload)| decode_layout(payload))
 }
 
-/// What a log says now, in memory.
+/// What a log says now, in memory. By this thread alone: it is mostly made under the lock of the log, and the threads that
+/// share the cores' work may be waiting for that.
 pub(crate) fn table(log: &Log, objects: &Arc<Objects>) -> Result<Table, StoreError> {
     let mut gathered = Gathered::default();
     log.each(&mut |end, payload| {
@@ -79,8 +80,12 @@ pub(crate) fn record<'a>(
     Ok(())
 }
 
-/// The standard layout of a whole object; None when it is small, gone or damaged.
-pub(crate) fn recut(objects: &Objects, object: ObjectId) -> Result<Option<Layout>, StoreError> {
+/// The standard layout of a whole object; None when it is small, gone or damaged. `go_on` is asked for each segment.
+pub(crate) fn recut<E: From<StoreError>>(
+    objects: &Objects,
+    object: ObjectId,
+    go_on: impl Fn() -> Result<(), E>,
+) -> Result<Option<Layout>, E> {
     if objects.size(object).is_none_or(|size| size <= limits::CHUNK_MIN as u64) {
         return Ok(None);
     }
@@ -94,6 +99,7 @@ pub(crate) fn recut(objects: &Objects, object: ObjectId) -> Result<Option<Layout
             break;
         }
         cutter.push(&bytes);
+        go_on()?;
     }
     let (id, size, chunks) = cutter.finish();
     Ok((id == object).then_some(Layout { object, size, chunks }))

@@ -1,7 +1,8 @@
 //! Bringing the index in step with the truth, beside everything else: opening it, filling it from the layouts log, cutting
 //! again what the log does not know. Invariant: the store answers rightly meanwhile, because a table of the log stands in
-//! for the index until that has all that the table has; nobody but this thread touches sled before. What ends it early,
-//! a kill or a close, leaves an index that the next opening goes on with or fills again.
+//! for the index, from before anything is thrown away until that has all that the table has; nobody but this thread touches
+//! sled before. An index that is whole is never emptied. What ends it early, a kill or a close, leaves an index that the next
+//! opening goes on with or fills again.
 
 use crate::{
     contract::{Damage, StoreError, Upkeep},
@@ -13,9 +14,10 @@ use crate::{
     table::Table,
 };
 use rayon::prelude::*;
-use softservice_protocol::{id::ObjectId, limits};
+use softservice_protocol::{chunk::ChunkRef, id::ObjectId, limits};
 use std::{
     collections::HashSet,
+    path::PathBuf,
     sync::{
         Arc, Condvar, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -58,6 +60,8 @@ pub(crate) enum Task {
     Open { found: Found, adopt: bool },
     /// It broke, or is wrong: begin anew.
     Anew,
+    /// It is whole; only look for objects that the log does not know.
+    Adopt,
 }
 
 /// How it stands.
@@ -66,8 +70,6 @@ struct State {
     going: bool,
     /// When it failed the last time, if nothing came right since.
     failed: Option<Instant>,
-    /// It broke while something else went on.
-    wanted: bool,
 }
 
 /// What the thread needs.
@@ -107,6 +109,7 @@ impl std::fmt::Debug for Rebuild {
 
 /// Objects that the log knows, as far as it was read. Whoever brings an object says how it is cut; what is cut again here
 /// is only for those of which nobody said so, and must never be the newer word.
+#[derive(Default)]
 struct Known {
     objects: HashSet<ObjectId>,
     read: Mark,
@@ -154,18 +157,38 @@ impl Rebuild {
         };
         Self { shared: Arc::new(shared), thread: Mutex::default() }
     }
-    /// Begins, unless it goes on already. What it is about to fill must have something that stands in for it.
-    pub(crate) fn begin(&self, task: Task) {
-        let mut thread = lock(&self.thread);
-        let mut state = lock(&self.shared.state);
-        if state.going || self.shared.stop.load(Ordering::Acquire) {
-            state.wanted = matches!(task, Task::Anew);
-            return;
-        }
-        state.wanted = false;
+    /// Begins, unless it goes on already. Says whether it does, so that this was not begun.
+    pub(crate) fn begin(&self, task: Task) -> bool {
         if let Task::Open { adopt, .. } = task {
             self.shared.unadopted.store(adopt, Ordering::Release);
         }
+        self.begin_with(|_| Some(task))
+    }
+    /// Begins what is left to do, if anything is and nothing goes on: the look and the beginning are one step. After one
+    /// that failed that waits a while.
+    pub(crate) fn begin_due(&self) {
+        self.begin_with(|state| {
+            if state.failed.is_some_and(|at| at.elapsed() < AGAIN) {
+                return None;
+            }
+            // Whatever has no table and did not break answers for itself, and is never emptied.
+            let index = &self.shared.parts.index;
+            if index.is_broken() || index.table().is_some() {
+                return Some(Task::Anew);
+            }
+            state.failed.is_some().then_some(Task::Adopt).filter(|_| !self.has_adopted())
+        });
+    }
+    fn begin_with(&self, task: impl FnOnce(&State) -> Option<Task>) -> bool {
+        let mut thread = lock(&self.thread);
+        let mut state = lock(&self.shared.state);
+        if self.shared.stop.load(Ordering::Acquire) {
+            return false;
+        }
+        if state.going {
+            return true;
+        }
+        let Some(task) = task(&state) else { return false };
         let shared = Arc::clone(&self.shared);
         match std::thread::Builder::new().name("rebuild".into()).spawn(move || shared.run(task)) {
             Ok(handle) => {
@@ -178,6 +201,7 @@ impl Rebuild {
                 tracing::warn!("the index is not opened: {e}");
             }
         }
+        false
     }
     /// Waits until nothing is going on.
     pub(crate) fn settle(&self) {
@@ -193,11 +217,6 @@ impl Rebuild {
             // A panic there left an index without its mark.
             let _ = thread.join();
         }
-    }
-    /// It broke meanwhile; or the last filling failed, and it is time to try again.
-    pub(crate) fn is_due(&self) -> bool {
-        let state = lock(&self.shared.state);
-        !state.going && (state.wanted || state.failed.is_some_and(|at| at.elapsed() >= AGAIN))
     }
     /// Every object that is here is in the log.
     pub(crate) fn has_adopted(&self) -> bool {
@@ -216,8 +235,7 @@ impl Rebuild {
     /// Cuts objects again that the log does not know: a crash came between their name and their record, or the record
     /// is damaged. An object that was cut otherwise by its publisher is found under our own cuts from then on.
     pub(crate) fn adopt(&self) -> Result<(), StoreError> {
-        let table = layouts::table(&lock(&self.shared.parts.log), &self.shared.parts.objects)?;
-        match self.shared.adopt(Known::of(&table)) {
+        match self.shared.adopt(Known::default()) {
             Err(End::Failed(e)) => Err(e),
             Ok(()) | Err(End::Stopped | End::Broken) => Ok(()),
         }
@@ -237,9 +255,11 @@ impl Shared {
         if !patient && self.stop.load(Ordering::Acquire) { Err(End::Stopped) } else { Ok(()) }
     }
     fn note(&self, what: String) {
-        let file = self.parts.index.dir().to_owned();
+        self.note_of(self.parts.index.dir().to_owned(), None, what);
+    }
+    fn note_of(&self, file: PathBuf, object: Option<ObjectId>, what: String) {
         tracing::warn!(file = %file.display(), "{what}");
-        lock(&self.parts.notes).push(Damage { file, object: None, what });
+        lock(&self.parts.notes).push(Damage { file, object, what });
     }
 
     fn run(&self, task: Task) {
@@ -248,19 +268,25 @@ impl Shared {
         let table = self.parts.index.table();
         self.of.store(table.as_ref().map_or(0, |t| t.len() as u64), Ordering::Relaxed);
         let adopt = self.unadopted.load(Ordering::Acquire);
-        let known = table.filter(|_| adopt).map(|t| Known::of(&t));
+        // Taken before the filling, so that the table is not kept for it.
+        let known = table.filter(|_| adopt).map(|t| Known::of(&t)).unwrap_or_default();
         let work = || {
             let filled = match task {
                 Task::Open { found, .. } => self.open(&found),
                 Task::Anew => self.anew(),
+                Task::Adopt => Ok(()),
             };
             if let Err(End::Failed(e)) = &filled {
                 self.note(format!("it cannot be filled: {e}; chunks are looked up in the log meanwhile"));
             }
-            match known {
-                Some(known) if !matches!(filled, Err(End::Stopped)) => self.adopt(known).and(filled),
-                _ => filled,
+            if !adopt || matches!(filled, Err(End::Stopped)) {
+                return filled;
             }
+            let adopted = self.adopt(known);
+            if let Err(End::Failed(e)) = &adopted {
+                tracing::warn!("objects that the layouts log does not know are looked for again later: {e}");
+            }
+            adopted.and(filled)
         };
         let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
         let mut state = lock(&self.state);
@@ -286,7 +312,10 @@ impl Shared {
             None => Some(Log::start()),
         };
         let filled = match from {
-            Some(from) => self.fill(from, opened.mark),
+            Some(from) => {
+                let table = self.stand_in()?;
+                self.fill(&table, from, opened.mark)
+            }
             // It knows of another log than the one that is here.
             None => Err(End::Broken),
         };
@@ -295,13 +324,19 @@ impl Shared {
             filled => filled,
         }
     }
+    /// What answers until the index does. Whoever fills has one before anything is thrown away.
+    fn stand_in(&self) -> Result<Arc<Table>, StoreError> {
+        self.parts.index.stand_in(&lock(&self.parts.log), &self.parts.objects)
+    }
     /// Begins an empty index and fills it.
     fn anew(&self) -> Result<(), End> {
+        let table = self.stand_in()?;
+        self.of.store(table.len() as u64, Ordering::Relaxed);
         self.reach(Instant::now(), Step::Begun)?;
         // Most of all an index breaks because the disk is full.
         self.parts.objects.room_for(INDEX_ROOM)?;
         self.parts.index.renew()?;
-        match self.fill(Log::start(), None) {
+        match self.fill(&table, Log::start(), None) {
             Err(End::Broken) => {
                 let what = "it breaks whenever it is filled; check the disk".to_owned();
                 let path = self.parts.index.dir().to_owned();
@@ -310,10 +345,9 @@ impl Shared {
             filled => filled,
         }
     }
-    /// Fills in what records behind `from` say, and then lets the index answer.
-    fn fill(&self, from: u64, mark: Option<Mark>) -> Result<(), End> {
+    /// Fills in what records behind `from` say, and then lets the index answer in place of the table.
+    fn fill(&self, table: &Table, from: u64, mark: Option<Mark>) -> Result<(), End> {
         let index = &self.parts.index;
-        let Some(table) = index.table() else { return Ok(()) };
         let (begun, mut done) = (Instant::now(), 0);
         let behind = mark.is_none_or(|(_, at)| at < lock(&self.parts.log).end());
         let mut places = table.from(if behind { from } else { u64::MAX });
@@ -350,13 +384,14 @@ impl Shared {
         }
         let log = lock(&self.parts.log);
         let [entered, denied] = table.since();
-        let late = !entered.is_empty();
-        index.fill(entered);
         for (chunk, at) in &denied {
             index.drain(chunk, at);
         }
+        // What the table answered with, the index must: the place that it got above is perhaps not a good one any more.
+        let late: Vec<ChunkRef> = entered.into_iter().chain(denied).map(|(chunk, _)| chunk).collect();
+        index.fill(late.iter().filter_map(|chunk| Some((*chunk, table.get(chunk)?))));
         let now = (log.tag(), log.end());
-        if late || done > 0 || mark != Some(now) {
+        if !late.is_empty() || done > 0 || mark != Some(now) {
             index.commit(now);
         }
         if index.is_broken() {
@@ -372,6 +407,7 @@ impl Shared {
         self.done.store(0, Ordering::Relaxed);
         let begun = Instant::now();
         let Parts { objects, index, log, .. } = &self.parts;
+        known.catch_up(&lock(log))?;
         for shard in 0..=255u8 {
             self.reach(begun, Step::Adopting)?;
             self.done.store(u64::from(shard), Ordering::Relaxed);
@@ -382,7 +418,16 @@ impl Shared {
                 variants.into_par_iter().map(|v| v.object).filter(|o| !known.objects.contains(o) && large(o)).collect();
             for object in unknown {
                 // One after the other: whoever else has work for the cores comes first.
-                if let Some(layout) = layouts::recut(objects, object)? {
+                let layout = match layouts::recut(objects, object, || self.reach(begun, Step::Adopting)) {
+                    Ok(layout) => layout,
+                    // The others are found nevertheless. A check reads this one again, and sets it aside.
+                    Err(End::Failed(e)) => {
+                        self.note_of(objects.path(object, false), Some(object), format!("it cannot be cut again: {e}"));
+                        None
+                    }
+                    Err(end) => return Err(end),
+                };
+                if let Some(layout) = layout {
                     let mut log = lock(log);
                     known.catch_up(&log)?;
                     if !known.objects.contains(&object) {

