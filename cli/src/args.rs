@@ -95,6 +95,21 @@ pub(crate) enum Verb {
         #[arg(long)]
         reread: bool,
     },
+    /// Take a release back: nothing new is installed from it, and who runs it is told
+    Revoke {
+        /// Which; a distro alone means its newest release that stands
+        #[arg(value_name = "REF")]
+        reference: String,
+        /// How hard
+        #[arg(long, value_enum)]
+        level: Level,
+        /// What users are told, one line
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+        /// What to take instead
+        #[arg(long, value_name = "REF")]
+        replaced_by: Option<String>,
+    },
     /// Print a ticket that others can subscribe with (and a QR code on a terminal)
     Ticket {
         /// Whose; this home's own publisher when not given
@@ -114,6 +129,9 @@ pub(crate) enum Verb {
         /// What to do about new releases of provisioned softservices
         #[arg(long, value_enum, default_value_t = Policy::Notify)]
         policy: Policy,
+        /// Let its content take at most so much here, for example 20GiB, or none for no limit
+        #[arg(long, value_name = "SIZE|none", value_parser = Quota::parse)]
+        quota: Option<Quota>,
     },
     /// Follow a publisher no more; what runs keeps running
     Unsubscribe {
@@ -176,6 +194,9 @@ pub(crate) enum Verb {
         /// Accept promises of the sandbox that this machine cannot keep
         #[arg(long)]
         accept_reduced: bool,
+        /// Go back also to what its publisher called unsafe
+        #[arg(long)]
+        accept_revoked: bool,
     },
     /// Keep a softservice at its generation: no update, neither by hand nor by policy
     Hold {
@@ -221,6 +242,9 @@ pub(crate) enum Verb {
     Start {
         /// Which softservice
         name: String,
+        /// Start also what its publisher called unsafe
+        #[arg(long)]
+        accept_revoked: bool,
     },
     /// Remove a softservice; its data stays unless asked
     Remove {
@@ -263,6 +287,17 @@ pub(crate) enum Verb {
         /// Which
         #[arg(value_name = "REF")]
         reference: String,
+    },
+    /// Show or set how much of a publisher's content may be here, and how much in all
+    Quota {
+        /// Id or petname; all when not given
+        publisher: Option<String>,
+        /// The publisher's new limit, for example 20GiB, or none for no limit
+        #[arg(value_name = "SIZE|none", value_parser = Quota::parse)]
+        size: Option<Quota>,
+        /// The new limit of everything here together
+        #[arg(long, value_name = "SIZE|none", value_parser = Quota::parse)]
+        total: Option<Quota>,
     },
     /// Remove content that nothing needs any more
     Gc,
@@ -373,6 +408,25 @@ pub(crate) struct DemoArgs {
     pub(crate) keep: bool,
 }
 
+/// How hard a release is taken back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Level {
+    /// No new installs; what runs may run on
+    Withdraw,
+    /// And nothing of it is started any more, unless an owner insists
+    Unsafe,
+}
+
+impl Level {
+    /// As the API spells it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Withdraw => "withdraw",
+            Self::Unsafe => "unsafe",
+        }
+    }
+}
+
 /// What happens when a followed publisher has something newer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Policy {
@@ -388,6 +442,31 @@ impl Policy {
         match self {
             Self::Notify => "notify",
             Self::Auto => "auto",
+        }
+    }
+}
+
+/// How much may be here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Quota {
+    /// As much as there is room for.
+    Unlimited,
+    /// So many bytes.
+    Bytes(u64),
+}
+
+impl Quota {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "none" => Ok(Self::Unlimited),
+            size => softservice_protocol::definition::units::size(size).map(Self::Bytes),
+        }
+    }
+    /// As the API spells it.
+    pub(crate) fn value(self) -> serde_json::Value {
+        match self {
+            Self::Unlimited => "none".into(),
+            Self::Bytes(bytes) => bytes.into(),
         }
     }
 }
@@ -445,6 +524,13 @@ mod tests {
         assert!(rate("512").is_err());
         assert!(rate("fast").is_err());
         assert!(rate("3 parsecs").is_err());
+    }
+
+    #[test]
+    fn quotas_are_sizes_or_none() {
+        assert_eq!(Quota::parse("20GiB"), Ok(Quota::Bytes(20 << 30)));
+        assert_eq!(Quota::parse("none"), Ok(Quota::Unlimited));
+        assert!(Quota::parse("20").is_err() && Quota::parse("much").is_err());
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod commands;
 mod demo;
 mod error;
 mod home;
+mod logs;
 mod session;
 mod ui;
 
@@ -28,7 +29,7 @@ fn main() -> ExitCode {
         Verb::ServeStatic { dir, port } => return softservice_node::device::serve_static(&dir, port),
         verb => Cli { verb, ..cli },
     };
-    listen_to_logs(cli.global.verbose);
+    logs::listen(cli.global.verbose);
     let mut ui = Ui::new(&cli.global);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -72,24 +73,7 @@ fn usage(error: &clap::Error) -> ExitCode {
     let message = lines.next().unwrap_or("usage").trim_start_matches("error: ").to_owned();
     let rest: Vec<&str> = lines.take_while(|line| !line.starts_with("For more information")).collect();
     // A closed pipe is no failure of ours.
-    let _ = writeln!(std::io::stdout(), "{}", CliError::new(Kind::Usage, message).hint(rest.join("; ")).document());
+    let document = CliError::new(Kind::Usage, message).hint(rest.join("; ")).document();
+    let _ = writeln!(std::io::stdout(), "{}", softservice_protocol::text::json(&document));
     ExitCode::from(Kind::Usage.exit())
-}
-
-fn listen_to_logs(verbose: u8) {
-    use tracing_subscriber::EnvFilter;
-    let ours = match verbose {
-        0 => "error",
-        1 => "warn,softservice=info,softservice_node=info,softservice_store=info,softservice_protocol=info",
-        2 => "info,softservice=debug,softservice_node=debug,softservice_store=debug,softservice_protocol=debug",
-        _ => "debug",
-    };
-    let filter = std::env::var("SOFTSERVICE_LOG")
-        .ok()
-        .and_then(|directives| EnvFilter::try_new(directives).ok())
-        .unwrap_or_else(|| EnvFilter::new(ours));
-    let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    // A log on a full disk loses lines; to say so there as well would end whoever said it.
-    let told = tracing_subscriber::fmt().log_internal_errors(false);
-    told.with_ansi(ansi).with_env_filter(filter).with_writer(std::io::stderr).init();
 }

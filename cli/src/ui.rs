@@ -4,7 +4,7 @@
 use crate::{args::Global, error::CliError};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::Value;
-use softservice_protocol::text::Foreign;
+use softservice_protocol::text::{self, Foreign};
 use std::{
     io::{self, BufRead as _, IsTerminal as _, Write as _},
     time::{Duration, Instant},
@@ -55,13 +55,13 @@ impl Ui {
     pub(crate) fn document(&mut self, document: &Value) {
         if self.json {
             self.clear();
-            put(&document.to_string());
+            put(&text::json(document));
         }
     }
     /// A document in either mode: for whoever started this process.
     pub(crate) fn event(&mut self, document: &Value) {
         self.clear();
-        put(&document.to_string());
+        put(&text::json(document));
     }
     /// Bytes for another program, in either mode.
     pub(crate) fn raw(&mut self, bytes: &[u8]) {
@@ -80,7 +80,7 @@ impl Ui {
     pub(crate) fn error(&mut self, error: &CliError) {
         self.clear();
         if self.json {
-            put(&error.document().to_string());
+            put(&text::json(&error.document()));
             return;
         }
         let mut stderr = io::stderr();
@@ -123,36 +123,43 @@ impl Ui {
         if self.quiet {
             return;
         }
-        let what = progress["what"].as_str().unwrap_or("work");
+        let what = &*seen(progress["what"].as_str().unwrap_or("work"));
         let number = |key: &str| progress[key].as_u64().unwrap_or(0);
-        let (bytes, of, peers) = (number("bytes"), number("of"), number("peers"));
+        let (of, peers) = (number("of"), number("peers"));
+        // Objects are counted, everything else is measured.
+        let counted = progress["objects"].as_u64();
+        let done = counted.unwrap_or(number("bytes"));
         let from =
             if peers > 0 { format!(" from {peers} peer{}", if peers == 1 { "" } else { "s" }) } else { String::new() };
         if io::stderr().is_terminal() {
-            let bar = self.bar_for(what, of);
+            let bar = self.bar_for(what, of, counted.is_some());
             bar.set_length(of);
-            bar.set_position(bytes);
+            bar.set_position(done);
             bar.set_message(from);
             return;
         }
         // What is quick needs no line, so the first one waits as well.
         if self.plain_at.get_or_insert_with(Instant::now).elapsed() >= PLAIN_EVERY {
             self.plain_at = Some(Instant::now());
+            let words = |n: u64| if counted.is_some() { n.to_string() } else { size(n) };
             let percent =
-                if of > 0 { format!(" of {} ({} %)", size(of), bytes.min(of) * 100 / of) } else { String::new() };
-            let _ = writeln!(io::stderr(), "{what}: {}{percent}{from}", size(bytes));
+                if of > 0 { format!(" of {} ({} %)", words(of), done.min(of) * 100 / of) } else { String::new() };
+            let _ = writeln!(io::stderr(), "{what}: {}{percent}{from}", words(done));
         }
     }
 
-    fn bar_for(&mut self, what: &str, of: u64) -> &ProgressBar {
+    fn bar_for(&mut self, what: &str, of: u64, counted: bool) -> &ProgressBar {
         if self.bar_of != what {
             self.clear();
             what.clone_into(&mut self.bar_of);
         }
         self.bar.get_or_insert_with(|| {
             let bar = ProgressBar::with_draw_target(Some(of), ProgressDrawTarget::stderr());
-            let template =
-                "{prefix:>10} [{bar:30}] {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}{msg}";
+            let template = if counted {
+                "{prefix:>10} [{bar:30}] {human_pos}/{human_len} objects {eta}{msg}"
+            } else {
+                "{prefix:>10} [{bar:30}] {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}{msg}"
+            };
             if let Ok(style) = ProgressStyle::with_template(template) {
                 bar.set_style(style.progress_chars("=> "));
             }
@@ -186,16 +193,19 @@ fn put(text: &str) {
     }
 }
 
-/// Others wrote much of what is printed: nothing of it may move a cursor or hide. JSON needs no such care, it escapes.
-fn seen(text: &str) -> String {
+/// Others wrote much of what is printed: nothing of it may move a cursor or hide. Lines and columns are ours.
+pub(crate) fn seen(text: &str) -> String {
     text.split('\n')
         .map(|line| line.split('\t').map(|cell| Foreign(cell).to_string()).collect::<Vec<_>>().join("\t"))
         .collect::<Vec<_>>()
         .join("\n")
 }
 
-/// Rows under headings, columns as wide as they need to be.
+/// Rows under headings, columns as wide as they need to be. A cell is one line of visible characters, so that none looks like
+/// a row of its own.
 pub(crate) fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
+    let seen = |row: &Vec<String>| row.iter().map(|cell| Foreign(cell).to_string()).collect();
+    let rows: Vec<Vec<String>> = rows.iter().map(seen).collect();
     let width = |i: usize| {
         rows.iter()
             .filter_map(|row| row.get(i))
@@ -224,8 +234,21 @@ mod tests {
     }
 
     #[test]
+    fn naughty_strings_are_printed_as_lines_and_cells_that_hide_nothing() {
+        for text in naughty_strings::BLNS {
+            assert!(seen(text).split(['\n', '\t']).all(softservice_protocol::text::is_plain), "{text:?}");
+            let table = table(&["NAME", "SUMMARY"], &[vec![(*text).into(), (*text).into()]]);
+            assert!(
+                table.split('\n').count() == 2 && table.lines().all(softservice_protocol::text::is_plain),
+                "{table:?}"
+            );
+        }
+    }
+
+    #[test]
     fn tables_align_and_do_not_trail() {
         let rows = vec![vec!["a".into(), "long".into()], vec!["bcd".into(), "x".into()]];
         assert_eq!(table(&["n", "v"], &rows), "n    v\na    long\nbcd  x");
+        assert_eq!(table(&["n"], &[vec!["a\nforged  row".into()]]), "n\na\\nforged  row");
     }
 }

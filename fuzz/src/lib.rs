@@ -1,8 +1,18 @@
-//! What every decoder promises, as one function. Invariant: bytes that decode are the only spelling of their value.
+//! What targets share. Invariant: a target asserts what the thing promises, not only that nothing breaks.
+
+#[path = "../../protocol/tests/cast/mod.rs"]
+mod cast;
+pub mod content;
+pub mod frames;
+pub mod script;
+#[path = "../../protocol/tests/specimens/mod.rs"]
+mod specimens;
+pub mod talk;
+pub mod walk;
 
 use softservice_protocol::codec::{self, Wire};
 
-/// The value, if the bytes are one; panics when it has another spelling too.
+/// Bytes that decode are the only spelling of their value. The value, if the bytes are one; panics when it has another spelling too.
 pub fn one_spelling<T: Wire>(bytes: &[u8]) -> Option<T> {
     let value = codec::decode::<T>(bytes).ok()?;
     let again = codec::encode(&value).expect("what was decoded fits its limit");

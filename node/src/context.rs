@@ -23,6 +23,8 @@ pub struct Context {
     pub started: std::time::Instant,
     /// Releases that verbs work with.
     pub(crate) holds: crate::holds::Holds,
+    /// The owner's limits for content, and who was let in.
+    pub(crate) quotas: crate::quota::Quotas,
     /// Told when somebody asks the node to stop.
     pub stop: crate::shutdown::Stop,
 }

@@ -250,8 +250,8 @@ impl Driver {
             Output::Gossip { publisher, bytes } => self.order(Order::Gossip { publisher, bytes }),
             Output::Judge { peer: _, gossip, verdict } => self.order(Order::Judge { gossip, verdict }),
             Output::Keep { token, record } => self.parts.disk.keep.push((token, record)),
-            Output::Sign { token, kind, publisher, feed, payload } => {
-                let signatures = self.parts.keys.sign(kind, publisher, feed, &payload);
+            Output::Sign { token, kind, publisher, feed, payload, keys } => {
+                let signatures = self.parts.keys.sign(kind, publisher, feed, &payload, &keys);
                 self.due.push_back(Input::Signed { token, signatures });
             }
             Output::Expand { job, release, depth } => {
@@ -351,9 +351,9 @@ impl Driver {
                 let refused = || CommandError::Failed("the root documents are not a chain of this publisher".into());
                 let _ = reply.send(if known { Ok(()) } else { Err(refused()) });
             }
-            Command::Publish { publisher, listing, reply } => {
+            Command::Publish { publisher, action, reply } => {
                 if let Some(job) = self.jobs.publish(reply) {
-                    self.take(Input::Publish { job, publisher, listing });
+                    self.take(Input::Publish { job, publisher, action });
                 }
             }
             Command::Follow { ticket, reply } => {

@@ -2,7 +2,7 @@
 //! Invariant: every command is answered exactly once, also when the driver stops.
 
 use softservice_protocol::{
-    feed::{FeedState, Freshness, Head, Listing},
+    feed::{Action, FeedState, Freshness, Head},
     id::{Peer, PublisherId},
     io::{Depth, FetchFigures, Generation, ProvisionEvent, ProvisionStep, Stage},
     release::ReleaseRef,
@@ -134,7 +134,7 @@ pub type ProgressSender = watch::Sender<Option<FetchProgress>>;
 #[derive(Debug)]
 pub(crate) enum Command {
     Own { publisher: PublisherId, roots: Vec<Vec<u8>>, reply: Reply<()> },
-    Publish { publisher: PublisherId, listing: Listing, reply: Reply<Head> },
+    Publish { publisher: PublisherId, action: Action, reply: Reply<Head> },
     Follow { ticket: Ticket, reply: Reply<()> },
     Refresh { publisher: PublisherId, reply: Reply<()> },
     Unfollow { publisher: PublisherId, reply: Reply<()> },
@@ -170,12 +170,12 @@ impl Handle {
     pub async fn own(&self, publisher: PublisherId, roots: Vec<Vec<u8>>) -> Result<(), CommandError> {
         self.ask(|reply| Command::Own { publisher, roots, reply }).await
     }
-    /// Appends a release that is in the store; returns when it is durable and announced.
+    /// Appends to an own feed: a release that is in the store, or a revocation; returns when it is durable and announced.
     ///
     /// # Errors
     /// Why it was refused, for people.
-    pub async fn publish(&self, publisher: PublisherId, listing: Listing) -> Result<Head, CommandError> {
-        self.ask(|reply| Command::Publish { publisher, listing, reply }).await
+    pub async fn publish(&self, publisher: PublisherId, action: Action) -> Result<Head, CommandError> {
+        self.ask(|reply| Command::Publish { publisher, action, reply }).await
     }
     /// Follows the ticket's publisher; returns when its root is verified and its head known, or after 30 s without.
     ///

@@ -15,6 +15,7 @@ mod home;
 pub mod identity;
 mod net;
 pub mod publisher;
+mod quota;
 mod sandbox;
 pub mod shutdown;
 mod start;

@@ -103,15 +103,18 @@ impl Keys {
     pub fn newest_root(&self) -> Option<TrustedRoot> {
         self.current().map(|i| i.newest.clone())
     }
-    /// One signature for each key here that the newest root lets sign this kind; none for somebody else's feed.
-    pub fn sign(&self, kind: Kind, publisher: PublisherId, feed: FeedId, payload: &[u8]) -> Vec<Signature> {
+    /// One signature for each of `keys` that is here, in their order; none for somebody else's feed.
+    pub fn sign(
+        &self,
+        kind: Kind,
+        publisher: PublisherId,
+        feed: FeedId,
+        payload: &[u8],
+        keys: &[PublicKey],
+    ) -> Vec<Signature> {
         let Some(identity) = self.current().filter(|i| i.publisher == publisher) else { return Vec::new() };
-        let allowed = &identity.newest.role(kind).keys;
-        let may = |k: &&SigningKey| allowed.contains(&public(k));
-        let mut signatures: Vec<_> =
-            identity.keys.iter().filter(may).map(|k| sign(k, kind, publisher, feed, payload)).collect();
-        signatures.sort();
-        signatures
+        let held = |wanted: &PublicKey| identity.keys.iter().find(|k| public(k) == *wanted);
+        keys.iter().filter_map(held).map(|k| sign(k, kind, publisher, feed, payload)).collect()
     }
 
     fn current(&self) -> Option<Arc<Identity>> {
@@ -190,13 +193,13 @@ mod tests {
         assert_eq!(again.publisher(), Some(alice));
         assert_eq!(again.roots(), keys.roots());
         let feed = FeedId::main(alice);
-        let signatures = again.sign(Kind::Entry, alice, feed, b"payload");
-        let envelope = Envelope { kind: Kind::Entry, publisher: alice, feed, payload: b"payload".to_vec(), signatures };
         let root = again.newest_root().unwrap();
-        let role = root.role(Kind::Entry);
+        let role = root.role(Kind::Entry).clone();
+        let signatures = again.sign(Kind::Entry, alice, feed, b"payload", &role.keys);
+        let envelope = Envelope { kind: Kind::Entry, publisher: alice, feed, payload: b"payload".to_vec(), signatures };
         envelope.verify(Kind::Entry, alice, "release", &role.keys, role.threshold.into()).unwrap();
         let other = PublisherId([7; 32]);
-        assert!(again.sign(Kind::Entry, other, FeedId::main(other), b"payload").is_empty());
+        assert!(again.sign(Kind::Entry, other, FeedId::main(other), b"payload", &role.keys).is_empty());
     }
 
     #[test]

@@ -205,6 +205,7 @@ async fn run(config: Config, home: Home, store: Arc<dyn Store>) -> Result<Node, 
         config: Arc::new(config),
         started,
         holds: crate::holds::Holds::default(),
+        quotas: crate::quota::Quotas::default(),
         stop,
     };
     let node =

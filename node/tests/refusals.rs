@@ -7,7 +7,7 @@ use softservice_protocol::release::ReleaseRef;
 use softservice_store::{MemoryStore, Store};
 use std::sync::Arc;
 use village::{
-    Villager, equal_to, folder,
+    DEADLINE, Villager, equal_to, folder,
     odd::{Bent, Gate, Odd, Opener},
     quiet, settle, settle_on, soon,
 };
@@ -95,4 +95,28 @@ async fn a_full_disk_is_named_and_nobody_is_blamed() {
     let error = bob.fetch(release).await.unwrap_err();
     assert!(error.to_string().contains("no space left"), "{error}");
     bob.meets("alice still", |peers| peers == 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_check_ends_when_nobody_waits_for_it_or_the_node_is_to_stop() {
+    let (tell, hear) = std::sync::mpsc::channel();
+    let hear = |what| tokio::task::block_in_place(|| assert_eq!(hear.recv_timeout(DEADLINE), Ok(what)));
+    let bob = settle_on(Arc::new(Odd(MemoryStore::default(), Bent::Checks(tell))), LOOPBACK).await;
+    let check = || {
+        let context = bob.node.context();
+        tokio::spawn(async move {
+            let talk = softservice_node::api::talk::Talk::alone();
+            softservice_node::verbs::run(&context, "fsck", serde_json::json!({}), &talk).await
+        })
+    };
+    let abandoned = check();
+    hear("begun");
+    abandoned.abort();
+    hear("stopped");
+    let stopped = check();
+    hear("begun");
+    bob.node.context().stop.ask();
+    hear("stopped");
+    stopped.await.unwrap().unwrap_err();
+    soon("the end", bob.node.stop()).await;
 }

@@ -118,7 +118,9 @@ async fn erin_keeps_what_she_fetched_on_her_disk() {
     let mine = erin.keys().create().unwrap();
     erin.handle().own(mine, erin.keys().roots()).await.unwrap();
     let (_, listing) = compile(&*erin.store(), mine, "2.0.0", folder("mine", 3, 50_000).path());
-    soon("publication", erin.handle().publish(mine, listing)).await.unwrap();
+    soon("publication", erin.handle().publish(mine, softservice_protocol::feed::Action::Release(listing)))
+        .await
+        .unwrap();
     soon("erin's end", erin.stop()).await;
 }
 

@@ -16,6 +16,14 @@ pub trait Wire: Serialize + DeserializeOwned {
     const LIMIT: usize;
     /// The format's number, the first byte on the wire.
     const VERSION: u8 = 1;
+    /// Looks at the bytes behind the version before anything is allocated for them: where many small elements fit into the
+    /// limit, their number is held against what the kind may have.
+    ///
+    /// # Errors
+    /// Why nothing that begins so can be one.
+    fn admits(_body: &[u8]) -> Result<(), &'static str> {
+        Ok(())
+    }
 }
 
 /// Why bytes are not a value.
@@ -57,12 +65,26 @@ pub enum CodecError {
     },
 }
 
-fn config() -> impl bincode::config::Config {
-    // One bound for all kinds guards preallocation; each kind's own, smaller limit is checked on the input's length.
-    bincode::config::standard()
-        .with_fixed_int_encoding()
-        .with_little_endian()
-        .with_limit::<{ crate::limits::MANIFEST_BYTES + 1 }>()
+fn config<const LIMIT: usize>() -> impl bincode::config::Config {
+    bincode::config::standard().with_fixed_int_encoding().with_little_endian().with_limit::<LIMIT>()
+}
+
+/// More than any value has.
+const UNBOUNDED: usize = crate::limits::MANIFEST_BYTES + 1;
+
+/// Reads with a bound that fits the input: the library allocates a text of the length that it claims before it looks for
+/// its bytes, so that under one bound for all kinds a gossip message of 300 bytes cost 128 MiB. The library takes bounds
+/// as constants only, hence three of them, each with room for twice the input.
+fn read<T: Wire>(body: &[u8]) -> Result<(T, usize), bincode::error::DecodeError> {
+    const SMALL: usize = crate::limits::ENTRY_BYTES + (8 << 10);
+    const MEDIUM: usize = crate::limits::SNAPSHOT_BYTES;
+    if body.len() <= SMALL {
+        bincode::serde::decode_from_slice(body, config::<{ 2 * SMALL }>())
+    } else if body.len() <= MEDIUM {
+        bincode::serde::decode_from_slice(body, config::<{ 2 * MEDIUM }>())
+    } else {
+        bincode::serde::decode_from_slice(body, config::<UNBOUNDED>())
+    }
 }
 
 /// The canonical bytes of a value.
@@ -72,7 +94,7 @@ fn config() -> impl bincode::config::Config {
 pub fn encode<T: Wire>(value: &T) -> Result<Vec<u8>, CodecError> {
     let malformed = |e| CodecError::Malformed { what: T::NAME, why: unwritable(e) };
     let mut bytes = vec![T::VERSION];
-    bincode::serde::encode_into_std_write(value, &mut bytes, config()).map_err(malformed)?;
+    bincode::serde::encode_into_std_write(value, &mut bytes, config::<UNBOUNDED>()).map_err(malformed)?;
     if bytes.len() > T::LIMIT {
         return Err(CodecError::TooLong { what: T::NAME, size: bytes.len(), limit: T::LIMIT });
     }
@@ -93,12 +115,29 @@ pub fn decode<T: Wire>(bytes: &[u8]) -> Result<T, CodecError> {
     if version != T::VERSION {
         return Err(CodecError::Version { what: T::NAME, found: version, known: T::VERSION });
     }
+    T::admits(body).map_err(|why| CodecError::Malformed { what: T::NAME, why: why.into() })?;
     let malformed = |e| CodecError::Malformed { what: T::NAME, why: unreadable(e) };
-    let (value, used): (T, usize) = bincode::serde::decode_from_slice(body, config()).map_err(malformed)?;
-    if used != body.len() || encode(&value)? != bytes {
+    let (value, used) = read::<T>(body).map_err(malformed)?;
+    let mut left = Same(body);
+    let spelt = bincode::serde::encode_into_std_write(&value, &mut left, config::<UNBOUNDED>());
+    if used != body.len() || spelt.is_err() || !left.0.is_empty() {
         return Err(CodecError::NotCanonical { what: T::NAME });
     }
     Ok(value)
+}
+
+/// Takes only the bytes that it expects: what a value is spelt with is compared while it is spelt. A second copy of a large
+/// manifest beside it was refused.
+struct Same<'a>(&'a [u8]);
+
+impl std::io::Write for Same<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 = self.0.strip_prefix(bytes).ok_or(std::io::ErrorKind::InvalidData)?;
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 /// The library's own words are the names of its variants, which say nothing to people.

@@ -47,11 +47,23 @@ impl Head {
 
 /// How hard a revocation is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum RevokeLevel {
     /// No new installs.
     Withdraw,
     /// Nothing new is started, a replacement or rollback is offered.
     Unsafe,
+}
+
+/// That a release was taken back: how hard, and what its users are told.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Revocation {
+    /// How hard.
+    pub level: RevokeLevel,
+    /// What to take instead.
+    pub replaced_by: Option<ReleaseId>,
+    /// Why, for people.
+    pub reason: String,
 }
 
 /// A published release, as the catalogue keeps it.
@@ -73,8 +85,8 @@ pub struct Listing {
     pub summary: String,
     /// Releases that it improves on, own or foreign.
     pub parents: Vec<ReleaseId>,
-    /// Set once revoked.
-    pub revoked: Option<RevokeLevel>,
+    /// Set once revoked. In the catalogue, not only in the entry: a new device never sees the entry.
+    pub revoked: Option<Revocation>,
 }
 
 /// What an entry does.
@@ -86,12 +98,8 @@ pub enum Action {
     Revoke {
         /// The release.
         release: ReleaseId,
-        /// How hard.
-        level: RevokeLevel,
-        /// What to take instead.
-        replaced_by: Option<ReleaseId>,
-        /// Why, for people.
-        reason: String,
+        /// How hard, and what people are told.
+        revocation: Revocation,
     },
 }
 
@@ -152,6 +160,8 @@ pub struct Snapshot {
 impl Wire for Snapshot {
     const NAME: &'static str = "feed snapshot";
     const LIMIT: usize = limits::SNAPSHOT_BYTES;
+    // Version 1 kept a revocation's level only.
+    const VERSION: u8 = 2;
 }
 
 /// Why an entry is refused.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// Why a text is not an id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("expected 64 hexadecimal digits, found {found:?}")]
+#[error("expected 64 hexadecimal digits, found {:?}", crate::text::Foreign(.found))]
 pub struct BadId {
     /// What stood there, cut to 80 characters.
     pub found: String,

@@ -17,8 +17,8 @@ pub use record::Record;
 use crate::{
     bitmap::Bitmap,
     chunk::ChunkRef,
-    feed::{Head, Listing},
-    id::{FeedId, Peer, PublisherId, ReleaseId},
+    feed::{Action, Head},
+    id::{FeedId, Peer, PublicKey, PublisherId, ReleaseId},
     release::ReleaseRef,
     sign::{Kind, Signature},
     ticket::Ticket,
@@ -139,14 +139,15 @@ pub enum Input {
         /// What stood there, or was reserved for it.
         head: Head,
     },
-    /// Append a release that is already in the store, durably. Answered by [`Event::Published`] or [`Event::Refused`].
+    /// Append to an own feed, durably: a release that is already in the store, or a revocation. Answered by
+    /// [`Event::Published`] or [`Event::Refused`].
     Publish {
         /// The caller's number for the answer.
         job: Job,
         /// Under which publisher.
         publisher: PublisherId,
-        /// What is listed.
-        listing: Listing,
+        /// What the entry does.
+        action: Action,
     },
     /// Bring a release's closure here. Answered by [`Event::Fetched`] or [`Event::FetchFailed`].
     Fetch {
@@ -366,7 +367,7 @@ pub enum Output {
         /// What.
         record: Record,
     },
-    /// Sign with the keys that this node has for this kind.
+    /// Sign with those of `keys` that this node has.
     Sign {
         /// Ties the answer.
         token: Token,
@@ -378,6 +379,8 @@ pub enum Output {
         feed: FeedId,
         /// The payload.
         payload: Vec<u8>,
+        /// Who may sign it, by the newest root, most wanted first.
+        keys: Vec<PublicKey>,
     },
     /// Find out what the next stage of a fetch is about: read what is here of the closure.
     Expand {

@@ -27,3 +27,4 @@ pub mod text;
 pub mod ticket;
 pub mod time;
 pub mod tree;
+pub mod words;

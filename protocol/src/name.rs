@@ -19,7 +19,7 @@ pub enum NameError {
         length: usize,
     },
     /// A character that names do not have.
-    #[error("name {:?} has {character:?} as character {at}: use only a-z, 0-9 and -", Foreign(.found))]
+    #[error("name {:?} has '{}' as character {at}: use only a-z, 0-9 and -", Foreign(.found), Foreign(.character.to_string()))]
     Character {
         /// The name, cut to 80 characters.
         found: String,
@@ -58,9 +58,38 @@ pub fn check(name: &str) -> Result<(), NameError> {
     Ok(())
 }
 
+/// What a name looks like: equal for names that eyes take for each other, such as `guestbook` and `guestb00k`, `rnail`
+/// and `mail`. The skeleton of UTS 39, in lower case, since zero's prototype there is the capital letter. For comparing
+/// only; names of any alphabet will do, so that it judges petnames and what strangers call themselves alike.
+pub fn skeleton(name: &str) -> String {
+    unicode_security::confusable_detection::skeleton(name).flat_map(char::to_lowercase).collect()
+}
+
+/// Whether two different names look the same.
+pub fn are_confusable(one: &str, other: &str) -> bool {
+    one != other && skeleton(one) == skeleton(other)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_that_look_alike_are_found() {
+        for (one, other) in [
+            ("guestbook", "guestb00k"),
+            ("mail", "rnail"),
+            ("mail", "mai1"),
+            ("wiki", "w\u{456}ki"),
+            ("paypal", "\u{440}\u{430}ypal"),
+            ("wiki", "w\u{200b}iki"),
+        ] {
+            assert!(are_confusable(one, other) && are_confusable(other, one), "{one} {other}");
+        }
+        for (one, other) in [("mail", "mail"), ("mail", "mall"), ("guestbook", "guest-book"), ("web", "wed")] {
+            assert!(!are_confusable(one, other), "{one} {other}");
+        }
+    }
 
     #[test]
     fn names_at_the_limit_pass_and_one_more_fails() {

@@ -6,6 +6,7 @@ use crate::{
     chunk::Cutting,
     id::ObjectId,
     limits,
+    text::is_hidden,
     tree::{Manifest, Node, TreeEntry, TreeError},
 };
 use unicode_normalization::{UnicodeNormalization as _, is_nfc};
@@ -27,7 +28,7 @@ pub fn check_path(path: &str) -> Result<(), Rule> {
     if path.starts_with('/') {
         return Err("is absolute: paths are relative to the tree's root");
     }
-    if !is_nfc(path) {
+    if !path.is_ascii() && !is_nfc(path) {
         return Err("is not in Unicode normal form C");
     }
     if path.bytes().filter(|b| *b == b'/').count() > limits::TREE_DEPTH {
@@ -53,7 +54,7 @@ pub fn check_target(path: &str, target: &str) -> Result<(), Rule> {
     if target.starts_with('/') {
         return Err("links to an absolute path: links are relative and stay inside the tree");
     }
-    if !is_nfc(target) {
+    if !target.is_ascii() && !is_nfc(target) {
         return Err("links to a path that is not in Unicode normal form C");
     }
     let mut folders = path.bytes().filter(|b| *b == b'/').count();
@@ -86,7 +87,7 @@ fn check_component(name: &str) -> Result<(), Rule> {
     if name.chars().any(char::is_control) {
         return Err("has a control character");
     }
-    if name.contains('\\') || name.contains(':') {
+    if name.bytes().any(|b| b == b'\\' || b == b':') {
         return Err("has a backslash or colon, which are separators on some systems");
     }
     if name.ends_with('.') || name.ends_with(' ') {
@@ -100,24 +101,31 @@ fn check_component(name: &str) -> Result<(), Rule> {
 
 /// CON, PRN, AUX, NUL, COM0-9, LPT0-9 and their kin, with any extension, in any case.
 fn is_device(name: &str) -> bool {
-    let stem = name.split('.').next().unwrap_or(name).trim_end_matches(' ').to_ascii_uppercase();
-    if matches!(stem.as_str(), "CON" | "PRN" | "AUX" | "NUL" | "CONIN$" | "CONOUT$" | "CLOCK$") {
+    let stem = name.split('.').next().unwrap_or(name).trim_end_matches(' ');
+    // Most names are longer than any device's.
+    if stem.len() > "CONOUT$".len() {
+        return false;
+    }
+    if ["CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$", "CLOCK$"]
+        .iter()
+        .any(|device| stem.eq_ignore_ascii_case(device))
+    {
         return true;
     }
-    let digit = stem.strip_prefix("COM").or_else(|| stem.strip_prefix("LPT"));
-    digit.is_some_and(|d| {
-        let mut chars = d.chars();
-        matches!((chars.next(), chars.next()), (Some('0'..='9' | '¹' | '²' | '³'), None))
-    })
+    let Some((port, digit)) = stem.split_at_checked(3) else { return false };
+    let numbered = port.eq_ignore_ascii_case("COM") || port.eq_ignore_ascii_case("LPT");
+    let mut digit = digit.chars();
+    numbered && matches!((digit.next(), digit.next()), (Some('0'..='9' | '¹' | '²' | '³'), None))
 }
 
 /// What a file system that ignores case and normal form makes of a path: NFC of each character's upper, then lower
 /// case. That joins at least what Unicode's full case folding joins (ß and SS, ſ and s); it needs no table of ours.
+/// Characters that cannot be seen are left out: some systems pass over them, and no reader tells such paths apart.
 fn folded(path: &str) -> String {
     if path.is_ascii() {
         return path.to_ascii_lowercase();
     }
-    path.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase).nfc().collect()
+    path.chars().filter(|c| !is_hidden(*c)).flat_map(char::to_uppercase).flat_map(char::to_lowercase).nfc().collect()
 }
 
 fn broken(path: &str, rule: Rule) -> TreeError {
@@ -214,7 +222,7 @@ fn check_collisions(entries: &[TreeEntry]) -> Result<(), TreeError> {
     let twin =
         seen.windows(2).filter(|w| matches!(w, [a, b] if a.0 == b.0)).filter_map(|w| w.get(1)).map(|w| w.1).min();
     match twin.and_then(|i| entries.get(i as usize)) {
-        Some(entry) => Err(broken(&entry.path, "differs from another path only in case")),
+        Some(entry) => Err(broken(&entry.path, "differs from another path only in case or in what cannot be seen")),
         None => Ok(()),
     }
 }

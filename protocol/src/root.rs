@@ -4,6 +4,7 @@
 
 use crate::{
     codec::{self, CodecError, Wire},
+    feed::Action,
     id::{Digest, FeedId, PublicKey, PublisherId},
     limits, name,
     sign::{Envelope, Kind, SignatureError},
@@ -300,6 +301,15 @@ impl TrustedRoot {
             Kind::Root => &self.root.roles.root,
             Kind::Entry => &self.root.roles.release,
             Kind::Fresh => &self.root.roles.fresh,
+        }
+    }
+    /// Whose signature an entry that does this may carry, most wanted first: who can only stop things stops them, so
+    /// that the keys that can release need not be at hand.
+    pub fn signers(&self, action: &Action) -> Vec<PublicKey> {
+        let roles = &self.root.roles;
+        match action {
+            Action::Release(_) => roles.release.keys.clone(),
+            Action::Revoke { .. } => roles.revoke.keys.iter().chain(&roles.release.keys).copied().collect(),
         }
     }
     /// The feed that this root opens.

@@ -178,7 +178,8 @@ impl Envelope {
     }
 }
 
-fn is_good(signature: &Signature, message: &[u8]) -> bool {
+/// Whether one signature holds over these bytes: the only place where a signature is judged, by ed25519's strict rule.
+pub fn is_good(signature: &Signature, message: &[u8]) -> bool {
     let Ok(bytes) = <[u8; 64]>::try_from(signature.bytes.as_slice()) else { return false };
     let Ok(key) = VerifyingKey::from_bytes(&signature.key.0) else { return false };
     signature.algorithm == 1 && key.verify_strict(message, &ed25519_dalek::Signature::from_bytes(&bytes)).is_ok()

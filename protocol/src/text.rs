@@ -41,6 +41,24 @@ fn escape(text: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     })
 }
 
+/// A document as one line of JSON that can be looked at: what is hidden is written by its number, which means the same
+/// to whoever reads it. JSON itself demands that of C0 alone, and terminals obey C1 and bidi controls as well.
+pub fn json(document: &serde_json::Value) -> String {
+    let text = document.to_string();
+    if is_plain(&text) {
+        return text;
+    }
+    // Hidden characters stand in strings only: between them compact JSON has nothing but ASCII that is seen.
+    text.chars().fold(String::with_capacity(text.len()), |mut line, c| {
+        if is_hidden(c) {
+            line.extend(c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")));
+        } else {
+            line.push(c);
+        }
+        line
+    })
+}
+
 /// Whether a text is one line of characters that can all be seen.
 pub fn is_plain(text: &str) -> bool {
     !text.chars().any(is_hidden)
@@ -68,6 +86,14 @@ mod tests {
         assert_eq!(Foreign("a\u{202e}b\u{200b}c\u{9b}d\ne").to_string(), "a\\u{202e}b\\u{200b}c\\u{9b}d\\ne");
         assert_eq!(Foreign("Gästebuch 📖").to_string(), "Gästebuch 📖");
         assert_eq!(format!("{:?}", Foreign("a\"b\\")), "\"a\\\"b\\\\\"");
+    }
+
+    #[test]
+    fn json_hides_nothing_and_means_the_same() {
+        let value = serde_json::json!({ "a\u{7f}": "\u{1b}[2J\u{9b}\u{202e}\u{e0041}\n\"ü" });
+        let line = json(&value);
+        assert_eq!(line, r#"{"a\u007f":"\u001b[2J\u009b\u202e\udb40\udc41\n\"ü"}"#);
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&line).unwrap(), value);
     }
 
     proptest! {

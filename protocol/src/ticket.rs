@@ -10,6 +10,7 @@ use crate::{
     feed::{Head, Position},
     id::{Digest, PublisherId},
     limits, name,
+    text::Foreign,
 };
 use data_encoding::BASE32_NOPAD;
 use std::{fmt, str::FromStr};
@@ -50,7 +51,7 @@ pub enum TicketError {
         characters: usize,
     },
     /// A character that tickets do not have.
-    #[error("ticket has {character:?} as character {at}, which no ticket contains: copy it again")]
+    #[error("ticket has '{}' as character {at}, which no ticket contains: copy it again", Foreign(.character.to_string()))]
     Character {
         /// The character.
         character: char,

@@ -64,6 +64,16 @@ pub struct Manifest {
 impl Wire for Manifest {
     const NAME: &'static str = "tree manifest";
     const LIMIT: usize = limits::MANIFEST_BYTES;
+    /// The number of entries stands behind the cutting. Ten million of the smallest fit into the limit and would weigh a
+    /// gigabyte before [`Manifest::check`] counted them.
+    fn admits(body: &[u8]) -> Result<(), &'static str> {
+        const CUTTING: usize = 1 + 3 * 4;
+        let count = body.get(CUTTING..).and_then(|rest| rest.first_chunk()).map(|count| u64::from_le_bytes(*count));
+        match count {
+            Some(count) if count > limits::TREE_ENTRIES as u64 => Err("it has more than a million entries"),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// One path and what is there.

@@ -1,12 +1,12 @@
 //! Anna publishes, Bob follows her, Mallory has her own keys and bad intentions.
 
 mod cast;
-use cast::{NOW, Publisher, digest, key, listing, revoke, role};
+use cast::{NOW, Publisher, digest, key, listing, revocation, revoke, role};
 use softservice_protocol::{
     codec,
     feed::{
-        Action, Conflict, Equivocation, FeedError, FeedState, Freshness, Listing, NoProof, RevokeLevel, freshness,
-        verify_fresh,
+        Action, Conflict, Equivocation, FeedError, FeedState, Freshness, Listing, NoProof, Revocation, RevokeLevel,
+        freshness, verify_fresh,
     },
     id::{Digest, ReleaseId},
     root::{FeedStart, RootError},
@@ -46,7 +46,7 @@ fn bob_follows_annas_entries_one_by_one_and_a_newcomer_takes_the_snapshot() {
     let snapshot = codec::encode(&anna.feed.snapshot).unwrap();
     let newcomer = FeedState::onboard(&anna.trusted, &anna.entries[2], &snapshot).unwrap();
     assert_eq!(bob, newcomer);
-    assert_eq!(bob.snapshot.listings[0].revoked, Some(RevokeLevel::Unsafe));
+    assert_eq!(bob.snapshot.listings[0].revoked, Some(revocation(RevokeLevel::Unsafe)));
     assert_eq!(bob.accept(&anna.trusted, &anna.entries[0]), Err(FeedError::Known(1)));
     assert_eq!(
         FeedState::default().accept(&anna.trusted, &anna.entries[2]),
@@ -170,7 +170,7 @@ fn a_catalogue_takes_no_odd_listings() {
         (Listing { parents: vec![good.release], ..good.clone() }, "its own"),
         (Listing { parents: vec![one_parent; 2], ..good.clone() }, "twice"),
         (Listing { parents: (10..19).map(|n| ReleaseId([n; 32])).collect(), ..good.clone() }, "8 parents"),
-        (Listing { revoked: Some(RevokeLevel::Withdraw), ..good.clone() }, "revoked"),
+        (Listing { revoked: Some(revocation(RevokeLevel::Withdraw)), ..good.clone() }, "revoked"),
     ];
     for (listing, part) in odd {
         let error = anna.feed.draft(&anna.trusted, Action::Release(listing), NOW).unwrap_err();
@@ -184,13 +184,44 @@ fn a_catalogue_takes_no_odd_listings() {
         ..good
     };
     assert!(anna.feed.draft(&anna.trusted, Action::Release(edge), NOW).is_ok());
-    let reason = |n| Action::Revoke {
-        release: ReleaseId([1; 32]),
-        level: RevokeLevel::Unsafe,
-        replaced_by: None,
-        reason: "r".repeat(n),
+    let reason = |n| Revocation { reason: "r".repeat(n), ..revocation(RevokeLevel::Unsafe) };
+    assert!(reason(500).check(ReleaseId([1; 32])).is_ok() && reason(501).check(ReleaseId([1; 32])).is_err());
+}
+
+#[test]
+fn a_revocation_keeps_its_words_and_is_never_taken_back() {
+    let mut anna = anna();
+    anna.publish(listing("guestbook", "1.0.0", 1));
+    anna.publish(listing("guestbook", "1.0.1", 2));
+    let mut say = |level, replaced_by, reason: &str| {
+        let revocation = Revocation { level, replaced_by, reason: reason.into() };
+        let entry = anna.draft(Action::Revoke { release: ReleaseId([1; 32]), revocation });
+        let head = anna.append(anna.sealed(&entry));
+        let snapshot = codec::encode(&anna.feed.snapshot).unwrap();
+        assert_eq!(FeedState::onboard(&anna.trusted, &head, &snapshot).unwrap(), anna.feed, "a newcomer knows as much");
+        anna.feed.snapshot.listings[0].revoked.clone().unwrap()
     };
-    assert!(reason(500).check().is_ok() && reason(501).check().is_err());
+    let first = say(RevokeLevel::Unsafe, None, "lets strangers in");
+    assert_eq!((first.level, first.reason.as_str()), (RevokeLevel::Unsafe, "lets strangers in"));
+    let mended = Some(ReleaseId([2; 32]));
+    let second = say(RevokeLevel::Withdraw, mended, "1.0.1 is mended");
+    assert_eq!(
+        (second.level, second.replaced_by),
+        (RevokeLevel::Unsafe, mended),
+        "words may change, the level rises only"
+    );
+    // Neither may a snapshot say less, or name a release as its own replacement.
+    let entry = anna.draft(Action::Release(listing("guestbook", "2.0.0", 3)));
+    let onboard = |change: &dyn Fn(&mut Revocation)| {
+        let mut snapshot = anna.feed.snapshot.after(&entry.action).unwrap();
+        change(snapshot.listings[0].revoked.as_mut().unwrap());
+        let entry = softservice_protocol::feed::Entry { state_root: snapshot.state_root().unwrap(), ..entry.clone() };
+        FeedState::onboard(&anna.trusted, &anna.sealed(&entry), &codec::encode(&snapshot).unwrap())
+    };
+    assert!(onboard(&|_| ()).is_ok());
+    let own = onboard(&|r| r.replaced_by = Some(ReleaseId([1; 32]))).unwrap_err();
+    assert_eq!(why(own), "the revoked release is named as its own replacement");
+    assert!(onboard(&|r| r.reason = "a\u{1b}[31m".into()).is_err(), "words are plain in snapshots, too");
 }
 
 #[test]

@@ -38,9 +38,9 @@ fn every_truncation_and_every_tail_is_refused() {
             assert!((specimen.again)(&[bytes, tail].concat()).is_err(), "{} with a tail", specimen.name);
         }
         let mut later = bytes.clone();
-        later[0] = 2;
+        later[0] += 1;
         let refusal = (specimen.again)(&later).unwrap_err().to_string();
-        assert!(refusal.contains("version 2"), "{refusal}");
+        assert!(refusal.contains(&format!("version {}", later[0])), "{refusal}");
     }
 }
 

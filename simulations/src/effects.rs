@@ -33,7 +33,7 @@ impl World {
             Output::Gossip { publisher, bytes } => self.gossip(node, publisher, bytes),
             Output::Judge { gossip, verdict, .. } => self.judged(node, gossip, verdict),
             Output::Keep { token, record } => self.keep(node, token, record),
-            Output::Sign { token, kind, publisher, feed, payload } => {
+            Output::Sign { token, kind, publisher, feed, payload, keys: _ } => {
                 let author = self.corpus.authors.iter().find(|a| a.publisher == publisher);
                 let signatures = match author.filter(|_| node == 0) {
                     Some(author) => {

@@ -7,7 +7,7 @@ use crate::{
     world::{Happening, World},
 };
 use softservice_protocol::{
-    feed::Head,
+    feed::{Action, Head},
     io::{Input, Job, ProvisionInput, Record},
     ticket::Ticket,
 };
@@ -170,7 +170,7 @@ impl World {
         let listing = self.corpus.editions[edition].listing.clone();
         let publisher = self.publisher();
         self.trace.tell(self.now, 0, || format!("publishes {} {}", listing.distro, listing.version));
-        self.feed(0, self.nodes[0].life, Input::Publish { job, publisher, listing });
+        self.feed(0, self.nodes[0].life, Input::Publish { job, publisher, action: Action::Release(listing) });
     }
 
     /// Power goes: whatever only memory held is lost; others notice after `unnoticed`.

@@ -18,7 +18,7 @@ use softservice_protocol::{
     tree::{Manifest, Node, TreeRef},
 };
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     ops::Range,
     sync::Arc,
 };
@@ -84,6 +84,9 @@ struct Finder<'a> {
     /// Missing chunks and their numbers.
     missing: HashMap<ChunkId, u32>,
     alike: Alike,
+    /// Missing chunks of trees that were looked at. A release's source mostly has what its artifacts have, and nothing more is
+    /// found for it among older sources.
+    tried: HashSet<u32>,
     /// Where the chunks of an older object begin in `alike`; none when it is not here.
     taken: HashMap<ObjectId, Option<u32>>,
 }
@@ -92,7 +95,7 @@ impl<'a> Finder<'a> {
     fn new(store: &'a dyn Store, list: &WantList) -> Self {
         let number = |i: usize| Some((list.chunks.get(i)?.id, i as u32));
         let missing = list.have.zeros().filter_map(number).collect();
-        Self { store, missing, alike: Alike::default(), taken: HashMap::new() }
+        Self { store, missing, alike: Alike::default(), tried: HashSet::new(), taken: HashMap::new() }
     }
 
     fn manifest(&mut self, tree: &TreeRef, older: &[TreeRef]) {
@@ -103,11 +106,17 @@ impl<'a> Finder<'a> {
 
     fn tree(&mut self, tree: &TreeRef, older: &[TreeRef]) {
         let Ok(new) = manifests::of_tree(self.store, tree) else { return };
-        let lacks = |node: &Node| node.chunk_list().iter().any(|c| self.missing.contains_key(&c.id));
         let mut open: Vec<(&str, u64, Vec<ChunkRef>)> = Vec::new();
-        for entry in new.entries.iter().filter(|e| lacks(&e.node)) {
+        for entry in &new.entries {
             let Node::File { size, .. } = &entry.node else { continue };
-            open.push((&entry.path, *size, entry.node.chunk_list()));
+            let chunks = entry.node.chunk_list();
+            let mut untried = false;
+            for number in chunks.iter().filter_map(|c| self.missing.get(&c.id)) {
+                untried |= self.tried.insert(*number);
+            }
+            if untried {
+                open.push((&entry.path, *size, chunks));
+            }
         }
         for old in older.iter().filter(|old| old.manifest != tree.manifest) {
             if open.is_empty() {
@@ -168,8 +177,11 @@ impl<'a> Names<'a> {
             return names;
         }
         let files = tree.entries.iter().enumerate();
+        let mut name = String::new();
         for (at, entry) in files.filter(|(_, e)| matches!(e.node, Node::File { size, .. } if size > 0)) {
-            for name in [blank(&entry.path), blank(file_name(&entry.path))] {
+            for of in [&entry.path, file_name(&entry.path)] {
+                name.clear();
+                blank_into(of, &mut name);
                 if let Some(files) = names.alike.get_mut(&name) {
                     files.push(at);
                 }
@@ -209,6 +221,10 @@ fn file_name(path: &str) -> &str {
 /// A name with each number in it as one mark: versions differ there.
 fn blank(name: &str) -> String {
     let mut out = String::with_capacity(name.len());
+    blank_into(name, &mut out);
+    out
+}
+fn blank_into(name: &str, out: &mut String) {
     for c in name.chars() {
         match c.is_ascii_digit() {
             true if out.ends_with('#') => {}
@@ -216,7 +232,6 @@ fn blank(name: &str) -> String {
             false => out.push(c),
         }
     }
-    out
 }
 
 /// For each chunk of a new file that the old one has not: the chunks of the old one that stand where it should be.

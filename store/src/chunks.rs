@@ -3,10 +3,11 @@
 
 use crate::{
     contract::{Layout, StoreError},
+    digest,
     disk::{DiskStore, lock},
     expected::Spot,
     index::Location,
-    objects::{self, Arrival},
+    objects::Arrival,
     tree,
 };
 use rayon::prelude::*;
@@ -17,7 +18,7 @@ use softservice_protocol::{
     limits,
 };
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     fs::{File, Permissions},
     os::unix::fs::{FileExt, PermissionsExt},
 };
@@ -135,6 +136,14 @@ impl DiskStore {
         Ok((read && ChunkId::of(&bytes) == spot.chunk.id).then_some(bytes))
     }
 
+    /// Whether nobody has logged how an object that is here is cut: a crash, or another call that goes on, may stand between its
+    /// name and that. Whoever acknowledges it logs it then; else its chunks would be missed after the next start, until it is
+    /// cut again.
+    pub(crate) fn lacks_layout(&self, chunks: &[ChunkRef]) -> bool {
+        let ends = [chunks.first(), chunks.last()];
+        chunks.len() > 1 && ends.into_iter().flatten().any(|chunk| self.locate(chunk).is_none())
+    }
+
     pub(crate) fn expect_layouts(&self, layouts: &[Layout]) -> Result<(), StoreError> {
         layouts.iter().try_for_each(Layout::check)?;
         // Leased before looking what is here, so that no sweep comes in between.
@@ -155,10 +164,11 @@ impl DiskStore {
 
     pub(crate) fn assemble_layouts(&self, layouts: &[Layout]) -> Result<(), StoreError> {
         let _turn = lock(&self.assembling);
+        // Whoever syncs also gives names: what is found open here stays so. And the disk tells of a failed write once: whoever
+        // hears of it must not be another one than who acknowledges.
+        let _syncs = self.partials.hold_syncs();
         // What is acknowledged without being written is looked at once more.
-        layouts.par_iter().with_min_len(64).for_each(|l| {
-            self.objects.stands(l.object);
-        });
+        self.objects.look_again(&self.objects.named_before(layouts));
         self.expect_layouts(layouts)?;
         let open: Vec<&Layout> = layouts.par_iter().with_min_len(64).filter(|l| !self.objects.has(l.object)).collect();
         let open: Vec<&Layout> =
@@ -167,17 +177,12 @@ impl DiskStore {
         // is not to become part of the other's.
         let other: Vec<Layout> = open.iter().filter(|l| !self.partials.agrees(l)).map(|l| (*l).clone()).collect();
         self.partials.begin_anew(&other);
-        // The disk tells of a failed write once. Whoever hears of it must not be another one than who acknowledges.
-        let _syncs = self.partials.hold_syncs();
         self.all_here(&open)?;
         let arrivals: Result<Vec<Arrival>, StoreError> = open.par_iter().map(|l| self.complete(l)).collect();
         let arrivals = arrivals?;
-        let admitted = self.objects.admit(&arrivals);
-        admitted.inspect_err(|_| self.partials.give_up(&open.iter().map(|l| l.object).collect()))?;
-        arrivals.iter().for_each(|arrival| self.objects.prove(arrival.object, arrival.executable));
-        // What another call has named and not synced yet, this one is about to acknowledge.
-        self.objects.settle(layouts.iter().map(|l| l.object))?;
-        self.record_layouts(open.iter().copied())?;
+        let named = self.name_wholes(layouts, &open, &arrivals);
+        // Some may have their names by now: whoever tries again finds them here, and does not say how they are cut.
+        named.inspect_err(|_| self.rebuild.doubt())?;
         self.partials.finish(&layouts.iter().map(|l| l.object).collect::<HashSet<_>>())?;
         let mut flight = lock(&self.flight);
         for layout in layouts {
@@ -185,10 +190,24 @@ impl DiskStore {
         }
         Ok(())
     }
+    /// From files that are ready to objects that are acknowledged.
+    fn name_wholes(&self, layouts: &[Layout], open: &[&Layout], arrivals: &[Arrival]) -> Result<(), StoreError> {
+        let admitted = self.objects.admit(arrivals);
+        admitted.inspect_err(|_| self.partials.give_up(&open.iter().map(|l| l.object).collect()))?;
+        arrivals.iter().for_each(|arrival| self.objects.prove(arrival.object, arrival.executable));
+        // What another call has named and not synced yet, this one is about to acknowledge.
+        self.objects.settle(layouts.iter().map(|l| l.object))?;
+        let named: HashSet<ObjectId> = open.iter().map(|l| l.object).collect();
+        let unlogged = layouts.iter().filter(|l| !named.contains(&l.object) && self.lacks_layout(&l.chunks));
+        self.record_layouts(open.iter().copied().chain(unlogged))
+    }
     /// Refuses before anything is written when a chunk is nowhere.
     fn all_here(&self, open: &[&Layout]) -> Result<(), StoreError> {
         self.partials.hear();
-        let lacking: Vec<Spot> = open.iter().flat_map(|l| self.partials.lacking(l.object)).collect();
+        // Each chunk once: an image of zeros lacks the same one a hundred thousand times.
+        let mut seen = HashSet::new();
+        let lacking = open.iter().flat_map(|l| self.partials.lacking(l.object));
+        let lacking: Vec<Spot> = lacking.filter(|spot| seen.insert(spot.chunk)).collect();
         let here = self.survey_chunks(&lacking.iter().map(|s| s.chunk).collect::<Vec<_>>())?;
         let missing: HashSet<ChunkId> = here.zeros().filter_map(|i| Some(lacking.get(i)?.chunk.id)).collect();
         match here.zeros().next().and_then(|i| lacking.get(i)) {
@@ -198,15 +217,22 @@ impl DiskStore {
     }
     /// Fills in what is elsewhere in the store, hashes the whole and sets the mode.
     fn complete(&self, layout: &Layout) -> Result<Arrival, StoreError> {
-        let lacking = self.partials.lacking(layout.object);
-        for part in lacking.chunks(FILL) {
-            let chunks: Vec<ChunkRef> = part.iter().map(|s| s.chunk).collect();
-            for (spot, bytes) in part.iter().zip(self.read_chunks(&chunks)?) {
+        // Each chunk is read once, however many places it has.
+        let (mut chunks, mut places) = (Vec::new(), HashMap::<ChunkRef, Vec<Spot>>::new());
+        for spot in self.partials.lacking(layout.object) {
+            let known = places.entry(spot.chunk).or_default();
+            chunks.extend(known.is_empty().then_some(spot.chunk));
+            known.push(spot);
+        }
+        for part in chunks.chunks(FILL) {
+            for (chunk, bytes) in part.iter().zip(self.read_chunks(part)?) {
                 // The survey found it, so its object was damaged just now.
                 let Some(bytes) = bytes else {
                     return Err(StoreError::Incomplete { missing: 1, object: layout.object });
                 };
-                self.partials.fill(spot, &bytes, &self.objects)?;
+                for spot in places.get(chunk).into_iter().flatten() {
+                    self.partials.fill(spot, &bytes, &self.objects)?;
+                }
             }
         }
         let since = self.partials.heard();
@@ -228,8 +254,8 @@ impl DiskStore {
         file.set_len(layout.size).map_err(|e| io("truncate", e))?;
         // Taken while the chunks came; when it is not right, the file itself is asked before anybody is blamed.
         if self.partials.digest(layout.object, &file) != Some(layout.object) {
-            let mut whole = File::open(&path).map_err(|e| io("open", e))?;
-            if objects::hash(&mut whole, |_| Ok(()), &path)? != layout.object {
+            let whole = File::open(&path).map_err(|e| io("open", e))?;
+            if digest::of_file(&whole, |_| Ok(()), &path)? != layout.object {
                 return Err(self.blame(layout, &file));
             }
         }
@@ -273,6 +299,34 @@ mod tests {
     use super::*;
     use softservice_protocol::chunk::Verified;
 
+    /// A life that was cut off between an object's name and its layout.
+    #[test]
+    fn whoever_acknowledges_an_object_logs_how_it_is_cut_where_nobody_came_to_it() {
+        let bytes: Vec<u8> = (0..700_000u32).flat_map(|n| (n / 7).to_le_bytes()).collect();
+        let source = tempfile::tempdir().unwrap();
+        std::fs::write(source.path().join("large"), &bytes).unwrap();
+        let (_, chunks) = crate::cutter::cut_whole(&bytes);
+        assert!(chunks.len() > 2);
+        let layout = Layout { object: ObjectId::of(&bytes), size: bytes.len() as u64, chunks };
+        type Acknowledged<'a> = &'a dyn Fn(&DiskStore);
+        let by_ingest: Acknowledged<'_> =
+            &|store| drop(store.ingest_dir(source.path(), &[], &|_| true, false).unwrap());
+        let by_fetch: Acknowledged<'_> = &|store| store.assemble_layouts(std::slice::from_ref(&layout)).unwrap();
+        for acknowledge in [by_ingest, by_fetch] {
+            let dir = tempfile::tempdir().unwrap();
+            let store = crate::open(dir.path()).unwrap();
+            let (file, mut open) = store.objects.create_temp(tree::mode(false)).unwrap();
+            std::io::Write::write_all(&mut open, &bytes).unwrap();
+            store.objects.admit(&[Arrival { file, object: layout.object, executable: false, since: 0 }]).unwrap();
+            acknowledge(&store);
+            assert!(store.read_chunks(&layout.chunks).unwrap().iter().all(Option::is_some));
+            acknowledge(&store);
+            // The store may have come to it by itself, beside.
+            let logged = store.layouts_of(layout.object).unwrap();
+            assert!((1..=2).contains(&logged.len()) && logged.iter().all(|l| *l == layout), "{}", logged.len());
+        }
+    }
+
     #[test]
     fn chunks_are_read_while_their_object_gets_its_name() {
         let dir = tempfile::tempdir().unwrap();
@@ -289,5 +343,27 @@ mod tests {
         for (part, read) in parts.iter().zip(store.read_chunks(&layout.chunks).unwrap()) {
             assert_eq!(read.as_deref(), Some(part.bytes()));
         }
+    }
+
+    /// As of an image of zeros whose older version is here: the chunk is looked for once, and has fifty thousand places.
+    #[test]
+    fn a_chunk_with_many_places_is_filled_in_from_elsewhere() {
+        const PLACES: usize = 50_000;
+        let dir = tempfile::tempdir().unwrap();
+        let store = crate::open(dir.path()).unwrap();
+        let part = Verified::own(vec![0]);
+        let chunk = ChunkRef { id: part.id(), len: 1 };
+        let image = |places: usize| Layout {
+            object: ObjectId::of(&vec![0; places]),
+            size: places as u64,
+            chunks: vec![chunk; places],
+        };
+        let (older, newer) = (image(PLACES), image(PLACES + 1));
+        store.expect_layouts(std::slice::from_ref(&older)).unwrap();
+        store.partials.put(&part, &store.objects).unwrap();
+        store.assemble_layouts(&[older]).unwrap();
+        store.expect_layouts(std::slice::from_ref(&newer)).unwrap();
+        store.assemble_layouts(std::slice::from_ref(&newer)).unwrap();
+        assert!(store.objects.has(newer.object));
     }
 }

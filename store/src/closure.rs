@@ -3,15 +3,16 @@
 //! taken from a document or manifest before it was hashed, decoded canonically and checked against what pinned it.
 
 use crate::{
-    contract::{Layout, Store, StoreError},
+    contract::{Damage, Layout, Store, StoreError},
     manifests,
 };
+use rayon::prelude::*;
 use softservice_protocol::{
     bitmap::Bitmap,
     chunk::ChunkRef,
     codec::{self, Wire},
     definition,
-    id::{ChunkId, ObjectId, ReleaseId},
+    id::{ChunkId, ObjectId, PublisherId, ReleaseId},
     io::{Alike, Depth, Stage, WantList},
     limits,
     release::{Release, ReleaseRef},
@@ -339,18 +340,123 @@ pub fn held(store: &dyn Store, release: ReleaseId) -> Result<Option<Bitmap>, Sto
     plan(store, release)?.map(|p| store.survey(&p.order)).transpose()
 }
 
+/// Bytes of content that a device of this platform would still fetch, each chunk once.
+///
+/// # Errors
+/// [`StoreError::Missing`] while a document or manifest is not here, and whatever in the closure is not what was pinned.
+pub fn missing_bytes(store: &dyn Store, release: ReleaseId, platform: &str) -> Result<u64, StoreError> {
+    let Some(plan) = plan(store, release)? else {
+        return Err(gone(store, release, &walk(store, release, None)?)?);
+    };
+    let wanted: Vec<&Layout> = plan.wanted(platform).collect();
+    let open: Vec<&Layout> = wanted.into_par_iter().with_min_len(64).filter(|l| !store.has_object(l.object)).collect();
+    let mut seen = HashSet::new();
+    let chunks: Vec<ChunkRef> =
+        open.into_iter().flat_map(|l| &l.chunks).filter(|c| seen.insert(c.id)).copied().collect();
+    let held = store.survey(&chunks)?;
+    Ok(held.zeros().filter_map(|at| chunks.get(at)).map(|c| u64::from(c.len)).sum())
+}
+
+/// The files of the trees that a device of this platform makes of a release, each once: object, and whether it is executable.
+///
+/// # Errors
+/// Whatever in the closure is not what was pinned, or not here.
+pub fn tree_files(store: &dyn Store, release: ReleaseId, platform: &str) -> Result<Vec<(ObjectId, bool)>, StoreError> {
+    let mut seen = HashSet::new();
+    let mut files = Vec::new();
+    for (_, release) in documents(store, release)? {
+        // The source, which is for all, is no tree of a device.
+        for (_, tree) in trees(&release).filter(|(of, _)| of.is_some_and(|of| fits(Some(of), platform))) {
+            let manifest = manifests::of_tree(store, tree)?;
+            files.extend(manifest.entries.iter().filter_map(|entry| match entry.node {
+                Node::File { object, executable, .. } => {
+                    seen.insert((object, executable)).then_some((object, executable))
+                }
+                _ => None,
+            }));
+        }
+    }
+    Ok(files)
+}
+
+/// Releases of a closure whose documents are here, with who made each: the asked one first.
+///
+/// # Errors
+/// A document that is here but is not what was pinned.
+pub fn members(store: &dyn Store, release: ReleaseId) -> Result<Vec<(ReleaseId, PublisherId)>, StoreError> {
+    Ok(documents(store, release)?.into_iter().map(|(id, release)| (id, release.publisher)).collect())
+}
+
+/// Every object of a closure with its signed size, as far as documents and manifests are here, and whether or not the object
+/// itself is: what a device of this platform fetches of it, or all of it.
+///
+/// # Errors
+/// A document or manifest that is here but is not what was pinned.
+pub fn sizes(
+    store: &dyn Store,
+    release: ReleaseId,
+    platform: Option<&str>,
+) -> Result<BTreeMap<ObjectId, u64>, StoreError> {
+    let walk = walk(store, release, None)?;
+    let mut sizes: BTreeMap<ObjectId, u64> = walk.documents.iter().map(|l| (l.object, l.size)).collect();
+    sizes.extend(walk.missing.iter().map(|r| (r.id.object(), u64::from(r.size))));
+    let mut read = BTreeSet::new();
+    for (_, release) in &walk.here {
+        for (of, tree) in trees(release) {
+            sizes.insert(tree.manifest, tree.manifest_bytes());
+            let wanted = platform.is_none_or(|platform| fits(of, platform));
+            if !wanted || !store.has_object(tree.manifest) || !read.insert(tree.manifest) {
+                continue;
+            }
+            sizes.extend(manifests::of_tree(store, tree)?.entries.iter().filter_map(|e| match &e.node {
+                Node::File { object, size, .. } => Some((*object, *size)),
+                _ => None,
+            }));
+        }
+    }
+    Ok(sizes)
+}
+
 /// Every object that keeping this release means keeping, as far as its documents and manifests are here: the roots of
 /// a garbage collection.
 ///
 /// # Errors
 /// A document or manifest that is here but is not what was pinned: nothing may be swept then.
 pub fn objects(store: &dyn Store, release: ReleaseId) -> Result<BTreeSet<ObjectId>, StoreError> {
+    Ok(reach(store, release)?.0)
+}
+
+/// The same, of what nothing may be swept without. A document or manifest that never came lists nothing that is here; one
+/// that was damaged does, and what that was nobody can tell until it is mended.
+///
+/// # Errors
+/// As [`objects`]; [`StoreError::Damaged`] while something that lists more is set aside.
+pub fn needed(store: &dyn Store, release: ReleaseId) -> Result<BTreeSet<ObjectId>, StoreError> {
+    let (objects, unread) = reach(store, release)?;
+    let lost = if unread.is_empty() { Vec::new() } else { store.lost()? };
+    match lost.into_iter().find(|damage| damage.object.is_some_and(|object| unread.contains(&object))) {
+        Some(Damage { file, object, .. }) => {
+            let what =
+                format!("it lists what release {release} needs, and nobody knows what that is until it is mended");
+            Err(StoreError::Damaged { path: file, object, what })
+        }
+        None => Ok(objects),
+    }
+}
+
+/// What a release needs, as far as that can be told; and documents and manifests that are not here.
+fn reach(store: &dyn Store, release: ReleaseId) -> Result<(BTreeSet<ObjectId>, BTreeSet<ObjectId>), StoreError> {
     let walk = walk(store, release, None)?;
-    let mut objects: BTreeSet<ObjectId> = walk.missing.iter().map(|r| r.id.object()).collect();
+    let mut unread: BTreeSet<ObjectId> = walk.missing.iter().map(|r| r.id.object()).collect();
+    let mut objects = unread.clone();
     for (id, release) in &walk.here {
         objects.insert(id.object());
         for (_, tree) in trees(release) {
-            if !objects.insert(tree.manifest) || !store.has_object(tree.manifest) {
+            if !objects.insert(tree.manifest) {
+                continue;
+            }
+            if !store.has_object(tree.manifest) {
+                unread.insert(tree.manifest);
                 continue;
             }
             objects.extend(manifests::of_tree(store, tree)?.entries.iter().filter_map(|e| match &e.node {
@@ -359,5 +465,5 @@ pub fn objects(store: &dyn Store, release: ReleaseId) -> Result<BTreeSet<ObjectI
             }));
         }
     }
-    Ok(objects)
+    Ok((objects, unread))
 }

@@ -83,6 +83,9 @@ pub struct Swept {
     pub removed: u64,
     /// Bytes freed.
     pub freed: u64,
+    /// Removed objects, of this sweep or one before, that the log of layouts still names, as there was no room to write it
+    /// anew: the next sweep does. Nothing is wrong with the store meanwhile.
+    pub unlogged: u64,
 }
 
 /// Who says what a sweep keeps, while it goes on.
@@ -97,6 +100,10 @@ pub trait Keeper {
     /// none of them goes on.
     fn builds(&self) -> bool {
         false
+    }
+    /// So many more objects were looked at.
+    fn looked(&mut self, objects: u64) {
+        let _ = objects;
     }
 }
 
@@ -173,6 +180,10 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// Whether a whole object is here.
     fn has_object(&self, id: ObjectId) -> bool;
 
+    /// Hashes files of a tree, by object and whether they are executable, that nobody hashed in this life, as long as `going`
+    /// says so: then making the tree need not. What is not here, or not what its name says, is told by making it.
+    fn prove(&self, _files: &[(ObjectId, bool)], _going: &(dyn Fn() -> bool + Sync)) {}
+
     /// Reads a directory in parallel into objects and a manifest, durably. `exclude` are glob patterns of paths below it.
     /// A file that is what it was when it was read the last time, by all that the file system says of it, is not read again.
     fn ingest(&self, dir: &Path, exclude: &[String], progress: Progress<'_>) -> Result<Ingested, StoreError>;
@@ -229,8 +240,14 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     fn upkeep(&self) -> Option<Upkeep> {
         None
     }
-    /// Objects and bytes here.
+    /// Objects and bytes here. Cheap: folders of objects to which nothing happened are not looked into again.
     fn totals(&self) -> Result<(u64, u64), StoreError>;
+    /// Bytes that all of this takes on its disk: objects, logs, index, what stands aside, and what has come so far of objects
+    /// that are not in `coming`.
+    fn used(&self, coming: &BTreeSet<ObjectId>) -> Result<u64, StoreError> {
+        let _ = coming;
+        Ok(self.totals()?.1)
+    }
 }
 
 /// What goes wrong. Corruption is one of them, never a panic.

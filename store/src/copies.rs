@@ -7,7 +7,7 @@
 
 use crate::{
     contract::{Compared, Damage, StoreError},
-    objects,
+    digest,
     tree::{self, Place, Wanted},
 };
 use rayon::prelude::*;
@@ -110,10 +110,10 @@ fn examine(
             }
             let path = at.join(&entry.path);
             let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let mut open = File::from(rustix::fs::openat(&dir, name, flags, Mode::empty()).map_err(read)?);
+            let open = File::from(rustix::fs::openat(&dir, name, flags, Mode::empty()).map_err(read)?);
             // A file that cannot be read to its end is as bad as one that reads wrong.
             let same = found.st_size as u64 == *size
-                && objects::hash(&mut open, |_| Ok(()), &path).is_ok_and(|read| read == *object);
+                && digest::of_file(&open, |_| Ok(()), &path).is_ok_and(|read| read == *object);
             Ok((!same).then_some("its bytes are not those of the release"))
         }
     }

@@ -6,16 +6,18 @@ use crate::{
     contract::{
         Compared, Damage, Findings, Ingested, Keeper, Layout, Materialised, Progress, Store, StoreError, Swept, Upkeep,
     },
-    copies,
+    copies, digest,
     index::{self, Index},
     journal::{self, Flaw, Log},
     layouts,
     losses::Losses,
     marks::Marks,
-    objects::{self, Objects, Placer},
+    objects::{Objects, Placer},
     partial::Partials,
     rebuild::{Parts, Rebuild, Task, Watch},
-    record, syncs, tree,
+    record, syncs,
+    tally::Tally,
+    tree,
 };
 use softservice_protocol::{
     bitmap::Bitmap,
@@ -41,6 +43,7 @@ pub struct DiskStore {
     dir: PathBuf,
     pub(crate) objects: Arc<Objects>,
     pub(crate) partials: Partials,
+    tally: Tally,
     records: Mutex<Log>,
     losses: Mutex<Losses>,
     /// Held while a layout goes into log *and* index, so that a checkpoint never runs ahead of the index.
@@ -50,7 +53,7 @@ pub struct DiskStore {
     pub(crate) rebuild: Rebuild,
     pub(crate) flight: Mutex<Flight>,
     /// Damage found while opening or reading, for the next check to report.
-    notes: Arc<Mutex<Vec<Damage>>>,
+    pub(crate) notes: Arc<Mutex<Vec<Damage>>>,
     /// Held while a damaged file is set aside, and never while one is hashed.
     healing: Mutex<()>,
     /// Held by whoever makes wholes, or takes away: two fetches may share objects, and one file has one name at a time.
@@ -70,6 +73,8 @@ pub(crate) struct Flight {
     pub(crate) intakes: BTreeMap<ObjectId, u32>,
     /// Brought by an ingest or `add` that ended since the last sweep.
     pub(crate) recent: BTreeSet<ObjectId>,
+    /// Removed by a sweep, and still in the log of layouts.
+    pub(crate) unlogged: BTreeSet<ObjectId>,
 }
 
 /// Locks; a panic elsewhere does not make what the lock guards wrong, because all of it is checked when read.
@@ -148,6 +153,7 @@ pub(crate) fn open_watched(dir: &Path, watch: Option<Watch>) -> Result<DiskStore
         _lock: file,
         objects,
         partials,
+        tally: Tally::new(dir),
         records: Mutex::new(records),
         losses: Mutex::new(losses),
         layout_log,
@@ -238,10 +244,10 @@ impl DiskStore {
             let path = self.objects.path(object, executable);
             // Another one may have it healed meanwhile; more than a few times is a fault.
             for _ in 0..8 {
-                let Ok(mut file) = File::open(&path) else { break };
+                let Ok(file) = File::open(&path) else { break };
                 // Without a lock: several cores hash, and one that waits for another's half takes up other work meanwhile,
                 // which may be to suspect the next object. A file that cannot be read to its end is as bad as a wrong one.
-                let what = match objects::hash(&mut file, |_| Ok(()), &path) {
+                let what = match digest::of_file(&file, |_| Ok(()), &path) {
                     Ok(id) if id == object => {
                         good = true;
                         break;
@@ -403,6 +409,9 @@ impl Store for DiskStore {
     fn has_object(&self, id: ObjectId) -> bool {
         self.objects.has(id)
     }
+    fn prove(&self, files: &[(ObjectId, bool)], going: &(dyn Fn() -> bool + Sync)) {
+        self.objects.prove_all(files, going);
+    }
     fn ingest(&self, dir: &Path, exclude: &[String], progress: Progress<'_>) -> Result<Ingested, StoreError> {
         self.ingest_dir(dir, exclude, progress, false)
     }
@@ -449,7 +458,10 @@ impl Store for DiskStore {
         self.rebuild.progress()
     }
     fn totals(&self) -> Result<(u64, u64), StoreError> {
-        Ok(objects::totals(&self.objects, &self.objects.list()?.0))
+        self.tally.totals()
+    }
+    fn used(&self, coming: &BTreeSet<ObjectId>) -> Result<u64, StoreError> {
+        self.tally.used(coming)
     }
 }
 

@@ -223,6 +223,9 @@ impl DiskStore {
             let fresh = |(i, c): &(usize, &ChunkRef)| !held.as_ref().is_some_and(|h| h.get(*i)) && met.1.insert(c.id);
             let new: u64 = chunks.iter().enumerate().filter(fresh).map(|(_, c)| u64::from(c.len)).sum();
             intake.new_bytes.fetch_add(new, Ordering::Relaxed);
+        } else if first && self.lacks_layout(chunks) {
+            let size = chunks.iter().map(|c| u64::from(c.len)).sum();
+            lock(&intake.layouts).push(Layout { object, size, chunks: chunks.to_vec() });
         }
         first && !here
     }
@@ -254,6 +257,10 @@ impl DiskStore {
         }
     }
     fn admit(&self, intake: &Intake) -> Result<(), StoreError> {
+        // Some may have their names by then: whoever tries again finds them here, and does not say how they are cut.
+        self.name_arrivals(intake).inspect_err(|_| self.rebuild.doubt())
+    }
+    fn name_arrivals(&self, intake: &Intake) -> Result<(), StoreError> {
         self.objects.admit(&lock(&intake.arrivals))?;
         lock(&intake.arrivals).drain(..).for_each(|a| self.objects.prove(a.object, a.executable));
         // What another ingest or fetch has named and not synced yet, this one is about to acknowledge.

@@ -75,6 +75,15 @@ fn tag(key: &[u8; 32], at: u64, payload: &[u8]) -> [u8; 16] {
     tag
 }
 
+/// Puts a record behind what is in `out`, whose first byte stands at `base`.
+pub(crate) fn put(out: &mut Vec<u8>, key: &[u8; 32], base: u64, payload: &[u8]) {
+    let at = base + out.len() as u64;
+    out.extend_from_slice(&MARK);
+    out.extend_from_slice(&(payload.len() as u32).to_le_bytes());
+    out.extend_from_slice(&tag(key, at, payload));
+    out.extend_from_slice(payload);
+}
+
 /// The payload of the record at `at` in a file's bytes, whose first byte stands at `base`.
 fn frame<'a>(bytes: &'a [u8], base: u64, at: u64, key: &[u8; 32]) -> Option<&'a [u8]> {
     let start = usize::try_from(at - base).ok()?;
@@ -218,11 +227,7 @@ impl Log {
             if payload.len() > PAYLOAD {
                 return Err(crate::contract::too_long(payload.len() as u64, PAYLOAD));
             }
-            let at = self.end + out.len() as u64;
-            out.extend_from_slice(&MARK);
-            out.extend_from_slice(&(payload.len() as u32).to_le_bytes());
-            out.extend_from_slice(&tag(&self.key, at, payload));
-            out.extend_from_slice(payload);
+            put(&mut out, &self.key, self.end, payload);
         }
         if out.is_empty() {
             return Ok(());

@@ -27,7 +27,7 @@ fn encode_layout(layout: &Layout) -> Vec<u8> {
     out
 }
 
-fn decode_layout(payload: &[u8]) -> Option<Layout> {
+pub(crate) fn decode_layout(payload: &[u8]) -> Option<Layout> {
     let (object, rest) = payload.split_first_chunk::<32>()?;
     let parts = rest.chunks_exact(36);
     if !parts.remainder().is_empty() {

@@ -9,8 +9,11 @@ pub mod closure;
 mod contract;
 mod copies;
 mod cutter;
+mod digest;
 mod disk;
 mod expected;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod glob;
 mod index;
 mod intake;
@@ -31,6 +34,7 @@ mod sizes;
 mod sweep;
 mod syncs;
 mod table;
+mod tally;
 mod tree;
 mod walk;
 

@@ -13,14 +13,37 @@ use softservice_protocol::{
 };
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Entries that are kept together, of about 200 bytes each: an older and a newer tree of 50,000 files. A single larger
-/// manifest is kept alone.
-const ENTRIES: usize = 120_000;
+/// Entries that are kept together, of about 200 bytes each: artifact and source of a release of 50,000 files, and an older
+/// one's artifact. A single larger manifest is kept alone.
+const ENTRIES: usize = 160_000;
 
-static RECENT: Mutex<Vec<(ObjectId, Arc<Manifest>)>> = Mutex::new(Vec::new());
+static RECENT: Mutex<Recent> = Mutex::new(Recent { kept: Vec::new(), readers: 0 });
 
-fn recent() -> MutexGuard<'static, Vec<(ObjectId, Arc<Manifest>)>> {
+fn recent() -> MutexGuard<'static, Recent> {
     RECENT.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Manifests that were read lately, the last one first.
+struct Recent {
+    kept: Vec<(ObjectId, Arc<Manifest>)>,
+    /// Those who will read them again.
+    readers: usize,
+}
+
+/// As long as somebody has one, what was read stays known: a fetch and the tree that is made of it read the same.
+#[derive(Debug)]
+pub struct Reading(());
+
+/// Says that what is read now is read again soon.
+pub fn reading() -> Reading {
+    recent().readers += 1;
+    Reading(())
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        recent().leave();
+    }
 }
 
 /// A manifest that is here.
@@ -51,35 +74,52 @@ pub fn of_tree(store: &dyn Store, tree: &TreeRef) -> Result<Arc<Manifest>, Store
 }
 
 fn known(id: ObjectId) -> Option<Arc<Manifest>> {
-    let mut recent = recent();
-    let at = recent.iter().position(|(known, _)| *known == id)?;
-    let entry = recent.remove(at);
-    recent.insert(0, entry.clone());
-    Some(entry.1)
+    recent().known(id)
 }
 
 fn remember(id: ObjectId, manifest: Arc<Manifest>) {
-    let mut recent = recent();
-    recent.retain(|(known, _)| *known != id);
-    recent.insert(0, (id, manifest));
-    let mut entries = 0;
-    let kept = recent.iter().take_while(|(_, manifest)| {
-        entries += manifest.entries.len();
-        entries <= ENTRIES
-    });
-    let kept = kept.count().max(1);
-    recent.truncate(kept);
+    recent().remember(id, manifest);
 }
 
-/// Whoever needed them has what it wanted: nobody reads them again soon.
+/// Whoever needed them has what it wanted: nobody reads them again soon, but for those who said so.
 pub fn forget() {
-    recent().clear();
+    recent().forget();
+}
+
+impl Recent {
+    fn known(&mut self, id: ObjectId) -> Option<Arc<Manifest>> {
+        let at = self.kept.iter().position(|(known, _)| *known == id)?;
+        let entry = self.kept.remove(at);
+        self.kept.insert(0, entry.clone());
+        Some(entry.1)
+    }
+    fn remember(&mut self, id: ObjectId, manifest: Arc<Manifest>) {
+        self.kept.retain(|(known, _)| *known != id);
+        self.kept.insert(0, (id, manifest));
+        let mut entries = 0;
+        let kept = self.kept.iter().take_while(|(_, manifest)| {
+            entries += manifest.entries.len();
+            entries <= ENTRIES
+        });
+        let kept = kept.count().max(1);
+        self.kept.truncate(kept);
+    }
+    fn forget(&mut self) {
+        if self.readers == 0 {
+            self.kept.clear();
+        }
+    }
+    fn leave(&mut self) {
+        self.readers = self.readers.saturating_sub(1);
+        self.forget();
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::MemoryStore;
+    use softservice_protocol::chunk::Cutting;
 
     #[test]
     fn a_store_without_it_is_not_helped_by_one_that_has_it() {
@@ -91,5 +131,18 @@ mod tests {
         assert_eq!(manifest.totals(), (1, 1));
         assert!(matches!(by_id(&bob, tree.manifest), Err(StoreError::Missing(id)) if id == tree.manifest));
         assert!(matches!(of_tree(&ann, &TreeRef { files: 2, ..tree }), Err(StoreError::Unsound { .. })));
+    }
+
+    #[test]
+    fn what_somebody_reads_again_outlives_whoever_has_done_with_it() {
+        let mut recent = Recent { kept: Vec::new(), readers: 2 };
+        let id = ObjectId([1; 32]);
+        recent.remember(id, Arc::new(Manifest { cutting: Cutting::STANDARD, entries: Vec::new() }));
+        recent.forget();
+        assert!(recent.known(id).is_some());
+        recent.leave();
+        assert!(recent.known(id).is_some());
+        recent.leave();
+        assert!(recent.known(id).is_none());
     }
 }

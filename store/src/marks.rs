@@ -31,7 +31,7 @@ pub(crate) struct Marks {
     heads: Heads,
 }
 
-fn encode(generation: u64, heads: &Heads) -> Vec<u8> {
+pub(crate) fn encode(generation: u64, heads: &Heads) -> Vec<u8> {
     let mut out = MAGIC.to_vec();
     out.extend_from_slice(&generation.to_le_bytes());
     out.extend_from_slice(&(heads.len() as u64).to_le_bytes());
@@ -46,7 +46,7 @@ fn encode(generation: u64, heads: &Heads) -> Vec<u8> {
     out
 }
 
-fn decode(bytes: &[u8]) -> Option<(u64, Heads)> {
+pub(crate) fn decode(bytes: &[u8]) -> Option<(u64, Heads)> {
     let (body, sum) = bytes.split_at_checked(bytes.len().checked_sub(32)?)?;
     if blake3::hash(body).as_bytes() != sum {
         return None;

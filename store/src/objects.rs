@@ -3,20 +3,18 @@
 //! the other when first needed, because a hard link shares its mode.
 
 use crate::{
-    contract::StoreError,
-    copies::Originals,
+    contract::{Layout, StoreError},
     names::Names,
     sizes::Sizes,
     syncs::{self, SYNC_EACH, Syncs},
-    tree::{self, Place, Placed, Wanted},
+    tree::{self, Wanted},
 };
 use rayon::prelude::*;
 use rustix::fs::{AtFlags, Mode, OFlags, Stat};
 use softservice_protocol::id::ObjectId;
 use std::{
     collections::{BTreeSet, HashMap, HashSet, hash_map::Entry},
-    fs::File,
-    io::Read,
+    fs::{File, Metadata},
     os::{
         fd::{AsFd, BorrowedFd},
         unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
@@ -24,9 +22,16 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
 };
+
+mod placer;
+mod proof;
+mod standing;
+
+pub(crate) use placer::Placer;
+use proof::proof;
 
 /// Folders that one sync of the file system replaces.
 const SYNC_FOLDERS: usize = 8;
@@ -58,11 +63,6 @@ pub(crate) struct Objects {
     proved: RwLock<HashSet<u64>>,
 }
 
-fn proof(object: ObjectId, executable: bool) -> u64 {
-    let part = object.0.last_chunk().copied().map_or(0, u64::from_le_bytes);
-    part ^ u64::from(executable)
-}
-
 /// Names that everybody sees and a power cut may take.
 #[derive(Debug, Default)]
 struct Unsettled {
@@ -70,6 +70,8 @@ struct Unsettled {
     objects: HashMap<ObjectId, u32>,
     /// Named, and the sync of the folder failed, or what came before it.
     failed: HashSet<ObjectId>,
+    /// Named in this life while the rest of a fetch still came: nobody has acknowledged them, so nobody has synced them.
+    early: HashSet<ObjectId>,
     /// An earlier life ended before it could sync what it had named: it may be any of them.
     all: bool,
 }
@@ -90,6 +92,9 @@ pub(crate) struct Variant {
     pub(crate) object: ObjectId,
     pub(crate) executable: bool,
 }
+
+/// What is in a folder of objects: variants, and what else lies about.
+type Listed = (Vec<Variant>, Vec<PathBuf>);
 
 /// Free space that is never touched: a full root file system stops more than this program.
 #[derive(Debug)]
@@ -172,6 +177,12 @@ impl Objects {
         }
         Ok(None)
     }
+    /// Opens one variant.
+    pub(crate) fn open_variant(&self, variant: &Variant) -> Option<File> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let name = name(variant.object, variant.executable);
+        rustix::fs::openat(&self.handle, name, flags, Mode::empty()).ok().map(File::from)
+    }
     /// The size of an object that is here.
     pub(crate) fn size(&self, object: ObjectId) -> Option<u64> {
         if let Some(size) = self.sizes.get(object) {
@@ -186,12 +197,6 @@ impl Objects {
         self.sizes.saw(since, object, size);
         Some(size)
     }
-    /// Looks on the disk whether an object is here, whatever is known: before anybody acknowledges it without writing it. This
-    /// store did not take it away, but somebody else may have.
-    pub(crate) fn stands(&self, object: ObjectId) -> bool {
-        self.sizes.drop(object);
-        self.has(object)
-    }
     /// An object was set aside: it is looked for again.
     pub(crate) fn doubt(&self, object: ObjectId) {
         self.sizes.forget(object);
@@ -204,55 +209,42 @@ impl Objects {
     pub(crate) fn list(&self) -> Result<(Vec<Variant>, Vec<PathBuf>), StoreError> {
         // Whoever lists wants to know what the disk says.
         self.sizes.forget_all();
-        let (mut variants, mut strays) = (Vec::new(), Vec::new());
-        for shard in 0..=255u8 {
+        let shard = |shard: u8| {
+            let (mut variants, mut strays) = (Vec::new(), Vec::new());
             self.list_shard(shard, &mut variants, &mut strays)?;
-        }
-        variants.sort_by_key(|v| (v.object, v.executable));
-        Ok((variants, strays))
+            variants.sort_unstable_by_key(|v| (v.object, v.executable));
+            Ok((variants, strays))
+        };
+        let shards: Result<Vec<Listed>, StoreError> = (0..=255u8).into_par_iter().map(shard).collect();
+        // A folder is the first byte of its ids: one after the other they are in order.
+        let (variants, strays): (Vec<_>, Vec<_>) = shards?.into_iter().unzip();
+        Ok((variants.concat(), strays.concat()))
     }
     /// Variants of the objects whose id begins with this byte, in no order, and what else lies about there.
     pub(crate) fn list_shard(
         &self,
-        shard: u8,
+        number: u8,
         variants: &mut Vec<Variant>,
         strays: &mut Vec<PathBuf>,
     ) -> Result<(), StoreError> {
-        let shard = self.root.join(format!("{shard:02x}"));
+        let shard = self.root.join(format!("{number:02x}"));
         let read = |e| StoreError::io("read", &shard, e);
         for entry in std::fs::read_dir(&shard).map_err(read)? {
-            let path = entry.map_err(read)?.path();
-            let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
-            let (hex, executable) = name.strip_suffix(".x").map_or((name, false), |hex| (hex, true));
-            match hex.parse() {
-                Ok(object) if self.path(object, executable) == path => {
+            let entry = entry.map_err(read)?;
+            let file = entry.file_name();
+            let known = file.to_str().unwrap_or_default();
+            let (hex, executable) = known.strip_suffix(".x").map_or((known, false), |hex| (hex, true));
+            match hex.parse::<ObjectId>() {
+                // Where it belongs, and written as it is written here.
+                Ok(object) if object.0[0] == number && name(object, executable).get(3..) == Some(known) => {
                     // Also what somebody put back by hand counts as here from now on.
                     self.names.enter(object);
                     variants.push(Variant { object, executable })
                 }
-                _ => strays.push(path),
+                _ => strays.push(entry.path()),
             }
         }
         Ok(())
-    }
-
-    /// This file's bytes were hashed just now, and are right.
-    pub(crate) fn prove(&self, object: ObjectId, executable: bool) {
-        self.proved.write().unwrap_or_else(PoisonError::into_inner).insert(proof(object, executable));
-    }
-    /// A file may rot while nobody runs: what this life has not hashed yet, is hashed before a tree gets it.
-    fn proven(&self, file: &Wanted, path: &Path) -> Result<(), StoreError> {
-        let known = proof(file.object, file.executable);
-        if self.proved.read().unwrap_or_else(PoisonError::into_inner).contains(&known) {
-            return Ok(());
-        }
-        let mut open = File::open(path).map_err(|e| StoreError::io("open", path, e))?;
-        if hash(&mut open, |_| Ok(()), path)? == file.object {
-            self.prove(file.object, file.executable);
-            return Ok(());
-        }
-        let what = "its bytes are not those of its name; set aside, fetch it again".to_owned();
-        Err(StoreError::Damaged { path: path.to_owned(), object: Some(file.object), what })
     }
     /// Asks for room for so many bytes.
     pub(crate) fn room_for(&self, bytes: u64) -> Result<(), StoreError> {
@@ -297,13 +289,14 @@ impl Objects {
     /// failed to, or an earlier life did not come to it, it is synced now.
     pub(crate) fn settle(&self, relied: impl IntoIterator<Item = ObjectId>) -> Result<(), StoreError> {
         let since = self.syncs.since();
-        let (all, shards, failed) = {
+        let (all, shards, named) = {
             let unsettled = self.unsettled();
-            let known = |o: &ObjectId| unsettled.objects.contains_key(o) || unsettled.failed.contains(o);
+            let named = |o: &ObjectId| unsettled.failed.contains(o) || unsettled.early.contains(o);
+            let known = |o: &ObjectId| unsettled.objects.contains_key(o) || named(o);
             let known: Vec<ObjectId> = relied.into_iter().filter(known).collect();
             let shards: BTreeSet<u8> = known.iter().map(|object| object.0[0]).collect();
-            let failed: HashSet<ObjectId> = known.into_iter().filter(|o| unsettled.failed.contains(o)).collect();
-            (unsettled.all, shards, failed)
+            let named: HashSet<ObjectId> = known.into_iter().filter(named).collect();
+            (unsettled.all, shards, named)
         };
         if !all && shards.is_empty() {
             return Ok(());
@@ -316,13 +309,15 @@ impl Objects {
         self.syncs.none_failed(since, &self.root)?;
         let mut unsettled = self.unsettled();
         unsettled.all &= !all;
-        unsettled.failed.retain(|object| !failed.contains(object));
+        unsettled.failed.retain(|object| !named.contains(object));
+        unsettled.early.retain(|object| !named.contains(object));
         Ok(())
     }
     /// Whether every name is durable; makes it so where it is not.
     pub(crate) fn settle_all(&self) -> bool {
         let mut unsettled = self.unsettled();
-        if !unsettled.all && unsettled.objects.is_empty() && unsettled.failed.is_empty() {
+        let none = unsettled.failed.is_empty() && unsettled.early.is_empty();
+        if !unsettled.all && unsettled.objects.is_empty() && none {
             return true;
         }
         let settled = self.sync_names().is_ok();
@@ -330,6 +325,33 @@ impl Objects {
             *unsettled = Unsettled::default();
         }
         settled
+    }
+    /// Gives synced files of one chunk their names, and leaves it to whoever relies on them to make those durable. Answers which
+    /// got theirs; another one stays where it is.
+    pub(crate) fn name_early(&self, files: &[(ObjectId, PathBuf, u64)]) -> HashSet<ObjectId> {
+        // Known as such before anybody can see a name.
+        self.unsettled().early.extend(files.iter().map(|(object, ..)| *object));
+        let mut named = HashSet::with_capacity(files.len());
+        for (object, file, size) in files {
+            let since = self.sizes.since();
+            if let Err(e) = self.name_one(file, *object, false) {
+                tracing::warn!("objects get their names when all of their fetch is here: {e}");
+                break;
+            }
+            self.sizes.saw(since, *object, *size);
+            self.prove(*object, false);
+            named.insert(*object);
+        }
+        named
+    }
+    #[cfg(test)]
+    pub(crate) fn unsettled_early(&self) -> usize {
+        self.unsettled().early.len()
+    }
+    /// Those that were not named just now, by this life and for a fetch that still goes on.
+    pub(crate) fn named_before<'a>(&self, layouts: &'a [Layout]) -> Vec<&'a Layout> {
+        let unsettled = self.unsettled();
+        layouts.iter().filter(|l| !unsettled.early.contains(&l.object)).collect()
     }
     /// Gives complete files their names, durably. One sync of the file system replaces thousands of small ones.
     pub(crate) fn admit(&self, arrivals: &[Arrival]) -> Result<(), StoreError> {
@@ -362,16 +384,18 @@ impl Objects {
     }
     fn name_all(&self, arrivals: &[Arrival]) -> Result<(), StoreError> {
         let mut folders = BTreeSet::new();
-        let above = self.root.parent().unwrap_or(Path::new("."));
         for arrival in arrivals {
-            self.names.enter(arrival.object);
-            // Both names relative to open folders; one that is elsewhere is absolute and stays so.
-            let file = arrival.file.strip_prefix(above).unwrap_or(&arrival.file);
-            rustix::fs::renameat(&self.base, file, &self.handle, name(arrival.object, arrival.executable))
-                .map_err(|e| StoreError::io("rename", &arrival.file, e))?;
+            self.name_one(&arrival.file, arrival.object, arrival.executable)?;
             folders.insert(arrival.object.0[0]);
         }
         self.sync_shards(folders)
+    }
+    fn name_one(&self, file: &Path, object: ObjectId, executable: bool) -> Result<(), StoreError> {
+        self.names.enter(object);
+        // Both names relative to open folders; one that is elsewhere is absolute and stays so.
+        let below = file.strip_prefix(self.root.parent().unwrap_or(Path::new("."))).unwrap_or(file);
+        rustix::fs::renameat(&self.base, below, &self.handle, name(object, executable))
+            .map_err(|e| StoreError::io("rename", file, e))
     }
     /// Removes both variants. Answers the bytes that no hard link keeps.
     pub(crate) fn remove(&self, object: ObjectId) -> Result<u64, StoreError> {
@@ -385,7 +409,9 @@ impl Objects {
             freed += if meta.nlink() == 1 { meta.len() } else { 0 };
         }
         self.sizes.forget(object);
-        self.unsettled().failed.remove(&object);
+        let mut unsettled = self.unsettled();
+        unsettled.failed.remove(&object);
+        unsettled.early.remove(&object);
         Ok(freed)
     }
 
@@ -415,8 +441,10 @@ impl Objects {
         let (temp, since) = (self.temp(), self.syncs.since());
         let from = File::open(&have).map_err(|e| StoreError::io("open", &have, e))?;
         let to = File::create_new(&temp).map_err(|e| StoreError::io("create", &temp, e))?;
-        self.room_for(file.size)?;
-        copy(&from, &to).map_err(|e| StoreError::io("copy", &temp, e))?;
+        if !clone(&from, &to) {
+            self.room_for(file.size)?;
+            copy(&from, &to).map_err(|e| StoreError::io("copy", &temp, e))?;
+        }
         to.set_permissions(mode).map_err(|e| StoreError::io("set mode of", &temp, e))?;
         self.admit(&[Arrival { file: temp, object: file.object, executable: file.executable, since }])
     }
@@ -426,15 +454,13 @@ impl Objects {
         let mode = std::fs::Permissions::from_mode(tree::mode(executable));
         std::fs::set_permissions(path, mode).map_err(|e| StoreError::io("set mode of", path, e))
     }
-    /// Checks modes and mends them.
-    pub(crate) fn check_mode(&self, variant: &Variant) -> Result<(), StoreError> {
-        let path = self.path(variant.object, variant.executable);
-        match std::fs::symlink_metadata(&path) {
-            Ok(meta) if tree::bits(&meta) != tree::mode(variant.executable) => {
-                self.mend_mode(&path, variant.executable)
-            }
-            _ => Ok(()),
+    /// Checks a variant's mode and mends it.
+    pub(crate) fn check_mode(&self, variant: &Variant, found: &Metadata, path: &Path) -> Result<(), StoreError> {
+        if tree::bits(found) == tree::mode(variant.executable) {
+            return Ok(());
         }
+        // Renamed in the meantime: nothing to mend under this name.
+        self.mend_mode(path, variant.executable).or_else(|e| if is_gone(&e) { Ok(()) } else { Err(e) })
     }
 }
 
@@ -470,127 +496,21 @@ fn libc_nofollow() -> i32 {
     rustix::fs::OFlags::NOFOLLOW.bits() as i32
 }
 
-/// Bytes of one file into another: shared blocks where the file system can, else inside the kernel, else by hand.
-/// Answers whether blocks are shared.
-fn copy(from: &File, to: &File) -> std::io::Result<bool> {
-    if rustix::fs::ioctl_ficlone(to, from).is_ok() {
-        return Ok(true);
-    }
+/// Has one file share the blocks of another, where the file system can.
+fn clone(from: &File, to: &File) -> bool {
+    rustix::fs::ioctl_ficlone(to, from).is_ok()
+}
+
+/// Bytes of one file into another: inside the kernel, else by hand.
+fn copy(from: &File, to: &File) -> std::io::Result<()> {
     let mut source = from;
     // The standard library tries copy_file_range first and falls back by itself.
-    std::io::copy(&mut source, &mut { to })?;
-    Ok(false)
+    std::io::copy(&mut source, &mut { to }).map(drop)
 }
 
-/// Places files of one tree. Links stop being tried once the target turned out to be on another file system.
-pub(crate) struct Placer<'a> {
-    objects: &'a Objects,
-    no_links: AtomicBool,
-}
-
-impl<'a> Placer<'a> {
-    pub(crate) fn new(objects: &'a Objects) -> Self {
-        Self { objects, no_links: AtomicBool::new(false) }
-    }
-    /// Tries to link; None when links cannot do it here.
-    fn link(&self, dir: BorrowedFd<'_>, name: &str, from: &str) -> Result<Option<()>, StoreError> {
-        use rustix::io::Errno;
-        if self.no_links.load(Ordering::Relaxed) {
-            return Ok(None);
-        }
-        let _gate = self.objects.gate.read().unwrap_or_else(PoisonError::into_inner);
-        match rustix::fs::linkat(&self.objects.handle, from, dir, name, AtFlags::empty()) {
-            Ok(()) => Ok(Some(())),
-            // A file may have about 65,000 links; others of this tree may still be linked.
-            Err(Errno::MLINK) => Ok(None),
-            Err(Errno::XDEV | Errno::PERM | Errno::NOTSUP | Errno::ACCESS) => {
-                self.no_links.store(true, Ordering::Relaxed);
-                Ok(None)
-            }
-            Err(e) => Err(StoreError::io("link", &self.objects.root.join(from), e)),
-        }
-    }
-}
-
-impl Place for Placer<'_> {
-    fn place(&self, dir: BorrowedFd<'_>, to: &str, file: &Wanted) -> Result<Placed, StoreError> {
-        let from = name(file.object, file.executable);
-        let path = || self.objects.root.join(&from);
-        // The variant may be changed away by another tree between two looks; more than a few times is a fault.
-        for _ in 0..8 {
-            let Some(stat) = self.objects.stat(file.object, file.executable) else {
-                self.objects.make_variant(file)?;
-                continue;
-            };
-            if stat.st_size as u64 != file.size {
-                let what = format!("it has {} bytes, the manifest says {}", stat.st_size, file.size);
-                return Err(StoreError::Damaged { path: path(), object: Some(file.object), what });
-            }
-            match self.objects.proven(file, &path()) {
-                Ok(()) => {}
-                Err(StoreError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => continue,
-                Err(e) => return Err(e),
-            }
-            if stat.st_mode & 0o7777 != tree::mode(file.executable) {
-                self.objects.mend_mode(&path(), file.executable)?;
-            }
-            match self.link(dir, to, &from) {
-                Ok(Some(())) => return Ok(Placed::Linked),
-                Ok(None) => {}
-                Err(StoreError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => continue,
-                Err(e) => return Err(e),
-            }
-            let Some(source) = self.objects.open_object(file.object)? else { continue };
-            let copied = tree::create(dir, to, tree::mode(file.executable))
-                .map_err(|e| StoreError::io("create", Path::new(to), e))?;
-            let shared = copy(&source, &copied).map_err(|e| StoreError::io("copy", &path(), e))?;
-            return Ok(if shared { Placed::Cloned } else { Placed::Copied });
-        }
-        let what = "its variants keep changing; try again".to_owned();
-        Err(StoreError::Damaged { path: path(), object: Some(file.object), what })
-    }
-}
-
-impl Originals for Placer<'_> {
-    fn is_own(&self, file: &Wanted, found: &rustix::fs::Stat) -> bool {
-        let own = self.objects.stat(file.object, file.executable);
-        own.is_some_and(|own| (own.st_dev, own.st_ino) == (found.st_dev, found.st_ino))
-    }
-    fn has(&self, object: ObjectId) -> bool {
-        self.objects.has(object)
-    }
-}
-
-/// Hashes what an open file holds. Large files keep all cores busy.
-pub(crate) fn hash(
-    file: &mut File,
-    mut progress: impl FnMut(u64) -> Result<(), StoreError>,
-    path: &Path,
-) -> Result<ObjectId, StoreError> {
-    let read = |e| StoreError::io("read", path, e);
-    let len = file.metadata().map_err(read)?.len();
-    let mut hasher = blake3::Hasher::new();
-    let mut buffer = vec![0; usize::try_from(len).unwrap_or(usize::MAX).clamp(1, 2 << 20)];
-    loop {
-        let got = file.read(&mut buffer).map_err(read)?;
-        if got == 0 {
-            return Ok(ObjectId(*hasher.finalize().as_bytes()));
-        }
-        progress(got as u64)?;
-        let part = buffer.get(..got).unwrap_or_default();
-        if got > 256 << 10 {
-            hasher.update_rayon(part)
-        } else {
-            hasher.update(part)
-        };
-    }
-}
-
-/// Objects and bytes of a listing, each object once.
-pub(crate) fn totals(objects: &Objects, variants: &[Variant]) -> (u64, u64) {
-    let unique: BTreeSet<ObjectId> = variants.iter().map(|v| v.object).collect();
-    let bytes = unique.par_iter().filter_map(|o| objects.size(*o)).sum();
-    (unique.len() as u64, bytes)
+/// Whether somebody took it away meanwhile.
+fn is_gone(error: &StoreError) -> bool {
+    matches!(error, StoreError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound)
 }
 
 #[cfg(test)]

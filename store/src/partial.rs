@@ -34,7 +34,7 @@ use std::{
     time::Instant,
 };
 
-mod have;
+pub(crate) mod have;
 mod syncer;
 mod whole;
 
@@ -86,6 +86,7 @@ pub(crate) struct Partials {
 pub(crate) struct Shared {
     dir: PathBuf,
     folder: File,
+    objects: Arc<Objects>,
     state: Mutex<State>,
     /// Locked before the state, never after it.
     have: Mutex<Have>,
@@ -150,7 +151,7 @@ impl Deref for Partials {
 
 impl Partials {
     /// Reads what an earlier life left.
-    pub(crate) fn open(dir: &Path, objects: &Objects) -> Result<(Self, Vec<Damage>), StoreError> {
+    pub(crate) fn open(dir: &Path, objects: &Arc<Objects>) -> Result<(Self, Vec<Damage>), StoreError> {
         let path = dir.join("partial");
         std::fs::create_dir_all(&path).map_err(|e| StoreError::io("create", &path, e))?;
         let mut state = State::default();
@@ -185,6 +186,7 @@ impl Partials {
         let shared = Shared {
             dir: path,
             folder,
+            objects: Arc::clone(objects),
             state: Mutex::new(state),
             have: Mutex::new(have),
             committing: Mutex::default(),
@@ -255,7 +257,8 @@ impl Shared {
             match state.left.remove(&layout.object) {
                 Some(_) if proved.contains(&layout.object) => open.fill_all(),
                 Some(true) => {
-                    for chunk in &layout.chunks {
+                    let mut seen = HashSet::new();
+                    for chunk in layout.chunks.iter().filter(|chunk| seen.insert(chunk.id)) {
                         let Some(spots) = state.recovered.get_mut(&chunk.id) else { continue };
                         spots.iter().filter(|s| s.object == layout.object).for_each(|s| open.mark(s, true));
                         spots.retain(|s| s.object != layout.object);

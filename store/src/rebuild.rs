@@ -92,8 +92,10 @@ struct Shared {
     state: Mutex<State>,
     ended: Condvar,
     stop: AtomicBool,
-    /// Objects may be here that the log does not know.
-    unadopted: AtomicBool,
+    /// How often something happened that may leave objects here which the log does not know; and how many of these times
+    /// they were looked for since.
+    doubts: AtomicU64,
+    settled: AtomicU64,
     patience: Duration,
     /// Past the index: what the log does not know is looked for.
     adopting: AtomicBool,
@@ -148,7 +150,8 @@ impl Rebuild {
             state: Mutex::default(),
             ended: Condvar::new(),
             stop: AtomicBool::new(false),
-            unadopted: AtomicBool::new(false),
+            doubts: AtomicU64::new(0),
+            settled: AtomicU64::new(0),
             // Who watches says itself how long it takes.
             patience: if watched { Duration::ZERO } else { PATIENCE },
             adopting: AtomicBool::new(false),
@@ -159,8 +162,8 @@ impl Rebuild {
     }
     /// Begins, unless it goes on already. Says whether it does, so that this was not begun.
     pub(crate) fn begin(&self, task: Task) -> bool {
-        if let Task::Open { adopt, .. } = task {
-            self.shared.unadopted.store(adopt, Ordering::Release);
+        if let Task::Open { adopt: true, .. } = task {
+            self.doubt();
         }
         self.begin_with(|_| Some(task))
     }
@@ -176,7 +179,7 @@ impl Rebuild {
             if index.is_broken() || index.table().is_some() {
                 return Some(Task::Anew);
             }
-            state.failed.is_some().then_some(Task::Adopt).filter(|_| !self.has_adopted())
+            (!self.has_adopted()).then_some(Task::Adopt)
         });
     }
     fn begin_with(&self, task: impl FnOnce(&State) -> Option<Task>) -> bool {
@@ -218,9 +221,14 @@ impl Rebuild {
             let _ = thread.join();
         }
     }
+    /// Something ended between an object's name and its record in the log: nobody would say again how it is cut. So it is
+    /// looked for, the next time that anything is asked of the index; and by the next life, if this one does not come to it.
+    pub(crate) fn doubt(&self) {
+        self.shared.doubts.fetch_add(1, Ordering::AcqRel);
+    }
     /// Every object that is here is in the log.
     pub(crate) fn has_adopted(&self) -> bool {
-        !self.shared.unadopted.load(Ordering::Acquire)
+        self.shared.has_adopted()
     }
     /// How far it is, while it goes on.
     pub(crate) fn progress(&self) -> Option<Upkeep> {
@@ -243,6 +251,9 @@ impl Rebuild {
 }
 
 impl Shared {
+    fn has_adopted(&self) -> bool {
+        self.settled.load(Ordering::Acquire) == self.doubts.load(Ordering::Acquire)
+    }
     fn reach(&self, begun: Instant, step: Step) -> Result<(), End> {
         if let Step::Filled(done) = step {
             self.done.store(done, Ordering::Relaxed);
@@ -267,7 +278,7 @@ impl Shared {
         self.done.store(0, Ordering::Relaxed);
         let table = self.parts.index.table();
         self.of.store(table.as_ref().map_or(0, |t| t.len() as u64), Ordering::Relaxed);
-        let adopt = self.unadopted.load(Ordering::Acquire);
+        let adopt = !self.has_adopted();
         // Taken before the filling, so that the table is not kept for it.
         let known = table.filter(|_| adopt).map(|t| Known::of(&t)).unwrap_or_default();
         let work = || {
@@ -366,7 +377,7 @@ impl Shared {
                 return Err(End::Broken);
             }
         }
-        if mark.is_some() && self.unadopted.load(Ordering::Acquire) {
+        if mark.is_some() && !self.has_adopted() {
             // A sweep of that life may have removed objects without moving their entries.
             for (chunk, gone, at) in table.moved() {
                 index.drain(&chunk, &gone);
@@ -405,6 +416,8 @@ impl Shared {
         self.adopting.store(true, Ordering::Release);
         self.of.store(256, Ordering::Relaxed);
         self.done.store(0, Ordering::Relaxed);
+        // What happens from here on may be about a folder that was looked at already.
+        let doubts = self.doubts.load(Ordering::Acquire);
         let begun = Instant::now();
         let Parts { objects, index, log, .. } = &self.parts;
         known.catch_up(&lock(log))?;
@@ -437,7 +450,7 @@ impl Shared {
                 self.reach(begun, Step::Adopting)?;
             }
         }
-        self.unadopted.store(false, Ordering::Release);
+        self.settled.fetch_max(doubts, Ordering::AcqRel);
         Ok(())
     }
 }

@@ -3,15 +3,15 @@
 
 use crate::{
     contract::{Damage, Findings, Progress, StoreError},
+    digest,
     disk::{DiskStore, lock},
     journal, layouts,
-    objects::{self, Variant},
+    objects::Variant,
 };
 use rayon::prelude::*;
 use softservice_protocol::id::ObjectId;
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
-    fs::File,
+    collections::{BTreeMap, HashSet},
     sync::atomic::{AtomicU64, Ordering},
 };
 
@@ -20,46 +20,64 @@ impl DiskStore {
         // What it finds on the way is told below.
         self.settle();
         let mut damaged = self.take_notes();
+        let findings = self.check_all(&mut damaged, progress);
+        if findings.is_err() {
+            // Nobody hears of it now: the next check tells.
+            lock(&self.notes).append(&mut damaged);
+        }
+        findings
+    }
+    fn check_all(&self, damaged: &mut Vec<Damage>, progress: Progress<'_>) -> Result<Findings, StoreError> {
         damaged.extend(self.check_logs()?);
-        let (variants, strays) = self.objects.list()?;
+        let (mut variants, strays) = self.objects.list()?;
         for stray in strays {
             let kept = journal::set_aside(&stray, &self.aside())?;
             let what = format!("is no object; set aside as {}", kept.display());
             damaged.push(Damage { file: stray, object: None, what });
         }
         let bytes = AtomicU64::new(0);
-        let read: Result<Vec<()>, StoreError> =
+        let read: Result<Vec<Option<u64>>, StoreError> =
             variants.par_iter().map(|variant| self.check_object(variant, &bytes, progress)).collect();
-        read?;
+        let good: BTreeMap<ObjectId, u64> =
+            variants.iter().zip(read?).filter_map(|(variant, size)| Some((variant.object, size?))).collect();
         // What the reading above found damaged.
         damaged.extend(self.take_notes());
-        let read: BTreeSet<ObjectId> = variants.iter().map(|v| v.object).collect();
-        let (_, total) = objects::totals(&self.objects, &self.objects.list()?.0);
+        variants.dedup_by_key(|v| v.object);
+        let total = good.values().sum();
         self.rebuild.adopt()?;
         let reindexed = self.check_index()?;
         damaged.extend(self.take_notes());
-        let findings = Findings { objects: read.len() as u64, bytes: total, damaged, losses: self.losses(), reindexed };
+        let damaged = std::mem::take(damaged);
+        let findings =
+            Findings { objects: variants.len() as u64, bytes: total, damaged, losses: self.losses(), reindexed };
         let (damaged, losses) = (findings.damaged.len(), findings.losses.len());
         tracing::info!(objects = findings.objects, damaged, losses, reindexed, "store checked");
         Ok(findings)
     }
-    fn check_object(&self, variant: &Variant, bytes: &AtomicU64, progress: Progress<'_>) -> Result<(), StoreError> {
+    /// Answers the size of what is right.
+    fn check_object(
+        &self,
+        variant: &Variant,
+        bytes: &AtomicU64,
+        progress: Progress<'_>,
+    ) -> Result<Option<u64>, StoreError> {
         let path = self.objects.path(variant.object, variant.executable);
         // Swept or renamed in the meantime: nothing to check under this name.
-        let Ok(mut file) = File::open(&path) else { return Ok(()) };
-        self.objects.check_mode(variant)?;
+        let Some(file) = self.objects.open_variant(variant) else { return Ok(None) };
+        let found = file.metadata().map_err(|e| StoreError::io("look at", &path, e))?;
+        self.objects.check_mode(variant, &found, &path)?;
         let count = |got| {
             let all = bytes.fetch_add(got, Ordering::Relaxed) + got;
             if progress(all) { Ok(()) } else { Err(StoreError::Stopped) }
         };
-        match objects::hash(&mut file, count, &path) {
+        match digest::of_file(&file, count, &path) {
             Ok(id) if id == variant.object => {
                 self.objects.prove(variant.object, variant.executable);
-                Ok(())
+                Ok(Some(found.len()))
             }
             Err(StoreError::Stopped) => Err(StoreError::Stopped),
             // Wrong bytes or none: the second reading decides and sets aside.
-            _ => self.suspect(variant.object).map(drop),
+            _ => self.suspect(variant.object).map(|_| None),
         }
     }
     /// Compares the index with the layouts of what is here; begins it anew when anything differs. Answers how many

@@ -21,9 +21,9 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-const MAGIC: &[u8; 8] = b"softsee1";
+pub(crate) const MAGIC: &[u8; 8] = b"softsee1";
 /// Changes within the grain of a file system's times, two seconds at the worst, look alike.
-const RACY: Duration = Duration::from_secs(3);
+pub(crate) const RACY: Duration = Duration::from_secs(3);
 /// Folders that are remembered; of more, those that were read longest ago are forgotten.
 const FOLDERS: usize = 64;
 
@@ -33,7 +33,7 @@ const FOLDERS: usize = 64;
 const OVERLAY: u64 = 0x794c_7630;
 
 /// Whether times of this folder's file system can be believed.
-fn dates(root: &Path) -> bool {
+pub(crate) fn dates(root: &Path) -> bool {
     let dating = |kind| kind == OVERLAY || syncs::OWN.contains(&kind);
     rustix::fs::statfs(root).is_ok_and(|fs| dating(fs.f_type as u64 & 0xffff_ffff))
 }
@@ -176,7 +176,7 @@ fn encode(known: &HashMap<String, Entry>) -> Vec<u8> {
     [MAGIC.as_slice(), hash.as_bytes(), &body].concat()
 }
 
-fn decode(bytes: &[u8]) -> Option<HashMap<String, Entry>> {
+pub(crate) fn decode(bytes: &[u8]) -> Option<HashMap<String, Entry>> {
     let (hash, mut rest) = bytes.strip_prefix(MAGIC.as_slice())?.split_first_chunk::<32>()?;
     if blake3::hash(rest).as_bytes() != hash {
         return None;

@@ -13,7 +13,7 @@ use crate::{
 use softservice_protocol::id::ObjectId;
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
-    sync::PoisonError,
+    sync::{PoisonError, TryLockError},
 };
 
 /// Objects that one step looks at: some milliseconds, for which assemblies wait.
@@ -31,12 +31,32 @@ impl DiskStore {
         let (mut swept, mut gone) = (Swept::default(), BTreeSet::new());
         let steps = self.take_unneeded(keeper, &recent, &mut swept, &mut gone);
         // Also when it was stopped or failed: what is gone by now must not be looked for any more.
-        if !gone.is_empty() {
-            self.objects.sync_names()?;
-            self.move_entries(&gone)?;
-        }
+        swept.unlogged = self.forget_layouts(&gone)?;
         steps?;
         Ok((swept, gone))
+    }
+    /// The log of layouts stops naming what is gone, by this sweep or one before. Answers how many objects it still names: on
+    /// a full disk it cannot be written anew. The sweep did its work all the same, and layouts without an object are known to
+    /// be of no use; so that is no failure, but told, and the next sweep's to do.
+    fn forget_layouts(&self, gone: &BTreeSet<ObjectId>) -> Result<u64, StoreError> {
+        let mut named = std::mem::take(&mut lock(&self.flight).unlogged);
+        named.extend(gone);
+        if named.is_empty() {
+            return Ok(0);
+        }
+        let synced = self.objects.sync_names();
+        // Also when nobody knows whether the names are gone for good: whatever comes back is looked for, and cut again.
+        synced.as_ref().err().into_iter().for_each(|_| self.rebuild.doubt());
+        let moved = self.move_entries(&named);
+        let done = synced.and(moved);
+        let left = named.len() as u64;
+        match done {
+            Ok(()) => Ok(0),
+            Err(e) => {
+                lock(&self.flight).unlogged.append(&mut named);
+                if matches!(e, StoreError::Full { .. }) { Ok(left) } else { Err(e) }
+            }
+        }
     }
     fn take_unneeded(
         &self,
@@ -52,7 +72,24 @@ impl DiskStore {
             let objects: Vec<ObjectId> = objects.into_iter().collect();
             // An empty folder is a step as well: whoever stops a sweep need not wait for a full one.
             for part in objects.chunks(STEP).chain(objects.is_empty().then_some(&[] as &[ObjectId])) {
-                keeper.step(&mut |keep| self.take_step(part, recent, keep, swept, gone))?;
+                let mut taken = false;
+                while !taken {
+                    keeper.step(&mut |keep| {
+                        // What an assembly found here, it counts on to its end. It may take minutes, and whoever waits for
+                        // the keeper is not to wait for that.
+                        let _turn = match self.assembling.try_lock() {
+                            Ok(turn) => turn,
+                            Err(TryLockError::Poisoned(turn)) => turn.into_inner(),
+                            Err(TryLockError::WouldBlock) => return Ok(()),
+                        };
+                        taken = true;
+                        self.take_step(part, recent, keep, swept, gone)
+                    })?;
+                    if !taken {
+                        drop(lock(&self.assembling));
+                    }
+                }
+                keeper.looked(part.len() as u64);
             }
         }
         keeper.step(&mut |keep| {
@@ -71,8 +108,6 @@ impl DiskStore {
         swept: &mut Swept,
         gone: &mut BTreeSet<ObjectId>,
     ) -> Result<(), StoreError> {
-        // What an assembly found here, it counts on to its end.
-        let _turn = lock(&self.assembling);
         for object in objects {
             // The decision and the removal are one step for whoever begins to rely on this object.
             let flight = lock(&self.flight);

@@ -1,16 +1,18 @@
 //! Disks rot: `fsck` finds a flipped byte in any stored object, and heals it from a peer; what a log lost is told until a
 //! peer has brought it back.
 
+use rustix::process::Signal;
 use softservice_tests::{
     Node, World,
-    process::bounded,
+    process::{PATIENCE, bounded, eventually, signal},
     sources::{plain, put, served, text},
     visit,
 };
 use std::{
     fs,
-    os::unix::fs::PermissionsExt,
+    os::unix::{fs::PermissionsExt, process::ExitStatusExt},
     path::{Path, PathBuf},
+    time::Instant,
 };
 
 fn files(folder: &Path, found: &mut Vec<PathBuf>) {
@@ -22,8 +24,10 @@ fn files(folder: &Path, found: &mut Vec<PathBuf>) {
 
 fn flip(path: &Path) {
     let mut bytes = fs::read(path).expect("an object can be read");
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 0x10;
+    // The beginning of a log is two headers, mostly padding.
+    let log = path.parent().is_some_and(|folder| folder.ends_with("logs"));
+    let at = if log { 8192 + 40 } else { bytes.len() / 2 };
+    bytes[at] ^= 0x10;
     let mode = fs::metadata(path).expect("it exists").permissions();
     fs::set_permissions(path, fs::Permissions::from_mode(0o644)).expect("its mode can change");
     fs::write(path, bytes).expect("it can be written");
@@ -212,4 +216,106 @@ fn sweeps_beside_a_fetch_an_up_and_a_publication_take_nothing_that_is_needed() {
     bob.ok(&["improve", "ann/files", text(&copy)]);
     assert_eq!(fs::read(copy.join("root/large")).expect("there"), noise("1.1.0", 3 << 20));
     bob.ok(&["remove", "site", "--data"]);
+}
+
+/// One byte of one file, of each kind that a store has, and then of all of them at once.
+#[test]
+fn whatever_file_of_a_store_rots_a_repair_makes_all_of_it_right_again() {
+    let world = World::new();
+    let ann = world.node("ann");
+    let source = world.path("files");
+    plain(&source, "files", "1.0.0");
+    for number in 0..6_u32 {
+        let mut bytes = vec![0; 150_000 + 1000 * number as usize];
+        blake3::Hasher::new().update(&number.to_le_bytes()).finalize_xof().fill(&mut bytes);
+        put(&source.join("root/name"), "files");
+        fs::write(source.join(format!("root/{number}")), bytes).expect("written");
+    }
+    let mut ticket = ann.ok(&["publish", text(&source)])["ticket"].as_str().expect("a ticket").to_owned();
+    let mut bob = world.node("bob");
+    bob.ok(&["subscribe", &ticket, "--as", "ann"]);
+    // More than one record of the feed.
+    plain(&source, "files", "1.0.1");
+    ticket = ann.ok(&["publish", text(&source)])["ticket"].as_str().expect("a ticket").to_owned();
+    bob.ok(&["subscribe", &ticket]);
+    bob.ok(&["fetch", "ann/files"]);
+    bob.ok(&["pin", "ann/files"]);
+
+    let store = bob.home.join("store");
+    let object = || {
+        let mut objects = Vec::new();
+        files(&store.join("objects"), &mut objects);
+        objects.sort();
+        objects.into_iter().find(|o| fs::metadata(o).is_ok_and(|m| m.len() > 100_000)).expect("a large object")
+    };
+    let of_the_store = |name: &str| store.join(name);
+    let kinds = ["object", "logs/records", "logs/layouts", "marks.a", "marks.b", "index/db", "index.seal"];
+    for rotten in kinds.iter().map(std::slice::from_ref).chain([&kinds[..]]) {
+        bob.stop();
+        let damaged: Vec<PathBuf> =
+            rotten.iter().map(|kind| if *kind == "object" { object() } else { of_the_store(kind) }).collect();
+        damaged.iter().for_each(|file| flip(file));
+        bob.start();
+        // Whoever lost a record of where peers are finds them by a ticket.
+        assert_eq!(bob.ok(&["subscribe", &ticket])["sequence"], 2, "{rotten:?}: nobody goes behind its mark");
+        let report = bob.ok(&["fsck", "--repair"]);
+        let told = report["damaged"].to_string();
+        for (kind, file) in rotten.iter().zip(&damaged) {
+            // The seal is of the index.
+            let name = if kind.starts_with("index") { of_the_store("index") } else { file.clone() };
+            assert!(told.contains(text(&name)), "{kind} is not told of: {report}");
+        }
+        let clean = bob.ok(&["fsck"]);
+        assert_eq!(
+            (&clean["damaged"], &clean["reindexed"]),
+            (&serde_json::json!([]), &0.into()),
+            "{rotten:?}: {clean}"
+        );
+        let copy = world.path("copy");
+        bob.ok(&["improve", "ann/files", text(&copy)]);
+        for number in 0..6 {
+            let name = format!("root/{number}");
+            let right = fs::read(source.join(&name)).expect("there");
+            assert_eq!(fs::read(copy.join(&name)).expect("healed"), right, "{rotten:?}: {name}");
+        }
+        fs::remove_dir_all(copy).expect("removed");
+        assert_eq!(bob.ok(&["gc"])["reachable_lost"], 0);
+    }
+}
+
+/// Ctrl-C while a check or a sweep goes on, in a node of its own and in one that runs: what is left is right.
+#[test]
+fn a_check_or_a_sweep_that_is_interrupted_leaves_the_store_right() {
+    let world = World::new();
+    let mut node = world.home("ann");
+    let source = world.path("files");
+    plain(&source, "files", "1.0.0");
+    put(&source.join("root/name"), "files");
+    for number in 0..3000_u32 {
+        fs::write(source.join(format!("root/{number}")), [number.to_le_bytes(); 2000].concat()).expect("written");
+    }
+    node.ok(&["publish", text(&source)]);
+    for running in [false, true] {
+        if running {
+            node.start();
+        }
+        for verb in ["fsck", "gc"] {
+            for _ in 0..3 {
+                let child = node.spawn(&[verb]);
+                // It has begun when it, or the node that it asked, answers others.
+                eventually("it has begun", Instant::now() + PATIENCE, || node.home.join("run/api.sock").exists());
+                signal(child.id(), Signal::INT);
+                // Which may have been too late; or so early that it did not listen for signals yet, and ended by this one.
+                let status = bounded(child, verb).status;
+                let told = status.signal() == Some(Signal::INT.as_raw());
+                assert!(told || matches!(status.code(), Some(0 | 1 | 5)), "{verb}: {status}");
+            }
+        }
+        assert_eq!(node.ok(&["fsck"])["damaged"], serde_json::json!([]));
+        assert_eq!(node.ok(&["gc"])["reachable_lost"], 0);
+        let copy = world.path(if running { "second" } else { "first" });
+        node.ok(&["improve", "self/files", text(&copy)]);
+        assert_eq!(fs::read(copy.join("root/7")).expect("there"), fs::read(source.join("root/7")).expect("there"));
+    }
+    node.stop();
 }

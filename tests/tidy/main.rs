@@ -2,4 +2,5 @@
 
 mod arrows;
 mod floors;
+mod security;
 mod sources;

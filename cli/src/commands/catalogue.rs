@@ -1,7 +1,8 @@
 //! `subscribe`, `unsubscribe`, `subscriptions`, `search`, `show`, `improve`, `lineage`: what others publish.
 
-use super::{count, list, number, short, text};
+use super::{content, count, list, number, short, text};
 use crate::{
+    args::Quota,
     client::Client,
     error::CliError,
     home,
@@ -17,8 +18,11 @@ pub(super) async fn subscribe(
     ticket: &str,
     petname: Option<String>,
     policy: &str,
+    quota: Option<Quota>,
 ) -> Result<(), CliError> {
-    let done = client.call(ui, "subscribe", json!({ "ticket": ticket, "petname": petname, "policy": policy })).await?;
+    let quota = quota.map(Quota::value);
+    let wish = json!({ "ticket": ticket, "petname": petname, "policy": policy, "quota": quota });
+    let done = client.call(ui, "subscribe", wish).await?;
     ui.document(&done);
     ui.data(format!(
         "{}  {}  at entry {}, {}",
@@ -51,12 +55,19 @@ pub(super) async fn subscriptions(client: &Client, ui: &mut Ui) -> Result<(), Cl
             number(s, "sequence"),
             frozen.into(),
             text(s, "policy").into(),
+            content::quota_words(s),
         ]
     });
     if rows.is_empty() {
         ui.note("no subscriptions; `softservice subscribe TICKET` makes one");
     } else {
-        ui.data(ui::table(&["PETNAME", "PUBLISHER", "HEAD", "FRESHNESS", "POLICY"], &rows));
+        ui.data(ui::table(&["PETNAME", "PUBLISHER", "HEAD", "FRESHNESS", "POLICY", "QUOTA"], &rows));
+    }
+    for one in all.as_array().map_or(&[][..], Vec::as_slice) {
+        content::refused(ui, one);
+    }
+    for told in all.as_array().into_iter().flatten().flat_map(|s| list(s, "warnings")).filter_map(Value::as_str) {
+        ui.note(format!("warning: {told}"));
     }
     Ok(())
 }
@@ -89,8 +100,16 @@ pub(super) async fn show(client: &Client, ui: &mut Ui, reference: &str) -> Resul
     ui.data(format!("  {}", text(&d, "summary")));
     ui.data(format!("release    {}", text(&d, "release")));
     ui.data(format!("publisher  {}", text(&d, "publisher")));
+    ui.data(format!("           {}", text(&d, "words")));
     ui.data(format!("size       {} in {} files", ui::size(count(&d, "bytes")), count(&d, "files")));
-    let versions: Vec<String> = list(&d, "versions").iter().map(|v| text(v, "version").to_owned()).collect();
+    for line in super::revoked::lines(&d) {
+        ui.data(format!("REVOKED    {line}"));
+    }
+    let shown = |v: &Value| match v["revoked"]["level"].as_str() {
+        Some(level) => format!("{} (revoked: {level})", text(v, "version")),
+        None => text(v, "version").to_owned(),
+    };
+    let versions: Vec<String> = list(&d, "versions").iter().map(shown).collect();
     ui.data(format!("versions   {}", versions.join(", ")));
     for include in list(&d, "includes") {
         ui.data(format!(

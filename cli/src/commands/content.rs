@@ -1,7 +1,8 @@
-//! `fetch`, `pin`, `unpin`, `gc`, `fsck`: the care of content.
+//! `fetch`, `pin`, `unpin`, `quota`, `gc`, `fsck`: the care of content.
 
 use super::{count, list, short, text};
 use crate::{
+    args::Quota,
     client::Client,
     error::CliError,
     ui::{self, Ui},
@@ -104,6 +105,54 @@ pub(super) async fn pin(client: &Client, ui: &mut Ui, verb: &str, reference: &st
     ui.document(&done);
     ui.data(format!("{}  {verb}ned", short(text(&done, "release"))));
     Ok(())
+}
+
+/// Shows, and sets if asked, how much may be here.
+pub(super) async fn quota(
+    client: &Client,
+    ui: &mut Ui,
+    publisher: Option<String>,
+    size: Option<Quota>,
+    total: Option<Quota>,
+) -> Result<(), CliError> {
+    let mut wish = json!({ "publisher": publisher });
+    for (key, quota) in [("quota", size), ("total", total)] {
+        if let Some(quota) = quota {
+            wish[key] = quota.value();
+        }
+    }
+    let all = client.call(ui, "quota", wish).await?;
+    ui.document(&all);
+    let line = |name: &str, id: &str, of: &Value| {
+        let quota = of["quota"].as_u64().map_or("none".into(), ui::size);
+        vec![name.to_owned(), short(id), quota, ui::size(count(of, "used"))]
+    };
+    let rows = list(&all, "publishers").iter().map(|p| line(text(p, "petname"), text(p, "publisher"), p));
+    let rows: Vec<_> = rows.chain([line("total", "", &all["total"])]).collect();
+    ui.data(ui::table(&["NAME", "PUBLISHER", "QUOTA", "USED"], &rows));
+    for one in list(&all, "publishers").iter().chain([&all["total"]]) {
+        refused(ui, one);
+    }
+    Ok(())
+}
+
+/// What may be here and what is, in few words; `-` where there is no limit.
+pub(super) fn quota_words(of: &Value) -> String {
+    match of["quota"].as_u64() {
+        Some(quota) => format!("{} of {}", ui::size(count(of, "used")), ui::size(quota)),
+        None => "-".into(),
+    }
+}
+
+/// What a quota refused last, if anything.
+pub(super) fn refused(ui: &mut Ui, of: &Value) {
+    let refused = &of["refused"];
+    if refused.is_object() {
+        let size = |key: &str| ui::size(count(refused, key));
+        let (name, release) = (text(refused, "name"), short(text(refused, "release")));
+        let (needed, used, quota) = (size("needed"), size("used"), size("quota"));
+        ui.data(format!("refused    {release} of {name}: it needs {needed} more, {used} of {quota} are in use"));
+    }
 }
 
 /// Frees what nothing needs.

@@ -285,12 +285,10 @@ pub(super) async fn agreed(
 pub(super) async fn rollback(
     client: &Client,
     ui: &mut Ui,
-    name: &str,
-    to: Option<u32>,
+    wanted: Value,
     yes: bool,
     accept_reduced: bool,
 ) -> Result<(), CliError> {
-    let wanted = json!({ "name": name, "to": to });
     let plan = client.call(ui, "plan_rollback", wanted.clone()).await?;
     let wanted = with(wanted, "accept_reduced", accept_reduced);
     let wanted = match plan["loses_data"].as_bool() {
@@ -306,8 +304,9 @@ pub(super) async fn rollback(
 }
 
 /// Verbs that change one thing about one softservice.
-pub(super) async fn simple(client: &Client, ui: &mut Ui, verb: &str, name: &str, now: &str) -> Result<(), CliError> {
-    let done = client.call(ui, verb, json!({ "name": name })).await?;
+pub(super) async fn simple(client: &Client, ui: &mut Ui, verb: &str, wanted: Value, now: &str) -> Result<(), CliError> {
+    let name = text(&wanted, "name").to_owned();
+    let done = client.call(ui, verb, wanted).await?;
     ui.document(&done);
     ui.data(format!("{name} {now}"));
     Ok(())
@@ -385,6 +384,7 @@ pub(super) async fn ps(client: &Client, ui: &mut Ui, name: Option<String>) -> Re
     ui.data(ui::table(&["NAME", "DISTRO", "GENERATION", "STATE", "PID", "RESTARTS"], &rows));
     for one in all {
         trouble(ui, one);
+        super::revoked::running(ui, one);
         super::overlay::tasks(ui, one);
     }
     Ok(())

@@ -11,6 +11,7 @@ mod node;
 mod overlay;
 mod plan;
 mod questions;
+mod revoked;
 mod status;
 
 use crate::{
@@ -20,10 +21,10 @@ use crate::{
     error::CliError,
     home,
     session::Session,
-    ui::Ui,
+    ui::{Ui, seen},
 };
 use clap::CommandFactory as _;
-use serde_json::Value;
+use serde_json::{Value, json};
 use softservice_node::verbs::failure::Kind;
 use std::io::Write as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -46,7 +47,7 @@ pub(crate) async fn run(cli: Cli, ui: &mut Ui) -> Result<(), CliError> {
             let say = move |line: &str| {
                 if !quiet {
                     // Whoever closed stderr, or hung up, has heard enough; what was begun is cleared up all the same.
-                    let _ = writeln!(std::io::stderr(), "{line}");
+                    let _ = writeln!(std::io::stderr(), "{}", seen(line));
                 }
             };
             let report = demo::run(args.keep, &say).await.map_err(|e| CliError::new(Kind::Failed, e.to_string()))?;
@@ -79,10 +80,15 @@ async fn with_node(verb: Verb, client: &Client, ui: &mut Ui) -> Result<(), CliEr
             author::test(client, ui, &what, author::Trial { matrix, restore, releases }).await
         }
         Verb::Publish { dir, channel, reread } => author::publish(client, ui, &dir, &channel, reread).await,
+        Verb::Revoke { reference, level, reason, replaced_by } => {
+            let wanted =
+                json!({ "reference": reference, "level": level.name(), "reason": reason, "replaced_by": replaced_by });
+            revoked::revoke(client, ui, wanted).await
+        }
         Verb::Ticket { publisher } => author::ticket(client, ui, publisher).await,
         Verb::Publisher(_) => author::publisher(client, ui).await,
-        Verb::Subscribe { ticket, petname, policy } => {
-            catalogue::subscribe(client, ui, &ticket, petname, policy.name()).await
+        Verb::Subscribe { ticket, petname, policy, quota } => {
+            catalogue::subscribe(client, ui, &ticket, petname, policy.name(), quota).await
         }
         Verb::Unsubscribe { publisher } => catalogue::unsubscribe(client, ui, &publisher).await,
         Verb::Subscriptions => catalogue::subscriptions(client, ui).await,
@@ -97,13 +103,19 @@ async fn with_node(verb: Verb, client: &Client, ui: &mut Ui) -> Result<(), CliEr
         Verb::Update { name, answers, yes, accept_reduced } => {
             instances::update(client, ui, name, &answers, yes, accept_reduced).await
         }
-        Verb::Rollback { name, to, yes, accept_reduced } => {
-            instances::rollback(client, ui, &name, to, yes, accept_reduced).await
+        Verb::Rollback { name, to, yes, accept_reduced, accept_revoked } => {
+            let wanted = json!({ "name": name, "to": to, "accept_revoked": accept_revoked });
+            instances::rollback(client, ui, wanted, yes, accept_reduced).await
         }
-        Verb::Hold { name } => instances::simple(client, ui, "hold", &name, "is held").await,
-        Verb::Unhold { name } => instances::simple(client, ui, "unhold", &name, "is held no more").await,
-        Verb::Down { name } => instances::simple(client, ui, "down", &name, "is down").await,
-        Verb::Start { name } => instances::simple(client, ui, "start", &name, "is up").await,
+        Verb::Hold { name } => instances::simple(client, ui, "hold", json!({ "name": name }), "is held").await,
+        Verb::Unhold { name } => {
+            instances::simple(client, ui, "unhold", json!({ "name": name }), "is held no more").await
+        }
+        Verb::Down { name } => instances::simple(client, ui, "down", json!({ "name": name }), "is down").await,
+        Verb::Start { name, accept_revoked } => {
+            let wanted = json!({ "name": name, "accept_revoked": accept_revoked });
+            instances::simple(client, ui, "start", wanted, "is up").await
+        }
         Verb::Remove { name, data } => instances::remove(client, ui, &name, data).await,
         Verb::Backup(args) => backup::backup(client, ui, &args).await,
         Verb::Restore(args) => backup::restore(client, ui, &args).await,
@@ -114,6 +126,7 @@ async fn with_node(verb: Verb, client: &Client, ui: &mut Ui) -> Result<(), CliEr
         Verb::Fetch { reference } => content::fetch(client, ui, &reference).await,
         Verb::Pin { reference } => content::pin(client, ui, "pin", &reference).await,
         Verb::Unpin { reference } => content::pin(client, ui, "unpin", &reference).await,
+        Verb::Quota { publisher, size, total } => content::quota(client, ui, publisher, size, total).await,
         Verb::Gc => content::gc(client, ui).await,
         Verb::Fsck { repair } => content::fsck(client, ui, repair).await,
         other => Err(CliError::new(Kind::Bug, format!("no command for {other:?}"))),

@@ -19,6 +19,10 @@ pub(super) async fn status(client: &Client, ui: &mut Ui) -> Result<(), CliError>
     ui.data(format!("peers      {}", count(&status, "peers")));
     let store = &status["store"];
     ui.data(format!("store      {} objects, {}", count(store, "objects"), ui::size(count(store, "bytes"))));
+    if store["quota"].is_u64() {
+        ui.data(format!("quota      {}", super::content::quota_words(store)));
+        super::content::refused(ui, store);
+    }
     if let Some(what) = store["upkeep"]["what"].as_str() {
         let upkeep = &store["upkeep"];
         ui.data(format!("           {what}: {} of {}", count(upkeep, "done"), count(upkeep, "of")));
@@ -26,15 +30,19 @@ pub(super) async fn status(client: &Client, ui: &mut Ui) -> Result<(), CliError>
     if let Some(publisher) = status["publisher"].as_str() {
         ui.data(format!("publisher  {publisher}"));
     }
-    section(ui, &status, "subscriptions", &["PUBLISHER", "ID", "HEAD", "FRESHNESS", "POLICY"], |s| {
+    section(ui, &status, "subscriptions", &["PUBLISHER", "ID", "HEAD", "FRESHNESS", "POLICY", "QUOTA"], |s| {
         vec![
             text(s, "petname").into(),
             short(text(s, "publisher")),
             number(s, "sequence"),
             text(s, "freshness").into(),
             text(s, "policy").into(),
+            super::content::quota_words(s),
         ]
     });
+    for one in list(&status, "subscriptions") {
+        super::content::refused(ui, one);
+    }
     section(ui, &status, "softservices", &["NAME", "DISTRO", "VERSION", "STATE", "AVAILABLE"], |s| {
         let available = text(&s["available"], "version");
         vec![
@@ -47,6 +55,7 @@ pub(super) async fn status(client: &Client, ui: &mut Ui) -> Result<(), CliError>
     });
     for one in list(&status, "softservices") {
         super::instances::trouble(ui, one);
+        super::revoked::running(ui, one);
         super::overlay::tasks(ui, one);
     }
     let headings = ["RELEASE", "STAGE", "DONE", "OF", "RATE", "LEFT", "PEERS", "ON THE WIRE", "LIMITED BY"];

@@ -28,6 +28,7 @@ use axum::{
 };
 use futures::stream;
 use serde_json::{Value, json};
+use softservice_protocol::text;
 use std::{convert::Infallible, sync::Arc};
 use talk::Talk;
 use tokio::{sync::watch, task::JoinHandle};
@@ -124,7 +125,9 @@ async fn answer(State((context, calls)): State<(Context, Calls)>, Path(verb): Pa
     let working = calls.begin(&verb);
     let arguments = match parse(&body) {
         Ok(arguments) => arguments,
-        Err(failure) => return reply(StatusCode::BAD_REQUEST, Body::from(format!("{}\n", failure.line()))),
+        Err(failure) => {
+            return reply(StatusCode::BAD_REQUEST, Body::from(format!("{}\n", text::json(&failure.line()))));
+        }
     };
     let (talk, lines) = Talk::channel();
     let work = AbortOnDrop(tokio::spawn(async move {
@@ -145,7 +148,7 @@ async fn answer(State((context, calls)): State<(Context, Calls)>, Path(verb): Pa
             None => panicked(work.take()).await,
         };
         let ended = line.get("result").is_some() || line.get("error").is_some();
-        let bytes = Bytes::from(format!("{line}\n"));
+        let bytes = Bytes::from(format!("{}\n", text::json(&line)));
         Some((Ok::<_, Infallible>(bytes), (lines, work, ended)))
     });
     reply(StatusCode::OK, Body::from_stream(body))

@@ -35,12 +35,17 @@ impl Talk {
     /// How far `what` has come. `of` is 0 when unknown. More often than anybody can read it is not passed on, but the first
     /// and the last word about something are.
     pub fn progress(&self, what: &str, bytes: u64, of: u64, peers: usize) {
-        if !self.is_due(what, of > 0 && bytes >= of) {
-            return;
+        self.tell(what, of > 0 && bytes >= of, || json!({ "what": what, "bytes": bytes, "of": of, "peers": peers }));
+    }
+    /// The same, of things that are counted and not measured: `objects` of `of`.
+    pub fn count(&self, what: &str, objects: u64, of: u64) {
+        self.tell(what, of > 0 && objects >= of, || json!({ "what": what, "objects": objects, "of": of, "peers": 0 }));
+    }
+    fn tell(&self, what: &str, last: bool, line: impl FnOnce() -> Value) {
+        if self.is_due(what, last) {
+            // Full or gone: the next one says more.
+            let _ = self.lines.try_send(json!({ "progress": line() }));
         }
-        let line = json!({ "progress": { "what": what, "bytes": bytes, "of": of, "peers": peers } });
-        // Full or gone: the next one says more.
-        let _ = self.lines.try_send(line);
     }
     fn is_due(&self, what: &str, last: bool) -> bool {
         // Whoever finds it taken has nothing to say that its holder does not.
@@ -82,6 +87,8 @@ mod tests {
         let lines: Vec<Value> = std::iter::from_fn(|| out.try_recv().ok()).collect();
         let of = |what: &str| lines.iter().filter(|line| line["progress"]["what"] == what).count();
         assert!(of("read") >= 1 && of("read") as u128 <= most, "{lines:?}");
+        talk.count("sweep", 3, 3);
+        assert_eq!(out.try_recv().unwrap()["progress"]["objects"], 3);
         // Another thing is told at once, and its end as well.
         assert_eq!(of("transfer"), 2);
         assert_eq!(lines.last().unwrap()["progress"]["bytes"], 10);

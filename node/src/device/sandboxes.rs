@@ -22,6 +22,11 @@ impl Device {
         self.0.machine.get_or_init(|| Machine::tried(&self.0.keepers.command, &self.0.home))
     }
 
+    /// Tries out what this machine can keep, unless that is known: beside something else, so that nobody waits for it later.
+    pub(crate) fn try_machine(&self) {
+        self.machine();
+    }
+
     /// What this machine keeps of what an instance promises its owner.
     ///
     /// # Errors
@@ -32,6 +37,10 @@ impl Device {
         let hooks = instance.hooks.iter().map(|h| &h.sandbox);
         let all: Vec<&Sandbox> =
             services.chain(tests).chain(hooks).chain(instance.migrate.iter().map(|m| &m.sandbox)).collect();
+        if all.is_empty() {
+            // Nothing runs: there is nothing to try out.
+            return Ok(Isolation::default());
+        }
         let machine = self.machine();
         if let Some(why) = all.iter().find_map(|sandbox| machine.refuses(sandbox)) {
             return Err(DeviceError::NoRoots { name: name.into(), why });

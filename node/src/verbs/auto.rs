@@ -13,11 +13,14 @@ use crate::{Context, api::talk::Talk};
 pub async fn follow(context: Context) {
     let mut handle = context.handle.clone();
     loop {
+        // One that was refused may fit by now.
+        let allowed = context.quotas.changed();
         if let Err(failure) = look(&context).await {
             tracing::warn!(%failure, "automatic updates were not looked for");
         }
-        if handle.catalogue_changed().await.is_err() {
-            return;
+        tokio::select! {
+            changed = handle.catalogue_changed() => if changed.is_err() { return },
+            () = allowed => {}
         }
     }
 }

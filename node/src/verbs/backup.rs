@@ -7,7 +7,8 @@ use super::{
     failure::{Failure, Kind},
     fetch, instances,
     provision::{self, Prepared},
-    reference::Names,
+    reference::{Found, Names},
+    revocation,
 };
 use crate::{
     api::talk::Talk,
@@ -203,10 +204,11 @@ fn vouched(context: &Context, header: &Header) -> Result<(), Failure> {
     match listing {
         None => Err(Failure::refused(format!("its publisher has published no such {distro} {version}"))
             .hint("if it is new, its entry has yet to come from a peer; else the backup does not tell the truth")),
-        Some(listing) if listing.revoked.is_some() => {
-            Err(Failure::refused(format!("{distro} {version} was revoked by its publisher"))
-                .hint("provision a version that stands, and restore its data by hand: `age -d` opens the file"))
+        Some(listing) => {
+            let found = Found { publisher: header.publisher, listing: listing.clone() };
+            revocation::refuse_install(context, &found, false).map_err(|refused| {
+                refused.hint("provision a version that stands, and restore its data by hand: `age -d` opens the file")
+            })
         }
-        Some(_) => Ok(()),
     }
 }

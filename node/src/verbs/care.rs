@@ -2,6 +2,7 @@
 
 use super::{
     closure,
+    collect::Waiting,
     failure::{Failure, Kind},
     fetch, instances, losses, pins, subscriptions,
 };
@@ -28,23 +29,39 @@ async fn known_releases(context: &Context) -> Result<BTreeMap<ReleaseId, Option<
     Ok(all)
 }
 
-/// What `gc` keeps: generations, pins, everything of the own publisher, the newest of each subscribed distro.
-pub(super) async fn roots(context: &Context) -> Result<BTreeSet<ReleaseId>, Failure> {
-    let mut roots = pins::read(&context.home)?;
-    roots.extend(instances::releases(context).await?);
+/// What `gc` keeps.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Roots {
+    /// Generations, pins, everything of the own publisher: all of these were read once, and found to be releases.
+    pub(super) own: BTreeSet<ReleaseId>,
+    /// The newest of each subscribed distro: what a publisher calls one.
+    pub(super) listed: BTreeSet<ReleaseId>,
+}
+
+impl Roots {
+    /// All of them.
+    pub(super) fn all(&self) -> impl Iterator<Item = ReleaseId> + '_ {
+        self.own.union(&self.listed).copied()
+    }
+}
+
+/// What `gc` keeps just now.
+pub(super) async fn roots(context: &Context) -> Result<Roots, Failure> {
+    let (mut own, mut listed) = (pins::read(&context.home)?, BTreeSet::new());
+    own.extend(instances::releases(context).await?);
     let catalogue = context.handle.catalogue();
-    if let Some(own) = context.keys.publisher().and_then(|id| catalogue.get(&id)) {
+    if let Some(published) = context.keys.publisher().and_then(|id| catalogue.get(&id)) {
         // All of it: this device may be the only one that has it.
-        roots.extend(own.feed.snapshot.listings.iter().map(|l| l.release));
+        own.extend(published.feed.snapshot.listings.iter().map(|l| l.release));
     }
     for subscription in subscriptions::read(&context.home)? {
         let Some(known) = catalogue.get(&subscription.publisher) else { continue };
         let distros: BTreeSet<&str> = known.feed.snapshot.listings.iter().map(|l| l.distro.as_str()).collect();
-        roots.extend(distros.into_iter().filter_map(|distro| {
+        listed.extend(distros.into_iter().filter_map(|distro| {
             super::reference::newest(&catalogue, subscription.publisher, distro).map(|l| l.release)
         }));
     }
-    Ok(roots)
+    Ok(Roots { own, listed })
 }
 
 #[derive(Debug, Deserialize)]
@@ -60,13 +77,15 @@ pub(super) async fn fsck(context: &Context, args: &Fsck, talk: &Talk) -> Result<
         let store = store.clone();
         closure::blocking(move || Ok(store.totals()?.1)).await?
     };
+    let (waiting, waited) = Waiting::new(context);
     let check = move || {
         Ok(store.fsck(&|bytes| {
             tell.progress("check", bytes, of, 0);
-            true
+            waited.still()
         })?)
     };
     let found: Findings = closure::blocking(check).await?;
+    drop(waiting);
     let mut damaged = found.damaged;
     damaged.extend(still_lost(context, &damaged).await?);
     let mut lost = found.losses;
@@ -127,7 +146,7 @@ async fn still_lost(context: &Context, told: &[Damage]) -> Result<Vec<Damage>, F
             return Ok(lost);
         }
         let mut needed = BTreeSet::new();
-        for root in roots {
+        for root in roots.all() {
             match softservice_store::closure::objects(store.as_ref(), root) {
                 Ok(objects) => needed.extend(objects),
                 // Not readable, so what it needs is not known: nothing may be called superfluous.

@@ -4,8 +4,9 @@
 use super::{
     closure,
     failure::Failure,
-    permissions,
+    lookalike, permissions,
     reference::{self, Found, Names},
+    revocation,
 };
 use crate::{api::talk::Talk, context::Context, handle::Catalogue};
 use serde::Deserialize;
@@ -15,6 +16,7 @@ use softservice_protocol::{
     id::{PublisherId, ReleaseId},
     io::Depth,
     release::{Param, ParamKind, Release},
+    words,
 };
 use std::collections::BTreeSet;
 
@@ -63,14 +65,12 @@ pub(super) struct Reference {
 
 pub(super) async fn show(context: &Context, args: &Reference, talk: &Talk) -> Result<Value, Failure> {
     let found = reference::find(context, &args.reference).await?;
+    lookalike::warn(context, found.publisher, &found.listing.distro, talk).await?;
     super::fetch::bring(context, found.release(), Depth::Manifests, talk).await?;
     let closure = closure::load(context, found.release()).await?;
     let release = closure.root()?;
     let (bytes, files) = closure.totals();
-    let missing = {
-        let (store, closure) = (closure::store(context), closure.clone());
-        closure::blocking(move || super::provision::missing_bytes(store.as_ref(), &closure)).await?
-    };
+    let missing = closure::missing_bytes(context, found.release()).await?;
     let names = Names::read(context)?;
     let catalogue = context.handle.catalogue();
     let versions: Vec<Value> = catalogue
@@ -79,9 +79,15 @@ pub(super) async fn show(context: &Context, args: &Reference, talk: &Talk) -> Re
         .unwrap_or_default()
         .iter()
         .filter(|l| l.distro == found.listing.distro)
-        .map(|l| json!({ "version": l.version, "revision": l.revision, "channel": l.channel, "release": l.release.to_string(), "revoked": l.revoked.is_some() }))
+        .map(|l| {
+            json!({
+                "version": l.version, "revision": l.revision, "channel": l.channel, "release": l.release.to_string(),
+                "revoked": l.revoked.as_ref().map(|r| revocation::describe(&catalogue, &names, r)),
+            })
+        })
         .collect();
     let mut shown = describe(&names, found.publisher, &found.listing);
+    shown["words"] = json!(words::of(found.publisher));
     shown["platforms"] = json!(release.platforms);
     shown["bytes"] = json!(bytes);
     shown["fetch_bytes"] = json!(missing);
@@ -94,6 +100,8 @@ pub(super) async fn show(context: &Context, args: &Reference, talk: &Talk) -> Re
     shown["tests"] = release.tests.iter().map(|t| Value::from(t.name.clone())).collect();
     shown["parents"] = parents(&catalogue, &names, release);
     shown["children"] = json!(children(&catalogue, &names, found.listing.release));
+    shown["revoked"] = json!(found.listing.revoked.as_ref().map(|r| revocation::describe(&catalogue, &names, r)));
+    shown["warnings"] = revocation::warnings(&catalogue, &names, &closure)?;
     Ok(shown)
 }
 

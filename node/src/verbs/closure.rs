@@ -2,7 +2,7 @@
 //! bytes that hash to its id; the store reads it, see `softservice_store::closure`.
 
 use super::failure::{Failure, Kind};
-use crate::context::Context;
+use crate::{context::Context, device};
 use softservice_protocol::{
     id::ReleaseId,
     release::{Release, ReleaseRef},
@@ -11,7 +11,10 @@ use softservice_protocol::{
 use softservice_store::Store;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 /// All documents of a closure.
@@ -29,6 +32,10 @@ impl Closure {
     pub(super) fn root(&self) -> Result<&Release, Failure> {
         self.releases.get(&self.root).ok_or_else(|| Failure::new(Kind::Bug, "a closure without its own release"))
     }
+    /// Which release that is.
+    pub(super) fn id(&self) -> ReleaseId {
+        self.root
+    }
     /// All of them, by id.
     pub(super) fn releases(&self) -> &BTreeMap<ReleaseId, Release> {
         &self.releases
@@ -36,15 +43,6 @@ impl Closure {
     /// The trees of all of them, sources included, each once.
     pub(super) fn trees(&self) -> Vec<&TreeRef> {
         let all = self.releases.values().flat_map(trees_of);
-        let mut seen = BTreeSet::new();
-        all.filter(|tree| seen.insert(tree.manifest)).collect()
-    }
-    /// The trees that a device of this platform fetches: its artifacts and every source.
-    pub(super) fn trees_for(&self, platform: &str) -> Vec<&TreeRef> {
-        let fits = |of: &str| of == platform || of == softservice_protocol::definition::ANY;
-        let artifacts = self.releases.values().flat_map(|r| &r.roles).flat_map(|r| &r.artifacts).flat_map(|a| &a.trees);
-        let mine = artifacts.filter(|(of, _)| fits(of)).map(|(_, tree)| tree);
-        let all = mine.chain(self.releases.values().map(|r| &r.source));
         let mut seen = BTreeSet::new();
         all.filter(|tree| seen.insert(tree.manifest)).collect()
     }
@@ -70,6 +68,48 @@ pub(super) async fn load(context: &Context, release: ReleaseRef) -> Result<Closu
     let store = context.store.clone();
     let releases = blocking(move || Ok(softservice_store::closure::closure(store.as_ref(), release.id)?)).await?;
     Ok(Closure { root: release.id, releases: releases.into_iter().collect() })
+}
+
+/// Bytes of content that a fetch would still bring.
+///
+/// # Errors
+/// When a document or manifest is missing or not what was pinned.
+pub(super) async fn missing_bytes(context: &Context, release: ReleaseRef) -> Result<u64, Failure> {
+    let store = store(context);
+    blocking(move || {
+        // Every include is here as well, and fits.
+        softservice_store::closure::closure(store.as_ref(), release.id)?;
+        Ok(softservice_store::closure::missing_bytes(store.as_ref(), release.id, &device::platform())?)
+    })
+    .await
+}
+
+/// Does beside a fetch what provisioning would wait for: finds out what this machine can keep, and hashes what is here already of
+/// the trees that will be made of the release, until this is dropped.
+pub(super) struct Ahead {
+    going: Arc<AtomicBool>,
+}
+
+impl Ahead {
+    pub(super) fn begin(context: &Context, release: ReleaseId) -> Self {
+        let (store, going) = (store(context), Arc::new(AtomicBool::new(true)));
+        let (goes_on, device) = (going.clone(), context.device.clone());
+        tokio::task::spawn_blocking(move || device.try_machine());
+        tokio::task::spawn_blocking(move || {
+            // What cannot be read is told by whoever needs it.
+            match softservice_store::closure::tree_files(store.as_ref(), release, &device::platform()) {
+                Ok(files) => store.prove(&files, &|| goes_on.load(Ordering::Relaxed)),
+                Err(e) => tracing::debug!(release = release.short(), "nothing to hash ahead: {e}"),
+            }
+        });
+        Self { going }
+    }
+}
+
+impl Drop for Ahead {
+    fn drop(&mut self) {
+        self.going.store(false, Ordering::Relaxed);
+    }
 }
 
 /// Runs something that blocks on a thread made for that.

@@ -1,6 +1,6 @@
 //! `fetch`, and what other verbs need of it. Invariant: what was fetched is whole and durable when this returns.
 
-use super::{failure::Failure, reference};
+use super::{failure::Failure, quota, reference};
 use crate::{
     api::talk::Talk,
     context::Context,
@@ -38,6 +38,24 @@ pub(super) async fn bring(
 ) -> Result<Box<FetchFigures>, Failure> {
     // To the end of the verb: what was fetched is a root only when that has made it one.
     let _held = context.holds.keep(release.id);
+    if depth != Depth::Content {
+        return transfer(context, release, depth, talk).await;
+    }
+    let (_coming, looked) = Box::pin(quota::admit(context, release, talk)).await?;
+    let figures = transfer(context, release, depth, talk).await?;
+    Ok(match looked {
+        Some(looked) => Box::new(figures.after(&looked)),
+        None => figures,
+    })
+}
+
+/// The same without asking whether there is room for it.
+pub(super) async fn transfer(
+    context: &Context,
+    release: ReleaseRef,
+    depth: Depth,
+    talk: &Talk,
+) -> Result<Box<FetchFigures>, Failure> {
     let (tell, mut told) = watch::channel(None::<FetchProgress>);
     let talk = talk.clone();
     let mut fetch = Box::pin(context.handle.fetch(release, depth, Some(tell)));

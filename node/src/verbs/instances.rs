@@ -5,7 +5,8 @@ use super::{
     closure,
     failure::{Failure, Kind},
     overlay,
-    reference::{self, Found},
+    reference::{self, Found, Names},
+    revocation,
 };
 use crate::{
     api::talk::Talk,
@@ -97,9 +98,24 @@ pub(super) async fn ps(context: &Context, args: MaybeNamed) -> Result<Value, Fai
     let newer = updatable(context).await?;
     let mut shown = Vec::new();
     for info in all {
-        shown.push(overlay::with_tasks(context, json!(info), &newer).await);
+        let one = overlay::with_tasks(context, json!(info), &newer).await;
+        shown.push(with_revocation(context, one).await?);
     }
     Ok(json!(shown))
+}
+
+/// Adds what became of the release that runs, and of those that it is made of or comes from.
+async fn with_revocation(context: &Context, mut shown: Value) -> Result<Value, Failure> {
+    (shown["revoked"], shown["warnings"]) = (Value::Null, json!([]));
+    let name = shown["name"].as_str().unwrap_or_default();
+    let Ok(Some((_, release))) = context.device.current(name).await else { return Ok(shown) };
+    // One that cannot be read must not hide the others.
+    let Ok(closure) = closure::load(context, ReleaseRef { id: release, size: 0 }).await else { return Ok(shown) };
+    let (catalogue, names) = (context.handle.catalogue(), Names::read(context)?);
+    let revoked = revocation::of(&catalogue, closure.root()?.publisher, release);
+    shown["revoked"] = json!(revoked.map(|r| revocation::describe(&catalogue, &names, r)));
+    shown["warnings"] = revocation::warnings(&catalogue, &names, &closure)?;
+    Ok(shown)
 }
 
 pub(super) async fn generations(context: &Context, args: Named) -> Result<Value, Failure> {
@@ -116,7 +132,19 @@ pub(super) async fn down(context: &Context, args: Named) -> Result<Value, Failur
     described(context, &args.name).await
 }
 
-pub(super) async fn start(context: &Context, args: Named) -> Result<Value, Failure> {
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Start {
+    name: String,
+    /// Also what its publisher called unsafe.
+    #[serde(default)]
+    accept_revoked: bool,
+}
+
+pub(super) async fn start(context: &Context, args: Start) -> Result<Value, Failure> {
+    if let Ok(Some((_, release))) = context.device.current(&args.name).await {
+        revocation::refuse_start(context, &args.name, release, args.accept_revoked).await?;
+    }
     if context.device.stuck(&args.name)?.is_some() {
         // Asked again under the turn: of a life that has ended meanwhile nothing is repeated.
         let _turn = context.device.turn(&args.name)?;
@@ -194,6 +222,8 @@ pub(super) struct Candidate {
 /// Who published what a softservice runs, and as what.
 #[derive(Debug, Clone)]
 pub(super) struct Origin {
+    /// The release itself.
+    pub(super) release: ReleaseId,
     /// Whose it is.
     pub(super) publisher: PublisherId,
     /// The distro.
@@ -210,11 +240,20 @@ pub(super) async fn origin(context: &Context, release: ReleaseId) -> Result<Orig
     let closure = closure::load(context, ReleaseRef { id: release, size: 0 }).await?;
     let root = closure.root()?;
     Ok(Origin {
+        release,
         publisher: root.publisher,
         distro: root.distro.clone(),
         version: root.version.clone(),
         revision: root.revision,
     })
+}
+
+/// What its publisher names in place of a revoked release that runs: another one of the same distro that stands.
+pub(super) fn replacement(catalogue: &Catalogue, origin: &Origin) -> Option<Found> {
+    let wanted = revocation::of(catalogue, origin.publisher, origin.release)?.replaced_by?;
+    let mut listings = catalogue.get(&origin.publisher)?.feed.snapshot.listings.iter();
+    let listing = listings.find(|l| l.release == wanted && l.distro == origin.distro && l.revoked.is_none())?;
+    Some(Found { publisher: origin.publisher, listing: listing.clone() })
 }
 
 /// The newest listing above what runs.
@@ -250,7 +289,8 @@ pub(super) async fn summary(context: &Context) -> Result<Value, Failure> {
     let mut all = Vec::new();
     for info in context.device.list().await? {
         let newest = newer.iter().find(|c| c.name == info.name).map(|c| available(&c.found.listing));
-        let mut one = overlay::with_tasks(context, json!(info), &newer).await;
+        let one = overlay::with_tasks(context, json!(info), &newer).await;
+        let mut one = with_revocation(context, one).await?;
         one["available"] = json!(newest);
         all.push(one);
     }

@@ -16,6 +16,7 @@ mod fetch;
 mod improve;
 mod instances;
 mod lock;
+mod lookalike;
 mod losses;
 mod matrix;
 mod overlay;
@@ -23,7 +24,9 @@ mod permissions;
 mod pins;
 mod provision;
 mod publish;
+mod quota;
 mod reference;
+mod revocation;
 mod source;
 mod status;
 mod subscriptions;
@@ -58,9 +61,10 @@ async fn dispatch(context: &Context, verb: &str, arguments: Value, talk: &Talk) 
         "check" => check::verb(parse(arguments)?).await,
         "publish" => publish::publish(context, parse(arguments)?, talk).await,
         "test" => trial::test(context, parse(arguments)?, talk).await,
+        "revoke" => revocation::revoke(context, parse(arguments)?).await,
         "subscribe" => subscriptions::subscribe(context, parse(arguments)?, talk).await,
         "unsubscribe" => subscriptions::unsubscribe(context, parse(arguments)?).await,
-        "subscriptions" => subscriptions::list(context),
+        "subscriptions" => subscriptions::list(context).await,
         "search" => catalogue::search(context, &parse(arguments)?),
         "show" => catalogue::show(context, &parse(arguments)?, talk).await,
         "lineage" => catalogue::lineage(context, &parse(arguments)?, talk).await,
@@ -68,7 +72,8 @@ async fn dispatch(context: &Context, verb: &str, arguments: Value, talk: &Talk) 
         "fetch" => fetch::fetch(context, &parse(arguments)?, talk).await,
         "pin" => pins::pin(context, &parse(arguments)?).await,
         "unpin" => pins::unpin(context, &parse(arguments)?).await,
-        "gc" => collect::gc(context).await,
+        "quota" => quota::quota(context, parse(arguments)?).await,
+        "gc" => collect::gc(context, talk).await,
         "fsck" => care::fsck(context, &parse(arguments)?, talk).await,
         "plan" => provision::plan(context, parse(arguments)?, talk).await,
         "questions" => provision::questions(context, parse(arguments)?, talk).await,

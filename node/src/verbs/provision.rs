@@ -6,13 +6,14 @@ use super::{
     closure::{self, blocking},
     consent::{self, Consent},
     failure::{Failure, Kind},
-    fetch, instances,
+    fetch, instances, lookalike,
     reference::{self, Found, Names},
+    revocation,
 };
 use crate::{
     api::talk::Talk,
     context::Context,
-    device::{self, DeviceError, PlanRequest},
+    device::{DeviceError, PlanRequest},
 };
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -22,7 +23,7 @@ use softservice_protocol::{
     plan::Plan,
     release::ReleaseRef,
 };
-use softservice_store::Store;
+use softservice_store::manifests;
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Instant,
@@ -70,6 +71,9 @@ pub(super) struct Rollback {
     yes: bool,
     #[serde(default)]
     accept_reduced: bool,
+    /// Back to what its publisher called unsafe.
+    #[serde(default)]
+    accept_revoked: bool,
 }
 
 /// What was planned, and what carrying it out needs.
@@ -82,7 +86,19 @@ pub(super) struct Prepared {
 }
 
 pub(super) async fn plan(context: &Context, args: Up, talk: &Talk) -> Result<Value, Failure> {
-    Ok(json!(prepare_up(context, &args, talk).await?.plan))
+    let prepared = prepare_up(context, &args, talk).await?;
+    with_warnings(context, &prepared).await
+}
+
+/// A plan with what its reader must know beside it and its hash does not cover: what became of the releases in it.
+async fn with_warnings(context: &Context, prepared: &Prepared) -> Result<Value, Failure> {
+    let closure = closure::load(context, prepared.release).await?;
+    let (catalogue, names) = (context.handle.catalogue(), Names::read(context)?);
+    let mut answer = json!(prepared.plan);
+    let revoked = revocation::of(&catalogue, closure.root()?.publisher, prepared.release.id);
+    answer["revoked"] = json!(revoked.map(|r| revocation::describe(&catalogue, &names, r)));
+    answer["warnings"] = revocation::warnings(&catalogue, &names, &closure)?;
+    Ok(answer)
 }
 
 /// What may be asked of the owner before a plan is made.
@@ -111,7 +127,7 @@ pub(super) async fn up(context: &Context, args: Up, talk: &Talk) -> Result<Value
 pub(super) async fn plan_update(context: &Context, args: Update, talk: &Talk) -> Result<Value, Failure> {
     match prepare_update(context, &args.name, &args.set, talk).await? {
         Some(prepared) => {
-            let mut answer = json!(prepared.plan);
+            let mut answer = with_warnings(context, &prepared).await?;
             answer["newer"] = json!(true);
             Ok(answer)
         }
@@ -149,7 +165,7 @@ pub(super) async fn update_unless_wider(context: &Context, name: &str, talk: &Ta
 
 pub(super) async fn plan_rollback(context: &Context, args: Rollback) -> Result<Value, Failure> {
     let prepared = prepare_rollback(context, &args).await?;
-    let mut answer = json!(prepared.plan);
+    let mut answer = with_warnings(context, &prepared).await?;
     // Code alone comes back at a word; what was written since the data changed its layout leaves with a yes only.
     answer["loses_data"] = json!(prepared.request.restore.is_some());
     Ok(answer)
@@ -169,6 +185,8 @@ pub(super) async fn rollback(context: &Context, args: Rollback, talk: &Talk) -> 
 async fn prepare_rollback(context: &Context, args: &Rollback) -> Result<Prepared, Failure> {
     context.device.at_rest(&args.name)?;
     let request = context.device.rollback_request(&args.name, args.to).await?;
+    reference::refresh(context).await?;
+    revocation::refuse_start(context, &args.name, request.release, args.accept_revoked).await?;
     let release = ReleaseRef { id: request.release, size: size_of(context, request.release).await? };
     let plan = context.device.plan(&request).await?;
     Ok(Prepared { request, release, plan, looked: Box::default() })
@@ -219,26 +237,27 @@ pub(super) async fn size_of(context: &Context, release: ReleaseId) -> Result<u32
 }
 
 async fn prepare_up(context: &Context, args: &Up, talk: &Talk) -> Result<Prepared, Failure> {
-    let (request, release, looked) = wish(context, args, talk).await?;
-    Ok(Prepared { looked, ..finish_plan(context, request, release).await? })
+    let (request, found, looked) = wish(context, args, talk).await?;
+    // Whoever names a plan has read this above it.
+    if args.plan.is_none() {
+        lookalike::warn(context, found.publisher, &found.listing.distro, talk).await?;
+    }
+    Ok(Prepared { looked, ..finish_plan(context, request, found.release()).await? })
 }
 
 /// What is wished for, its documents fetched.
-async fn wish(
-    context: &Context,
-    args: &Up,
-    talk: &Talk,
-) -> Result<(PlanRequest, ReleaseRef, Box<FetchFigures>), Failure> {
+async fn wish(context: &Context, args: &Up, talk: &Talk) -> Result<(PlanRequest, Found, Box<FetchFigures>), Failure> {
     let found = reference::find(context, &args.reference).await?;
     let name = args.name.clone().unwrap_or_else(|| found.listing.distro.clone());
     refuse_another(context, &name, &found).await?;
-    refuse_revoked(&found)?;
+    let runs_here = matches!(context.device.current(&name).await, Ok(Some((_, id))) if id == found.listing.release);
+    revocation::refuse_install(context, &found, runs_here)?;
     let mut request = PlanRequest::new(name, found.listing.release);
     request.answers = args.set.clone();
     let release = found.release();
     let looked = fetch::bring(context, release, Depth::Manifests, talk).await?;
     refuse_parts(context, release, &args.roles).await?;
-    Ok((request, release, looked))
+    Ok((request, found, looked))
 }
 
 /// None when there is nothing newer and `set` answers nothing otherwise than before.
@@ -251,7 +270,10 @@ async fn prepare_update(
     let release = match newer_release(context, name).await? {
         Some(found) => found.release(),
         None => match answered_anew(context, name, set).await? {
-            Some(release) => release,
+            Some(release) => {
+                revocation::refuse_start(context, name, release.id, false).await?;
+                release
+            }
             None => return Ok(None),
         },
     };
@@ -284,9 +306,9 @@ pub(super) async fn newer_release(context: &Context, name: &str) -> Result<Optio
     }
     let origin = instances::origin(context, current).await?;
     reference::refresh(context).await?;
-    let Some(found) = instances::newer(&context.handle.catalogue(), &origin) else { return Ok(None) };
-    refuse_revoked(&found)?;
-    Ok(Some(found))
+    let catalogue = context.handle.catalogue();
+    // Asked for by hand, the way out that the publisher names may also lead back to an older version.
+    Ok(instances::replacement(&catalogue, &origin).or_else(|| instances::newer(&catalogue, &origin)))
 }
 
 pub(super) async fn finish_plan(
@@ -294,9 +316,7 @@ pub(super) async fn finish_plan(
     mut request: PlanRequest,
     release: ReleaseRef,
 ) -> Result<Prepared, Failure> {
-    let closure = closure::load(context, release).await?;
-    let store = closure::store(context);
-    request.fetch_bytes = blocking(move || missing_bytes(store.as_ref(), &closure)).await?;
+    request.fetch_bytes = closure::missing_bytes(context, release).await?;
     refuse_unanswered(context, &request).await?;
     let plan = context.device.plan(&request).await?;
     Ok(Prepared { request, release, plan, looked: Box::default() })
@@ -343,17 +363,6 @@ async fn refuse_another(context: &Context, name: &str, found: &Found) -> Result<
     })
 }
 
-fn refuse_revoked(found: &Found) -> Result<(), Failure> {
-    match found.listing.revoked {
-        None => Ok(()),
-        Some(_) => Err(Failure::refused(format!(
-            "{} {} was revoked by its publisher",
-            found.listing.distro, found.listing.version
-        ))
-        .hint("`softservice show` lists the versions that stand")),
-    }
-}
-
 /// One device plays all roles in this version; a part would silently be a whole.
 async fn refuse_parts(context: &Context, release: ReleaseRef, roles: &[String]) -> Result<(), Failure> {
     if roles.is_empty() {
@@ -375,24 +384,6 @@ async fn refuse_parts(context: &Context, release: ReleaseRef, roles: &[String]) 
         .hint("without --role all roles run on this device"))
 }
 
-/// Bytes of content that this device needs and does not have.
-/// Bytes of content that a fetch would still bring.
-pub(super) fn missing_bytes(store: &dyn Store, closure: &closure::Closure) -> Result<u64, Failure> {
-    let platform = device::platform();
-    let mut seen = BTreeSet::new();
-    let mut missing = 0_u64;
-    for tree in closure.trees_for(&platform) {
-        let chunks: Vec<_> = softservice_store::manifests::of_tree(store, tree)?
-            .chunk_order()
-            .into_iter()
-            .filter(|c| seen.insert(c.id))
-            .collect();
-        let have = store.survey(&chunks)?;
-        missing += chunks.iter().enumerate().filter(|(i, _)| !have.get(*i)).map(|(_, c)| u64::from(c.len)).sum::<u64>();
-    }
-    Ok(missing)
-}
-
 async fn runs_already(context: &Context, prepared: &Prepared) -> Result<bool, Failure> {
     let name = &prepared.request.name;
     let Ok(Some((_, current))) = context.device.current(name).await else { return Ok(false) };
@@ -411,7 +402,11 @@ pub(super) async fn live(
     consent::refuse_reduced(context, &prepared.plan, consent)?;
     let name = prepared.request.name.clone();
     let fetching = Instant::now();
-    let figures = fetch::bring(context, prepared.release, Depth::Content, talk).await?;
+    let reading = manifests::reading();
+    let figures = {
+        let _ahead = closure::Ahead::begin(context, prepared.release.id);
+        fetch::bring(context, prepared.release, Depth::Content, talk).await?
+    };
     let figures = Box::new(figures.after(&prepared.looked));
     let fetched_in = fetching.elapsed().as_secs_f64();
     // The plan's hash does not cover what a fetch changes, so it still stands.
@@ -421,6 +416,7 @@ pub(super) async fn live(
     talk.note(format!("provisioning {name} generation {number}: {} {}", prepared.plan.distro, prepared.plan.version))
         .await;
     let event = context.handle.provision(generation, previous).await?;
+    drop(reading);
     drop(turn);
     let mut answer = Box::pin(described(context, &name, number, &figures)).await?;
     answer["seconds"] = json!(began.elapsed().as_secs_f64());

@@ -4,7 +4,7 @@
 use super::{
     closure::{self, blocking},
     failure::{Failure, Kind},
-    improve, lock,
+    improve, lock, quota,
     source::{self, Folder, Project},
     status,
 };
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use softservice_protocol::{
     codec,
     definition::{self, Lock, Materials, closure::Releases},
-    feed::Listing,
+    feed::{Action, Listing},
     id::{PublisherId, ReleaseId},
     io::Depth,
     release::{Release, ReleaseRef},
@@ -30,7 +30,7 @@ use tokio::sync::Mutex;
 
 /// One publication at a time is compared with the feed and appended to it: of two for one version, the one that comes later
 /// is refused by its name. Reading the folders, which takes long, goes on side by side.
-static APPENDING: Mutex<()> = Mutex::const_new(());
+pub(super) static APPENDING: Mutex<()> = Mutex::const_new(());
 
 /// Folders that are never part of the source: the author's history and this tool's notes.
 const NOT_SOURCE: [&str; 2] = [".git", improve::NOTES];
@@ -79,6 +79,8 @@ pub(super) async fn publish(context: &Context, args: Publish, talk: &Talk) -> Re
     let (lock, releases) = lock::resolve(context, &project, Depth::Content, talk).await?;
     let publisher = own(context).await?;
     let compiled = compile(context, publisher, &project, (lock, releases), args.reread, talk).await?;
+    // It is let in before anything is signed, and counts as such until the feed has it.
+    let _coming = quota::admit_own(context, compiled.reference.id, talk).await?;
     let release = &compiled.release;
     let _appending = APPENDING.lock().await;
     refuse_twice(context, publisher, &compiled)?;
@@ -93,7 +95,7 @@ pub(super) async fn publish(context: &Context, args: Publish, talk: &Talk) -> Re
         parents: release.parents.iter().map(|p| p.release).collect(),
         revoked: None,
     };
-    let head = context.handle.publish(publisher, listing).await?;
+    let head = context.handle.publish(publisher, Action::Release(listing)).await?;
     let known = context.handle.catalogue().remove(&publisher);
     let ticket = match known {
         Some(mut known) => {

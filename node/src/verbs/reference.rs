@@ -53,6 +53,14 @@ impl Names {
         let petname = self.petnames.iter().find(|(id, _)| *id == publisher).map(|(_, name)| name.clone());
         petname.unwrap_or_else(|| if self.own == Some(publisher) { SELF.into() } else { publisher.short() })
     }
+    #[cfg(test)]
+    pub(super) fn of_these(own: Option<PublisherId>, petnames: Vec<(PublisherId, String)>) -> Self {
+        Self { own, petnames }
+    }
+    /// Every petname.
+    pub(super) fn petnames(&self) -> impl Iterator<Item = (PublisherId, &str)> {
+        self.petnames.iter().map(|(id, name)| (*id, name.as_str()))
+    }
     /// Who is called this: a petname, `self`, or an id.
     ///
     /// # Errors
@@ -89,7 +97,7 @@ pub(super) async fn find(context: &Context, text: &str) -> Result<Found, Failure
     find_in(&context.handle.catalogue(), &Names::read(context)?, text)
 }
 
-fn find_in(catalogue: &Catalogue, names: &Names, text: &str) -> Result<Found, Failure> {
+pub(super) fn find_in(catalogue: &Catalogue, names: &Names, text: &str) -> Result<Found, Failure> {
     let reference: Reference = text.parse().map_err(|e: ReferenceError| Failure::usage(e.to_string()))?;
     resolve(catalogue, names, &reference)
 }
@@ -129,7 +137,7 @@ pub(super) fn resolve(catalogue: &Catalogue, names: &Names, reference: &Referenc
                 }
                 ResolveError::Ambiguous { .. } => Failure::usage(message),
                 ResolveError::Revoked { .. } => Failure::refused(message)
-                    .hint("its publisher took it back; name the version to have it all the same"),
+                    .hint("its publisher took it back; `softservice show` with the version says why"),
             })
         }
     }

@@ -3,7 +3,7 @@
 
 use super::{
     failure::{Failure, Kind},
-    fetch, instances,
+    fetch, instances, quota,
     reference::Names,
     subscriptions,
 };
@@ -17,6 +17,7 @@ pub(super) async fn status(context: &Context) -> Result<Value, Failure> {
     let store = super::closure::store(context);
     let upkeep = store.upkeep().map(|u| json!({ "what": u.what, "done": u.done, "of": u.of }));
     let (objects, bytes) = super::closure::blocking(move || Ok(store.totals()?)).await?;
+    let total = quota::total(context).await?;
     let transfers: Vec<Value> = status.transfers.iter().map(|t| fetch::going(t, &status.peers)).collect();
     Ok(json!({
         "device": status.me.to_string(),
@@ -28,11 +29,11 @@ pub(super) async fn status(context: &Context) -> Result<Value, Failure> {
         "web": context.config.web,
         "peers": status.peers.len(),
         "publisher": context.keys.publisher().map(|p| p.to_string()),
-        "subscriptions": subscriptions::list(context)?,
+        "subscriptions": subscriptions::list(context).await?,
         "softservices": instances::summary(context).await?,
         "transfers": transfers,
         "traffic": status.traffic,
-        "store": { "objects": objects, "bytes": bytes, "upkeep": upkeep },
+        "store": { "objects": objects, "bytes": bytes, "used": total["used"], "quota": total["quota"], "refused": total["refused"], "upkeep": upkeep },
     }))
 }
 

@@ -3,12 +3,13 @@
 
 use super::{
     failure::{Failure, Kind},
+    lookalike, quota,
     reference::{Names, SELF},
 };
 use crate::{api::talk::Talk, context::Context, handle::Known};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use softservice_protocol::{id::PublisherId, ticket::Ticket};
+use softservice_protocol::{id::PublisherId, ticket::Ticket, words};
 use std::path::{Path, PathBuf};
 use tokio::sync::Mutex;
 
@@ -122,6 +123,7 @@ pub(super) struct Subscribe {
     ticket: String,
     petname: Option<String>,
     policy: Option<Policy>,
+    quota: Option<quota::Wish>,
 }
 
 pub(super) async fn subscribe(context: &Context, args: Subscribe, talk: &Talk) -> Result<Value, Failure> {
@@ -156,12 +158,29 @@ pub(super) async fn subscribe(context: &Context, args: Subscribe, talk: &Talk) -
         write(&context.home, &all)?;
         subscription
     };
+    if let Some(wish) = args.quota {
+        quota::limit(context, publisher, wish).await?;
+    }
     talk.note(format!("asking {} for the publisher's feed", where_from(&ticket))).await;
     match context.handle.follow(ticket).await {
-        Ok(known) => Ok(describe(&subscription, Some(&known))),
+        Ok(known) => {
+            let done = described(context, &subscription, Some(&known)).await?;
+            for told in done["warnings"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+                talk.note(format!("warning: {told}")).await;
+            }
+            Ok(done)
+        }
         // It is followed all the same, and what comes later is taken: the subscription stays.
-        Err(error) => Err(Failure::from(error).with(describe(&subscription, None))),
+        Err(error) => Err(Failure::from(error).with(described(context, &subscription, None).await?)),
     }
+}
+
+async fn described(context: &Context, one: &Subscription, known: Option<&Known>) -> Result<Value, Failure> {
+    let mut rows = [describe(one, known)];
+    quota::describe(context, &mut rows).await?;
+    lookalike::describe(context, &mut rows)?;
+    let [row] = rows;
+    Ok(row)
 }
 
 fn where_from(ticket: &Ticket) -> String {
@@ -173,7 +192,7 @@ fn where_from(ticket: &Ticket) -> String {
 }
 
 /// As `subscriptions` lists it.
-pub(super) fn describe(subscription: &Subscription, known: Option<&Known>) -> Value {
+fn describe(subscription: &Subscription, known: Option<&Known>) -> Value {
     json!({
         "publisher": subscription.publisher.to_string(),
         "petname": subscription.petname,
@@ -186,6 +205,7 @@ pub(super) fn describe(subscription: &Subscription, known: Option<&Known>) -> Va
         "distros": known.map_or(0, |k| {
             k.feed.snapshot.listings.iter().map(|l| &l.distro).collect::<std::collections::BTreeSet<_>>().len()
         }),
+        "words": words::of(subscription.publisher),
     })
 }
 
@@ -210,10 +230,13 @@ pub(super) async fn unsubscribe(context: &Context, args: Unsubscribe) -> Result<
     Ok(json!({ "publisher": publisher.to_string(), "petname": old.petname }))
 }
 
-pub(super) fn list(context: &Context) -> Result<Value, Failure> {
+pub(super) async fn list(context: &Context) -> Result<Value, Failure> {
     let catalogue = context.handle.catalogue();
     let all = read(&context.home)?;
-    Ok(all.iter().map(|s| describe(s, catalogue.get(&s.publisher))).collect())
+    let mut rows: Vec<Value> = all.iter().map(|s| describe(s, catalogue.get(&s.publisher))).collect();
+    quota::describe(context, &mut rows).await?;
+    lookalike::describe(context, &mut rows)?;
+    Ok(Value::Array(rows))
 }
 
 #[cfg(test)]

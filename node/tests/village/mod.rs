@@ -84,7 +84,10 @@ impl Villager {
     /// Publishes a folder as one distro's version.
     pub async fn publish(&self, publisher: PublisherId, version: &str, folder: &Path) -> (ReleaseRef, Head) {
         let (release, listing) = compile(&*self.store, publisher, version, folder);
-        let head = soon("publication", self.handle().publish(publisher, listing)).await.unwrap();
+        let head =
+            soon("publication", self.handle().publish(publisher, softservice_protocol::feed::Action::Release(listing)))
+                .await
+                .unwrap();
         (release, head)
     }
     /// A ticket for this publisher with this node's address in it.

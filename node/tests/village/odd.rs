@@ -36,6 +36,8 @@ pub enum Bent {
     Reads(Duration),
     /// Takes its time to take one.
     Writes(Duration),
+    /// Is checked, and checked, until it is told to stop; says when that begins and ends.
+    Checks(std::sync::mpsc::Sender<&'static str>),
 }
 
 /// Closed until opened, or dropped by a story that fails.
@@ -126,6 +128,17 @@ impl Store for Odd {
         self.0.compare(manifest, tree, mend)
     }
     fn fsck(&self, progress: Progress<'_>) -> Result<Findings, StoreError> {
+        if let Bent::Checks(tell) = &self.1 {
+            tell.send("begun").unwrap();
+            // A story that fails is to end as well.
+            let end = std::time::Instant::now() + super::DEADLINE * 2;
+            while progress(1) && std::time::Instant::now() < end {
+                std::thread::yield_now();
+            }
+            // Nobody hears it then.
+            let _ = tell.send("stopped");
+            return Err(StoreError::Stopped);
+        }
         self.0.fsck(progress)
     }
     fn let_go(&self) {

@@ -1,8 +1,8 @@
 //! What a catalogue may say of a release. Invariant: a [`Listing`] that passed has a name, a semantic version, one
 //! plain line about itself and parents that are each named once, so that it can be printed and compared as it is.
 
-use super::{Action, Listing, Snapshot};
-use crate::{limits, name, text};
+use super::{Action, Listing, Revocation, Snapshot};
+use crate::{id::ReleaseId, limits, name, text};
 use std::collections::BTreeSet;
 
 impl Listing {
@@ -33,11 +33,31 @@ impl Listing {
         if distinct.len() != self.parents.len() {
             return Err("it names a parent twice");
         }
-        Ok(())
+        self.revoked.as_ref().map_or(Ok(()), |r| r.check(self.release))
     }
     /// What may stand only once in a catalogue beside the release itself.
     fn name(&self) -> (&str, &str, u32) {
         (&self.distro, &self.version, self.revision)
+    }
+}
+
+impl Revocation {
+    /// Checks every rule of the revocation of `release` by itself.
+    ///
+    /// # Errors
+    /// The first rule that it breaks.
+    pub fn check(&self, release: ReleaseId) -> Result<(), &'static str> {
+        if self.reason.len() > limits::REASON_BYTES || !text::is_plain(&self.reason) {
+            return Err("the reason is longer than 500 bytes, or not one line of visible characters");
+        }
+        if self.replaced_by == Some(release) {
+            return Err("the revoked release is named as its own replacement");
+        }
+        Ok(())
+    }
+    /// This one after an earlier one of the same release: the newest words count, the level only rises.
+    fn after(self, earlier: Option<&Self>) -> Self {
+        Self { level: earlier.map_or(self.level, |e| e.level.max(self.level)), ..self }
     }
 }
 
@@ -50,13 +70,7 @@ impl Action {
         match self {
             Self::Release(listing) if listing.revoked.is_some() => Err("a new release is revoked"),
             Self::Release(listing) => listing.check(),
-            Self::Revoke { reason, .. } if reason.len() > limits::REASON_BYTES || !text::is_plain(reason) => {
-                Err("the reason is longer than 500 bytes, or not one line of visible characters")
-            }
-            Self::Revoke { release, replaced_by, .. } if *replaced_by == Some(*release) => {
-                Err("the revoked release is named as its own replacement")
-            }
-            Self::Revoke { .. } => Ok(()),
+            Self::Revoke { release, revocation } => revocation.check(*release),
         }
     }
 }
@@ -98,10 +112,10 @@ impl Snapshot {
                 }
                 next.listings.push(listing.clone());
             }
-            Action::Revoke { release, level, .. } => {
+            Action::Revoke { release, revocation } => {
                 let found = next.listings.iter_mut().find(|l| l.release == *release);
                 let listing = found.ok_or("the revoked release was never published")?;
-                listing.revoked = listing.revoked.max(Some(*level));
+                listing.revoked = Some(revocation.clone().after(listing.revoked.as_ref()));
             }
         }
         Ok(next)
@@ -110,8 +124,11 @@ impl Snapshot {
     pub(super) fn follows(&self, action: &Action) -> bool {
         match action {
             Action::Release(listing) => self.listings.last() == Some(listing),
-            Action::Revoke { release, level, .. } => {
-                self.listings.iter().any(|l| l.release == *release && l.revoked >= Some(*level))
+            Action::Revoke { release, revocation } => {
+                let shows = |now: &Revocation| {
+                    now.level >= revocation.level && *now == Revocation { level: now.level, ..revocation.clone() }
+                };
+                self.listings.iter().any(|l| l.release == *release && l.revoked.as_ref().is_some_and(shows))
             }
         }
     }

@@ -3,7 +3,7 @@
 
 use crate::{
     codec,
-    id::{Peer, PublisherId},
+    id::{Peer, PublicKey, PublisherId},
     io::{Event, Output, Record, Source, Token},
     message::Message,
     sign::Kind,
@@ -80,10 +80,10 @@ impl Desk {
         self.out.push(Output::Keep { token, record });
         token
     }
-    pub(crate) fn sign(&mut self, kind: Kind, publisher: PublisherId, payload: Vec<u8>) -> Token {
+    pub(crate) fn sign(&mut self, kind: Kind, publisher: PublisherId, payload: Vec<u8>, keys: Vec<PublicKey>) -> Token {
         let token = Token(self.number());
         let feed = crate::id::FeedId::main(publisher);
-        self.out.push(Output::Sign { token, kind, publisher, feed, payload });
+        self.out.push(Output::Sign { token, kind, publisher, feed, payload, keys });
         token
     }
     pub(crate) fn send(&mut self, peer: Peer, message: &Message) {

@@ -347,7 +347,7 @@ impl Gossip {
         self.restate.insert(publisher, desk.now + Span(valid_for.0 / 4));
         match codec::encode(&fresh) {
             Ok(payload) => {
-                let token = desk.sign(Kind::Fresh, publisher, payload.clone());
+                let token = desk.sign(Kind::Fresh, publisher, payload.clone(), root.root.roles.fresh.keys.clone());
                 self.signing.insert(token, (publisher, payload));
             }
             Err(error) => tracing::error!(%publisher, %error, "a freshness statement does not fit"),

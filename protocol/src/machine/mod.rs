@@ -228,9 +228,9 @@ impl Core {
             Input::Unfollow { publisher } => self.feeds.unfollow(desk, publisher),
             Input::Own { publisher, roots } => self.feeds.own(desk, publisher, &roots),
             Input::Marked { publisher, head } => self.feeds.marked(publisher, head),
-            Input::Publish { job, publisher, listing } => {
+            Input::Publish { job, publisher, action } => {
                 let ahead = self.gossip.ahead(desk, &self.feeds, publisher);
-                self.publish.begin(desk, &mut self.feeds, job, publisher, listing, ahead);
+                self.publish.begin(desk, &mut self.feeds, job, publisher, action, ahead);
             }
             Input::Fetch { job, release, depth } => self.exchange.fetch(desk, job, release, depth),
             Input::Abandon { job } => self.exchange.abandon(desk, job),

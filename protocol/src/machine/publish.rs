@@ -15,15 +15,15 @@ use super::{
 };
 use crate::{
     codec,
-    feed::{Action, Head, Listing},
-    id::{FeedId, PublisherId},
+    feed::{Action, Head},
+    id::{FeedId, PublicKey, PublisherId},
     io::{Event, Job, Output, Record, Token},
     limits,
     sign::{Envelope, Kind, Signature},
 };
 use std::collections::{BTreeMap, VecDeque};
 
-/// Releases that wait behind the one being published: a build machine that releases many distros at once.
+/// Entries that wait behind the one being appended: a build machine that releases many distros at once.
 const QUEUE: usize = 64;
 
 #[derive(Debug)]
@@ -32,6 +32,8 @@ struct Run {
     token: Token,
     head: Head,
     payload: Vec<u8>,
+    /// Who may sign it.
+    keys: Vec<PublicKey>,
     stage: Stage,
 }
 
@@ -47,7 +49,7 @@ enum Stage {
 #[derive(Debug, Default)]
 pub struct Publish {
     running: BTreeMap<PublisherId, Run>,
-    queue: BTreeMap<PublisherId, VecDeque<(Job, Listing)>>,
+    queue: BTreeMap<PublisherId, VecDeque<(Job, Action)>>,
 }
 
 fn refuse(desk: &mut Desk, job: Job, why: impl Into<String>) {
@@ -62,7 +64,7 @@ impl Publish {
         feeds: &mut Feeds,
         job: Job,
         publisher: PublisherId,
-        listing: Listing,
+        action: Action,
         ahead: Option<Head>,
     ) {
         if let Some(head) = ahead {
@@ -74,23 +76,23 @@ impl Publish {
         }
         let queue = self.queue.entry(publisher).or_default();
         if queue.len() >= QUEUE {
-            return refuse(desk, job, format!("{QUEUE} releases of this publisher already wait"));
+            return refuse(desk, job, format!("{QUEUE} entries of this publisher already wait"));
         }
-        queue.push_back((job, listing));
+        queue.push_back((job, action));
         self.next(desk, feeds, publisher);
     }
 
     /// Begins what waits, if nothing runs.
     fn next(&mut self, desk: &mut Desk, feeds: &mut Feeds, publisher: PublisherId) {
         while !self.running.contains_key(&publisher) {
-            let Some((job, listing)) = self.queue.get_mut(&publisher).and_then(VecDeque::pop_front) else {
+            let Some((job, action)) = self.queue.get_mut(&publisher).and_then(VecDeque::pop_front) else {
                 self.queue.remove(&publisher);
                 return;
             };
-            match draft(desk, feeds, publisher, listing) {
-                Ok((head, payload)) => {
+            match draft(desk, feeds, publisher, action) {
+                Ok(Draft { head, payload, keys }) => {
                     let token = desk.keep(Record::Reserved { publisher, head });
-                    self.running.insert(publisher, Run { job, token, head, payload, stage: Stage::Reserving });
+                    self.running.insert(publisher, Run { job, token, head, payload, keys, stage: Stage::Reserving });
                 }
                 Err(why) => refuse(desk, job, why),
             }
@@ -108,7 +110,7 @@ impl Publish {
             Stage::Reserving => {
                 feeds.reserve(publisher, run.head);
                 run.stage = Stage::Signing;
-                run.token = desk.sign(Kind::Entry, publisher, run.payload.clone());
+                run.token = desk.sign(Kind::Entry, publisher, run.payload.clone(), run.keys.clone());
             }
             Stage::Signing => {}
             Stage::Keeping(envelope) => {
@@ -139,6 +141,13 @@ impl Publish {
         if !matches!(run.stage, Stage::Signing) {
             return;
         }
+        if signatures.is_empty() {
+            let job = run.job;
+            self.running.remove(&publisher);
+            refuse(desk, job, "no key that may sign this is on this device");
+            return self.next(desk, feeds, publisher);
+        }
+        signatures.truncate(limits::SIGNATURES);
         signatures.sort();
         signatures.dedup_by(|a, b| a.key == b.key);
         let feed = FeedId::main(publisher);
@@ -158,8 +167,17 @@ impl Publish {
     }
 }
 
-/// The next entry of an own feed, as bytes to sign, and the head that it will be.
-fn draft(desk: &Desk, feeds: &Feeds, publisher: PublisherId, listing: Listing) -> Result<(Head, Vec<u8>), String> {
+/// The next entry of an own feed.
+struct Draft {
+    /// The head that it will be.
+    head: Head,
+    /// What is signed.
+    payload: Vec<u8>,
+    /// Who may, most wanted first.
+    keys: Vec<PublicKey>,
+}
+
+fn draft(desk: &Desk, feeds: &Feeds, publisher: PublisherId, action: Action) -> Result<Draft, String> {
     let feed = feeds.get(publisher).filter(|f| f.own).ok_or("this node does not publish as this publisher")?;
     if feed.is_frozen() {
         return Err("the feed is frozen: it holds two entries for one number; its root must reopen it".into());
@@ -171,7 +189,9 @@ fn draft(desk: &Desk, feeds: &Feeds, publisher: PublisherId, listing: Listing) -
         ));
     }
     let root = feed.newest_root().ok_or("the publisher's root document is not known yet")?;
-    let entry = feed.newest_state().draft(root, Action::Release(listing), desk.now).map_err(|e| e.to_string())?;
+    let keys = root.signers(&action);
+    let entry = feed.newest_state().draft(root, action, desk.now).map_err(|e| e.to_string())?;
     let payload = codec::encode(&entry).map_err(|e| e.to_string())?;
-    Ok((Head { at: entry.at, hash: crate::id::Digest::of(&payload) }, payload))
+    let head = Head { at: entry.at, hash: crate::id::Digest::of(&payload) };
+    Ok(Draft { head, payload, keys })
 }

@@ -1,7 +1,7 @@
 //! Bob follows Anna and a stranger, and names what he wants.
 
 use super::*;
-use crate::feed::RevokeLevel;
+use crate::feed::{Revocation, RevokeLevel};
 use proptest::prelude::*;
 
 fn listing(distro: &str, version: &str, revision: u32, id: u8) -> Listing {
@@ -18,13 +18,17 @@ fn listing(distro: &str, version: &str, revision: u32, id: u8) -> Listing {
     }
 }
 
+fn revoked(level: RevokeLevel) -> Revocation {
+    Revocation { level, replaced_by: None, reason: "leaks".into() }
+}
+
 const ANNA: PublisherId = PublisherId([0xaa; 32]);
 const STRANGER: PublisherId = PublisherId([0xbb; 32]);
 
 fn anna() -> Snapshot {
     let beta = Listing { channel: "beta".into(), ..listing("guestbook", "3.0.0", 0, 4) };
-    let bad = Listing { revoked: Some(RevokeLevel::Unsafe), ..listing("guestbook", "2.1.0", 0, 5) };
-    let gone = Listing { revoked: Some(RevokeLevel::Withdraw), ..listing("gone", "1.0.0", 0, 6) };
+    let bad = Listing { revoked: Some(revoked(RevokeLevel::Unsafe)), ..listing("guestbook", "2.1.0", 0, 5) };
+    let gone = Listing { revoked: Some(revoked(RevokeLevel::Withdraw)), ..listing("gone", "1.0.0", 0, 6) };
     let listings = vec![
         listing("guestbook", "10.0.0-rc.1", 0, 1),
         listing("guestbook", "2.0.0", 0, 2),

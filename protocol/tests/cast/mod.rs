@@ -4,7 +4,7 @@
 use ed25519_dalek::SigningKey;
 use softservice_protocol::{
     codec,
-    feed::{Action, Entry, FeedState, Fresh, Listing, RevokeLevel},
+    feed::{Action, Entry, FeedState, Fresh, Listing, Revocation, RevokeLevel},
     id::{Digest, FeedId, PublicKey, PublisherId, ReleaseId},
     root::{Role, Root, TrustedRoot, publisher_of},
     sign::{Envelope, Kind},
@@ -107,12 +107,10 @@ pub(crate) fn listing(distro: &str, version: &str, id: u8) -> Listing {
     }
 }
 pub(crate) fn revoke(id: u8) -> Action {
-    Action::Revoke {
-        release: ReleaseId([id; 32]),
-        level: RevokeLevel::Unsafe,
-        replaced_by: None,
-        reason: "leaks".into(),
-    }
+    Action::Revoke { release: ReleaseId([id; 32]), revocation: revocation(RevokeLevel::Unsafe) }
+}
+pub(crate) fn revocation(level: RevokeLevel) -> Revocation {
+    Revocation { level, replaced_by: None, reason: "leaks".into() }
 }
 pub(crate) fn digest(letter: u8) -> Digest {
     Digest([letter; 32])

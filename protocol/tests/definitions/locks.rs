@@ -3,7 +3,7 @@
 use crate::shelf::{changed, shelf, shown};
 use softservice_protocol::{
     definition::{self, Lock},
-    feed::{Listing, RevokeLevel},
+    feed::{Listing, Revocation, RevokeLevel},
     id::{ObjectId, ReleaseId},
 };
 
@@ -17,7 +17,7 @@ fn listing(version: &str, revision: u32, revoked: Option<RevokeLevel>) -> Listin
         size: 1,
         summary: String::new(),
         parents: vec![],
-        revoked,
+        revoked: revoked.map(|level| Revocation { level, replaced_by: None, reason: String::new() }),
     }
 }
 

@@ -160,7 +160,7 @@ pub(crate) fn manifest() -> Manifest {
     Manifest { cutting: Cutting::STANDARD, entries }
 }
 
-fn messages() -> Vec<Message> {
+pub(crate) fn messages() -> Vec<Message> {
     let anna = anna();
     let (publisher, head, release) = (anna.id(), anna.feed.head, ReleaseId([1; 32]));
     let bytes = |envelope: &Envelope| Bytes(codec::encode(envelope).unwrap());

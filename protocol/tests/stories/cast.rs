@@ -57,6 +57,23 @@ impl Publisher {
             Kind::Fresh => &self.keys[2],
         }
     }
+    /// The same publisher where the keys of these kinds are not at hand.
+    pub(crate) fn without(&self, kinds: &[Kind]) -> Self {
+        let mut other = self.clone();
+        for kind in kinds {
+            // A key that is in no role.
+            other.keys[match kind {
+                Kind::Root => 0,
+                Kind::Entry => 1,
+                Kind::Fresh => 2,
+            }] = SigningKey::from_bytes(&[99; 32]);
+        }
+        other
+    }
+    /// Those of `keys` that this publisher has.
+    pub(crate) fn held(&self, keys: &[PublicKey]) -> Vec<&SigningKey> {
+        self.keys.iter().filter(|k| keys.contains(&PublicKey(k.verifying_key().to_bytes()))).collect()
+    }
     pub(crate) fn seal(&self, kind: Kind, payload: Vec<u8>) -> Envelope {
         Envelope::seal(kind, self.id, softservice_protocol::id::FeedId::main(self.id), payload, &[self.key(kind)])
     }

@@ -98,3 +98,85 @@ fn what_was_never_here_keeps_no_size_from_being_known() {
     objects.sizes.saw(since, object, 4);
     assert_eq!(objects.sizes.get(object), None);
 }
+
+/// A life that has hashed nothing yet, and two trees at once: one runs a large file, the other reads it. Each hashes it, for
+/// longer than the other takes to change its name.
+#[test]
+fn two_trees_get_both_variants_of_what_nobody_has_hashed_yet() {
+    use crate::tree::Place as _;
+    let dir = tempfile::tempdir().unwrap();
+    let bytes = vec![7; 48 << 20];
+    let size = bytes.len() as u64;
+    let large = {
+        let objects = Objects::open(dir.path()).unwrap();
+        let large = arrival(&objects, &bytes);
+        let object = large.object;
+        objects.admit(&[large]).unwrap();
+        object
+    };
+    for round in 0..3 {
+        let objects = Objects::open(dir.path()).unwrap();
+        let _ = std::fs::remove_file(objects.path(large, true));
+        let (trees, begin) = (tempfile::tempdir_in(dir.path()).unwrap(), std::sync::Barrier::new(2));
+        std::thread::scope(|scope| {
+            for executable in [false, true] {
+                let (objects, begin, trees) = (&objects, &begin, trees.path());
+                scope.spawn(move || {
+                    let tree = File::open(trees).unwrap();
+                    let file = Wanted { object: large, size, executable };
+                    begin.wait();
+                    let placed = Placer::new(objects).place(tree.as_fd(), &executable.to_string(), &file);
+                    placed.unwrap_or_else(|e| panic!("round {round}: {e}"));
+                });
+            }
+        });
+        for executable in [false, true] {
+            let meta = std::fs::metadata(trees.path().join(executable.to_string())).unwrap();
+            assert_eq!((tree::bits(&meta), meta.len()), (tree::mode(executable), size));
+        }
+    }
+}
+
+/// What turns out to be damaged when it is hashed leaves nothing behind.
+#[test]
+fn a_damaged_file_is_in_no_tree() {
+    use crate::tree::Place as _;
+    let dir = tempfile::tempdir().unwrap();
+    let objects = Objects::open(dir.path()).unwrap();
+    let good = arrival(&objects, b"good");
+    let object = good.object;
+    objects.admit(&[good]).unwrap();
+    std::fs::write(dir.path().join("bad"), b"evil").unwrap();
+    std::fs::rename(dir.path().join("bad"), objects.path(object, false)).unwrap();
+    let trees = tempfile::tempdir_in(dir.path()).unwrap();
+    let tree = File::open(trees.path()).unwrap();
+    for no_links in [false, true] {
+        let placer = Placer::new(&objects);
+        placer.no_links.store(no_links, Ordering::Relaxed);
+        let file = Wanted { object, size: 4, executable: false };
+        let placed = placer.place(tree.as_fd(), "file", &file);
+        assert!(matches!(placed, Err(StoreError::Damaged { object: Some(id), .. }) if id == object), "{placed:?}");
+        assert_eq!(std::fs::read_dir(trees.path()).unwrap().count(), 0);
+    }
+}
+
+/// What is hashed ahead is not hashed when a tree gets it; what has rotted is not believed, and what is gone is passed over.
+#[test]
+fn files_of_a_tree_are_hashed_ahead_as_long_as_somebody_wants_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = crate::open(dir.path()).unwrap();
+    let [good, rotten, late] = [&b"good"[..], b"rotten", b"late"].map(|bytes| store.add_bytes(bytes).unwrap());
+    let objects = Objects::open(dir.path()).unwrap();
+    let path = objects.path(rotten, false);
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, b"r0tten").unwrap();
+    let gone = ObjectId::of(b"gone");
+    objects.prove_all(&[(good, false), (gone, false), (good, true), (rotten, false)], &|| true);
+    assert!(objects.is_proved(good, false));
+    assert!(!objects.is_proved(good, true) && !objects.is_proved(rotten, false) && !objects.is_proved(gone, false));
+    objects.prove_all(&[(late, false)], &|| false);
+    assert!(!objects.is_proved(late, false));
+    let wanted = |object, size| Wanted { object, size, executable: false };
+    objects.proven(&wanted(good, 4), || File::open(&path)).expect("the file is not read again");
+    assert!(matches!(objects.proven(&wanted(rotten, 6), || File::open(&path)), Err(StoreError::Damaged { .. })));
+}

@@ -40,7 +40,7 @@ pub(super) struct Place {
     round: u64,
 }
 
-pub(super) fn encode(spot: &Spot) -> [u8; ENTRY] {
+pub(crate) fn encode(spot: &Spot) -> [u8; ENTRY] {
     let mut out = [0; ENTRY];
     out[..32].copy_from_slice(&spot.object.0);
     out[32..40].copy_from_slice(&spot.offset.to_le_bytes());
@@ -51,7 +51,7 @@ pub(super) fn encode(spot: &Spot) -> [u8; ENTRY] {
     out
 }
 
-pub(super) fn decode(entry: &[u8]) -> Option<Spot> {
+pub(crate) fn decode(entry: &[u8]) -> Option<Spot> {
     let (body, sum) = entry.split_at_checked(76)?;
     if blake3::hash(body).as_bytes().get(..16)? != sum {
         return None;

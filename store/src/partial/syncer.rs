@@ -3,7 +3,7 @@
 
 use super::{Partials, Shared, Spot, State, StoreError, lock};
 use crate::syncs::{self, SYNC_EACH};
-use softservice_protocol::id::ObjectId;
+use softservice_protocol::{id::ObjectId, limits};
 use std::{
     collections::BTreeSet,
     sync::{Arc, MutexGuard, PoisonError, atomic::Ordering},
@@ -115,7 +115,26 @@ impl Shared {
         done.inspect_err(|_| {
             self.give_up(&files);
             self.hear();
-        })
+        })?;
+        self.name(&spots)
+    }
+    /// Small objects of one chunk that are synced get their names while others still come: a fetch of many small files would
+    /// otherwise end with as many renames, one after the other. Larger ones wait for their layouts to be logged.
+    pub(super) fn name(&self, spots: &[Spot]) -> Result<(), StoreError> {
+        // Somebody else heard of a failed sync while these were synced: it may have been about them, and whoever finds a
+        // name does not ask how its bytes were synced.
+        if self.syncs.failures() != self.heard() {
+            return Ok(());
+        }
+        let ready: Vec<_> = {
+            let state = lock(&self.state);
+            let whole = |s: &&Spot| {
+                let open = state.expected.get(s.object).filter(|_| s.chunk.len as usize <= limits::CHUNK_MIN);
+                open.is_some_and(|open| open.is_single() && open.life() == s.life && open.has(s))
+            };
+            spots.iter().filter(whole).map(|s| (s.object, self.path(s.object), u64::from(s.chunk.len))).collect()
+        };
+        if ready.is_empty() { Ok(()) } else { self.finish(&self.objects.name_early(&ready)) }
     }
     /// Where a sync that others rely on failed for anybody, all that is on its way is wanted again: whoever asks next, would be
     /// told that all is well. Only for whoever holds the syncs.

@@ -29,7 +29,7 @@ proptest! {
 #[test]
 fn a_chunk_that_another_fetch_brought_is_no_error_when_its_file_cannot_be_written_any_more() {
     let dir = tempfile::tempdir().unwrap();
-    let objects = Objects::open(dir.path()).unwrap();
+    let objects = Arc::new(Objects::open(dir.path()).unwrap());
     std::fs::create_dir_all(dir.path().join("logs")).unwrap();
     let (partials, _) = Partials::open(dir.path(), &objects).unwrap();
     let parts: Vec<Verified> = (0..2).map(|n| Verified::own(vec![n; 20_000])).collect();
@@ -51,7 +51,7 @@ fn a_chunk_that_another_fetch_brought_is_no_error_when_its_file_cannot_be_writte
 #[test]
 fn a_small_object_that_is_here_is_never_replaced() {
     let dir = tempfile::tempdir().unwrap();
-    let objects = Objects::open(dir.path()).unwrap();
+    let objects = Arc::new(Objects::open(dir.path()).unwrap());
     std::fs::create_dir_all(dir.path().join("logs")).unwrap();
     let (partials, _) = Partials::open(dir.path(), &objects).unwrap();
     let part = Verified::own(vec![1; 500]);
@@ -172,7 +172,7 @@ fn after_a_failed_sync_all_of_its_file_is_wanted_again_and_others_go_on() {
 #[test]
 fn the_hash_of_a_whole_is_taken_on_the_way_in_whatever_order_its_chunks_come() {
     let dir = tempfile::tempdir().unwrap();
-    let objects = Objects::open(dir.path()).unwrap();
+    let objects = Arc::new(Objects::open(dir.path()).unwrap());
     std::fs::create_dir_all(dir.path().join("logs")).unwrap();
     let (partials, _) = Partials::open(dir.path(), &objects).unwrap();
     // Lengths that end in the middle of groups, before and behind their borders.
@@ -269,4 +269,78 @@ fn a_failed_sync_that_somebody_else_heard_of_is_not_followed_by_an_acknowledgeme
     parts.iter().for_each(|p| store.put(p).unwrap());
     store.assemble(std::slice::from_ref(&layout)).unwrap();
     assert!(is_there(&store, layout.object));
+}
+
+#[test]
+fn small_objects_get_their_names_once_they_are_synced_and_whoever_relies_on_them_syncs_the_names() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = crate::open(dir.path()).unwrap();
+    let layout = |part: &Verified| {
+        let only = ChunkRef { id: part.id(), len: part.bytes().len() as u32 };
+        Layout { object: ObjectId(part.id().0), size: part.bytes().len() as u64, chunks: vec![only] }
+    };
+    let parts: Vec<Verified> = (0..3).map(|n| Verified::own(vec![n; 500])).collect();
+    let layouts: Vec<Layout> = parts.iter().map(layout).collect();
+    // What is indexed is not among them, nor what has several chunks.
+    let indexed = Verified::own(vec![7; 20_000]);
+    let (large, whole) = several(9, 2);
+    store.expect_layouts(&[&layouts[..], &[whole.clone(), layout(&indexed)]].concat()).unwrap();
+    store.partials.put(&indexed, &store.objects).unwrap();
+    store.partials.put(&parts[0], &store.objects).unwrap();
+    store.partials.put(&parts[1], &store.objects).unwrap();
+    large.iter().for_each(|part| store.partials.put(part, &store.objects).unwrap());
+    assert!(!layouts.iter().any(|l| store.objects.has(l.object)), "nothing is named before it is synced");
+    store.partials.commit().unwrap();
+    let named = |l: &&Layout| store.objects.has(l.object);
+    assert_eq!(layouts.iter().filter(named).count(), 2);
+    assert!(!store.objects.has(whole.object) && !store.objects.has(layout(&indexed).object));
+    assert!(!store.partials.path(layouts[0].object).exists());
+    assert_eq!(store.objects.unsettled_early(), 2);
+    // Neither the chunk again, nor the look of another fetch, brings it back onto the way in.
+    store.partials.put(&parts[0], &store.objects).unwrap();
+    store.expect_layouts(&layouts[..1]).unwrap();
+    assert!(store.partials.state().expected.get(layouts[0].object).is_none());
+    assert!(!store.partials.path(layouts[0].object).exists());
+    store.partials.put(&parts[2], &store.objects).unwrap();
+    store.assemble_layouts(&layouts).unwrap();
+    assert_eq!(store.objects.unsettled_early(), 0, "acknowledged without a sync of its name");
+    assert_eq!(layouts.iter().filter(named).count(), 3);
+    assert_eq!(store.read_chunks(&layouts[1].chunks).unwrap()[0].as_deref(), Some(parts[1].bytes()));
+}
+
+#[test]
+fn an_object_that_was_named_early_and_taken_away_is_missed_before_it_is_acknowledged() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = crate::open(dir.path()).unwrap();
+    let part = Verified::own(vec![1; 500]);
+    let only = ChunkRef { id: part.id(), len: 500 };
+    let layout = Layout { object: ObjectId(part.id().0), size: 500, chunks: vec![only] };
+    store.expect_layouts(std::slice::from_ref(&layout)).unwrap();
+    store.partials.put(&part, &store.objects).unwrap();
+    store.partials.commit().unwrap();
+    // By this store, as a sweep or the setting aside of damage does it.
+    store.objects.remove(layout.object).unwrap();
+    assert!(matches!(store.assemble_layouts(&[layout]), Err(StoreError::Incomplete { missing: 1, .. })));
+}
+
+/// The kernel tells of a failed write once: here an ingest hears of it, between this sync's look and its end.
+#[test]
+fn what_somebody_elses_failed_sync_may_have_been_about_gets_no_name_early() {
+    let dir = tempfile::tempdir().unwrap();
+    let objects = Arc::new(Objects::open(dir.path()).unwrap());
+    std::fs::create_dir_all(dir.path().join("logs")).unwrap();
+    let (partials, _) = Partials::open(dir.path(), &objects).unwrap();
+    let part = Verified::own(vec![1; 500]);
+    let layout =
+        Layout { object: ObjectId(part.id().0), size: 500, chunks: vec![ChunkRef { id: part.id(), len: 500 }] };
+    partials.expect(&[&layout]);
+    let spots = partials.lacking(layout.object);
+    partials.put_into(partials.waiting(&part), &part, &objects).unwrap();
+    objects.syncs().broken.store(1, std::sync::atomic::Ordering::SeqCst);
+    objects.sync_names().unwrap_err();
+    partials.name(&spots).unwrap();
+    assert!(!objects.has(layout.object), "it has a name, and nobody knows what the disk holds of it");
+    // All of it is begun anew.
+    partials.commit().unwrap();
+    assert_eq!(partials.lacking(layout.object).len(), 1);
 }

@@ -9,7 +9,8 @@
 //! Source: the BLAKE3 paper, section 2.1 (tree structure) and 6.4 (incremental hashing of subtrees).
 
 use super::{Shared, Spot, lock};
-use blake3::hazmat::{ChainingValue, HasherExt as _, Mode, merge_subtrees_non_root, merge_subtrees_root};
+use crate::digest;
+use blake3::hazmat::ChainingValue;
 use rayon::prelude::*;
 use softservice_protocol::{bitmap::Bitmap, id::ObjectId};
 use std::{
@@ -52,25 +53,7 @@ impl Run {
     }
     /// All groups joined. An object of one group has no subtrees: None.
     fn root(&self) -> Option<ObjectId> {
-        let (left, right) = self.values.split_at_checked(left_of(self.values.len()))?;
-        let root = merge_subtrees_root(&join(left)?, &join(right)?, Mode::Hash);
-        Some(ObjectId(*root.as_bytes()))
-    }
-}
-
-/// How many of so many groups stand left of the top: the largest power of two below.
-fn left_of(groups: usize) -> usize {
-    groups.div_ceil(2).next_power_of_two()
-}
-
-fn join(groups: &[ChainingValue]) -> Option<ChainingValue> {
-    match groups {
-        [] => None,
-        [one] => Some(*one),
-        more => {
-            let (left, right) = more.split_at_checked(left_of(more.len()))?;
-            Some(merge_subtrees_non_root(&join(left)?, &join(right)?, Mode::Hash))
-        }
+        digest::root(&self.values)
     }
 }
 
@@ -81,12 +64,7 @@ fn place(group: u64, size: u64) -> Range<u64> {
 
 /// A group's part of the hash, from the pieces that make it up.
 fn value<'a>(group: u64, pieces: impl Iterator<Item = &'a [u8]>) -> ChainingValue {
-    let mut hasher = blake3::Hasher::new();
-    hasher.set_input_offset(group * GROUP);
-    pieces.for_each(|piece| {
-        hasher.update(piece);
-    });
-    hasher.finalize_non_root()
+    digest::part(group * GROUP, pieces)
 }
 
 /// What of these pieces, the first of which begins at `start`, is in `range`.

@@ -381,3 +381,63 @@ fn a_chunk_of_two_objects_one_of_which_turns_out_damaged_while_the_index_is_fill
     store.settle();
     assert!(store.read(&[asked]).unwrap()[0].is_some(), "the other one still has it");
 }
+
+/// An object that is cut as all are.
+fn cut() -> (Layout, Vec<Verified>) {
+    let mut whole = vec![0; 300_000];
+    blake3::Hasher::new().finalize_xof().fill(&mut whole);
+    let (object, chunks) = crate::cutter::cut_whole(&whole);
+    let mut rest = whole.as_slice();
+    let part = |chunk: &ChunkRef| Verified::own(rest.split_off(..chunk.len as usize).unwrap().to_vec());
+    let parts = chunks.iter().map(part).collect();
+    (Layout { object, size: whole.len() as u64, chunks }, parts)
+}
+
+/// An object gets its name, and then the disk fails before the log says how it is cut. Who tries again finds it whole.
+#[test]
+fn what_was_named_and_not_logged_is_found_when_it_is_tried_again() {
+    for restarted in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = open(dir.path()).unwrap();
+        store.settle();
+        let (layout, parts) = cut();
+        store.expect(std::slice::from_ref(&layout)).unwrap();
+        parts.iter().for_each(|p| store.put(p).unwrap());
+        store.objects.syncs().broken.store(1, Ordering::SeqCst);
+        store.assemble(std::slice::from_ref(&layout)).unwrap_err();
+        assert!(store.has_object(layout.object), "it has its name");
+        store.assemble(std::slice::from_ref(&layout)).unwrap();
+        if restarted {
+            drop(store);
+            store = open(dir.path()).unwrap();
+        } else {
+            store.survey(&layout.chunks).unwrap();
+        }
+        store.settle();
+        assert!(store.survey(&layout.chunks).unwrap().is_full(), "nobody finds its chunks");
+        drop(store);
+        // Once: the next life ends in order, and has nothing to look for.
+        let store = open(dir.path()).unwrap();
+        store.settle();
+        assert!(store.rebuild.has_adopted());
+        assert!(store.survey(&layout.chunks).unwrap().is_full());
+    }
+}
+
+/// The same of what is read in.
+#[test]
+fn what_an_intake_named_and_did_not_log_is_found_when_it_is_tried_again() {
+    let (dir, source) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (layout, parts) = cut();
+    let whole: Vec<u8> = parts.iter().flat_map(|p| p.bytes().to_vec()).collect();
+    std::fs::write(source.path().join("file"), &whole).unwrap();
+    let store = open(dir.path()).unwrap();
+    store.settle();
+    store.objects.syncs().broken.store(1, Ordering::SeqCst);
+    store.ingest(source.path(), &[], &|_| true).unwrap_err();
+    assert!(store.has_object(layout.object), "it has its name");
+    store.ingest(source.path(), &[], &|_| true).unwrap();
+    store.survey(&layout.chunks).unwrap();
+    store.settle();
+    assert!(store.survey(&layout.chunks).unwrap().is_full(), "nobody finds its chunks");
+}

@@ -164,3 +164,54 @@ fn who_reads_what_a_sweep_takes_gets_nothing_and_nobody_is_blamed() {
     assert_eq!(store.take_notes(), []);
     assert_eq!(store.survey(&layout.chunks).unwrap().count(), 0);
 }
+
+/// A node's keeper holds up whoever begins to need something, so it must not wait for an assembly in the meantime.
+#[test]
+fn a_step_beside_an_assembly_ends_at_once_and_is_taken_when_that_is_over() {
+    struct Telling(std::sync::mpsc::Sender<()>);
+    impl Keeper for Telling {
+        fn step(
+            &mut self,
+            take: &mut dyn FnMut(&BTreeSet<ObjectId>) -> Result<(), StoreError>,
+        ) -> Result<(), StoreError> {
+            take(&BTreeSet::new())?;
+            let _ = self.0.send(());
+            Ok(())
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    bring(&store, 1);
+    let (tell, ended) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        let assembly = store.assembling.lock().unwrap();
+        let sweep = scope.spawn(|| store.gc_in_steps(&mut Telling(tell)).unwrap());
+        let told = ended.recv_timeout(std::time::Duration::from_secs(30));
+        assert!(has(&store, 1), "nothing is taken from under an assembly");
+        drop(assembly);
+        assert_eq!(sweep.join().unwrap().0.removed, 1);
+        told.expect("the keeper waits for an assembly");
+    });
+}
+
+/// What is gone is gone, also when nobody knows for how long: it is not looked for where it was.
+#[test]
+fn a_sweep_whose_sync_fails_knows_what_it_took() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    store.settle();
+    (0..5).for_each(|n| bring(&store, n));
+    store.objects.syncs().broken.store(1, std::sync::atomic::Ordering::SeqCst);
+    store.gc(&BTreeSet::new()).unwrap_err();
+    // Asked before anything else is: the next question makes the store look for them.
+    assert!(!store.rebuild.has_adopted(), "a power cut may bring them back, and the log does not know them");
+    for n in 0..5 {
+        let layout = object(n).0;
+        assert!(!store.has_object(layout.object));
+        assert_eq!(store.survey(&layout.chunks).unwrap().count(), 0, "object {n} is looked for where it was");
+    }
+    // Once all that is on its way has heard of it, a fetch brings them again.
+    store.partials.commit().unwrap();
+    (0..5).for_each(|n| bring(&store, n));
+    assert!((0..5).all(|n| has(&store, n)));
+}

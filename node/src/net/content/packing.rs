@@ -39,6 +39,8 @@ const OVER_RATIO: f64 = 0.3;
 const ROOM: f64 = 1.5;
 /// Of spans that are sent as they are, every so-manieth is tried again: content changes.
 const PROBE: u32 = 16;
+/// The same where no level keeps up with the link, whatever it leaves of the content: only the cores may be idler than they were.
+const RARELY: u32 = 128;
 
 /// How a span may be packed; none of both is as it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,7 +96,8 @@ impl<const N: usize> Packer<N> {
             return Some(best);
         }
         self.plain = self.plain.wrapping_add(1);
-        self.plain.is_multiple_of(PROBE).then_some(0)
+        let fastest = self.speeds.into_iter().fold(0.0, f64::max) / SPARE;
+        self.plain.is_multiple_of(if fastest > link { PROBE } else { RARELY }).then_some(0)
     }
     fn packed(&mut self, level: usize, from: usize, to: usize, took: Duration) {
         let seen = from as f64 / took.as_secs_f64().max(1e-6);
@@ -388,5 +391,14 @@ mod tests {
         let mut pace = paced(6e6, 1.0);
         let tried = (0..64).filter(|_| pace.choose().alone.is_some()).count();
         assert_eq!(tried, 4);
+    }
+
+    #[test]
+    fn a_link_that_no_level_keeps_up_with_is_hardly_held_up_by_trying() {
+        let mut pace = paced(600e6, 0.3);
+        assert_eq!((0..1024).filter(|_| pace.choose().alone.is_some()).count(), 8);
+        // The cores turn out to be faster than that.
+        (0..20).for_each(|_| pace.packed(0, 1 << 20, 1 << 18, Duration::from_micros(500)));
+        assert_eq!(pace.choose().alone, Some(0));
     }
 }

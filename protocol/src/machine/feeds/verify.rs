@@ -5,7 +5,7 @@
 use super::feed::{Batch, Feed};
 use crate::{
     codec::{self, CodecError},
-    feed::{Action, Conflict, Entry, FeedError, FeedState, Head, Position, verify_fresh},
+    feed::{Action, Conflict, Entry, FeedError, FeedState, Head, Listing, Position, verify_fresh},
     id::{Digest, PublisherId},
     root::{RootError, TrustedRoot},
     sign::{Envelope, SignatureError},
@@ -120,8 +120,9 @@ fn continues(old: &FeedState, new: &FeedState) -> bool {
     old.len() <= new.len()
         && old.iter().zip(new).all(|(a, b)| {
             let mut same = b.clone();
-            same.revoked = a.revoked;
-            same == *a && b.revoked >= a.revoked
+            same.revoked = a.revoked.clone();
+            let level = |l: &Listing| l.revoked.as_ref().map(|r| r.level);
+            same == *a && level(b) >= level(a)
         })
 }
 

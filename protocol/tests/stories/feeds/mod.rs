@@ -3,14 +3,15 @@
 mod disk;
 mod forgery;
 mod news;
+mod revoke;
 mod second_word;
 mod trust;
 
 use crate::world::{Node, Publisher, START, World, listing, release};
 use softservice_protocol::{
     codec,
-    feed::{Action, Entry, Freshness, Head, Position},
-    id::Digest,
+    feed::{Action, Entry, Freshness, Head, Position, Revocation, RevokeLevel},
+    id::{Digest, ReleaseId},
     io::{Event, Input, Job, Record, Verdict},
     machine::PublisherView,
     message::Message,

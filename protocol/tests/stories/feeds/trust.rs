@@ -60,3 +60,37 @@ fn freshness_ages_and_comes_back() {
     world.connect("alice", "bob");
     world.until("bob hears from alice again", |w| freshness(w) == Freshness::Fresh);
 }
+
+#[test]
+fn an_older_statement_or_another_of_the_same_moment_changes_nothing() {
+    let (mut world, p) = first(&["alice", "bob", "eve"]);
+    let statement = |world: &World, age: u64, days: u64| {
+        let head = view(world, "bob", &p).feed.head;
+        let issued_at = softservice_protocol::time::Time(world.now.0 - Span::seconds(age).0);
+        let fresh = softservice_protocol::feed::Fresh { head, root_version: 1, issued_at, valid_for: Span::days(days) };
+        codec::encode(&p.seal(Kind::Fresh, codec::encode(&fresh).unwrap())).unwrap()
+    };
+    world.part("alice", "bob");
+    world.connect("eve", "bob");
+    // With a key that was stolen for a day: the newest word holds for a week, older ones for three months.
+    let newest = statement(&world, 0, 7);
+    world.whisper("eve", "bob", newest);
+    let kept = |w: &World| w.nodes["bob"].kept.iter().filter(|r| matches!(r, Record::Fresh { .. })).count();
+    let before = kept(&world);
+    for bytes in [statement(&world, 10, 90), statement(&world, 0, 90)] {
+        assert_ne!(world.whisper("eve", "bob", bytes), Verdict::Accept);
+    }
+    assert_eq!(kept(&world), before, "nothing of it is kept");
+    world.pass(Span::days(8));
+    assert_eq!(view(&world, "bob", &p).freshness, Freshness::Stale);
+    // And one from the future waits for its time.
+    let ahead = softservice_protocol::feed::Fresh {
+        head: view(&world, "bob", &p).feed.head,
+        root_version: 1,
+        issued_at: world.now + Span::days(2),
+        valid_for: Span::days(90),
+    };
+    let ahead = codec::encode(&p.seal(Kind::Fresh, codec::encode(&ahead).unwrap())).unwrap();
+    assert_ne!(world.whisper("eve", "bob", ahead), Verdict::Accept);
+    assert_eq!(view(&world, "bob", &p).freshness, Freshness::Stale);
+}

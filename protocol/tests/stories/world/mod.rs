@@ -16,7 +16,7 @@ use rand_chacha::{
 };
 use softservice_protocol::{
     chunk::ChunkRef,
-    feed::{Head, Listing},
+    feed::{Action, Head, Listing},
     id::{Peer, PublisherId, ReleaseId},
     io::{Delivery, Depth, Event, FetchFigures, Input, Job, ProvisionInput, Request, Spent, Stage, Verdict},
     release::ReleaseRef,
@@ -153,8 +153,11 @@ impl World {
         self.input(name, Input::Follow { ticket: publisher.ticket(Head::START, &[]) });
     }
     pub(crate) fn publish(&mut self, name: &'static str, publisher: &Publisher, listing: Listing) -> Job {
+        self.append(name, publisher, Action::Release(listing))
+    }
+    pub(crate) fn append(&mut self, name: &'static str, publisher: &Publisher, action: Action) -> Job {
         let job = self.node(name).job();
-        self.input(name, Input::Publish { job, publisher: publisher.id, listing });
+        self.input(name, Input::Publish { job, publisher: publisher.id, action });
         job
     }
     pub(crate) fn fetch(&mut self, name: &'static str, release: ReleaseRef, depth: Depth) -> Job {

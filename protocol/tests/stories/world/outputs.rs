@@ -57,11 +57,14 @@ impl World {
                     self.plan(Time(now.0 + 1), name, Happening::Input(Input::Durable(token)));
                 }
             }
-            Output::Sign { token, kind, publisher, feed, payload } => {
+            Output::Sign { token, kind, publisher, feed, payload, keys } => {
                 let node = self.node(name);
-                let keys = node.publisher.as_ref().filter(|p| p.id == publisher && node.signs);
-                let signatures: Vec<Signature> =
-                    keys.iter().map(|p| sign(p.key(kind), kind, publisher, feed, &payload)).collect();
+                let own = node.publisher.as_ref().filter(|p| p.id == publisher && node.signs);
+                let signatures: Vec<Signature> = own
+                    .iter()
+                    .flat_map(|p| p.held(&keys))
+                    .map(|key| sign(key, kind, publisher, feed, &payload))
+                    .collect();
                 self.plan(Time(now.0 + 1), name, Happening::Input(Input::Signed { token, signatures }));
             }
             Output::Expand { job, release, depth } => {

@@ -18,7 +18,7 @@ pub use shop::Disk;
 use shop::{Shop, Task};
 use softservice_protocol::{
     chunk::ChunkRef,
-    feed::Head,
+    feed::{Action, Head},
     id::{Peer, PublisherId},
     io::{Depth, Event, Input, Job, Request},
     machine::Core,
@@ -231,7 +231,8 @@ impl Overlap {
             Happening::Publish(title) => {
                 self.jobs += 1;
                 let (publisher, listing) = (self.shelf.author.publisher, self.shelf.titles[title].listing());
-                self.input(1, Input::Publish { job: Job(self.jobs), publisher, listing });
+                let action = Action::Release(listing);
+                self.input(1, Input::Publish { job: Job(self.jobs), publisher, action });
             }
             Happening::Fetch(title, depth) => self.fetch(title, depth),
             Happening::Abandon(job) => {

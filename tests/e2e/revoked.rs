@@ -1,0 +1,88 @@
+//! A release is taken back: who runs it is told and may go on, who does not cannot begin.
+
+use softservice_tests::{
+    World,
+    process::{PATIENCE, eventually},
+    sources::{plain, put, served, text},
+    visit,
+};
+use std::time::Instant;
+
+#[test]
+fn an_unsafe_release_runs_on_and_is_neither_installed_nor_started_again() {
+    let world = World::new();
+    let (ann, bob) = (world.node("ann"), world.node("bob"));
+    let source = world.path("clock");
+    served(&source, "clock", 1);
+    let first = ann.ok(&["publish", text(&source)]);
+    bob.ok(&["subscribe", first["ticket"].as_str().expect("a ticket"), "--as", "ann"]);
+    let up = bob.ok(&["up", "ann/clock", "--yes", "--accept-reduced"]);
+    let definition = std::fs::read_to_string(source.join("distro.toml")).expect("the definition");
+    put(&source.join("distro.toml"), &definition.replace("1.0.0", "1.0.1"));
+    let second = ann.ok(&["publish", text(&source)]);
+
+    let revoke = ["revoke", "clock@1.0.0", "--level", "unsafe", "--reason", "tells the wrong time"];
+    let revoked = ann.ok(&[&revoke[..], &["--replaced-by", "clock@1.0.1"]].concat());
+    assert_eq!((&revoked["release"], &revoked["level"]), (&first["release"], &"unsafe".into()));
+    assert_eq!(revoked["sequence"], 3);
+
+    // Told within the usual time of news, without bob asking his peers for anything.
+    eventually("bob's node knows it", Instant::now() + PATIENCE, || {
+        bob.ok(&["status"])["softservices"][0]["revoked"]["level"] == "unsafe"
+    });
+    let one = &bob.ok(&["ps", "clock"])[0];
+    assert_eq!((&one["state"], &one["revoked"]["reason"]), (&"running".into(), &"tells the wrong time".into()));
+    assert_eq!(one["revoked"]["replaced_by"]["release"], second["release"]);
+    let page = visit::ask(&visit::url(&up), "GET", "/file", "").expect("it answers");
+    assert_eq!(page, (200, "clock".to_owned()), "nothing that runs is stopped from afar");
+
+    for verb in
+        [&["plan", "ann/clock@1.0.0", "--as", "again"][..], &["up", "ann/clock@1.0.0", "--as", "again", "--yes"]]
+    {
+        let (code, answer) = bob.verb(verb);
+        assert_eq!((code, &answer["revoked"]["level"]), (4, &"unsafe".into()), "{verb:?}: {answer}");
+    }
+    bob.ok(&["down", "clock"]);
+    let (code, answer) = bob.verb(&["start", "clock"]);
+    assert_eq!((code, &answer["error"]["kind"]), (4, &"refused".into()), "{answer}");
+    bob.ok(&["start", "clock", "--accept-revoked"]);
+    assert!(bob.log().contains("tells the wrong time"), "the log remembers who insisted");
+    let moved = bob.ok(&["update", "clock", "--yes", "--accept-reduced"]);
+    assert_eq!(moved["release"], second["release"]);
+    assert_eq!(bob.verb(&["rollback", "clock"]).0, 4, "back is a start as well");
+    bob.ok(&["remove", "clock", "--data"]);
+}
+
+#[test]
+fn a_withdrawn_release_may_stay_where_it_is_and_its_children_are_warned_of() {
+    let world = World::new();
+    let (ann, bob) = (world.node("ann"), world.node("bob"));
+    let source = world.path("notes");
+    plain(&source, "notes", "1.0.0");
+    put(&source.join("root/readme"), "first\n");
+    let parent = ann.ok(&["publish", text(&source)]);
+    bob.ok(&["subscribe", parent["ticket"].as_str().expect("a ticket"), "--as", "ann"]);
+    bob.ok(&["up", "ann/notes", "--yes", "--accept-reduced"]);
+    let copy = world.path("copy");
+    bob.ok(&["improve", "ann/notes", text(&copy)]);
+    let definition = std::fs::read_to_string(copy.join("distro.toml")).expect("the definition came along");
+    put(&copy.join("distro.toml"), &definition.replace("1.0.0", "1.1.0"));
+    bob.ok(&["publish", text(&copy)]);
+
+    ann.ok(&["revoke", "notes@1.0.0", "--level", "withdraw", "--reason", "full of typos"]);
+    let (code, answer) = bob.verb(&["plan", "ann/notes@1.0.0", "--as", "more"]);
+    assert_eq!((code, &answer["revoked"]["level"]), (4, &"withdraw".into()), "no new install: {answer}");
+    bob.ok(&["down", "notes"]);
+    bob.ok(&["start", "notes"]);
+    let child = bob.ok(&["show", "self/notes"]);
+    assert_eq!((&child["revoked"], &child["warnings"][0]["release"]), (&serde_json::Value::Null, &parent["release"]));
+    assert_eq!(
+        (&child["warnings"][0]["relation"], &child["warnings"][0]["level"]),
+        (&"parent".into(), &"withdraw".into())
+    );
+    let plan = bob.ok(&["plan", "self/notes", "--as", "mine"]);
+    assert!(plan["warnings"][0]["message"].as_str().is_some_and(|m| m.contains("full of typos")), "{plan}");
+    let (code, _) = bob.verb(&["revoke", "ann/notes@1.0.0", "--level", "withdraw", "--reason", "not mine"]);
+    assert_eq!(code, 4, "only its publisher takes a release back");
+    bob.ok(&["remove", "notes", "--data"]);
+}

@@ -1,0 +1,90 @@
+//! `docs/security.md`: every row of the attack table is there, says what proves it or what is open, and names tests that
+//! exist. And one rule that a row rests on: only the printer prints.
+
+use crate::sources::rust_files;
+use softservice_tests::sources::repository;
+use std::{collections::BTreeSet, fs};
+
+const FOLDERS: [&str; 7] = ["protocol", "store", "node", "cli", "simulations", "tests", "examples"];
+
+/// Names of functions that a test attribute stands above.
+fn tests() -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for (_, text) in FOLDERS.into_iter().flat_map(rust_files) {
+        let mut marked = false;
+        for line in text.lines().map(str::trim) {
+            if line.starts_with("#[test]") || line.starts_with("#[tokio::test") {
+                marked = true;
+            } else if let Some((head, rest)) = line.split_once("fn ")
+                && marked
+                && (head.is_empty() || head == "async ")
+            {
+                let name: String = rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
+                found.insert(name);
+                marked = false;
+            } else if !line.starts_with("#[") && !line.starts_with("//") {
+                marked = false;
+            }
+        }
+    }
+    found
+}
+
+/// What stands between backticks.
+fn quoted(text: &str) -> Vec<&str> {
+    text.split('`').skip(1).step_by(2).collect()
+}
+fn document() -> String {
+    fs::read_to_string(repository().join("docs/security.md")).expect("the table of attacks")
+}
+/// Cells of the rows of the tables under a heading.
+fn rows<'a>(text: &'a str, heading: &str) -> Vec<Vec<&'a str>> {
+    let section =
+        text.split("\n## ").find(|s| s.starts_with(heading)).unwrap_or_else(|| panic!("no section {heading}"));
+    let lines = section.lines().filter(|l| l.starts_with('|')).skip(2);
+    lines.map(|l| l.trim_matches('|').split('|').map(str::trim).collect()).collect()
+}
+
+#[test]
+fn every_attack_has_a_proof_or_says_what_is_open() {
+    let (text, tests) = (document(), tests());
+    assert!(tests.len() > 500, "{} tests were found", tests.len());
+    let attacks = rows(&text, "1. ");
+    let numbers: Vec<usize> = attacks.iter().map(|row| row[0].parse().expect("a number")).collect();
+    assert_eq!(numbers, (1..=32).collect::<Vec<_>>());
+    for row in &attacks {
+        let [_, attack, defence, place, proven, open] = row[..] else { panic!("six cells: {row:?}") };
+        assert!(!attack.is_empty() && !defence.is_empty() && !place.is_empty(), "{row:?}");
+        assert!(!quoted(proven).is_empty() || !open.is_empty(), "{attack}: neither proven nor open");
+    }
+    let proofs = attacks.iter().map(|row| row[4]);
+    let vectors = rows(&text, "2. ");
+    let scenarios = rows(&text, "3. ");
+    assert!(vectors.len() >= 5 && scenarios.len() >= 20);
+    let named = proofs.chain(vectors.iter().map(|row| row[2])).chain(scenarios.iter().map(|row| row[1]));
+    for name in named.flat_map(quoted) {
+        assert!(tests.contains(name), "docs/security.md names {name}, and there is no such test");
+    }
+}
+
+#[test]
+fn nobody_but_the_printer_prints() {
+    // Processes of their own, which speak of themselves: a keeper, a file server, a program in its sandbox.
+    const OWN: [&str; 3] = ["node/src/device/keeper/", "node/src/device/static_server.rs", "node/src/sandbox/once.rs"];
+    // The printer, the log, help and usage, and a story told by the printer's own function.
+    const PRINTERS: [&str; 4] = ["cli/src/ui.rs", "cli/src/logs.rs", "cli/src/main.rs", "cli/src/commands/mod.rs"];
+    for (path, text) in ["protocol/src", "store/src", "node/src", "cli/src"].into_iter().flat_map(rust_files) {
+        if OWN.iter().chain(&PRINTERS).any(|p| path.starts_with(p)) {
+            continue;
+        }
+        for (number, line) in text.lines().enumerate() {
+            let line = line.trim_start();
+            let prints = ["print!(", "println!(", "io::stdout()", "io::stderr()"].iter().any(|w| line.contains(w));
+            assert!(
+                !prints || line.starts_with("//") || line.contains("SKIPPED") || line.contains("is_terminal"),
+                "{path}:{}: {line}",
+                number + 1
+            );
+        }
+    }
+}
