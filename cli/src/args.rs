@@ -2,8 +2,10 @@
 //! from the environment but the home, and whether systemd is to be left alone (see `session`).
 
 mod data;
+mod publisher;
 
 pub(crate) use data::{BackupArgs, OverlayArgs, RestoreArgs};
+pub(crate) use publisher::{Delegate, NewKey, PublisherVerb, Recover, Rotate, Sign, Signing};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -332,13 +334,6 @@ pub(crate) enum Verb {
         /// The port of 127.0.0.1 to listen on
         port: u16,
     },
-}
-
-/// `publisher` verbs.
-#[derive(Debug, Subcommand)]
-pub(crate) enum PublisherVerb {
-    /// Show it; made when there is none yet
-    Show,
 }
 
 /// How the node runs.

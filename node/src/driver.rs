@@ -308,7 +308,9 @@ impl Driver {
 
     fn tell(&mut self, event: Event) {
         match event {
-            Event::Followed { .. } | Event::Head { .. } | Event::Freshness { .. } => self.catalogue_changed = true,
+            Event::Followed { .. } | Event::Rooted { .. } | Event::Head { .. } | Event::Freshness { .. } => {
+                self.catalogue_changed = true;
+            }
             Event::Frozen { publisher } => {
                 tracing::warn!(%publisher, "publisher signed two different histories; its feed is frozen");
                 self.catalogue_changed = true;
@@ -350,6 +352,9 @@ impl Driver {
                 self.tell_catalogue();
                 let refused = || CommandError::Failed("the root documents are not a chain of this publisher".into());
                 let _ = reply.send(if known { Ok(()) } else { Err(refused()) });
+            }
+            Command::Roots { publisher, reply } => {
+                let _ = reply.send(Ok(self.core.roots(publisher).to_vec()));
             }
             Command::Publish { publisher, action, reply } => {
                 if let Some(job) = self.jobs.publish(reply) {

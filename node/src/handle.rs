@@ -134,6 +134,7 @@ pub type ProgressSender = watch::Sender<Option<FetchProgress>>;
 #[derive(Debug)]
 pub(crate) enum Command {
     Own { publisher: PublisherId, roots: Vec<Vec<u8>>, reply: Reply<()> },
+    Roots { publisher: PublisherId, reply: Reply<Vec<Vec<u8>>> },
     Publish { publisher: PublisherId, action: Action, reply: Reply<Head> },
     Follow { ticket: Ticket, reply: Reply<()> },
     Refresh { publisher: PublisherId, reply: Reply<()> },
@@ -169,6 +170,13 @@ impl Handle {
     /// When the roots are not a chain of this publisher, or the node stops.
     pub async fn own(&self, publisher: PublisherId, roots: Vec<Vec<u8>>) -> Result<(), CommandError> {
         self.ask(|reply| Command::Own { publisher, roots, reply }).await
+    }
+    /// The root envelopes of a followed or own publisher, version 1 first: what is durable here.
+    ///
+    /// # Errors
+    /// Only when the node stops.
+    pub async fn roots(&self, publisher: PublisherId) -> Result<Vec<Vec<u8>>, CommandError> {
+        self.ask(|reply| Command::Roots { publisher, reply }).await
     }
     /// Appends to an own feed: a release that is in the store, or a revocation; returns when it is durable and announced.
     ///

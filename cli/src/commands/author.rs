@@ -1,4 +1,4 @@
-//! `check`, `test`, `publish`, `ticket`, `publisher`: what an author does.
+//! `check`, `test`, `publish`, `ticket`: what an author does.
 
 use super::{count, instances::test_line, list, number, short, text};
 use crate::{
@@ -133,15 +133,5 @@ pub(super) async fn ticket(client: &Client, ui: &mut Ui, publisher: Option<Strin
     ui.document(&done);
     ui.data(text(&done, "ticket"));
     ui.qr(text(&done, "ticket"));
-    Ok(())
-}
-
-/// Who this home publishes as.
-pub(super) async fn publisher(client: &Client, ui: &mut Ui) -> Result<(), CliError> {
-    let done = client.call(ui, "publisher", json!({})).await?;
-    ui.document(&done);
-    ui.data(format!("publisher  {}", text(&done, "publisher")));
-    ui.data(format!("root       version {}", number(&done, "root_version")));
-    ui.data(format!("entries    {}", number(&done, "sequence")));
     Ok(())
 }

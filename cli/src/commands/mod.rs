@@ -10,6 +10,7 @@ mod new;
 mod node;
 mod overlay;
 mod plan;
+mod publisher;
 mod questions;
 mod revoked;
 mod status;
@@ -60,6 +61,13 @@ pub(crate) async fn run(cli: Cli, ui: &mut Ui) -> Result<(), CliError> {
         Verb::Node(args) => node::run(ui, home::of(&cli.global)?, args).await,
         Verb::Stop => node::stop(ui, home::of(&cli.global)?).await,
         verb => {
+            let verb = match verb {
+                Verb::Publisher(verb) => match publisher::offline(ui, verb).await? {
+                    Some(verb) => Verb::Publisher(verb),
+                    None => return Ok(()),
+                },
+                verb => verb,
+            };
             let session = Session::new(home::of(&cli.global)?);
             let client = session.client();
             let result = tokio::select! {
@@ -86,7 +94,7 @@ async fn with_node(verb: Verb, client: &Client, ui: &mut Ui) -> Result<(), CliEr
             revoked::revoke(client, ui, wanted).await
         }
         Verb::Ticket { publisher } => author::ticket(client, ui, publisher).await,
-        Verb::Publisher(_) => author::publisher(client, ui).await,
+        Verb::Publisher(verb) => publisher::run(client, ui, verb).await,
         Verb::Subscribe { ticket, petname, policy, quota } => {
             catalogue::subscribe(client, ui, &ticket, petname, policy.name(), quota).await
         }
