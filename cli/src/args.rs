@@ -5,7 +5,7 @@ mod data;
 mod publisher;
 
 pub(crate) use data::{BackupArgs, OverlayArgs, RestoreArgs};
-pub(crate) use publisher::{Delegate, NewKey, PublisherVerb, Recover, Rotate, Sign, Signing};
+pub(crate) use publisher::{Delegate, Hands, NewKey, PublisherVerb, Recover, Rotate, Sign, Signing};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -96,6 +96,8 @@ pub(crate) enum Verb {
         /// Read every file again, also those that look as they did when they were read last
         #[arg(long)]
         reread: bool,
+        #[command(flatten)]
+        hands: Hands,
     },
     /// Take a release back: nothing new is installed from it, and who runs it is told
     Revoke {
@@ -111,6 +113,8 @@ pub(crate) enum Verb {
         /// What to take instead
         #[arg(long, value_name = "REF")]
         replaced_by: Option<String>,
+        #[command(flatten)]
+        hands: Hands,
     },
     /// Print a ticket that others can subscribe with (and a QR code on a terminal)
     Ticket {

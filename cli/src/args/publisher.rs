@@ -20,6 +20,16 @@ pub(crate) enum PublisherVerb {
         #[arg(required = true, value_name = "REQUEST")]
         requests: Vec<PathBuf>,
     },
+    /// Give up the requests that wait: nobody will sign them any more
+    #[command(
+        after_long_help = "Every copy must be destroyed first. A root document or an entry that is signed all the same, beside another one in \
+its place, forks the publisher or its feed."
+    )]
+    Withdraw {
+        /// Give up what is shown without being asked
+        #[arg(long, short)]
+        yes: bool,
+    },
     /// Give up every entry behind a named one and go on from there, in a new epoch
     Recover(Recover),
     /// Let a build machine's key publish some distros, on some channels, for some time
@@ -43,9 +53,17 @@ pub(crate) struct Signing {
     /// Where signatures are lacking, write a request for them here
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
-    /// Give up a request that waits, in favour of this one; every copy of it must be destroyed
-    #[arg(long)]
-    pub(crate) replace: bool,
+}
+
+/// Where the signatures of an entry come from.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Hands {
+    /// Sign with these key files as well, beside the keys of this home
+    #[arg(long, value_name = "KEYFILE,...", value_delimiter = ',')]
+    pub(crate) keys: Vec<PathBuf>,
+    /// Where signatures are lacking, write a request for `publisher sign` here
+    #[arg(long, value_name = "FILE")]
+    pub(crate) request: Option<PathBuf>,
 }
 
 /// `publisher new-key`.

@@ -101,15 +101,9 @@ fn row_line(row: &Value) -> String {
 }
 
 /// Signs and announces.
-pub(super) async fn publish(
-    client: &Client,
-    ui: &mut Ui,
-    dir: &Path,
-    channel: &str,
-    reread: bool,
-) -> Result<(), CliError> {
-    let asked = json!({ "dir": home::absolute(dir)?, "channel": channel, "reread": reread });
-    let done = client.call(ui, "publish", asked).await?;
+pub(super) async fn publish(client: &Client, ui: &mut Ui, wanted: Value) -> Result<(), CliError> {
+    let asked = wanted["signing"]["out"].clone();
+    let done = client.call(ui, "publish", wanted).await?;
     ui.document(&done);
     ui.data(format!(
         "{} {}  {}  entry {}",
@@ -123,7 +117,10 @@ pub(super) async fn publish(
         ui::size(count(&done, "bytes")),
         ui::size(count(&done, "new_bytes"))
     ));
-    ui.data(format!("  {}", text(&done, "ticket")));
+    match done["ticket"].as_str() {
+        Some(ticket) => ui.data(format!("  {ticket}")),
+        None => super::publisher::asked(ui, &done, &asked),
+    }
     Ok(())
 }
 

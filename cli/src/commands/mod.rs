@@ -87,10 +87,17 @@ async fn with_node(verb: Verb, client: &Client, ui: &mut Ui) -> Result<(), CliEr
         Verb::Test { what, matrix, restore, releases } => {
             author::test(client, ui, &what, author::Trial { matrix, restore, releases }).await
         }
-        Verb::Publish { dir, channel, reread } => author::publish(client, ui, &dir, &channel, reread).await,
-        Verb::Revoke { reference, level, reason, replaced_by } => {
-            let wanted =
-                json!({ "reference": reference, "level": level.name(), "reason": reason, "replaced_by": replaced_by });
+        Verb::Publish { dir, channel, reread, hands } => {
+            let wanted = json!({
+                "dir": home::absolute(&dir)?, "channel": channel, "reread": reread, "signing": publisher::hands(&hands)?,
+            });
+            author::publish(client, ui, wanted).await
+        }
+        Verb::Revoke { reference, level, reason, replaced_by, hands } => {
+            let wanted = json!({
+                "reference": reference, "level": level.name(), "reason": reason, "replaced_by": replaced_by,
+                "signing": publisher::hands(&hands)?,
+            });
             revoked::revoke(client, ui, wanted).await
         }
         Verb::Ticket { publisher } => author::ticket(client, ui, publisher).await,

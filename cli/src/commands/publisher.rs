@@ -3,7 +3,7 @@
 
 use super::{count, list, number, short, text};
 use crate::{
-    args::{Delegate, NewKey, PublisherVerb, Recover, Rotate, Sign, Signing},
+    args::{Delegate, Hands, NewKey, PublisherVerb, Recover, Rotate, Sign, Signing},
     client::Client,
     error::CliError,
     home,
@@ -42,6 +42,7 @@ pub(super) async fn run(client: &Client, ui: &mut Ui, verb: PublisherVerb) -> Re
             told(ui, &done, None);
             Ok(())
         }
+        PublisherVerb::Withdraw { yes } => withdraw(client, ui, yes).await,
         PublisherVerb::Recover(args) => recover(client, ui, &args).await,
         PublisherVerb::Delegate(args) => {
             let out = args.signing.out.clone();
@@ -86,7 +87,8 @@ fn new_key(ui: &mut Ui, args: &NewKey) -> Result<(), CliError> {
 /// Signs a request, after showing what it asks for.
 async fn sign(ui: &mut Ui, args: &Sign) -> Result<(), CliError> {
     let refused = |e| CliError::from(Failure::from(e));
-    let mut request = Request::read(&args.request).map_err(refused)?;
+    let file = home::absolute(&args.request)?;
+    let mut request = Request::read(&file).map_err(refused)?;
     let keys = args.keys.iter().map(|file| secret_at(file)).collect::<Result<Vec<_>, _>>().map_err(failed)?;
     let (lines, before) = (request.lines(), request.envelope().signatures.len());
     // On a copy first: a key that may not sign is told before anybody is asked.
@@ -95,18 +97,9 @@ async fn sign(ui: &mut Ui, args: &Sign) -> Result<(), CliError> {
     if new.is_empty() {
         return Err(CliError::new(Kind::Refused, "these keys have signed it already"));
     }
-    if !args.yes {
-        let question = format!("sign this with {} key{}?", new.len(), if new.len() == 1 { "" } else { "s" });
-        match ui.ask(&question).await {
-            Some(true) => {}
-            Some(false) => return Err(CliError::new(Kind::Refused, "nothing was signed")),
-            None => {
-                return Err(CliError::new(Kind::Refused, "nobody is there to say yes, so nothing was signed")
-                    .hint("--yes signs without being asked"));
-            }
-        }
-    }
-    request.write(&args.request).map_err(refused)?;
+    let question = format!("sign this with {} key{}?", new.len(), if new.len() == 1 { "" } else { "s" });
+    agreed(ui, args.yes, &question, "signed").await?;
+    request.write(&file).map_err(refused)?;
     let mut document = request.document();
     document["signed_by"] = json!(new.iter().map(ToString::to_string).collect::<Vec<_>>());
     document["signatures"] = json!(before.saturating_add(new.len()));
@@ -136,7 +129,12 @@ fn keys<'a>(texts: impl Iterator<Item = &'a str>) -> Result<Vec<String>, CliErro
 fn signing(of: &Signing) -> Result<Value, CliError> {
     let files = of.keys.iter().map(|p| home::absolute(p)).collect::<Result<Vec<PathBuf>, _>>()?;
     let out = of.out.as_deref().map(home::absolute).transpose()?;
-    Ok(json!({ "keys": files, "out": out, "replace": of.replace }))
+    Ok(json!({ "keys": files, "out": out }))
+}
+
+/// The same of an entry's.
+pub(super) fn hands(of: &Hands) -> Result<Value, CliError> {
+    signing(&Signing { keys: of.keys.clone(), out: of.request.clone() })
 }
 
 fn rotation(args: &Rotate) -> Result<Value, CliError> {
@@ -176,16 +174,7 @@ async fn recover(client: &Client, ui: &mut Ui, args: &Recover) -> Result<(), Cli
     if given_up.is_empty() {
         ui.data("no entry behind it is known here; what others have is given up as well");
     }
-    if !args.yes {
-        match ui.ask("give up every entry behind it, for good?").await {
-            Some(true) => {}
-            Some(false) => return Err(CliError::new(Kind::Refused, "nothing was given up")),
-            None => {
-                return Err(CliError::new(Kind::Refused, "nobody is there to say yes, so nothing was given up")
-                    .hint("--yes gives up what is shown"));
-            }
-        }
-    }
+    agreed(ui, args.yes, "give up every entry behind it, for good?", "given up").await?;
     wanted["look"] = false.into();
     wanted["hash"] = seen["from_hash"].clone();
     let done = client.call(ui, "publisher_recover", wanted).await?;
@@ -211,15 +200,56 @@ fn told(ui: &mut Ui, done: &Value, out: Option<&Path>) {
     for made in list(done, "made") {
         ui.data(format!("  new {} key in {}", text(made, "role"), text(made, "file")));
     }
+    if !adopted {
+        lacking(ui, done);
+    }
+}
+
+/// What a request still needs.
+fn lacking(ui: &mut Ui, done: &Value) {
     for demand in list(done, "lacking") {
         let more = count(demand, "threshold").saturating_sub(list(demand, "signed").len() as u64);
         ui.data(format!("  lacking: {more} of the {}", text(demand, "role")));
     }
-    if !adopted {
-        ui.note(
-            "`softservice publisher sign` adds signatures where the keys are, `softservice publisher assemble` ends it",
-        );
+    ui.note(
+        "`softservice publisher sign` adds signatures where the keys are, `softservice publisher assemble` ends it",
+    );
+}
+
+/// An entry that waits for signatures, in this file.
+pub(super) fn asked(ui: &mut Ui, done: &Value, file: &Value) {
+    ui.data(format!("  not in the feed yet: {} asks for signatures", file.as_str().unwrap_or_default()));
+    lacking(ui, done);
+}
+
+/// Gives up what waits.
+async fn withdraw(client: &Client, ui: &mut Ui, yes: bool) -> Result<(), CliError> {
+    let seen = client.call(ui, "publisher_withdraw", json!({ "look": true })).await?;
+    list(&seen, "withdrawn").iter().for_each(|request| ui.data(format!("given up: {}", waits(request))));
+    agreed(ui, yes, "is every copy destroyed, and will nobody sign it?", "given up").await?;
+    let done = client.call(ui, "publisher_withdraw", json!({})).await?;
+    ui.document(&done);
+    Ok(())
+}
+
+/// Goes on only after a yes.
+async fn agreed(ui: &mut Ui, yes: bool, question: &str, done: &str) -> Result<(), CliError> {
+    let answer = if yes { Some(true) } else { ui.ask(question).await };
+    match answer {
+        Some(true) => Ok(()),
+        Some(false) => Err(CliError::new(Kind::Refused, format!("nothing was {done}"))),
+        None => Err(CliError::new(Kind::Refused, format!("nobody is there to say yes, so nothing was {done}"))
+            .hint("--yes goes on without being asked")),
     }
+}
+
+/// A request that waits, in a few words.
+fn waits(request: &Value) -> String {
+    let what = match text(request, "kind") {
+        "root" => format!("root document {}", number(request, "root_version")),
+        _ => format!("entry {}", number(request, "sequence")),
+    };
+    format!("{what}, request {}", short(text(request, "request")))
 }
 
 /// Who this home publishes as.
@@ -233,14 +263,13 @@ async fn show(client: &Client, ui: &mut Ui) -> Result<(), CliError> {
     if done["next_keys"].is_string() {
         ui.data(format!("           promises the next root role: {}", text(&done, "next_keys")));
     }
-    let frozen =
-        if done["frozen"].as_bool() == Some(true) { ", FROZEN: it holds two entries for one number" } else { "" };
-    ui.data(format!(
-        "feed       epoch {}, entry {}, {}{frozen}",
-        number(&done, "epoch"),
-        number(&done, "sequence"),
-        text(&done, "freshness")
-    ));
+    let sequence = count(&done, "sequence");
+    // Of a feed without entries nothing is old.
+    let freshness = if sequence > 0 { format!(", {}", text(&done, "freshness")) } else { String::new() };
+    ui.data(format!("feed       epoch {}, entry {sequence}{freshness}", number(&done, "epoch")));
+    if done["frozen"].as_bool() == Some(true) {
+        ui.data("           FROZEN, two entries stand at one number: softservice publisher recover");
+    }
     ui.data(format!("releases   {}", number(&done, "releases")));
     let mut rows = Vec::new();
     for role in list(&done, "roles") {
@@ -273,11 +302,7 @@ async fn show(client: &Client, ui: &mut Ui) -> Result<(), CliError> {
         ui.data(format!("no role: {} in {}", short(text(idle, "key")), text(idle, "file")));
     }
     for request in list(&done, "requests") {
-        let what = match text(request, "kind") {
-            "root" => format!("root document {}", number(request, "root_version")),
-            _ => format!("entry {}", number(request, "sequence")),
-        };
-        ui.data(format!("waits for signatures: {what}, request {}", short(text(request, "request"))));
+        ui.data(format!("waits for signatures: {}", waits(request)));
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use ed25519_dalek::SigningKey;
 use serde::{Deserialize, Serialize};
 use softservice_protocol::{
     codec::{self, CodecError, Wire},
-    feed::{Action, Entry},
+    feed::{Action, Entry, Position},
     id::{Digest, FeedId, PublicKey, PublisherId},
     limits,
     root::{Root, RootError, TrustedRoot, publisher_of},
@@ -138,6 +138,11 @@ impl Request {
         Self { root, wanted: Envelope { kind, publisher, feed, payload, signatures: Vec::new() } }
     }
 
+    /// Asks for more signatures over what has some.
+    pub fn signed(root: Envelope, wanted: Envelope) -> Self {
+        Self { root, wanted }
+    }
+
     /// With a signature that nobody judged.
     #[cfg(test)]
     pub(super) fn add_for_test(&mut self, signature: sign::Signature) {
@@ -233,6 +238,20 @@ impl Opened {
     /// Whose it is.
     pub fn publisher(&self) -> PublisherId {
         self.root.publisher
+    }
+    /// Where an entry would stand; the open epoch's beginning for a root document.
+    pub fn place(&self) -> Position {
+        match &self.wanted {
+            Wanted::Root(next) => Position { epoch: next.feed.epoch, seq: next.feed.from_seq },
+            Wanted::Entry(entry) => entry.at,
+        }
+    }
+    /// The name of its file among those that wait: one for each thing that may be said once only.
+    pub fn file_name(&self) -> String {
+        match &self.wanted {
+            Wanted::Root(next) => format!("root-{}.request", next.version),
+            Wanted::Entry(entry) => format!("entry-{}-{}.request", entry.at.epoch, entry.at.seq),
+        }
     }
     /// Names it: the digest of what is signed.
     pub fn digest(&self) -> Digest {

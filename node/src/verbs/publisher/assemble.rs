@@ -1,18 +1,24 @@
-//! `assemble`: signatures that were made elsewhere come back. Invariant: what is adopted or appended is verified as by anybody.
+//! `assemble` and `withdraw`: how a request ends. Invariant: what is adopted or appended is verified as by anybody; what was handed
+//! out is given up by its owner's word only.
 
 use super::{
-    super::{closure::blocking, failure::Failure, publish::APPENDING},
-    newest, rotate,
+    super::{
+        closure::blocking,
+        failure::{Failure, Kind},
+        publish::APPENDING,
+    },
+    is_over, newest, rotate, waiting,
 };
 use crate::{
     context::Context,
     publisher::{
-        request::{Request, Wanted},
+        request::{Opened, Request, Wanted},
         words,
     },
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
+use softservice_protocol::codec;
 use std::path::PathBuf;
 
 #[derive(Debug, Deserialize)]
@@ -27,13 +33,13 @@ pub(crate) async fn assemble(context: &Context, args: Assemble) -> Result<Value,
     }
     let files = args.requests;
     let merged = blocking(move || {
-        let mut merged = None;
+        let mut merged: Option<Opened> = None;
         for file in &files {
             let one = Request::read(file)?;
             merged = Some(match merged.take() {
                 None => one,
                 Some(mut all) => {
-                    crate::publisher::request::Opened::merge(&mut all, &one)?;
+                    all.merge(&one)?;
                     all
                 }
             });
@@ -69,8 +75,47 @@ pub(crate) async fn assemble(context: &Context, args: Assemble) -> Result<Value,
             let version = rotate::adopt(context, &own, envelope).await?;
             answer["root_version"] = json!(version);
         }
-        Wanted::Entry(_) => return Err(Failure::usage("a request for an entry")),
+        Wanted::Entry(_) => {
+            let bytes = codec::encode(&envelope).map_err(|e| Failure::new(Kind::Bug, e.to_string()))?;
+            let head = context.handle.append(own.publisher, bytes).await?;
+            answer["epoch"] = json!(head.at.epoch);
+            answer["sequence"] = json!(head.at.seq);
+        }
     }
+    forget(context, &request);
     answer["adopted"] = true.into();
     Ok(answer)
+}
+
+/// A request that is over waits no more. A file that stays is passed over, so failing does no harm.
+fn forget(context: &Context, request: &Opened) {
+    let file = context.keys.requests().join(request.file_name());
+    if let Err(error) = std::fs::remove_file(&file)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        tracing::warn!(file = %file.display(), %error, "a request that is over could not be removed");
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Withdraw {
+    /// Only says what waits.
+    #[serde(default)]
+    look: bool,
+}
+
+/// Gives up what waits for signatures: its owner says that nobody will sign it any more.
+pub(crate) async fn withdraw(context: &Context, args: Withdraw) -> Result<Value, Failure> {
+    let _changing = APPENDING.lock().await;
+    let own = newest(context).await?;
+    let waiting: Vec<Opened> = waiting(context).into_iter().filter(|r| !is_over(&own, r)).collect();
+    if waiting.is_empty() {
+        return Err(Failure::not_found("no request waits for signatures"));
+    }
+    if !args.look {
+        context.handle.withdraw(own.publisher).await?;
+        waiting.iter().for_each(|request| forget(context, request));
+    }
+    Ok(json!({ "withdrawn": waiting.iter().map(Opened::document).collect::<Vec<_>>() }))
 }

@@ -3,10 +3,12 @@
 //! signed may still come back: either would fork the publisher.
 
 mod assemble;
+mod entry;
 mod join;
 mod rotate;
 
-pub(super) use assemble::assemble;
+pub(super) use assemble::{assemble, withdraw};
+pub(super) use entry::{Entered, enter};
 pub(super) use join::join;
 pub(super) use rotate::{delegate, recover, rotate};
 
@@ -22,12 +24,13 @@ use crate::{
     publisher::{
         KeyFile, PublisherError,
         change::ChangeError,
-        request::{Opened, Request, RequestError},
+        request::{Opened, Request, RequestError, Wanted},
         role::RoleName,
         secret_at, words as said,
     },
 };
 use ed25519_dalek::SigningKey;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use softservice_protocol::{
     id::{PublicKey, PublisherId},
@@ -89,6 +92,7 @@ impl From<ChangeError> for Failure {
             ChangeError::NoDelegation(_) => {
                 Self::not_found(message).hint("`softservice publisher show` lists who has one")
             }
+            ChangeError::Request(RequestError::Root(error)) => Self::usage(error.to_string()),
             ChangeError::Request(error) => error.into(),
             ChangeError::Promise { .. } => Self::refused(message).hint(
                 "--role root=KEY,... and --threshold root=N name the promised role; `publisher show` shows the promise",
@@ -100,6 +104,17 @@ impl From<ChangeError> for Failure {
             | ChangeError::Root(_) => Self::usage(message),
         }
     }
+}
+
+/// Where signatures come from, and where a request for more goes.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Signing {
+    /// Key files from elsewhere.
+    #[serde(default)]
+    keys: Vec<PathBuf>,
+    /// Where a request is written when signatures are lacking.
+    out: Option<PathBuf>,
 }
 
 /// What this home is, and what the network knows of it.
@@ -206,7 +221,6 @@ fn describe(role: RoleName, root: &softservice_protocol::root::Root, files: &[Ke
 
 /// Whether a request has no use any more: what it asked for is there, or can never be.
 fn is_over(own: &Own, request: &Opened) -> bool {
-    use crate::publisher::request::Wanted;
     match &request.wanted {
         Wanted::Root(next) => next.version <= own.root.root.version,
         Wanted::Entry(entry) => entry.at <= own.known.feed.head.at || entry.at.epoch < own.root.root.feed.epoch,
@@ -230,6 +244,33 @@ async fn hand_over(context: &Context, publisher: PublisherId, version: u64) -> R
                 .hint("it does when it starts the next time; its log says why it did not"))
         }
     }
+}
+
+/// Writes a request: into the home first, so that it is known to wait before anybody can sign it.
+async fn hand_out(context: &Context, opened: &Opened, out: PathBuf) -> Result<(), Failure> {
+    if !out.is_absolute() {
+        return Err(Failure::usage(format!("{} must be an absolute path", out.display())));
+    }
+    let (folder, opened) = (context.keys.requests(), opened.clone());
+    blocking(move || {
+        std::fs::create_dir_all(&folder).map_err(|e| Failure::failed(format!("create {}: {e}", folder.display())))?;
+        opened.write(&folder.join(opened.file_name()))?;
+        Ok(opened.write(&out)?)
+    })
+    .await
+}
+
+/// Releases that wait to be signed: their content is nowhere else yet.
+pub(super) fn requested(context: &Context) -> Vec<softservice_protocol::id::ReleaseId> {
+    use softservice_protocol::feed::Action;
+    let release = |request: Opened| match request.wanted {
+        Wanted::Entry(entry) => match entry.action {
+            Action::Release(listing) => Some(listing.release),
+            Action::Revoke { .. } => None,
+        },
+        Wanted::Root(_) => None,
+    };
+    waiting(context).into_iter().filter_map(release).collect()
 }
 
 /// Refused for want of signatures.

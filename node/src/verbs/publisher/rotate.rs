@@ -3,7 +3,7 @@
 
 use super::{
     super::{closure::blocking, failure::Failure, publish::APPENDING},
-    Own, hand_over, newest, secrets, unsigned, waiting,
+    Own, Signing, hand_out, hand_over, newest, secrets, unsigned, waiting,
 };
 use crate::{
     clock::Clock,
@@ -12,7 +12,7 @@ use crate::{
     publisher::{
         change::{Change, ascending},
         public,
-        request::{Opened, Request, Wanted},
+        request::{Request, Wanted},
         role::RoleName,
         secret_at,
     },
@@ -30,23 +30,7 @@ use softservice_protocol::{
     sign::{Envelope, Kind},
     time::Span,
 };
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-};
-
-/// Where signatures come from and where a request goes.
-#[derive(Debug, Clone, Default, Deserialize)]
-pub(crate) struct Signing {
-    /// Key files from elsewhere.
-    #[serde(default)]
-    keys: Vec<PathBuf>,
-    /// Where a request is written when signatures are lacking.
-    out: Option<PathBuf>,
-    /// A request that waits is given up for this one.
-    #[serde(default)]
-    replace: bool,
-}
+use std::{collections::BTreeMap, path::Path};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -341,11 +325,11 @@ async fn succeed(
 ) -> Result<Value, Failure> {
     let version = own.root.root.version.saturating_add(1);
     let pending = waiting(context).into_iter().find(|r| matches!(&r.wanted, Wanted::Root(n) if n.version == version));
-    if let Some(pending) = pending.filter(|_| !signing.replace) {
+    if let Some(pending) = pending {
         return Err(Failure::refused(format!(
             "a request for root document {version} waits: a second one, once both were signed, would fork the publisher"
         ))
-        .hint("`softservice publisher assemble` finishes it; when every copy of it is destroyed, --replace gives it up")
+        .hint("`softservice publisher assemble` finishes it; when every copy of it is destroyed, `softservice publisher withdraw` gives it up")
         .with(json!({ "pending": pending.document() })));
     }
     let root = change.apply(&own.root, Clock::default().now())?;
@@ -379,7 +363,9 @@ async fn succeed(
             answer["adopted"] = true.into();
         }
         None => {
-            hand_out(context, &opened, signing).await?;
+            if let Some(out) = &signing.out {
+                hand_out(context, &opened, out.clone()).await?;
+            }
             answer["adopted"] = false.into();
             answer["out"] = json!(signing.out);
         }
@@ -395,27 +381,5 @@ pub(super) async fn adopt(context: &Context, own: &Own, envelope: Envelope) -> R
     let adopted = blocking(move || Ok(keys.adopt(&envelope)?)).await?;
     let version = adopted.root.version;
     hand_over(context, own.publisher, version).await?;
-    let requests = context.keys.requests();
-    // What waits for older versions is of no use any more, and a file that stays does no harm.
-    let _ = std::fs::remove_file(requests.join(format!("root-{version}.request")));
     Ok(version)
-}
-
-/// Writes a request: into the home first, so that it is known to wait before anybody can sign it.
-async fn hand_out(context: &Context, opened: &Opened, signing: &Signing) -> Result<(), Failure> {
-    let Some(out) = signing.out.clone() else { return Ok(()) };
-    if !out.is_absolute() {
-        return Err(Failure::usage(format!("{} must be an absolute path", out.display())));
-    }
-    let (folder, opened) = (context.keys.requests(), opened.clone());
-    blocking(move || {
-        let name = match &opened.wanted {
-            Wanted::Root(next) => format!("root-{}.request", next.version),
-            Wanted::Entry(entry) => format!("entry-{}-{}.request", entry.at.epoch, entry.at.seq),
-        };
-        std::fs::create_dir_all(&folder).map_err(|e| Failure::failed(format!("create {}: {e}", folder.display())))?;
-        opened.write(&folder.join(name))?;
-        Ok(opened.write(&out)?)
-    })
-    .await
 }
