@@ -1,11 +1,11 @@
 //! Entries of the own feed, wherever their keys are. Invariant: an entry is appended with enough signatures, or nothing is; what
 //! goes out to be signed is kept in the home before anybody else can have it.
 
-use super::{Signing, hand_out, secrets};
+use super::{Signing, hand_out, secrets, waiting};
 use crate::{
     context::Context,
     handle::Appended,
-    publisher::request::{Opened, Request},
+    publisher::request::{Opened, Request, Wanted},
     verbs::failure::{Failure, Kind},
 };
 use serde_json::Value;
@@ -49,6 +49,14 @@ pub(crate) async fn enter(
     action: Action,
     signing: &Signing,
 ) -> Result<Entered, Failure> {
+    if let Some(other) = spoken_for(context, publisher, &action) {
+        return Err(Failure::refused(format!(
+            "entry {} was handed out to be signed elsewhere: another at its number would freeze the feed",
+            other.place().seq
+        ))
+        .hint("`softservice publisher assemble` appends it; when every copy is destroyed, `softservice publisher withdraw` gives it up")
+        .with(serde_json::json!({ "pending": other.document() })));
+    }
     let _lent = context.keys.lend(secrets(signing.keys.clone()).await?);
     let (request, have, threshold) =
         match context.handle.publish_or_request(publisher, action, signing.out.is_some()).await? {
@@ -68,4 +76,13 @@ pub(crate) async fn enter(
     let opened = Request::signed(root, envelope).open()?;
     hand_out(context, &opened, out.clone()).await?;
     Ok(Entered::Requested(Box::new(opened)))
+}
+
+/// What waits for the next number, if it is anything else. The core refuses it as well, in its own words.
+fn spoken_for(context: &Context, publisher: PublisherId, action: &Action) -> Option<Opened> {
+    let head = context.handle.catalogue().remove(&publisher)?.feed.head.at;
+    waiting(context).into_iter().find(|request| match &request.wanted {
+        Wanted::Entry(entry) => entry.at.seq == head.seq.saturating_add(1) && entry.action != *action,
+        Wanted::Root(_) => false,
+    })
 }
