@@ -21,7 +21,6 @@ mod reduced;
 mod revoked;
 mod stop;
 mod survival;
-mod tongues;
 mod trials;
 mod units;
 mod upgrade;
