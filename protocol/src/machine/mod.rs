@@ -236,7 +236,7 @@ impl Core {
             Input::Own { publisher, roots } => self.feeds.own(desk, publisher, &roots),
             Input::Marked { publisher, head } => self.feeds.marked(publisher, head),
             Input::Publish { job, publisher, action, request } => {
-                self.append(job, publisher, publish::Work::New { action, request });
+                self.append(job, publisher, publish::Work::New { action: Box::new(action), request });
             }
             Input::Append { job, publisher, envelope } => {
                 self.append(job, publisher, publish::Work::Signed(envelope));

@@ -40,7 +40,7 @@ const QUEUE: usize = 64;
 #[derive(Debug)]
 pub(crate) enum Work {
     /// Something new; where too few keys are here, a request leaves if the owner wants one.
-    New { action: Action, request: bool },
+    New { action: Box<Action>, request: bool },
     /// An entry that was signed elsewhere, as it came.
     Signed(Vec<u8>),
     /// The head, signed anew by the release role.
@@ -116,7 +116,9 @@ impl Publish {
         }
         let work = match feed.unsaid() {
             _ if feed.wants_signature() => Work::Again { request: false },
-            Some((release, revocation)) => Work::New { action: Action::Revoke { release, revocation }, request: false },
+            Some((release, revocation)) => {
+                Work::New { action: Box::new(Action::Revoke { release, revocation }), request: false }
+            }
             None => return,
         };
         self.queue.entry(publisher).or_default().push_back((None, work));
@@ -335,7 +337,7 @@ fn prepare(desk: &Desk, feeds: &Feeds, publisher: PublisherId, work: Work) -> Re
         ));
     }
     match work {
-        Work::New { action, request } => new(desk, feed, root, action, request).map(Prepared::Draft),
+        Work::New { action, request } => new(desk, feed, root, *action, request).map(Prepared::Draft),
         Work::Again { request } => again(feed, root, request),
         Work::Signed(bytes) => signed_elsewhere(feed, root, &bytes),
     }
