@@ -369,6 +369,14 @@ impl Driver {
                     self.take(Input::Append { job, publisher, envelope });
                 }
             }
+            Command::Resign { publisher, request, reply } => {
+                if let Some(job) = self.jobs.publish(reply) {
+                    self.take(Input::Resign { job, publisher, request });
+                }
+            }
+            Command::ReopensAt { publisher, seq, reply } => {
+                let _ = reply.send(Ok(self.core.reopens_at(publisher, seq)));
+            }
             Command::Withdraw { publisher, reply } => {
                 self.take(Input::Withdraw { publisher });
                 let _ = reply.send(Ok(()));

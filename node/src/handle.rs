@@ -89,6 +89,8 @@ pub struct Known {
     pub feed: FeedState,
     /// How far it may be believed.
     pub freshness: Freshness,
+    /// A newcomer can verify its head: keys that its newest root names signed it.
+    pub signed: bool,
     /// It spoke twice.
     pub frozen: bool,
     /// Addresses that served it.
@@ -168,7 +170,9 @@ pub(crate) enum Command {
     Roots { publisher: PublisherId, reply: Reply<Vec<Vec<u8>>> },
     Publish { publisher: PublisherId, action: Action, request: bool, reply: Reply<Appended> },
     Append { publisher: PublisherId, envelope: Vec<u8>, reply: Reply<Appended> },
+    Resign { publisher: PublisherId, request: bool, reply: Reply<Appended> },
     Withdraw { publisher: PublisherId, reply: Reply<()> },
+    ReopensAt { publisher: PublisherId, seq: u64, reply: Reply<Option<Head>> },
     Follow { ticket: Ticket, reply: Reply<()> },
     Refresh { publisher: PublisherId, reply: Reply<()> },
     Unfollow { publisher: PublisherId, reply: Reply<()> },
@@ -237,6 +241,21 @@ impl Handle {
     /// Why it was refused, for people.
     pub async fn append(&self, publisher: PublisherId, envelope: Vec<u8>) -> Result<Head, CommandError> {
         self.ask(|reply| Command::Append { publisher, envelope, reply }).await?.published()
+    }
+    /// Signs the head of an own feed anew with the keys that its newest root names, as the core does by itself where it has
+    /// them.
+    ///
+    /// # Errors
+    /// Why it was refused, for people.
+    pub async fn resign(&self, publisher: PublisherId, request: bool) -> Result<Appended, CommandError> {
+        self.ask(|reply| Command::Resign { publisher, request, reply }).await
+    }
+    /// What stands at this number of a feed, where its catalogue can be had again here: where a root may reopen it.
+    ///
+    /// # Errors
+    /// Only when the node stops.
+    pub async fn reopens_at(&self, publisher: PublisherId, seq: u64) -> Result<Option<Head>, CommandError> {
+        self.ask(|reply| Command::ReopensAt { publisher, seq, reply }).await
     }
     /// Frees the number of a request that nobody will sign any more.
     ///

@@ -20,6 +20,8 @@ pub(crate) enum PublisherVerb {
         #[arg(required = true, value_name = "REQUEST")]
         requests: Vec<PathBuf>,
     },
+    /// Have the newest entry signed anew by the release keys of now, so that newcomers can begin with it
+    SignHead(Signing),
     /// Give up the requests that wait: nobody will sign them any more
     #[command(
         after_long_help = "Every copy must be destroyed first. A root document or an entry that is signed all the same, beside another one in \

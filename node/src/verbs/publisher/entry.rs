@@ -1,14 +1,15 @@
 //! Entries of the own feed, wherever their keys are. Invariant: an entry is appended with enough signatures, or nothing is; what
 //! goes out to be signed is kept in the home before anybody else can have it.
 
-use super::{Signing, hand_out, secrets, waiting};
+use super::{Signing, hand_out, newest, secrets, waiting};
 use crate::{
     context::Context,
     handle::Appended,
     publisher::request::{Opened, Request, Wanted},
     verbs::failure::{Failure, Kind},
 };
-use serde_json::Value;
+use serde::Deserialize;
+use serde_json::{Value, json};
 use softservice_protocol::{
     codec,
     feed::{Action, Head},
@@ -55,7 +56,7 @@ pub(crate) async fn enter(
             other.place().seq
         ))
         .hint("`softservice publisher assemble` appends it; when every copy is destroyed, `softservice publisher withdraw` gives it up")
-        .with(serde_json::json!({ "pending": other.document() })));
+        .with(json!({ "pending": other.document() })));
     }
     let _lent = context.keys.lend(secrets(signing.keys.clone()).await?);
     let (request, have, threshold) =
@@ -63,17 +64,54 @@ pub(crate) async fn enter(
             Appended::Published(head) => return Ok(Entered::Published(head)),
             Appended::Unsigned { request, have, threshold } => (request, have, threshold),
         };
+    ask(context, request, (have, threshold), signing, false).await
+}
+
+/// Has the newest entry signed anew by the release role of now, so that newcomers can begin with it.
+pub(crate) async fn sign_head(context: &Context, args: SignHead) -> Result<Value, Failure> {
+    let own = newest(context).await?;
+    let _lent = context.keys.lend(secrets(args.signing.keys.clone()).await?);
+    let entered = match context.handle.resign(own.publisher, args.signing.out.is_some()).await? {
+        Appended::Published(head) => Entered::Published(head),
+        Appended::Unsigned { request, have, threshold } => {
+            ask(context, request, (have, threshold), &args.signing, true).await?
+        }
+    };
+    let mut answer = json!({ "publisher": own.publisher.to_string() });
+    entered.tell(&mut answer);
+    Ok(answer)
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SignHead {
+    #[serde(default)]
+    signing: Signing,
+}
+
+/// Writes a request for the signatures that an entry lacks, if one is wanted.
+async fn ask(
+    context: &Context,
+    request: Option<Vec<u8>>,
+    (have, threshold): (usize, usize),
+    signing: &Signing,
+    again: bool,
+) -> Result<Entered, Failure> {
     let (Some(bytes), Some(out)) = (request, &signing.out) else {
         let are = if have == 1 { "is" } else { "are" };
+        let flag = if again { "--out" } else { "--request" };
         return Err(Failure::refused(format!(
             "{threshold} signatures are needed, and {have} of the keys that may sign this {are} at hand"
         ))
-        .hint("--keys FILE,... names key files that are elsewhere; --request FILE writes a request for `softservice publisher sign`"));
+        .hint(format!(
+            "--keys FILE,... names key files that are elsewhere; {flag} FILE writes a request for `softservice publisher sign`"
+        )));
     };
     let bug = |e: String| Failure::new(Kind::Bug, e);
     let envelope: Envelope = codec::decode(&bytes).map_err(|e| bug(e.to_string()))?;
     let root = context.keys.newest_envelope().ok_or_else(|| bug("a publisher without a root document".into()))?;
-    let opened = Request::signed(root, envelope).open()?;
+    let request = Request::signed(root, envelope);
+    let opened = if again { request.again() } else { request }.open()?;
     hand_out(context, &opened, out.clone()).await?;
     Ok(Entered::Requested(Box::new(opened)))
 }

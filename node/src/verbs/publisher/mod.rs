@@ -8,7 +8,7 @@ mod join;
 mod rotate;
 
 pub(super) use assemble::{assemble, withdraw};
-pub(super) use entry::{Entered, enter};
+pub(super) use entry::{Entered, enter, sign_head};
 pub(super) use join::join;
 pub(super) use rotate::{delegate, recover, rotate};
 
@@ -191,6 +191,7 @@ pub(super) async fn show(context: &Context) -> Result<Value, Failure> {
         "from_hash": (root.feed.from_seq > 0).then(|| root.feed.from_hash.to_string()),
         "sequence": known.feed.head.at.seq,
         "head": (known.feed.head.at.seq > 0).then(|| known.feed.head.hash.to_string()),
+        "head_signed": known.signed,
         "releases": known.feed.snapshot.listings.len(),
         "issued_at": root.issued_at.0 / 1000,
         "expires_at": root.expires_at.0 / 1000,
@@ -223,6 +224,7 @@ fn describe(role: RoleName, root: &softservice_protocol::root::Root, files: &[Ke
 fn is_over(own: &Own, request: &Opened) -> bool {
     match &request.wanted {
         Wanted::Root(next) => next.version <= own.root.root.version,
+        Wanted::Entry(_) if request.is_again() => own.known.signed,
         Wanted::Entry(entry) => entry.at <= own.known.feed.head.at || entry.at.epoch < own.root.root.feed.epoch,
     }
 }
