@@ -117,3 +117,36 @@ async fn what_cannot_be_signed_here_is_refused_with_what_is_lacking_and_changes_
     let late = verb(&alice, "publisher_assemble", json!({ "requests": [out] })).await.unwrap_err();
     assert_eq!(late.kind.exit(), 4, "{late}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_home_joins_with_a_key_of_its_own_and_both_take_turns() {
+    let (alice, bea) = (settle().await, settle().await);
+    let publisher = alice.own().await;
+    alice.publish(publisher, "1.0.0", folder("one", 1, 1000).path()).await;
+    let file = bea.home.path().join("bea.key");
+    let key = public(&make_key(&file).unwrap());
+    let ticket = alice.ticket(publisher).to_string();
+    let refused = verb(&bea, "publisher_join", json!({ "key": file, "ticket": ticket })).await.unwrap_err();
+    assert!(refused.kind.exit() == 4 && refused.message.contains("no right"), "{refused}");
+    assert_eq!(bea.node.keys().publisher(), None);
+
+    let shown = verb(&alice, "publisher", json!({})).await.unwrap();
+    let hers = shown["roles"][1]["keys"][0]["key"].as_str().unwrap().to_owned();
+    let both = json!({ "roles": { "release": [hers, key.to_string()] } });
+    let done = verb(&alice, "publisher_rotate", both).await.unwrap();
+    assert_eq!(done["head_signed"], true, "{done}");
+    let ticket = alice.ticket(publisher).to_string();
+    let joined = verb(&bea, "publisher_join", json!({ "key": file, "ticket": ticket })).await.unwrap();
+    assert_eq!((&joined["role"], &joined["root_version"]), (&json!("release"), &json!(2)), "{joined}");
+
+    let (_, second) = bea.publish(publisher, "1.1.0", folder("two", 1, 1000).path()).await;
+    assert_eq!(second.at.seq, 2);
+    alice.learns("what bea published", |all| all.get(&publisher).is_some_and(|k| k.feed.head == second)).await;
+    let (_, third) = alice.publish(publisher, "1.2.0", folder("three", 1, 1000).path()).await;
+    let bea = bea.restart().await;
+    assert_eq!(bea.node.keys().publisher(), Some(publisher));
+    bea.handle().dial(alice.node.addresses().remove(0)).await.unwrap();
+    bea.learns("what alice published", |all| all.get(&publisher).is_some_and(|k| k.feed.head == third)).await;
+    let (_, fourth) = bea.publish(publisher, "1.3.0", folder("four", 1, 1000).path()).await;
+    assert_eq!(fourth.at.seq, 4);
+}

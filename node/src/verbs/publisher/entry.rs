@@ -50,6 +50,7 @@ pub(crate) async fn enter(
     action: Action,
     signing: &Signing,
 ) -> Result<Entered, Failure> {
+    signing.check()?;
     if let Some(other) = spoken_for(context, publisher, &action) {
         return Err(Failure::refused(format!(
             "entry {} was handed out to be signed elsewhere: another at its number would freeze the feed",
@@ -69,6 +70,7 @@ pub(crate) async fn enter(
 
 /// Has the newest entry signed anew by the release role of now, so that newcomers can begin with it.
 pub(crate) async fn sign_head(context: &Context, args: SignHead) -> Result<Value, Failure> {
+    args.signing.check()?;
     let own = newest(context).await?;
     let _lent = context.keys.lend(secrets(args.signing.keys.clone()).await?);
     let entered = match context.handle.resign(own.publisher, args.signing.out.is_some()).await? {

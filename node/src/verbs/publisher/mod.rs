@@ -117,6 +117,21 @@ pub(super) struct Signing {
     out: Option<PathBuf>,
 }
 
+impl Signing {
+    /// Nothing is begun for a request that could not be written, or would take the place of something else.
+    fn check(&self) -> Result<(), Failure> {
+        match &self.out {
+            Some(out) if !out.is_absolute() => {
+                Err(Failure::usage(format!("{} must be an absolute path", out.display())))
+            }
+            Some(out) if out.symlink_metadata().is_ok() => {
+                Err(Failure::refused(format!("{} exists already", out.display())))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 /// What this home is, and what the network knows of it.
 struct Own {
     publisher: PublisherId,
@@ -250,9 +265,6 @@ async fn hand_over(context: &Context, publisher: PublisherId, version: u64) -> R
 
 /// Writes a request: into the home first, so that it is known to wait before anybody can sign it.
 async fn hand_out(context: &Context, opened: &Opened, out: PathBuf) -> Result<(), Failure> {
-    if !out.is_absolute() {
-        return Err(Failure::usage(format!("{} must be an absolute path", out.display())));
-    }
     let (folder, opened) = (context.keys.requests(), opened.clone());
     blocking(move || {
         std::fs::create_dir_all(&folder).map_err(|e| Failure::failed(format!("create {}: {e}", folder.display())))?;

@@ -317,6 +317,7 @@ async fn succeed(
     beside: Beside,
     signing: &Signing,
 ) -> Result<Value, Failure> {
+    signing.check()?;
     let version = own.root.root.version.saturating_add(1);
     let pending = waiting(context).into_iter().find(|r| matches!(&r.wanted, Wanted::Root(n) if n.version == version));
     if let Some(pending) = pending {
