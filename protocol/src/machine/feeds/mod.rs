@@ -253,9 +253,11 @@ impl Feeds {
             return;
         }
         let before = feed.visible_head();
-        let version = |feed: &Feed| feed.root.as_ref().map(|r| r.root.version);
-        let root = version(feed);
+        let rooted = feed.root.as_ref().map(|r| r.root.version);
         let added = feed.adopt(batch);
+        if let Some(version) = feed.root.as_ref().map(|r| r.root.version).filter(|v| Some(*v) > rooted) {
+            desk.tell(Event::Rooted { publisher, version });
+        }
         feed.answer_follow(desk, publisher);
         let head = feed.visible_head();
         if feed.own && feed.reserved.is_some_and(|r| r.at == head.at && r.hash != head.hash) {
@@ -265,7 +267,7 @@ impl Feeds {
             desk.tell(Event::Head { publisher, head, added });
             desk.note(Note::Moved { publisher });
         }
-        if feed.own && version(feed) != root {
+        if feed.own && feed.root.as_ref().map(|r| r.root.version) != rooted {
             // Statements name the root, so this one finds its way to everybody with the next.
             desk.note(Note::Published { publisher });
             desk.note(Note::Tend { publisher });
