@@ -164,13 +164,13 @@ impl Core {
     pub fn publisher(&self, publisher: PublisherId) -> Option<PublisherView<'_>> {
         self.feeds.view(publisher, self.desk.now)
     }
-    /// The root chain of a publisher as envelopes, version 1 first, as far as it is durable.
-    pub fn roots(&self, publisher: PublisherId) -> &[Vec<u8>] {
-        self.feeds.get(publisher).map_or(&[], |feed| feed.roots.as_slice())
-    }
     /// What stands at this number of a feed, where a root may reopen it: the catalogue at it can be had again here.
     pub fn reopens_at(&self, publisher: PublisherId, seq: u64) -> Option<Head> {
         self.feeds.get(publisher)?.trail.head_at(seq)
+    }
+    /// The root chain of a publisher as envelopes, version 1 first, as far as it is durable.
+    pub fn roots(&self, publisher: PublisherId) -> &[Vec<u8>] {
+        self.feeds.get(publisher).map_or(&[], |feed| feed.roots.as_slice())
     }
     /// Releases that may resemble this one: other versions of the same distro, and what they improve on. Newest first.
     pub fn kin(&self, release: ReleaseId) -> Vec<ReleaseId> {

@@ -254,8 +254,6 @@ impl Feeds {
         }
         let before = feed.visible_head();
         let rooted = feed.root.as_ref().map(|r| r.root.version);
-        let version = |feed: &Feed| feed.root.as_ref().map(|r| r.root.version);
-        let root = version(feed);
         let added = feed.adopt(batch);
         if let Some(version) = feed.root.as_ref().map(|r| r.root.version).filter(|v| Some(*v) > rooted) {
             desk.tell(Event::Rooted { publisher, version });
@@ -269,7 +267,7 @@ impl Feeds {
             desk.tell(Event::Head { publisher, head, added });
             desk.note(Note::Moved { publisher });
         }
-        if feed.own && version(feed) != root {
+        if feed.own && feed.root.as_ref().map(|r| r.root.version) != rooted {
             // Statements name the root, so this one finds its way to everybody with the next.
             desk.note(Note::Published { publisher });
             desk.note(Note::Tend { publisher });
