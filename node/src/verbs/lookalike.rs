@@ -98,6 +98,7 @@ mod tests {
             root_digest: Digest::ZERO,
             feed: FeedState { head: Head::START, snapshot },
             freshness: Freshness::Fresh,
+            signed: true,
             frozen: false,
             addresses: Vec::new(),
         }

@@ -179,6 +179,7 @@ mod tests {
             root_digest: Digest::ZERO,
             feed: FeedState { head: Head::START, snapshot: Snapshot { listings } },
             freshness: Freshness::Fresh,
+            signed: true,
             frozen: false,
             addresses: Vec::new(),
         }
