@@ -369,6 +369,10 @@ impl Driver {
                     self.take(Input::Append { job, publisher, envelope });
                 }
             }
+            Command::Freshen { publisher, reply } => {
+                self.take(Input::Freshen { publisher });
+                let _ = reply.send(Ok(()));
+            }
             Command::Resign { publisher, request, reply } => {
                 if let Some(job) = self.jobs.publish(reply) {
                     self.take(Input::Resign { job, publisher, request });

@@ -170,6 +170,7 @@ pub(crate) enum Command {
     Roots { publisher: PublisherId, reply: Reply<Vec<Vec<u8>>> },
     Publish { publisher: PublisherId, action: Action, request: bool, reply: Reply<Appended> },
     Append { publisher: PublisherId, envelope: Vec<u8>, reply: Reply<Appended> },
+    Freshen { publisher: PublisherId, reply: Reply<()> },
     Resign { publisher: PublisherId, request: bool, reply: Reply<Appended> },
     Withdraw { publisher: PublisherId, reply: Reply<()> },
     ReopensAt { publisher: PublisherId, seq: u64, reply: Reply<Option<Head>> },
@@ -241,6 +242,13 @@ impl Handle {
     /// Why it was refused, for people.
     pub async fn append(&self, publisher: PublisherId, envelope: Vec<u8>) -> Result<Head, CommandError> {
         self.ask(|reply| Command::Append { publisher, envelope, reply }).await?.published()
+    }
+    /// States with the keys at hand that the head of an own feed is current; durable when a refresh of it is over.
+    ///
+    /// # Errors
+    /// Only when the node stops.
+    pub async fn freshen(&self, publisher: PublisherId) -> Result<(), CommandError> {
+        self.ask(|reply| Command::Freshen { publisher, reply }).await
     }
     /// Signs the head of an own feed anew with the keys that its newest root names, as the core does by itself where it has
     /// them.

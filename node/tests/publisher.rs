@@ -150,3 +150,24 @@ async fn another_home_joins_with_a_key_of_its_own_and_both_take_turns() {
     let (_, fourth) = bea.publish(publisher, "1.3.0", folder("four", 1, 1000).path()).await;
     assert_eq!(fourth.at.seq, 4);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_fresh_key_alone_says_that_the_head_is_current_and_nothing_else_does() {
+    let alice = settle().await;
+    let publisher = alice.own().await;
+    let nothing = verb(&alice, "publisher_freshen", json!({})).await.unwrap_err();
+    assert!(nothing.message.contains("nothing is published"), "{nothing}");
+    alice.publish(publisher, "1.0.0", folder("one", 1, 1000).path()).await;
+    let file = |role: &str| alice.home.path().join(format!("publisher/{role}.key"));
+    for role in ["root", "release", "revoke"] {
+        std::fs::remove_file(file(role)).unwrap();
+    }
+    let done = verb(&alice, "publisher_freshen", json!({})).await.unwrap();
+    assert!(done["sequence"] == 1 && done["fresh_until"].as_u64().is_some(), "{done}");
+    // Taken elsewhere, and lent for the time of a verb.
+    let stick = alice.home.path().join("stick.key");
+    std::fs::rename(file("fresh"), &stick).unwrap();
+    let refused = verb(&alice, "publisher_freshen", json!({})).await.unwrap_err();
+    assert!(refused.kind.exit() == 4 && refused.message.contains("0 are at hand"), "{refused}");
+    verb(&alice, "publisher_freshen", json!({ "keys": [stick] })).await.unwrap();
+}

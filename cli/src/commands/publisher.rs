@@ -42,6 +42,17 @@ pub(super) async fn run(client: &Client, ui: &mut Ui, verb: PublisherVerb) -> Re
             told(ui, &done, None);
             Ok(())
         }
+        PublisherVerb::Freshen { keys } => {
+            let keys = keys.iter().map(|p| home::absolute(p)).collect::<Result<Vec<_>, _>>()?;
+            let done = client.call(ui, "publisher_freshen", json!({ "keys": keys })).await?;
+            ui.document(&done);
+            let until = calendar(count(&done, "fresh_until"));
+            ui.data(format!(
+                "entry {} is the newest, and stays so stated until {until} UTC",
+                number(&done, "sequence")
+            ));
+            Ok(())
+        }
         PublisherVerb::SignHead(args) => {
             let wanted = json!({ "signing": signing(&args)? });
             let done = client.call(ui, "publisher_sign_head", wanted.clone()).await?;

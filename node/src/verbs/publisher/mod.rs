@@ -4,11 +4,13 @@
 
 mod assemble;
 mod entry;
+mod freshen;
 mod join;
 mod rotate;
 
 pub(super) use assemble::{assemble, withdraw};
 pub(super) use entry::{Entered, enter, sign_head};
+pub(super) use freshen::freshen;
 pub(super) use join::join;
 pub(super) use rotate::{delegate, recover, rotate};
 
