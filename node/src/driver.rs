@@ -364,6 +364,11 @@ impl Driver {
                     self.take(Input::Publish { job, publisher, action, request });
                 }
             }
+            Command::PublishBy { publisher, action, by, reply } => {
+                if let Some(job) = self.jobs.publish(reply) {
+                    self.take(Input::PublishBy { job, publisher, action, key: by });
+                }
+            }
             Command::Append { publisher, envelope, reply } => {
                 if let Some(job) = self.jobs.publish(reply) {
                     self.take(Input::Append { job, publisher, envelope });

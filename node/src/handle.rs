@@ -3,7 +3,7 @@
 
 use softservice_protocol::{
     feed::{Action, FeedState, Freshness, Head},
-    id::{Peer, PublisherId},
+    id::{Peer, PublicKey, PublisherId},
     io::{Depth, FetchFigures, Generation, ProvisionEvent, ProvisionStep, Stage},
     release::ReleaseRef,
     ticket::Ticket,
@@ -169,6 +169,7 @@ pub(crate) enum Command {
     Own { publisher: PublisherId, roots: Vec<Vec<u8>>, reply: Reply<()> },
     Roots { publisher: PublisherId, reply: Reply<Vec<Vec<u8>>> },
     Publish { publisher: PublisherId, action: Action, request: bool, reply: Reply<Appended> },
+    PublishBy { publisher: PublisherId, action: Action, by: PublicKey, reply: Reply<Appended> },
     Append { publisher: PublisherId, envelope: Vec<u8>, reply: Reply<Appended> },
     Freshen { publisher: PublisherId, reply: Reply<()> },
     Resign { publisher: PublisherId, request: bool, reply: Reply<Appended> },
@@ -235,6 +236,18 @@ impl Handle {
         request: bool,
     ) -> Result<Appended, CommandError> {
         self.ask(|reply| Command::Publish { publisher, action, request, reply }).await
+    }
+    /// Appends a release by a delegated key of this device alone.
+    ///
+    /// # Errors
+    /// Why it was refused, for people: the right may not reach so far, or be used up.
+    pub async fn publish_by(
+        &self,
+        publisher: PublisherId,
+        action: Action,
+        by: PublicKey,
+    ) -> Result<Head, CommandError> {
+        self.ask(|reply| Command::PublishBy { publisher, action, by, reply }).await?.published()
     }
     /// Appends to an own feed what was signed elsewhere.
     ///

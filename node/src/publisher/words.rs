@@ -162,6 +162,7 @@ fn said(entry: &Entry) -> Vec<String> {
             lines.extend(revocation.replaced_by.map(|r| format!("{:11} {r}", "replaced by")));
         }
     }
+    lines.extend(entry.by.map(|key| format!("{:11} by the delegated key {key}", "appended")));
     lines.push(format!("{:11} {}", "made", date(entry.issued_at)));
     lines
 }

@@ -1,11 +1,15 @@
 //! Entries of the own feed, wherever their keys are. Invariant: an entry is appended with enough signatures, or nothing is; what
 //! goes out to be signed is kept in the home before anybody else can have it.
 
-use super::{Signing, hand_out, newest, secrets, waiting};
+use super::{Signing, current, hand_out, newest, secrets, waiting};
 use crate::{
+    clock::Clock,
     context::Context,
     handle::Appended,
-    publisher::request::{Opened, Request, Wanted},
+    publisher::{
+        public,
+        request::{Opened, Request, Wanted},
+    },
     verbs::failure::{Failure, Kind},
 };
 use serde::Deserialize;
@@ -13,7 +17,8 @@ use serde_json::{Value, json};
 use softservice_protocol::{
     codec,
     feed::{Action, Head},
-    id::PublisherId,
+    id::{PublicKey, PublisherId},
+    root::TrustedRoot,
     sign::Envelope,
 };
 
@@ -51,6 +56,7 @@ pub(crate) async fn enter(
     signing: &Signing,
 ) -> Result<Entered, Failure> {
     signing.check()?;
+    let own = current(context).await?;
     if let Some(other) = spoken_for(context, publisher, &action) {
         return Err(Failure::refused(format!(
             "entry {} was handed out to be signed elsewhere: another at its number would freeze the feed",
@@ -60,6 +66,9 @@ pub(crate) async fn enter(
         .with(json!({ "pending": other.document() })));
     }
     let _lent = context.keys.lend(secrets(signing.keys.clone()).await?);
+    if let Some(by) = delegated(context, &own.root, &action)? {
+        return Ok(Entered::Published(context.handle.publish_by(publisher, action, by).await?));
+    }
     let (request, have, threshold) =
         match context.handle.publish_or_request(publisher, action, signing.out.is_some()).await? {
             Appended::Published(head) => return Ok(Entered::Published(head)),
@@ -125,4 +134,24 @@ fn spoken_for(context: &Context, publisher: PublisherId, action: &Action) -> Opt
         Wanted::Entry(entry) => entry.at.seq == head.seq.saturating_add(1) && entry.action != *action,
         Wanted::Root(_) => false,
     })
+}
+
+/// The delegated key that publishes here, where those of the release role are not at hand: what a build machine is.
+fn delegated(context: &Context, root: &TrustedRoot, action: &Action) -> Result<Option<PublicKey>, Failure> {
+    let Action::Release(_) = action else { return Ok(None) };
+    let hand: Vec<PublicKey> = context.keys.at_hand().iter().map(public).collect();
+    let rights: Vec<_> = hand.iter().filter_map(|key| root.delegation(*key)).collect();
+    if rights.is_empty() || hand.iter().any(|key| root.root.roles.release.keys.contains(key)) {
+        return Ok(None);
+    }
+    let now = Clock::default().now();
+    let refused = rights.iter().map(|right| right.permits(action, now)).collect::<Vec<_>>();
+    match rights.iter().zip(&refused).find(|(_, refused)| refused.is_ok()) {
+        Some((right, _)) => Ok(Some(right.key)),
+        None => {
+            let why = refused.into_iter().find_map(Result::err).unwrap_or("no delegation is here");
+            Err(Failure::refused(format!("this home publishes by delegation, and that does not reach so far: {why}"))
+                .hint("`softservice publisher show` says what it may; the publisher's root role gives more"))
+        }
+    }
 }
