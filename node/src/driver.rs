@@ -76,6 +76,8 @@ pub(crate) struct Parts {
     pub(crate) addresses: watch::Receiver<Vec<String>>,
     pub(crate) content: Content,
     pub(crate) catalogue: watch::Sender<Catalogue>,
+    /// How many peers are connected.
+    pub(crate) peers: watch::Sender<usize>,
 }
 
 /// The loop and what it remembers.

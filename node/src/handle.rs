@@ -89,6 +89,8 @@ pub struct Known {
     pub feed: FeedState,
     /// How far it may be believed.
     pub freshness: Freshness,
+    /// This node publishes as it.
+    pub own: bool,
     /// A newcomer can verify its head: keys that its newest root names signed it.
     pub signed: bool,
     /// It spoke twice.
@@ -190,11 +192,16 @@ pub(crate) enum Command {
 pub struct Handle {
     commands: mpsc::Sender<Command>,
     catalogue: watch::Receiver<Catalogue>,
+    peers: watch::Receiver<usize>,
 }
 
 impl Handle {
-    pub(crate) fn new(commands: mpsc::Sender<Command>, catalogue: watch::Receiver<Catalogue>) -> Self {
-        Self { commands, catalogue }
+    pub(crate) fn new(
+        commands: mpsc::Sender<Command>,
+        catalogue: watch::Receiver<Catalogue>,
+        peers: watch::Receiver<usize>,
+    ) -> Self {
+        Self { commands, catalogue, peers }
     }
 
     async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, CommandError> {
@@ -314,6 +321,18 @@ impl Handle {
     /// Only when the node stops.
     pub async fn refresh(&self, publisher: PublisherId) -> Result<(), CommandError> {
         self.ask(|reply| Command::Refresh { publisher, reply }).await
+    }
+    /// How many peers are connected, now or as soon as there is one; 0 when none came in time.
+    ///
+    /// # Errors
+    /// Only when the node stops.
+    pub async fn company(&self, patience: std::time::Duration) -> Result<usize, CommandError> {
+        let mut peers = self.peers.clone();
+        match tokio::time::timeout(patience, peers.wait_for(|count| *count > 0)).await {
+            Ok(Ok(count)) => Ok(*count),
+            Ok(Err(_)) => Err(CommandError::Stopping),
+            Err(_) => Ok(0),
+        }
     }
     /// Follows it no more.
     ///

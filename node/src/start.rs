@@ -157,6 +157,7 @@ async fn run(config: Config, home: Home, store: Arc<dyn Store>) -> Result<Node, 
     let (delivered_in, delivered) = mpsc::channel(ANSWERS);
     let (commands_in, commands) = mpsc::channel(COMMANDS);
     let (catalogue, watching) = watch::channel(Catalogue::new());
+    let (peers, connected) = watch::channel(0);
 
     let parts = behaviour::Parts { mdns: config.mdns, dht: config.dht };
     let listen = config.listen_addresses();
@@ -181,6 +182,7 @@ async fn run(config: Config, home: Home, store: Arc<dyn Store>) -> Result<Node, 
             addresses: net.addresses.clone(),
             content,
             catalogue,
+            peers,
         },
         Sources { disk, device: device_answers, delivered, facts, commands },
     );
@@ -197,7 +199,7 @@ async fn run(config: Config, home: Home, store: Arc<dyn Store>) -> Result<Node, 
     let driver = tokio::spawn(driver.run(stop.clone()));
 
     let context = Context {
-        handle: Handle::new(commands_in, watching),
+        handle: Handle::new(commands_in, watching, connected),
         device,
         store,
         keys,

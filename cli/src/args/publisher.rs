@@ -137,6 +137,8 @@ pub(crate) struct Rotate {
 #[derive(Debug, Clone, Args)]
 #[command(after_long_help = "\
 Shows what the signatures will say and asks. Signs nothing else, and speaks to nobody: meant for a machine without a network.
+What changes is told against the root document that came with the request. Whoever made the request chose that one: compare the
+number and digest behind `follows` with what `softservice publisher show` prints at home.
 
   softservice publisher sign /media/stick/next.request --keys root-1.key")]
 pub(crate) struct Sign {

@@ -286,6 +286,7 @@ async fn show(client: &Client, ui: &mut Ui) -> Result<(), CliError> {
     ui.data(format!("publisher  {}", text(&done, "publisher")));
     ui.data(format!("           {}", text(&done, "words")));
     ui.data(format!("root       version {}, expires {} UTC", number(&done, "root_version"), date("expires_at")));
+    ui.data(format!("           digest {}", text(&done, "root")));
     if done["next_keys"].is_string() {
         ui.data(format!("           promises the next root role: {}", text(&done, "next_keys")));
     }
@@ -329,6 +330,9 @@ async fn show(client: &Client, ui: &mut Ui) -> Result<(), CliError> {
     }
     for idle in list(&done, "idle_keys") {
         ui.data(format!("no role: {} in {}", short(text(idle, "key")), text(idle, "file")));
+    }
+    for one in list(&done, "unreadable") {
+        ui.data(format!("cannot be read: {}: {}", text(one, "file"), text(one, "why")));
     }
     for request in list(&done, "requests") {
         ui.data(format!("waits for signatures: {}", waits(request)));

@@ -28,6 +28,8 @@ impl Driver {
 
     /// Shows the catalogue to whoever watches, when it changed.
     pub(super) fn tell_catalogue(&mut self) {
+        let connected = self.core.peers().count();
+        self.parts.peers.send_if_modified(|count| std::mem::replace(count, connected) != connected);
         if !std::mem::take(&mut self.catalogue_changed) {
             return;
         }
@@ -37,6 +39,7 @@ impl Driver {
                 root_digest: view.root_digest,
                 feed: view.feed.clone(),
                 freshness: view.freshness,
+                own: view.own,
                 signed: view.signed,
                 frozen: view.frozen,
                 addresses: view.addresses.to_vec(),

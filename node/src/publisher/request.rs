@@ -12,7 +12,7 @@ use softservice_protocol::{
     feed::{Action, Entry, Position},
     id::{Digest, FeedId, PublicKey, PublisherId},
     limits,
-    root::{Root, RootError, TrustedRoot, publisher_of},
+    root::{Role, Root, RootError, TrustedRoot, publisher_of},
     sign::{self, Envelope, Kind, SignatureError, signed_bytes},
 };
 use std::{
@@ -221,6 +221,13 @@ fn trusted(envelope: &Envelope) -> Result<TrustedRoot, RequestError> {
     Ok(TrustedRoot { publisher, digest: envelope.digest(), root })
 }
 
+/// How many signatures a root document carries whose root role follows another one: those who stand in both count for both.
+pub(super) fn signatures(old: &Role, new: &Role) -> usize {
+    let both = old.keys.iter().filter(|k| new.keys.contains(k)).count();
+    let needed = usize::from(old.threshold) + usize::from(new.threshold).saturating_sub(both);
+    needed.max(new.threshold.into())
+}
+
 /// What can be known of a successor before it is signed; [`TrustedRoot::next`] judges it again with its signatures.
 pub(super) fn successor(before: &TrustedRoot, root: Root) -> Result<Root, RequestError> {
     root.check()?;
@@ -230,11 +237,7 @@ pub(super) fn successor(before: &TrustedRoot, root: Root) -> Result<Root, Reques
     if root.prev != before.digest || root.publisher != before.publisher {
         return Err(RootError::OtherChain.into());
     }
-    let (old, new) = (&before.root.roles.root, &root.roles.root);
-    // Those who stand in both count for both.
-    let both = old.keys.iter().filter(|k| new.keys.contains(k)).count();
-    let needed = usize::from(old.threshold) + usize::from(new.threshold).saturating_sub(both);
-    if needed.max(new.threshold.into()) > limits::SIGNATURES {
+    if signatures(&before.root.roles.root, &root.roles.root) > limits::SIGNATURES {
         return Err(RequestError::Unsound(
             "both thresholds of the root role together are more signatures than an object may have",
         ));
@@ -243,6 +246,17 @@ pub(super) fn successor(before: &TrustedRoot, root: Root) -> Result<Root, Reques
 }
 
 impl Opened {
+    /// An entry, held against this root document in place of the one that it came with: roles may have changed since. A root
+    /// document stays held against the one that it follows.
+    ///
+    /// # Errors
+    /// When its place is gone with its epoch.
+    pub fn rebased(self, root: &Envelope) -> Result<Self, RequestError> {
+        match self.wanted {
+            Wanted::Root(_) => Ok(self),
+            Wanted::Entry(_) => Request { root: root.clone(), ..self.request }.open(),
+        }
+    }
     /// Whose it is.
     pub fn publisher(&self) -> PublisherId {
         self.root.publisher

@@ -66,7 +66,7 @@ pub(super) struct Compiled {
 pub(super) async fn own(context: &Context) -> Result<PublisherId, Failure> {
     let keys = context.keys.clone();
     let publisher = blocking(move || keys.create().map_err(|e| Failure::failed(e.to_string()))).await?;
-    if !context.handle.catalogue().contains_key(&publisher) {
+    if context.handle.catalogue().get(&publisher).is_none_or(|known| !known.own) {
         context.handle.own(publisher, context.keys.roots()).await?;
     }
     Ok(publisher)

@@ -3,7 +3,8 @@
 
 use super::{
     super::{closure::blocking, failure::Failure, publish::APPENDING},
-    Own, Signing, hand_out, hand_over, newest, secrets, unsigned, waiting,
+    Own, Signing, hand_over, secrets, undisputed,
+    waiting::{hand_out, tidied, unsigned},
 };
 use crate::{
     clock::Clock,
@@ -15,7 +16,7 @@ use crate::{
         public,
         request::{Request, Wanted},
         role::RoleName,
-        secret_at,
+        secret_at, usable,
     },
 };
 use ed25519_dalek::SigningKey;
@@ -50,6 +51,9 @@ pub(crate) struct Rotate {
     commit: Vec<String>,
     min_protocol: Option<u16>,
     days: Option<u32>,
+    /// Goes on although nobody could be asked who would know of a newer root document.
+    #[serde(default)]
+    alone: bool,
     #[serde(default)]
     signing: Signing,
 }
@@ -57,7 +61,7 @@ pub(crate) struct Rotate {
 /// A key that a flag names: public, or in a file.
 fn named(text: &str) -> Result<(PublicKey, Option<SigningKey>), Failure> {
     if let Ok(key) = text.parse() {
-        return Ok((key, None));
+        return Ok((usable(key)?, None));
     }
     let path = Path::new(text);
     if !path.is_absolute() {
@@ -80,7 +84,7 @@ struct Beside {
 
 pub(crate) async fn rotate(context: &Context, args: Rotate) -> Result<Value, Failure> {
     let _changing = APPENDING.lock().await;
-    let own = newest(context).await?;
+    let own = undisputed(context, args.alone).await?;
     let mut change = Change { min_protocol: args.min_protocol, valid_for: days(args.days), ..Change::default() };
     let mut beside = Beside { lent: secrets(args.signing.keys.clone()).await?, ..Beside::default() };
     for (role, keys) in &args.roles {
@@ -174,18 +178,23 @@ pub(crate) struct Delegate {
     distros: Vec<String>,
     days: Option<u32>,
     entries: Option<u32>,
+    /// Goes on although nobody could be asked who would know of a newer root document.
+    #[serde(default)]
+    alone: bool,
     #[serde(default)]
     signing: Signing,
 }
 
 pub(crate) async fn delegate(context: &Context, args: Delegate) -> Result<Value, Failure> {
     let _changing = APPENDING.lock().await;
-    let own = newest(context).await?;
-    let (key, _) = named(&args.key)?;
+    let own = undisputed(context, args.alone).await?;
     let mut change = Change::default();
     if args.remove {
-        change.dismiss.push(key);
+        // Whatever was let in goes.
+        let key = args.key.parse();
+        change.dismiss.push(key.map_or_else(|_| named(&args.key).map(|(key, _)| key), Ok)?);
     } else {
+        let (key, _) = named(&args.key)?;
         let needed = |flag: &str| Failure::usage(format!("a delegation needs {flag}"));
         let channel_prefix = args.channel.clone().ok_or_else(|| needed("--channel PREFIX"))?;
         let mut distros = args.distros.clone();
@@ -216,13 +225,16 @@ pub(crate) struct Recover {
     /// Only says what would be given up.
     #[serde(default)]
     look: bool,
+    /// Goes on although nobody could be asked who would know of a newer root document.
+    #[serde(default)]
+    alone: bool,
     #[serde(default)]
     signing: Signing,
 }
 
 pub(crate) async fn recover(context: &Context, args: Recover) -> Result<Value, Failure> {
     let _changing = APPENDING.lock().await;
-    let own = newest(context).await?;
+    let own = undisputed(context, args.alone).await?;
     let kept = entries(context, own.publisher).await?;
     let given: Option<Digest> = match &args.hash {
         Some(text) => Some(text.parse().map_err(|e| Failure::usage(format!("--hash: {e}")))?),
@@ -318,8 +330,8 @@ async fn succeed(
     signing: &Signing,
 ) -> Result<Value, Failure> {
     signing.check()?;
-    let version = own.root.root.version.saturating_add(1);
-    let pending = waiting(context).into_iter().find(|r| matches!(&r.wanted, Wanted::Root(n) if n.version == version));
+    let (version, asked) = (own.root.root.version.saturating_add(1), own.asked);
+    let pending = tidied(context, &own)?.into_iter().find(|r| matches!(&r.wanted, Wanted::Root(n) if n.version == version));
     if let Some(pending) = pending {
         return Err(Failure::refused(format!(
             "a request for root document {version} waits: a second one, once both were signed, would fork the publisher"
@@ -365,6 +377,7 @@ async fn succeed(
             answer["out"] = json!(signing.out);
         }
     }
+    answer["asked"] = asked.into();
     answer["root_version"] = version.into();
     answer["made"] = made.into();
     Ok(answer)
