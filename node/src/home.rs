@@ -121,11 +121,7 @@ pub(crate) fn write_new_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write(path, bytes, |file| file.persist_noclobber(path).map(drop).map_err(|e| e.error))
 }
 
-fn write(
-    path: &Path,
-    bytes: &[u8],
-    name: impl FnOnce(tempfile::NamedTempFile) -> io::Result<()>,
-) -> io::Result<()> {
+fn write(path: &Path, bytes: &[u8], name: impl FnOnce(tempfile::NamedTempFile) -> io::Result<()>) -> io::Result<()> {
     use std::io::Write as _;
     let folder = path.parent().ok_or_else(|| io::Error::other("path without a folder"))?;
     let mut file = tempfile::Builder::new()

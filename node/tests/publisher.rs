@@ -6,13 +6,32 @@ mod village;
 use serde_json::{Value, json};
 use softservice_node::{
     api::talk::Talk,
-    publisher::{make_key, public},
+    publisher::{
+        Keys,
+        change::Change,
+        make_key, public,
+        request::{Opened, Request},
+        role::RoleName,
+    },
     verbs::{self, failure::Failure},
 };
+use softservice_protocol::{codec, sign::Kind, time::Time};
 use village::{Villager, folder, settle, soon};
 
 async fn verb(of: &Villager, verb: &str, arguments: Value) -> Result<Value, Failure> {
     soon(verb, verbs::run(&of.node.context(), verb, arguments, &Talk::alone())).await
+}
+
+/// The next root document, in the files of a home alone.
+fn renew(keys: &Keys) {
+    let mut request = asks(keys, &Change::default());
+    request.sign_where_due(&keys.at_hand());
+    keys.adopt(&request.sealed().unwrap()).unwrap();
+}
+
+fn asks(keys: &Keys, change: &Change) -> Opened {
+    let root = change.apply(&keys.newest_root().unwrap(), Time(1_790_000_000_000)).unwrap();
+    Request::new(keys.newest_envelope().unwrap(), Kind::Root, codec::encode(&root).unwrap()).open().unwrap()
 }
 
 async fn follows(bob: &Villager, alice: &Villager, publisher: softservice_protocol::id::PublisherId) {
@@ -46,17 +65,8 @@ async fn a_root_document_that_the_node_did_not_hear_of_is_taken_at_its_next_star
     let alice = settle().await;
     let publisher = alice.own().await;
     // Beside the node, as if its process had died between the file's name and the core.
-    let keys = softservice_node::publisher::Keys::open(alice.home.path()).unwrap();
-    let next = {
-        use softservice_node::publisher::{change::Change, request::Request};
-        use softservice_protocol::{codec, sign::Kind, time::Time};
-        let root = Change::default().apply(&keys.newest_root().unwrap(), Time(1_790_000_000_000)).unwrap();
-        let payload = codec::encode(&root).unwrap();
-        let mut request = Request::new(keys.newest_envelope().unwrap(), Kind::Root, payload).open().unwrap();
-        request.sign_where_due(&keys.at_hand());
-        request.sealed().unwrap()
-    };
-    keys.adopt(&next).unwrap();
+    let keys = Keys::open(alice.home.path()).unwrap();
+    renew(&keys);
     let alice = alice.restart().await;
     alice.learns("root document 2", |all| all.get(&publisher).is_some_and(|k| k.root_version == 2)).await;
     let shown = verb(&alice, "publisher", json!({})).await.unwrap();
@@ -252,18 +262,13 @@ async fn release_key_leaves(alice: &Villager) -> std::path::PathBuf {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_strangers_root_document_gets_no_signature_by_being_assembled() {
-    use softservice_node::publisher::{change::Change, request::Request, role::RoleName};
-    use softservice_protocol::{codec, sign::Kind, time::Time};
     let alice = settle().await;
     let publisher = alice.own().await;
     // All that it takes is public: her root document, and a key of Mallory's.
     let mallory = make_key(&alice.home.path().join("mallory.key")).unwrap();
     let mut theft = Change::default();
     theft.keys.insert(RoleName::Root, vec![public(&mallory)]);
-    let keys = alice.node.keys();
-    let root = theft.apply(&keys.newest_root().unwrap(), Time(1_790_000_000_000)).unwrap();
-    let payload = codec::encode(&root).unwrap();
-    let mut request = Request::new(keys.newest_envelope().unwrap(), Kind::Root, payload).open().unwrap();
+    let mut request = asks(&alice.node.keys(), &theft);
     request.sign(&[mallory]).unwrap();
     let file = alice.home.path().join("theft.request");
     request.write(&file).unwrap();
@@ -351,9 +356,8 @@ async fn a_promise_that_nothing_could_keep_is_refused() {
         let refused = verb(&alice, "publisher_rotate", role).await.unwrap_err();
         assert_eq!(refused.kind.exit(), 2, "{refused}");
     }
-    let keys: Vec<String> = (0..40)
-        .map(|n| public(&make_key(&alice.home.path().join(format!("{n}.key"))).unwrap()).to_string())
-        .collect();
+    let keys: Vec<String> =
+        (0..40).map(|n| public(&make_key(&alice.home.path().join(format!("{n}.key"))).unwrap()).to_string()).collect();
     let refused = verb(&alice, "publisher_rotate", commit(keys.clone())).await.unwrap_err();
     assert_eq!(refused.kind.exit(), 2, "{refused}");
     assert!(!alice.home.path().join("publisher/root-2").exists());
@@ -361,16 +365,9 @@ async fn a_promise_that_nothing_could_keep_is_refused() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_root_document_that_an_aborted_verb_left_is_handed_over_by_the_next_one() {
-    use softservice_node::publisher::{change::Change, request::Request};
-    use softservice_protocol::{codec, sign::Kind, time::Time};
     let alice = settle().await;
     let publisher = alice.own().await;
-    let keys = alice.node.keys();
-    let root = Change::default().apply(&keys.newest_root().unwrap(), Time(1_790_000_000_000)).unwrap();
-    let payload = codec::encode(&root).unwrap();
-    let mut request = Request::new(keys.newest_envelope().unwrap(), Kind::Root, payload).open().unwrap();
-    request.sign_where_due(&keys.at_hand());
-    keys.adopt(&request.sealed().unwrap()).unwrap();
+    renew(&alice.node.keys());
     assert_eq!(alice.known(publisher).map(|k| k.root_version), Some(1));
     verb(&alice, "publisher", json!({})).await.unwrap();
     assert_eq!(alice.known(publisher).map(|k| k.root_version), Some(2));

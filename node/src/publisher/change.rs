@@ -2,7 +2,7 @@
 //! here signs or writes.
 
 use super::{
-    request::{RequestError, signatures, successor},
+    request::{RequestError, successor},
     role::RoleName,
 };
 use softservice_protocol::{
@@ -65,7 +65,9 @@ pub enum ChangeError {
         version: u64,
     },
     /// A promised role that no document could have.
-    #[error("the promised root role could not be kept: it would need {needed} signatures, or has {keys} keys; both are 16 at most")]
+    #[error(
+        "the promised root role could not be kept: it would need {needed} signatures, or has {keys} keys; both are 16 at most"
+    )]
     Unkeepable {
         /// Signatures of the document that keeps it.
         needed: usize,
@@ -159,6 +161,13 @@ impl Change {
 
 fn commitment(role: &Role) -> Result<Digest, RootError> {
     Ok(keys_commitment(role)?)
+}
+
+/// How many signatures a root document carries whose root role follows another one: those who stand in both count for both.
+pub(super) fn signatures(old: &Role, new: &Role) -> usize {
+    let both = old.keys.iter().filter(|k| new.keys.contains(k)).count();
+    let needed = usize::from(old.threshold) + usize::from(new.threshold).saturating_sub(both);
+    needed.max(new.threshold.into())
 }
 
 /// As root documents list keys.

@@ -4,6 +4,7 @@
 //! it is held against is part of the file and is bound to it, by the digest that a successor names or by the publisher whose
 //! name the signature covers. A file is read up to [`Request::LIMIT`] and no further, and is replaced as a whole.
 
+use super::change::signatures;
 use crate::home::write_private;
 use ed25519_dalek::SigningKey;
 use serde::{Deserialize, Serialize};
@@ -12,7 +13,7 @@ use softservice_protocol::{
     feed::{Action, Entry, Position},
     id::{Digest, FeedId, PublicKey, PublisherId},
     limits,
-    root::{Role, Root, RootError, TrustedRoot, publisher_of},
+    root::{Root, RootError, TrustedRoot, publisher_of},
     sign::{self, Envelope, Kind, SignatureError, signed_bytes},
 };
 use std::{
@@ -221,13 +222,6 @@ fn trusted(envelope: &Envelope) -> Result<TrustedRoot, RequestError> {
     Ok(TrustedRoot { publisher, digest: envelope.digest(), root })
 }
 
-/// How many signatures a root document carries whose root role follows another one: those who stand in both count for both.
-pub(super) fn signatures(old: &Role, new: &Role) -> usize {
-    let both = old.keys.iter().filter(|k| new.keys.contains(k)).count();
-    let needed = usize::from(old.threshold) + usize::from(new.threshold).saturating_sub(both);
-    needed.max(new.threshold.into())
-}
-
 /// What can be known of a successor before it is signed; [`TrustedRoot::next`] judges it again with its signatures.
 pub(super) fn successor(before: &TrustedRoot, root: Root) -> Result<Root, RequestError> {
     root.check()?;
@@ -246,8 +240,7 @@ pub(super) fn successor(before: &TrustedRoot, root: Root) -> Result<Root, Reques
 }
 
 impl Opened {
-    /// An entry, held against this root document in place of the one that it came with: roles may have changed since. A root
-    /// document stays held against the one that it follows.
+    /// An entry, held against this root document in place of the one that it came with: roles may have changed since.
     ///
     /// # Errors
     /// When its place is gone with its epoch.

@@ -103,7 +103,9 @@ pub(crate) async fn assemble(context: &Context, args: Assemble) -> Result<Value,
 fn lacks(request: &Opened, ours: bool) -> Failure {
     let lacking = words::lacks(&request.lacking());
     let hint = match ours {
-        true => "`softservice publisher sign REQUEST --keys FILE` adds them, where the keys are; then assemble all copies",
+        true => {
+            "`softservice publisher sign REQUEST --keys FILE` adds them, where the keys are; then assemble all copies"
+        }
         false => {
             "it was not handed out here, so no key of this home signs it unseen: `softservice publisher sign REQUEST --keys FILE` shows what it says and signs it"
         }

@@ -60,6 +60,12 @@ pub(crate) async fn enter(
 ) -> Result<Entered, Failure> {
     signing.check()?;
     let own = newest(context).await?;
+    if own.known.frozen {
+        return Err(Failure::refused(
+            "the feed is frozen: two entries stand at one number, and nothing goes on behind them",
+        )
+        .hint("`softservice publisher recover` goes back to the last good entry"));
+    }
     let waiting = tidied(context, &own)?;
     if let Some(other) = spoken_for(&waiting, &action) {
         return Err(Failure::refused(format!(

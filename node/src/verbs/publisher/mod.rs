@@ -6,6 +6,7 @@ mod assemble;
 mod entry;
 mod freshen;
 mod join;
+mod recover;
 mod rotate;
 mod waiting;
 
@@ -13,7 +14,8 @@ pub(super) use assemble::{assemble, withdraw};
 pub(super) use entry::{Entered, enter, sign_head};
 pub(super) use freshen::freshen;
 pub(super) use join::join;
-pub(super) use rotate::{delegate, recover, rotate};
+pub(super) use recover::recover;
+pub(super) use rotate::{delegate, rotate};
 pub(super) use waiting::requested;
 
 use super::{
