@@ -25,3 +25,4 @@ mod trials;
 mod units;
 mod upgrade;
 mod webapp;
+mod wider;
