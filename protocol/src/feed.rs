@@ -16,6 +16,7 @@ mod equivocation;
 mod listing;
 
 pub use equivocation::{Conflict, Equivocation, NoProof, claim};
+pub use listing::Disagreement;
 
 /// A place in a feed. Ordered: epochs before numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
