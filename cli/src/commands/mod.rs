@@ -79,7 +79,10 @@ async fn with_node(verb: Verb, client: &Client, ui: &mut Ui) -> Result<(), CliEr
         Verb::Test { what, matrix, restore, releases } => {
             author::test(client, ui, &what, author::Trial { matrix, restore, releases }).await
         }
-        Verb::Publish { dir, channel, reread } => author::publish(client, ui, &dir, &channel, reread).await,
+        Verb::Publish { dir, channel, reread, allow_secrets } => {
+            let wanted = json!({ "channel": channel, "reread": reread, "allow_secrets": allow_secrets });
+            author::publish(client, ui, &dir, wanted).await
+        }
         Verb::Revoke { reference, level, reason, replaced_by } => {
             let wanted =
                 json!({ "reference": reference, "level": level.name(), "reason": reason, "replaced_by": replaced_by });

@@ -27,6 +27,7 @@ mod publish;
 mod quota;
 mod reference;
 mod revocation;
+mod secrets;
 mod source;
 mod status;
 mod subscriptions;
