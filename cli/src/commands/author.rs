@@ -1,4 +1,4 @@
-//! `check`, `test`, `publish`, `ticket`, `publisher`: what an author does.
+//! `check`, `test`, `publish`, `ticket`: what an author does.
 
 use super::{count, instances::test_line, list, number, short, text};
 use crate::{
@@ -110,8 +110,8 @@ fn row_line(row: &Value) -> String {
 }
 
 /// Signs and announces; or tells of each likely secret that keeps it from being published.
-pub(super) async fn publish(client: &Client, ui: &mut Ui, dir: &Path, mut wanted: Value) -> Result<(), CliError> {
-    wanted["dir"] = json!(home::absolute(dir)?);
+pub(super) async fn publish(client: &Client, ui: &mut Ui, wanted: Value) -> Result<(), CliError> {
+    let asked = wanted["signing"]["out"].clone();
     let done = match client.call(ui, "publish", wanted).await {
         Ok(done) => done,
         Err(error) => {
@@ -137,7 +137,10 @@ pub(super) async fn publish(client: &Client, ui: &mut Ui, dir: &Path, mut wanted
         ui::size(count(&done, "bytes")),
         ui::size(count(&done, "new_bytes"))
     ));
-    ui.data(format!("  {}", text(&done, "ticket")));
+    match done["ticket"].as_str() {
+        Some(ticket) => ui.data(format!("  {ticket}")),
+        None => super::publisher::asked(ui, &done, &asked),
+    }
     Ok(())
 }
 
@@ -147,15 +150,5 @@ pub(super) async fn ticket(client: &Client, ui: &mut Ui, publisher: Option<Strin
     ui.document(&done);
     ui.data(text(&done, "ticket"));
     ui.qr(text(&done, "ticket"));
-    Ok(())
-}
-
-/// Who this home publishes as.
-pub(super) async fn publisher(client: &Client, ui: &mut Ui) -> Result<(), CliError> {
-    let done = client.call(ui, "publisher", json!({})).await?;
-    ui.document(&done);
-    ui.data(format!("publisher  {}", text(&done, "publisher")));
-    ui.data(format!("root       version {}", number(&done, "root_version")));
-    ui.data(format!("entries    {}", number(&done, "sequence")));
     Ok(())
 }
