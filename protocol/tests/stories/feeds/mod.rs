@@ -2,9 +2,12 @@
 
 mod disk;
 mod forgery;
+mod key_loss;
 mod news;
 mod offline;
+mod reopened;
 mod revoke;
+mod rotation;
 mod second_word;
 mod trust;
 
