@@ -111,14 +111,15 @@ async fn what_its_own_document_does_not_bear_out_is_refused_and_nobody_who_serve
     let lies: [(&str, PublisherId, Lie); 6] = [
         ("publisher", another, |l| l.distro = "shelf".into()),
         ("distro", publisher, |l| l.distro = "shell".into()),
-        ("version", publisher, |l| l.version = "1.0.1".into()),
+        ("version", publisher, |l| l.version = "1.1.0".into()),
         ("revision", publisher, |l| l.revision = 7),
         ("summary", publisher, |l| l.summary = "harmless".into()),
         ("parents", publisher, |l| l.parents = vec![ReleaseId([3; 32])]),
     ];
     for (seed, (_, whose, lie)) in lies.iter().enumerate() {
         // Each a release of its own.
-        alice.lies(publisher, *whose, folder(&seed.to_string(), 1, 100).path(), lie).await;
+        let (version, folder) = (format!("1.0.{seed}"), folder(&seed.to_string(), 1, 100));
+        alice.lies(publisher, *whose, &version, folder.path(), lie).await;
     }
     let honest = folder("honest", 1, 100);
     let (honest, _) = alice.publish(publisher, "2.0.0", honest.path()).await;

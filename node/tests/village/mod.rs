@@ -95,10 +95,11 @@ impl Villager {
         &self,
         publisher: PublisherId,
         whose: PublisherId,
+        version: &str,
         folder: &Path,
         lie: impl FnOnce(&mut Listing),
     ) {
-        let (_, mut listing) = compile(&*self.store, whose, "1.0.0", folder);
+        let (_, mut listing) = compile(&*self.store, whose, version, folder);
         lie(&mut listing);
         let action = softservice_protocol::feed::Action::Release(listing);
         soon("publication", self.handle().publish(publisher, action)).await.unwrap();
