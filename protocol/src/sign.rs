@@ -169,6 +169,12 @@ impl Envelope {
         }
         Ok(())
     }
+    /// Keys that really signed this payload, whosever they are.
+    pub fn signers(&self) -> Vec<PublicKey> {
+        let message = signed_bytes(self.kind, self.publisher, self.feed, &self.payload);
+        let looked_at = self.signatures.iter().take(limits::SIGNATURES);
+        looked_at.filter(|s| is_good(s, &message)).map(|s| s.key).collect()
+    }
     /// The payload's value, after [`Envelope::verify`] held.
     ///
     /// # Errors

@@ -194,10 +194,11 @@ impl Core {
             }
             Input::Disconnected { peer } => {
                 self.refresh.disconnected(peer);
-                self.peers.disconnected(peer);
+                self.peers.disconnected(desk, peer);
                 self.gossip.disconnected(peer);
                 self.exchange.disconnected(desk, peer);
             }
+            Input::Broke { peer, why } => self.peers.broke(desk, peer, why),
             Input::Found { address, source } => self.peers.found(desk, address, source),
             Input::DialFailed { address } => self.peers.dial_failed(desk, &address),
             Input::Received { peer, bytes } => self.received(peer, &bytes),

@@ -1,6 +1,7 @@
 //! Stories about feeds: alice publishes, bob and others follow, eve means no good.
 
 mod disk;
+mod floods;
 mod forgery;
 mod news;
 mod revoke;
