@@ -240,5 +240,6 @@ async fn control_messages_arrive_in_order_and_absurd_frames_end_the_connection()
     let mut stream = streams.control.open_stream(id, super::CONTROL).await.unwrap();
     stream.write_all(&u32::MAX.to_le_bytes()).await.unwrap();
     stream.flush().await.unwrap();
+    assert!(matches!(alice.fact().await, Input::Broke { peer, .. } if peer == bob.me));
     assert!(matches!(alice.fact().await, Input::Disconnected { peer } if peer == bob.me));
 }
