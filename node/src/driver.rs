@@ -324,6 +324,11 @@ impl Driver {
                 self.jobs.refreshed(job);
             }
             Event::Refused { job, why } => self.jobs.published(job, Err(why)),
+            Event::Unsigned { job, have, threshold, .. } => {
+                let why =
+                    format!("{have} of the {threshold} signatures that it needs can be made here: keys are missing");
+                self.jobs.published(job, Err(why));
+            }
             Event::Progress { job, stage, bytes, of } => {
                 self.jobs.progressed(job, stage, bytes, of, self.parts.neighbours.count());
             }
@@ -353,7 +358,7 @@ impl Driver {
             }
             Command::Publish { publisher, action, reply } => {
                 if let Some(job) = self.jobs.publish(reply) {
-                    self.take(Input::Publish { job, publisher, action });
+                    self.take(Input::Publish { job, publisher, action, request: false });
                 }
             }
             Command::Follow { ticket, reply } => {
