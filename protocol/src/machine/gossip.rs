@@ -104,10 +104,14 @@ impl Gossip {
         }
     }
 
-    /// Asks connected peers what is newest, whatever they said before; answers who owes an answer now.
-    pub(crate) fn ask_everybody(&mut self, desk: &mut Desk, feeds: &Feeds, publisher: PublisherId) -> BTreeSet<Peer> {
-        let mut peers: Vec<Peer> = self.talks.keys().copied().collect();
-        desk.shuffle(&mut peers);
+    /// Asks the first of these peers what is newest, whatever they said before; answers who owes an answer now.
+    pub(crate) fn ask_everybody(
+        &mut self,
+        desk: &mut Desk,
+        feeds: &Feeds,
+        publisher: PublisherId,
+        mut peers: Vec<Peer>,
+    ) -> BTreeSet<Peer> {
         peers.truncate(ASKED);
         for &peer in &peers {
             // An answer that is on its way may be older than the question.

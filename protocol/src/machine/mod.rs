@@ -225,7 +225,8 @@ impl Core {
                 self.gossip.ask_around(desk, &self.feeds, ticket.publisher);
             }
             Input::Refresh { job, publisher } => {
-                let asked = self.gossip.ask_everybody(desk, &self.feeds, publisher);
+                let peers = self.peers.diverse(desk);
+                let asked = self.gossip.ask_everybody(desk, &self.feeds, publisher, peers);
                 self.refresh.begin(desk, job, publisher, asked);
             }
             Input::Unfollow { publisher } => self.feeds.unfollow(desk, publisher),

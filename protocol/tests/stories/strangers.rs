@@ -5,7 +5,7 @@ use crate::world::{Publisher, World, listing, release};
 use softservice_protocol::{
     feed::{Freshness, Head},
     id::Peer,
-    io::{Event, Input, Output, Source},
+    io::{Event, Input, Job, Output, Source},
     limits,
     machine::{Core, Settings},
     message::Message,
@@ -197,6 +197,26 @@ fn bob_finds_alice_among_ten_times_as_many_sybils_and_converges() {
     assert!(world.nodes["bob"].links.contains("alice"));
     let peers: Vec<Peer> = world.nodes["bob"].core.peers().map(|v| v.peer).collect();
     assert!(peers.contains(&world.peer("alice")) && peers.len() <= limits::INBOUND_PEERS + 16, "{}", peers.len());
+}
+
+#[test]
+fn who_is_asked_for_news_is_of_as_many_networks_as_there_are() {
+    let mut world = World::new(&["alice", "bob"]);
+    let p = Publisher::new(1);
+    world.own("alice", &p);
+    world.connect("alice", "bob");
+    world.follow("bob", &p);
+    world.until("bob follows", |w| w.nodes["bob"].core.publisher(p.id).is_some_and(|v| v.root_version == 1));
+    for n in 0..limits::INBOUND_PEERS as u32 {
+        world.input("bob", Input::Connected { peer: stranger(n), address: rented(n), outbound: false });
+    }
+    for job in 1..20 {
+        world.node("bob").sends.clear();
+        world.input("bob", Input::Refresh { job: Job(job), publisher: p.id });
+        let pulls = |(to, m): &(Peer, Message)| matches!(m, Message::Pull { .. }).then_some(*to);
+        let asked: Vec<Peer> = world.nodes["bob"].sends.iter().filter_map(pulls).collect();
+        assert!(asked.len() == 8 && asked.contains(&world.peer("alice")), "{asked:?}");
+    }
 }
 
 /// Mallory is all that bob sees. She cannot make up anything, so all that she can do is to say nothing; that shows.

@@ -119,6 +119,21 @@ impl Peers {
             received: exchange.received_from(peer),
         })
     }
+    /// Connected peers in an order of chance in which no network group comes twice before each has come once: what the
+    /// first few say was not said by one party alone, if there is another.
+    pub(crate) fn diverse(&self, desk: &mut Desk) -> Vec<Peer> {
+        let mut peers: Vec<(usize, Peer)> = self.links.keys().map(|peer| (0, *peer)).collect();
+        desk.shuffle(&mut peers);
+        let mut groups: BTreeMap<NetworkGroup, usize> = BTreeMap::new();
+        for (turn, peer) in &mut peers {
+            let of_group = self.links.get(peer).map_or(NetworkGroup::Unknown, |l| l.group);
+            let before = groups.entry(of_group).or_default();
+            *turn = *before;
+            *before += 1;
+        }
+        peers.sort_by_key(|(turn, _)| *turn);
+        peers.into_iter().map(|(_, peer)| peer).collect()
+    }
     pub(crate) fn is_connected(&self, peer: Peer) -> bool {
         self.links.contains_key(&peer)
     }
