@@ -93,6 +93,7 @@ impl World {
                 self.check_head(node, self.publisher(), head);
             }
             Event::Refused { why, .. } => self.violation(node, format!("its publication was refused: {why}")),
+            Event::Unsigned { .. } => self.violation(node, "its publication found too few keys".into()),
             Event::Fetched { job, figures } => {
                 let Some((_, edition)) = self.nodes[node].owner.job.filter(|(own, _)| *own == job) else {
                     return;
