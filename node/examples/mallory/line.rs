@@ -12,17 +12,19 @@ use libp2p::{
     },
     identity::Keypair,
 };
-use std::{io, net::IpAddr, sync::Arc, time::Duration};
-use tokio::sync::{Mutex, Notify};
+use std::{io, net::IpAddr, task::Poll, time::Duration};
+use tokio::sync::{mpsc, oneshot};
 
 /// A handshake that takes longer was not answered.
 const PATIENCE: Duration = Duration::from_secs(5);
 const HELLO: &[u8] = b"\x13/multistream/1.0.0\n";
 
+/// Who waits for a stream.
+type Wish = oneshot::Sender<SubstreamBox>;
+
 /// See the module.
 pub(crate) struct Line {
-    muxer: Arc<Mutex<StreamMuxerBox>>,
-    ended: Arc<Notify>,
+    wishes: mpsc::Sender<Wish>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -32,6 +34,44 @@ impl Drop for Line {
     }
 }
 
+/// Moves the connection on until it ends: one task alone, as a connection wakes only who asked it last.
+async fn drive(mut muxer: StreamMuxerBox, mut wishes: mpsc::Receiver<Wish>) {
+    let mut waiting: Option<Wish> = None;
+    poll_fn(|cx| {
+        loop {
+            if waiting.is_none()
+                && let Poll::Ready(Some(wish)) = wishes.poll_recv(cx)
+            {
+                waiting = Some(wish);
+            }
+            if waiting.is_some() {
+                match muxer.poll_outbound_unpin(cx) {
+                    Poll::Ready(Ok(stream)) => {
+                        let _ = waiting.take().map(|wish| wish.send(stream));
+                        continue;
+                    }
+                    Poll::Ready(Err(_)) => return Poll::Ready(()),
+                    Poll::Pending => {}
+                }
+            }
+            match muxer.poll_inbound_unpin(cx) {
+                Poll::Ready(Ok(stream)) => {
+                    tokio::spawn(agree(stream));
+                    continue;
+                }
+                Poll::Ready(Err(_)) => return Poll::Ready(()),
+                Poll::Pending => {}
+            }
+            match muxer.poll_unpin(cx) {
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(_)) => return Poll::Ready(()),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    })
+    .await;
+}
+
 impl Line {
     /// Connects; none when the victim does not finish the handshake.
     pub(crate) async fn open(key: &Keypair, from: IpAddr, victim: &Multiaddr) -> Option<Self> {
@@ -39,43 +79,16 @@ impl Line {
         let options = DialOpts { role: Endpoint::Dialer, port_use: PortUse::New };
         let dial = transport.dial(victim.clone(), options).ok()?;
         let (_, muxer) = tokio::time::timeout(PATIENCE, dial).await.ok()?.ok()?;
-        let (muxer, ended) = (Arc::new(Mutex::new(muxer)), Arc::new(Notify::new()));
-        let (moved, told) = (muxer.clone(), ended.clone());
-        let task = tokio::spawn(async move {
-            loop {
-                let next = poll_fn(|cx| {
-                    let Ok(mut muxer) = moved.try_lock() else {
-                        cx.waker().wake_by_ref();
-                        return std::task::Poll::Pending;
-                    };
-                    if let std::task::Poll::Ready(stream) = muxer.poll_inbound_unpin(cx) {
-                        return std::task::Poll::Ready(stream.map(Some).map_err(|_| ()));
-                    }
-                    muxer.poll_unpin(cx).map(|event| event.map(|_| None).map_err(|_| ()))
-                });
-                match next.await {
-                    Ok(Some(stream)) => drop(tokio::spawn(agree(stream))),
-                    Ok(None) => {}
-                    Err(()) => break,
-                }
-            }
-            told.notify_waiters();
-            told.notify_one();
-        });
-        Some(Self { muxer, ended, task })
+        let (wishes, wished) = mpsc::channel(8);
+        Some(Self { wishes, task: tokio::spawn(drive(muxer, wished)) })
     }
 
     /// A stream of this protocol; fails when the connection is gone.
     pub(crate) async fn stream(&self, protocol: &str) -> io::Result<SubstreamBox> {
-        let opening = poll_fn(|cx| {
-            let Ok(mut muxer) = self.muxer.try_lock() else {
-                cx.waker().wake_by_ref();
-                return std::task::Poll::Pending;
-            };
-            muxer.poll_outbound_unpin(cx)
-        });
+        let (wish, granted) = oneshot::channel();
+        self.wishes.send(wish).await.map_err(io::Error::other)?;
         let mut stream =
-            tokio::time::timeout(PATIENCE, opening).await.map_err(io::Error::other)?.map_err(io::Error::other)?;
+            tokio::time::timeout(PATIENCE, granted).await.map_err(io::Error::other)?.map_err(io::Error::other)?;
         let mut hello = HELLO.to_vec();
         hello.push(u8::try_from(protocol.len() + 1).map_err(io::Error::other)?);
         hello.extend_from_slice(protocol.as_bytes());
@@ -89,9 +102,7 @@ impl Line {
 
     /// Waits until the victim has ended the connection.
     pub(crate) async fn ended(&self) {
-        if !self.task.is_finished() {
-            self.ended.notified().await;
-        }
+        self.wishes.closed().await;
     }
     pub(crate) fn is_over(&self) -> bool {
         self.task.is_finished()

@@ -9,6 +9,7 @@ use std::time::Duration;
 #[path = "../../../examples/mallory/bound.rs"]
 mod bound;
 #[path = "../../../examples/mallory/line.rs"]
+#[allow(dead_code, reason = "an attacker needs more of it than these tests")]
 mod line;
 
 /// A node that takes everything, and where it listens.
