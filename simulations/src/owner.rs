@@ -117,7 +117,11 @@ impl World {
             Event::Liar { peer, why } => self.check_liar(node, peer, &why),
             Event::Frozen { .. } => self.violation(node, "a feed was frozen though its publisher spoke once".into()),
             Event::Provision(event) => self.provision_ended(node, event),
-            Event::Followed { .. } | Event::Refreshed { .. } | Event::Freshness { .. } | Event::Progress { .. } => {}
+            Event::Followed { .. }
+            | Event::Rooted { .. }
+            | Event::Refreshed { .. }
+            | Event::Freshness { .. }
+            | Event::Progress { .. } => {}
         }
     }
 

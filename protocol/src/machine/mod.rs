@@ -162,7 +162,10 @@ impl Core {
     pub fn publisher(&self, publisher: PublisherId) -> Option<PublisherView<'_>> {
         self.feeds.view(publisher, self.desk.now)
     }
-    /// All fetches that go on.
+    /// The root chain of a publisher as envelopes, version 1 first, as far as it is durable.
+    pub fn roots(&self, publisher: PublisherId) -> &[Vec<u8>] {
+        self.feeds.get(publisher).map_or(&[], |feed| feed.roots.as_slice())
+    }
     /// Releases that may resemble this one: other versions of the same distro, and what they improve on. Newest first.
     pub fn kin(&self, release: ReleaseId) -> Vec<ReleaseId> {
         self.feeds.kin(release)
