@@ -104,9 +104,6 @@ impl Line {
     pub(crate) async fn ended(&self) {
         self.wishes.closed().await;
     }
-    pub(crate) fn is_over(&self) -> bool {
-        self.task.is_finished()
-    }
 }
 
 /// Agrees to whatever is proposed and reads it to the end.

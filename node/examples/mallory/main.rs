@@ -11,7 +11,7 @@ mod bound;
 mod line;
 
 use futures::{AsyncReadExt as _, AsyncWriteExt as _};
-use libp2p::{Multiaddr, identity::Keypair};
+use libp2p::{Multiaddr, core::muxing::SubstreamBox, identity::Keypair};
 use line::Line;
 use softservice_protocol::{
     chunk::ChunkRef,
@@ -152,10 +152,13 @@ impl Attack {
             // Refused ones are closed in the moment in which the handshake ends.
             return line.stream("/ipfs/ping/1.0.0").await.is_ok();
         }
+        // What is banned finishes its handshake and is refused with that: who may open a stream is in.
+        let Ok(stream) = line.stream(self.protocol()).await else { return false };
         tokio::select! {
-            done = self.flood(&line) => done.is_ok() || !line.is_over(),
-            () = line.ended() => true,
+            _ = self.flood(stream) => {},
+            () = line.ended() => {},
         }
+        true
     }
 
     /// A connection that never says anything.
@@ -169,10 +172,17 @@ impl Attack {
         begun.elapsed() > Duration::from_secs(1)
     }
 
-    async fn flood(&self, line: &Line) -> io::Result<()> {
+    fn protocol(&self) -> &'static str {
+        match self.kind.as_str() {
+            "frames" | "identities" => "/softservice/control/1",
+            "content" => "/softservice/content/2",
+            _ => "/meshsub/1.1.0",
+        }
+    }
+
+    async fn flood(&self, mut stream: SubstreamBox) -> io::Result<()> {
         match self.kind.as_str() {
             "frames" | "identities" => {
-                let mut stream = line.stream("/softservice/control/1").await?;
                 loop {
                     // A good length and nonsense, then a length that nothing has.
                     let mut frame = 4096_u32.to_le_bytes().to_vec();
@@ -182,14 +192,14 @@ impl Attack {
                     stream.flush().await?;
                 }
             }
-            "content" => self.ask(line).await,
-            kind => self.gossip(line, kind).await,
+            "content" => self.ask(stream).await,
+            kind => self.gossip(stream, kind).await,
         }
     }
 
     /// What the victim holds, over and over, as fast as it is sent.
-    async fn ask(&self, line: &Line) -> io::Result<()> {
-        let (reader, mut writer) = line.stream("/softservice/content/2").await?.split();
+    async fn ask(&self, stream: SubstreamBox) -> io::Result<()> {
+        let (reader, mut writer) = stream.split();
         let drained = tokio::spawn(line::drain(reader));
         for request in 0.. {
             let chunks: Vec<ChunkRef> = self.chunks.iter().take(8).copied().collect();
@@ -206,8 +216,8 @@ impl Attack {
         drained.await.map_err(io::Error::other)
     }
 
-    async fn gossip(&self, line: &Line, kind: &str) -> io::Result<()> {
-        let (reader, mut writer) = line.stream("/meshsub/1.1.0").await?.split();
+    async fn gossip(&self, stream: SubstreamBox, kind: &str) -> io::Result<()> {
+        let (reader, mut writer) = stream.split();
         let _drained = tokio::spawn(line::drain(reader));
         let topic = format!("softservice/1/{}", self.publisher);
         let (mut subscription, mut packet) = (vec![1 << 3, 1], Vec::new());

@@ -160,7 +160,14 @@ impl NetworkBehaviour for Door {
                 self.standing.insert(now.connection_id, Standing { peer: now.peer_id, inbound, from });
             }
             FromSwarm::ConnectionClosed(gone) => drop(self.standing.remove(&gone.connection_id)),
-            FromSwarm::ListenFailure(failure) => drop(self.knocking.remove(&failure.connection_id)),
+            FromSwarm::ListenFailure(failure) => {
+                // Of those that were refused at the threshold nothing is known here, and they cost nothing.
+                if self.knocking.remove(&failure.connection_id).is_some()
+                    && let Some(from) = ip(failure.send_back_addr)
+                {
+                    self.knocks.broken(Instant::now(), from);
+                }
+            }
             FromSwarm::DialFailure(failure) => drop(self.dialling.remove(&failure.connection_id)),
             _ => {}
         }

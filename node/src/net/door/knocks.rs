@@ -21,6 +21,10 @@ const REMEMBERED: usize = 2048;
 const IN_VAIN: u32 = 1024;
 /// Identities of one address that were banned within [`WINDOWS`] of these.
 const BANNED: u32 = 3;
+/// Handshakes of one address that came to nothing within [`BROKEN_WITHIN`]: never finished, or of who is banned.
+const BROKEN: u32 = 16;
+/// See [`BROKEN`]. Devices that find themselves banned, or a bad line, try a few times in it.
+const BROKEN_WITHIN: Duration = Duration::from_secs(60);
 /// See [`IN_VAIN`].
 const WINDOW: Duration = Duration::from_secs(10);
 /// Bans are counted for so long.
@@ -45,6 +49,8 @@ struct Caller {
     in_vain_since: Instant,
     banned: u32,
     banned_since: Instant,
+    broken: u32,
+    broken_since: Instant,
     shut: Option<Instant>,
     times: u32,
 }
@@ -58,6 +64,8 @@ impl Caller {
             in_vain_since: now,
             banned: 0,
             banned_since: now,
+            broken: 0,
+            broken_since: now,
             shut: None,
             times: 0,
         }
@@ -74,7 +82,7 @@ impl Caller {
         let span = SHUT.saturating_mul(1 << self.times.min(8)).min(SHUT_LONGEST);
         self.shut = Some(now + span);
         self.times = self.times.saturating_add(1);
-        (self.in_vain, self.banned) = (0, 0);
+        (self.in_vain, self.banned, self.broken) = (0, 0, 0);
     }
     /// When forgetting it would make no difference.
     fn is_idle(&self, rate: Rate, now: Instant) -> bool {
@@ -142,6 +150,18 @@ impl Knocks {
         Err("its address or network knocks too often")
     }
 
+    /// A handshake of this address was paid for and came to nothing.
+    pub(super) fn broken(&mut self, now: Instant, from: IpAddr) {
+        let host = self.hosts.of(Host::of(from), now);
+        if now.saturating_duration_since(host.broken_since) > BROKEN_WITHIN {
+            (host.broken, host.broken_since) = (0, now);
+        }
+        host.broken += 1;
+        if host.broken >= BROKEN && !host.is_shut(now) {
+            host.shut(now);
+        }
+    }
+
     /// An identity behind this address was banned: one says nothing of its neighbours, several in a row do.
     pub(super) fn banned(&mut self, now: Instant, from: IpAddr) {
         let host = self.hosts.of(Host::of(from), now);
@@ -149,7 +169,7 @@ impl Knocks {
             (host.banned, host.banned_since) = (0, now);
         }
         host.banned += 1;
-        if host.banned >= BANNED {
+        if host.banned >= BANNED && !host.is_shut(now) {
             host.shut(now);
         }
     }
@@ -212,6 +232,21 @@ mod tests {
             let then = now + WINDOWS.mul_f64(1.1 * f64::from(n));
             knocks.banned(then, ip("127.7.7.7"));
             assert!(knocks.may(then, ip("127.7.7.7")).is_ok());
+        }
+    }
+
+    #[test]
+    fn an_address_whose_handshakes_come_to_nothing_is_shut_out_and_one_that_tries_now_and_then_is_not() {
+        let (mut knocks, now) = (Knocks::default(), Instant::now());
+        for _ in 0..BROKEN {
+            assert!(knocks.may(now, ip("127.6.6.6")).is_ok());
+            knocks.broken(now, ip("127.6.6.6"));
+        }
+        assert!(knocks.may(now, ip("127.6.6.6")).is_err());
+        for n in 0..200 {
+            let then = now + Duration::from_secs(n * 10);
+            assert!(knocks.may(then, ip("127.7.7.7")).is_ok());
+            knocks.broken(then, ip("127.7.7.7"));
         }
     }
 
