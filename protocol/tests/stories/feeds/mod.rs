@@ -3,9 +3,12 @@
 mod disk;
 mod floods;
 mod forgery;
+mod key_loss;
 mod news;
 mod offline;
+mod reopened;
 mod revoke;
+mod rotation;
 mod second_word;
 mod trust;
 
