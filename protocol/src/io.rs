@@ -159,6 +159,18 @@ pub enum Input {
         /// publication again gives the same request, any other is refused.
         request: bool,
     },
+    /// Append a release to an own feed by a delegated key of this device alone: how build machines publish. Answered like
+    /// [`Input::Publish`].
+    PublishBy {
+        /// The caller's number for the answer.
+        job: Job,
+        /// Under which publisher.
+        publisher: PublisherId,
+        /// The key, to which the newest root delegates this.
+        key: PublicKey,
+        /// What the entry does.
+        action: Action,
+    },
     /// Append to an own feed what was signed elsewhere: a request of [`Event::Unsigned`] with enough signatures. It is
     /// verified as anybody's. Answered by [`Event::Published`] or [`Event::Refused`].
     Append {

@@ -82,6 +82,7 @@ fn input_code(input: &Input) -> (u8, u64) {
         Input::Publish { job, .. } => (14, job.0),
         Input::Append { job, .. } => (24, job.0),
         Input::Withdraw { .. } => (25, 0),
+        Input::PublishBy { job, .. } => (27, job.0),
         Input::Resign { job, .. } => (26, job.0),
         Input::Fetch { job, .. } => (15, job.0),
         Input::Abandon { job } => (16, job.0),

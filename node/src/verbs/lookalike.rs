@@ -76,7 +76,7 @@ mod tests {
     use super::*;
     use crate::handle::Known;
     use softservice_protocol::{
-        feed::{FeedState, Freshness, Head, Listing, Snapshot},
+        feed::{FeedState, Freshness, Listing, Snapshot},
         id::{Digest, ReleaseId},
     };
 
@@ -92,11 +92,11 @@ mod tests {
             parents: Vec::new(),
             revoked: None,
         };
-        let snapshot = Snapshot { listings: distros.iter().map(listing).collect() };
+        let snapshot = Snapshot { listings: distros.iter().map(listing).collect(), ..Snapshot::default() };
         Known {
             root_version: 1,
             root_digest: Digest::ZERO,
-            feed: FeedState { head: Head::START, snapshot },
+            feed: FeedState { snapshot, ..FeedState::default() },
             freshness: Freshness::Fresh,
             frozen: false,
             addresses: Vec::new(),

@@ -156,7 +156,7 @@ mod tests {
     use crate::handle::Known;
     use crate::verbs::failure::Kind;
     use softservice_protocol::{
-        feed::{FeedState, Freshness, Head, Snapshot},
+        feed::{FeedState, Freshness, Snapshot},
         id::{Digest, ReleaseId},
     };
 
@@ -177,7 +177,7 @@ mod tests {
         Known {
             root_version: 1,
             root_digest: Digest::ZERO,
-            feed: FeedState { head: Head::START, snapshot: Snapshot { listings } },
+            feed: FeedState { snapshot: Snapshot { listings, ..Snapshot::default() }, ..FeedState::default() },
             freshness: Freshness::Fresh,
             frozen: false,
             addresses: Vec::new(),

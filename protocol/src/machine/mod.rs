@@ -244,6 +244,9 @@ impl Core {
             Input::Publish { job, publisher, action, request } => {
                 self.append(job, publisher, publish::Work::New { action: Box::new(action), request });
             }
+            Input::PublishBy { job, publisher, key, action } => {
+                self.append(job, publisher, publish::Work::By { key, action: Box::new(action) });
+            }
             Input::Append { job, publisher, envelope } => {
                 self.append(job, publisher, publish::Work::Signed(envelope));
             }

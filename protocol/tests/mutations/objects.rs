@@ -170,8 +170,10 @@ pub(crate) fn dense() -> Vec<(&'static str, Vec<u8>, usize)> {
     let one_listing = {
         let empty = Snapshot {
             listings: vec![softservice_protocol::feed::Listing { summary: String::new(), ..listing("a", "1.0.0", 1) }],
+            spent: vec![],
         };
-        codec::encode(&empty).expect("it fits")[9..].to_vec()
+        let bytes = codec::encode(&empty).expect("it fits");
+        bytes[9..bytes.len() - 8].to_vec()
     };
     let peers = [&5u32.to_le_bytes()[..], &[0; 32]].concat();
     vec![

@@ -48,8 +48,6 @@ pub(crate) struct Feed {
     pub(crate) shown: Arc<FeedState>,
     /// Revocations that the state no longer has.
     pub(crate) stays: BTreeMap<ReleaseId, Revocation>,
-    /// When the head entry was made.
-    pub(crate) issued_at: Time,
     /// Newest entries, as received.
     pub(crate) trail: Trail,
     /// The head when keys that sign entries changed last: nobody who comes later can verify what is before it.
@@ -80,7 +78,6 @@ pub(crate) struct Batch {
     /// a newcomer may begin. None while the head has only signatures of keys that are gone.
     pub(crate) anchor: Option<Arc<FeedState>>,
     pub(crate) rotated_at: u64,
-    pub(crate) issued_at: Time,
     /// The feed begins anew here: entries before are not in memory.
     pub(crate) onboarded: bool,
     /// A root gave up what is behind this number.
@@ -180,7 +177,6 @@ impl Feed {
             state: self.state.clone(),
             anchor: self.anchor.clone(),
             rotated_at: self.rotated_at,
-            issued_at: self.issued_at,
             ..Batch::default()
         })
     }
@@ -210,7 +206,6 @@ impl Feed {
         self.show();
         self.anchor = batch.anchor;
         self.rotated_at = batch.rotated_at;
-        self.issued_at = batch.issued_at;
         if batch.fresh.is_some() {
             self.fresh = batch.fresh;
         }
@@ -339,7 +334,7 @@ impl Feed {
     /// How far the feed may be believed, and until when this answer holds.
     pub(crate) fn freshness(&self, now: Time) -> (Freshness, Option<Time>) {
         let Some(root) = self.root.as_ref().filter(|_| self.is_visible()) else { return (Freshness::Stale, None) };
-        let spoken = if self.state.head.at.seq == 0 { root.root.issued_at } else { self.issued_at };
+        let spoken = if self.state.head.at.seq == 0 { root.root.issued_at } else { self.state.issued_at };
         freshness(self.fresh.as_ref().map(|(f, _)| f), spoken, &root.root, now)
     }
 
