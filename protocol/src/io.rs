@@ -197,6 +197,12 @@ pub enum Input {
         /// Whose feed.
         publisher: PublisherId,
     },
+    /// State now, with the keys at hand, that the head of an own feed is current: what the core does by itself long before
+    /// its last statement runs out.
+    Freshen {
+        /// Whose feed.
+        publisher: PublisherId,
+    },
     /// Bring a release's closure here. Answered by [`Event::Fetched`] or [`Event::FetchFailed`].
     Fetch {
         /// The caller's number.

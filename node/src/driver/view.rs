@@ -37,6 +37,7 @@ impl Driver {
                 root_digest: view.root_digest,
                 feed: view.feed.clone(),
                 freshness: view.freshness,
+                signed: view.signed,
                 frozen: view.frozen,
                 addresses: view.addresses.to_vec(),
             };

@@ -98,6 +98,7 @@ mod tests {
             root_digest: Digest::ZERO,
             feed: FeedState { snapshot, ..FeedState::default() },
             freshness: Freshness::Fresh,
+            signed: true,
             frozen: false,
             addresses: Vec::new(),
         }

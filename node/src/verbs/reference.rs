@@ -179,6 +179,7 @@ mod tests {
             root_digest: Digest::ZERO,
             feed: FeedState { snapshot: Snapshot { listings, ..Snapshot::default() }, ..FeedState::default() },
             freshness: Freshness::Fresh,
+            signed: true,
             frozen: false,
             addresses: Vec::new(),
         }

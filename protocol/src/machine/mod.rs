@@ -254,6 +254,8 @@ impl Core {
                 self.append(job, publisher, publish::Work::Again { request });
             }
             Input::Withdraw { publisher } => self.feeds.withdraw(publisher),
+            // As after an entry.
+            Input::Freshen { publisher } => desk.note(Note::Published { publisher }),
             Input::Fetch { job, release, depth } => self.exchange.fetch(desk, job, release, depth),
             Input::Abandon { job } => self.exchange.abandon(desk, job),
             Input::Expanded { job, list } => self.exchange.expanded(desk, job, list),
