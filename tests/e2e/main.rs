@@ -9,6 +9,7 @@ mod debian;
 mod demo;
 mod drill;
 mod escape;
+mod flood;
 mod full;
 mod guestbook;
 mod lan;
