@@ -233,7 +233,6 @@ async fn a_build_machine_publishes_what_was_delegated_to_it_and_nothing_else() {
     bob.learns("that the publisher goes on", |all| all.get(&publisher).is_some_and(|k| k.feed.head == third)).await;
 }
 
-/// A folder that `publish` takes.
 fn source(version: &str) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let toml = format!(
@@ -246,13 +245,11 @@ fn source(version: &str) -> tempfile::TempDir {
     dir
 }
 
-/// Publishes with key files from elsewhere, or has a request written.
 async fn publish(of: &Villager, version: &str, signing: Value) -> Result<Value, Failure> {
     let dir = source(version);
     verb(of, "publish", json!({ "dir": dir.path(), "signing": signing })).await
 }
 
-/// The release key leaves the home of a publisher; its file then.
 async fn release_key_leaves(alice: &Villager) -> std::path::PathBuf {
     let stick = alice.home.path().join("stick.key");
     std::fs::rename(alice.home.path().join("publisher/release.key"), &stick).unwrap();
@@ -289,7 +286,6 @@ async fn an_entry_that_was_given_up_blocks_nothing_after_a_restart() {
     let asked = publish(&alice, "1.0.0", json!({ "out": out })).await.unwrap();
     assert_eq!(asked["published"], false, "{asked}");
     verb(&alice, "publisher_withdraw", json!({})).await.unwrap();
-    // The core kept that a request left; that it was given up, it does not.
     let alice = alice.restart().await;
     let done = publish(&alice, "1.1.0", json!({ "keys": [stick] })).await.unwrap();
     assert_eq!(done["sequence"], 1, "{done}");
@@ -333,7 +329,6 @@ async fn a_request_that_cannot_be_read_still_guards_against_a_fork() {
     }
     let refused = publish(&alice, "1.0.0", json!({})).await.unwrap_err();
     assert_eq!(refused.kind.exit(), 6, "{refused}");
-    // Neither is a folder that is none empty.
     std::fs::remove_dir_all(&requests).unwrap();
     std::fs::write(&requests, "").unwrap();
     let refused = verb(&alice, "publisher_rotate", json!({})).await.unwrap_err();

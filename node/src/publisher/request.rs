@@ -151,8 +151,6 @@ impl Request {
         self.again = true;
         self
     }
-
-    /// With a signature that nobody judged.
     #[cfg(test)]
     pub(super) fn add_for_test(&mut self, signature: sign::Signature) {
         self.wanted.signatures.push(signature);
