@@ -75,7 +75,7 @@ fn named(text: &str) -> Result<(PublicKey, Option<SigningKey>), Failure> {
 #[derive(Default)]
 pub(super) struct Beside {
     /// New keys for this home.
-    made: Vec<(RoleName, SigningKey)>,
+    pub(super) made: Vec<(RoleName, SigningKey)>,
     /// Keys from elsewhere that sign.
     pub(super) lent: Vec<SigningKey>,
 }
