@@ -191,7 +191,7 @@ impl Peers {
         let peer = crowd::gives_way(&places)?;
         let gone = self.links.remove(&peer)?;
         if gone.outbound {
-            self.book.failed(desk, &gone.address);
+            self.book.refused(desk, peer, &gone.address);
         }
         desk.out(Output::Disconnect { peer, ban_until: None, why: "others need its place".into() });
         Some(peer)
@@ -200,9 +200,9 @@ impl Peers {
     pub(crate) fn disconnected(&mut self, desk: &mut Desk, peer: Peer) {
         if let Some(link) = self.links.remove(&peer) {
             if link.outbound && desk.now.since(link.since) < HOLDS {
-                self.book.failed(desk, &link.address);
+                self.book.refused(desk, peer, &link.address);
             } else {
-                self.book.held(&link.address);
+                self.book.held(peer, &link.address);
             }
             self.look = Some(Time(0));
         }
