@@ -94,7 +94,8 @@ pub(super) async fn publish(context: &Context, args: Publish, talk: &Talk) -> Re
     let (project, findings, allowed) = blocking(move || {
         let project = source::read(&dir)?;
         let allowed = secrets::allow(&dir, &project.definition, &places)?;
-        Ok((project, Findings::of(&dir)?, allowed))
+        let findings = Findings::of(&dir, &project.definition)?;
+        Ok((project, findings, allowed))
     })
     .await?;
     for warning in &project.warnings {
