@@ -2,9 +2,9 @@
 //! Invariant: every command is answered exactly once, also when the driver stops.
 
 use softservice_protocol::{
-    feed::{Action, FeedState, Freshness, Head},
+    feed::{Action, Difference, FeedState, Freshness, Head, Moment, Term},
     id::{Peer, PublisherId},
-    io::{Depth, FetchFigures, Generation, ProvisionEvent, ProvisionStep, Stage},
+    io::{Asked, Depth, FetchFigures, Generation, ProvisionEvent, ProvisionStep, Stage},
     release::ReleaseRef,
     ticket::Ticket,
 };
@@ -87,12 +87,24 @@ pub struct Known {
     pub root_digest: softservice_protocol::id::Digest,
     /// Head and catalogue.
     pub feed: FeedState,
-    /// How far it may be believed.
-    pub freshness: Freshness,
+    /// Until when its newest word holds; none while nothing of it may be shown. Kept instead of what it comes to: that
+    /// changes while nothing happens.
+    pub term: Option<Term>,
     /// It spoke twice.
     pub frozen: bool,
+    /// Where its two histories part, if that is proven.
+    pub difference: Option<Difference>,
+    /// It is this home's own, and the keys here do not suffice to say that it is current.
+    pub unstated: bool,
     /// Addresses that served it.
     pub addresses: Vec<String>,
+}
+
+impl Known {
+    /// How far it may be believed now.
+    pub fn freshness(&self, now: Moment) -> Freshness {
+        self.term.map_or(Freshness::Stale, |t| t.at(now.time()))
+    }
 }
 
 /// All publishers by id.
@@ -136,7 +148,7 @@ pub(crate) enum Command {
     Own { publisher: PublisherId, roots: Vec<Vec<u8>>, reply: Reply<()> },
     Publish { publisher: PublisherId, action: Action, reply: Reply<Head> },
     Follow { ticket: Ticket, reply: Reply<()> },
-    Refresh { publisher: PublisherId, reply: Reply<()> },
+    Refresh { publisher: PublisherId, reply: Reply<Asked> },
     Unfollow { publisher: PublisherId, reply: Reply<()> },
     Fetch { release: ReleaseRef, depth: Depth, progress: Option<ProgressSender>, reply: Reply<FetchFigures> },
     Provision { generation: Generation, previous: Option<u32>, reply: Reply<ProvisionEvent> },
@@ -200,11 +212,12 @@ impl Handle {
             },
         }
     }
-    /// Asks connected peers what is newest of a publisher; returns when they have said it, or after a few seconds.
+    /// Asks connected peers what is newest of a publisher; returns when they have said it, or after a few seconds, with how
+    /// many there were.
     ///
     /// # Errors
     /// Only when the node stops.
-    pub async fn refresh(&self, publisher: PublisherId) -> Result<(), CommandError> {
+    pub async fn refresh(&self, publisher: PublisherId) -> Result<Asked, CommandError> {
         self.ask(|reply| Command::Refresh { publisher, reply }).await
     }
     /// Follows it no more.

@@ -35,7 +35,7 @@ pub(super) async fn status(client: &Client, ui: &mut Ui) -> Result<(), CliError>
             text(s, "petname").into(),
             short(text(s, "publisher")),
             number(s, "sequence"),
-            text(s, "freshness").into(),
+            super::freshness::words(s),
             text(s, "policy").into(),
             super::content::quota_words(s),
         ]
@@ -56,6 +56,7 @@ pub(super) async fn status(client: &Client, ui: &mut Ui) -> Result<(), CliError>
     for one in list(&status, "softservices") {
         super::instances::trouble(ui, one);
         super::revoked::running(ui, one);
+        super::freshness::running(ui, one);
         super::overlay::tasks(ui, one);
     }
     let headings = ["RELEASE", "STAGE", "DONE", "OF", "RATE", "LEFT", "PEERS", "ON THE WIRE", "LIMITED BY"];

@@ -4,7 +4,7 @@
 use crate::handle::{CommandError, FetchProgress, ProgressSender, Reply};
 use softservice_protocol::{
     feed::Head,
-    io::{FetchFigures, Generation, Job, ProvisionEvent, Stage},
+    io::{Asked, FetchFigures, Generation, Job, ProvisionEvent, Stage},
 };
 use std::collections::BTreeMap;
 
@@ -24,7 +24,7 @@ pub(super) struct Jobs {
     last: u64,
     fetches: BTreeMap<Job, Fetch>,
     publishes: BTreeMap<Job, Reply<Head>>,
-    refreshes: BTreeMap<Job, Reply<()>>,
+    refreshes: BTreeMap<Job, Reply<Asked>>,
     lives: BTreeMap<Generation, Vec<Reply<ProvisionEvent>>>,
 }
 
@@ -51,7 +51,7 @@ impl Jobs {
         }
     }
 
-    pub(super) fn refresh(&mut self, reply: Reply<()>) -> Option<Job> {
+    pub(super) fn refresh(&mut self, reply: Reply<Asked>) -> Option<Job> {
         self.refreshes.retain(|_, r| !r.is_closed());
         if self.refreshes.len() >= OPEN {
             let _ = reply.send(Err(CommandError::Failed("too many questions are under way".into())));
@@ -61,9 +61,9 @@ impl Jobs {
         self.refreshes.insert(job, reply);
         Some(job)
     }
-    pub(super) fn refreshed(&mut self, job: Job) {
+    pub(super) fn refreshed(&mut self, job: Job, asked: Asked) {
         if let Some(reply) = self.refreshes.remove(&job) {
-            let _ = reply.send(Ok(()));
+            let _ = reply.send(Ok(asked));
         }
     }
 

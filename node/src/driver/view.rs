@@ -3,7 +3,7 @@
 
 use super::Driver;
 use crate::handle::{Catalogue, Known, Status, Transfer};
-use softservice_protocol::machine::TransferView;
+use softservice_protocol::{feed::Equivocation, machine::TransferView};
 
 impl Driver {
     pub(super) fn status(&self) -> Status {
@@ -36,8 +36,10 @@ impl Driver {
                 root_version: view.root_version,
                 root_digest: view.root_digest,
                 feed: view.feed.clone(),
-                freshness: view.freshness,
+                term: view.term,
                 frozen: view.frozen,
+                difference: view.proof.and_then(Equivocation::difference),
+                unstated: view.unstated,
                 addresses: view.addresses.to_vec(),
             };
             (view.publisher, known)

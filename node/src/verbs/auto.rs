@@ -1,10 +1,10 @@
 //! The policy `auto`: followed publishers' newer releases are taken by themselves. Invariant: never one that asks for
-//! more permissions, never a held or stopped softservice, never a release that this softservice had before - it failed then, or its
+//! more permissions, never on a word that is not fresh, never a held or stopped softservice, never a release that this softservice had before - it failed then, or its
 //! owner went back from it.
 
 use super::{
     failure::Failure,
-    instances, provision,
+    freshness, instances, provision,
     subscriptions::{self, Policy},
 };
 use crate::{Context, api::talk::Talk};
@@ -34,7 +34,15 @@ async fn look(context: &Context) -> Result<(), Failure> {
     if automatic.is_empty() {
         return Ok(());
     }
+    let catalogue = context.handle.catalogue();
+    let now = context.config.clock.moment();
+    let relied_on = |publisher| catalogue.get(publisher).is_some_and(|k| freshness::may_act_alone(k, now));
     for candidate in instances::updatable(context).await? {
+        if !relied_on(&candidate.found.publisher) {
+            // A newer word changes the catalogue, and so wakes whoever looks here.
+            tracing::debug!(softservice = candidate.name, "the newer release waits for a fresh word of its publisher");
+            continue;
+        }
         if candidate.held || !candidate.up || candidate.had || !automatic.contains(&candidate.found.publisher) {
             continue;
         }

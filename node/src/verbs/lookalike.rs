@@ -76,7 +76,7 @@ mod tests {
     use super::*;
     use crate::handle::Known;
     use softservice_protocol::{
-        feed::{FeedState, Freshness, Head, Listing, Snapshot},
+        feed::{FeedState, Head, Listing, Snapshot},
         id::{Digest, ReleaseId},
     };
 
@@ -97,8 +97,10 @@ mod tests {
             root_version: 1,
             root_digest: Digest::ZERO,
             feed: FeedState { head: Head::START, snapshot },
-            freshness: Freshness::Fresh,
+            term: None,
             frozen: false,
+            difference: None,
+            unstated: false,
             addresses: Vec::new(),
         }
     }

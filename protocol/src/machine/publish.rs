@@ -190,7 +190,7 @@ fn draft(desk: &Desk, feeds: &Feeds, publisher: PublisherId, action: Action) -> 
     }
     let root = feed.newest_root().ok_or("the publisher's root document is not known yet")?;
     let keys = root.signers(&action);
-    let entry = feed.newest_state().draft(root, action, desk.now).map_err(|e| e.to_string())?;
+    let entry = feed.newest_state().draft(root, action, desk.moment().time()).map_err(|e| e.to_string())?;
     let payload = codec::encode(&entry).map_err(|e| e.to_string())?;
     let head = Head { at: entry.at, hash: crate::id::Digest::of(&payload) };
     Ok(Draft { head, payload, keys })

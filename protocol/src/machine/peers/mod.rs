@@ -3,6 +3,7 @@
 //! the owner or a ticket gave is never pushed out by one that a stranger gave.
 
 mod book;
+mod group;
 
 use super::{
     PeerView,
@@ -20,6 +21,7 @@ use book::Book;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) use book::peer_of;
+pub(crate) use group::NetworkGroup;
 
 /// Points for a message that does not decode: versions differ rarely, liars often.
 pub(crate) const GARBAGE: u32 = 50;
@@ -96,6 +98,27 @@ impl Peers {
             outbound: link.outbound,
             received: exchange.received_from(peer),
         })
+    }
+    /// Connected peers in random order, but one of each part of the network before a second of any: whoever asks the first
+    /// few asks in as many places as there are.
+    pub(crate) fn spread(&self, desk: &mut Desk) -> Vec<Peer> {
+        let mut peers: Vec<(Peer, NetworkGroup)> =
+            self.links.iter().map(|(p, l)| (*p, NetworkGroup::of(&l.address))).collect();
+        desk.shuffle(&mut peers);
+        let mut taken: BTreeMap<NetworkGroup, usize> = BTreeMap::new();
+        let mut turns: Vec<(usize, Peer)> = Vec::new();
+        for (peer, group) in peers {
+            let turn = taken.entry(group).or_default();
+            turns.push((*turn, peer));
+            *turn += 1;
+        }
+        turns.sort_by_key(|(turn, _)| *turn);
+        turns.into_iter().map(|(_, peer)| peer).collect()
+    }
+    /// How many parts of the network these connected peers are in.
+    pub(crate) fn groups(&self, peers: &BTreeSet<Peer>) -> usize {
+        let links = peers.iter().filter_map(|p| self.links.get(p));
+        links.map(|l| NetworkGroup::of(&l.address)).collect::<BTreeSet<_>>().len()
     }
     pub(crate) fn is_connected(&self, peer: Peer) -> bool {
         self.links.contains_key(&peer)
