@@ -333,6 +333,11 @@ impl Driver {
                 self.catalogue_changed = true;
             }
             Event::Refused { job, why } => self.jobs.published(job, Err(why)),
+            Event::Unsigned { job, have, threshold, .. } => {
+                let why =
+                    format!("{have} of the {threshold} signatures that it needs can be made here: keys are missing");
+                self.jobs.published(job, Err(why));
+            }
             Event::Progress { job, stage, bytes, of } => {
                 self.jobs.progressed(job, stage, bytes, of, self.parts.neighbours.count());
             }
@@ -362,7 +367,7 @@ impl Driver {
             }
             Command::Publish { publisher, action, reply } => {
                 if let Some(job) = self.jobs.publish(reply) {
-                    self.take(Input::Publish { job, publisher, action });
+                    self.take(Input::Publish { job, publisher, action, request: false });
                 }
             }
             Command::Follow { ticket, reply } => {

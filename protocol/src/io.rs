@@ -140,7 +140,7 @@ pub enum Input {
         head: Head,
     },
     /// Append to an own feed, durably: a release that is already in the store, or a revocation. Answered by
-    /// [`Event::Published`] or [`Event::Refused`].
+    /// [`Event::Published`], [`Event::Unsigned`] or [`Event::Refused`].
     Publish {
         /// The caller's number for the answer.
         job: Job,
@@ -148,6 +148,25 @@ pub enum Input {
         publisher: PublisherId,
         /// What the entry does.
         action: Action,
+        /// Where too few keys are here, hand out a request to sign it elsewhere. It speaks for its number: the same
+        /// publication again gives the same request, any other is refused.
+        request: bool,
+    },
+    /// Append to an own feed what was signed elsewhere: a request of [`Event::Unsigned`] with enough signatures. It is
+    /// verified as anybody's. Answered by [`Event::Published`] or [`Event::Refused`].
+    Append {
+        /// The caller's number for the answer.
+        job: Job,
+        /// Under which publisher.
+        publisher: PublisherId,
+        /// An encoded [`crate::sign::Envelope`].
+        envelope: Vec<u8>,
+    },
+    /// The owner says that nobody will sign any more what a request of this feed asked for: its number is free for
+    /// something else. If somebody did sign it, two entries stand at one number, and the feed freezes.
+    Withdraw {
+        /// Whose feed.
+        publisher: PublisherId,
     },
     /// Bring a release's closure here. Answered by [`Event::Fetched`] or [`Event::FetchFailed`].
     Fetch {

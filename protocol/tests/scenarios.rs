@@ -252,10 +252,12 @@ fn new_snapshot_version_mismatch() {
 #[test]
 fn new_targets_hash_mismatch() {
     let (anna, _) = two_releases();
+    // Not the listing that the head adds: that one is compared with the entry as well.
     let mut other = anna.feed.snapshot.clone();
-    other.listings[1].release = softservice_protocol::id::ReleaseId([9; 32]);
+    other.listings[0].release = softservice_protocol::id::ReleaseId([9; 32]);
     let other = codec::encode(&other).unwrap();
-    assert!(FeedState::onboard(&anna.trusted, &anna.entries[1], &other).is_err());
+    let error = FeedState::onboard(&anna.trusted, &anna.entries[1], &other).unwrap_err();
+    assert!(matches!(error, FeedError::Broken { why: "the snapshot is not the one it commits to", .. }), "{error}");
 }
 
 #[test]

@@ -170,7 +170,11 @@ impl World {
         let listing = self.corpus.editions[edition].listing.clone();
         let publisher = self.publisher();
         self.trace.tell(self.now, 0, || format!("publishes {} {}", listing.distro, listing.version));
-        self.feed(0, self.nodes[0].life, Input::Publish { job, publisher, action: Action::Release(listing) });
+        self.feed(
+            0,
+            self.nodes[0].life,
+            Input::Publish { job, publisher, action: Action::Release(listing), request: false },
+        );
     }
 
     /// Power goes: whatever only memory held is lost; others notice after `unnoticed`.

@@ -6,6 +6,7 @@ pub mod api;
 pub mod browser;
 pub mod crash;
 pub mod debian;
+pub mod defences;
 pub mod hosts;
 pub mod link;
 pub mod power;

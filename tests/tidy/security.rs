@@ -1,8 +1,11 @@
 //! `docs/security.md`: every row of the attack table is there, says what proves it or what is open, and names tests that
-//! exist. And one rule that a row rests on: only the printer prints.
+//! exist. The list of defences that are tried without fits the code. And one rule that a row rests on: only the printer prints.
 
 use crate::sources::rust_files;
-use softservice_tests::sources::repository;
+use softservice_tests::{
+    defences::{Defence, table},
+    sources::repository,
+};
 use std::{collections::BTreeSet, fs};
 
 const FOLDERS: [&str; 7] = ["protocol", "store", "node", "cli", "simulations", "tests", "examples"];
@@ -65,6 +68,25 @@ fn every_attack_has_a_proof_or_says_what_is_open() {
     for name in named.flat_map(quoted) {
         assert!(tests.contains(name), "docs/security.md names {name}, and there is no such test");
     }
+}
+
+#[test]
+fn every_defence_that_is_tried_without_stands_in_the_code_once_and_in_the_table() {
+    let (defences, mut tests) = (Defence::all(), tests());
+    // Tests that a macro makes of names: one for each transcript, and the contract of every kind of store.
+    for (_, text) in FOLDERS.into_iter().flat_map(rust_files) {
+        let lists = text.split("transcripts!(").skip(1).filter_map(|rest| rest.split(')').next());
+        tests.extend(lists.flat_map(|list| list.split(',')).map(|name| name.trim().to_owned()));
+        tests.extend(text.split("fn ").skip(1).filter_map(|rest| Some(rest.split_once("(make:")?.0.to_owned())));
+    }
+    for defence in &defences {
+        defence.disabled(&repository()).expect("tests/defences.toml fits the code");
+        assert!(!defence.red.is_empty() && defence.old != defence.new, "{}", defence.what);
+        for name in &defence.red {
+            assert!(tests.contains(name), "tests/defences.toml names {name}, and there is no such test");
+        }
+    }
+    assert!(document().contains(&table(&defences)), "the table of section 4 is what `defences --table` prints");
 }
 
 #[test]

@@ -73,6 +73,20 @@ pub enum Event {
         /// Why, for people.
         why: String,
     },
+    /// Not published: too few of the keys that may sign it are on this device.
+    Unsigned {
+        /// The caller's number.
+        job: Job,
+        /// Under which publisher.
+        publisher: PublisherId,
+        /// What is to be signed elsewhere: an encoded [`crate::sign::Envelope`] with the signatures that are here. Its
+        /// number is spoken for. None unless the publication asked for it.
+        request: Option<Vec<u8>>,
+        /// Signatures that are here, of the role that lacks fewest.
+        have: usize,
+        /// Signatures that the role needs.
+        threshold: usize,
+    },
     /// A fetch moved on.
     Progress {
         /// Which.

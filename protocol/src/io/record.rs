@@ -79,6 +79,14 @@ pub enum Record {
         /// With `/p2p/`.
         address: String,
     },
+    /// An entry that was handed out to be signed elsewhere: kept before it leaves, so that its number is spoken for.
+    Requested {
+        /// Whose.
+        publisher: PublisherId,
+        /// What is to be signed.
+        #[serde(with = "serde_bytes")]
+        payload: Vec<u8>,
+    },
 }
 impl crate::codec::Wire for Record {
     const NAME: &'static str = "log record";

@@ -63,6 +63,8 @@ pub struct PublisherView<'a> {
     pub proof: Option<&'a Equivocation>,
     /// It is our own, and the keys at hand do not suffice to say that it is current.
     pub unstated: bool,
+    /// The entry that was handed out to be signed elsewhere and has not come back: its payload.
+    pub requested: Option<&'a [u8]>,
     /// Addresses of its ticket.
     pub addresses: &'a [String],
 }
@@ -244,10 +246,13 @@ impl Core {
             Input::Unfollow { publisher } => self.feeds.unfollow(desk, publisher),
             Input::Own { publisher, roots } => self.feeds.own(desk, publisher, &roots),
             Input::Marked { publisher, head } => self.feeds.marked(publisher, head),
-            Input::Publish { job, publisher, action } => {
-                let ahead = self.gossip.ahead(desk, &self.feeds, publisher);
-                self.publish.begin(desk, &mut self.feeds, job, publisher, action, ahead);
+            Input::Publish { job, publisher, action, request } => {
+                self.append(job, publisher, publish::Work::New { action, request });
             }
+            Input::Append { job, publisher, envelope } => {
+                self.append(job, publisher, publish::Work::Signed(envelope));
+            }
+            Input::Withdraw { publisher } => self.feeds.withdraw(publisher),
             Input::Fetch { job, release, depth } => self.exchange.fetch(desk, job, release, depth),
             Input::Abandon { job } => self.exchange.abandon(desk, job),
             Input::Expanded { job, list } => self.exchange.expanded(desk, job, list),
@@ -258,6 +263,11 @@ impl Core {
             Input::Surveyed { peer, release, held } => self.exchange.surveyed(desk, peer, release, held),
             Input::Provision(input) => self.provision.handle(desk, input),
         }
+    }
+
+    fn append(&mut self, job: Job, publisher: PublisherId, work: publish::Work) {
+        let ahead = self.gossip.ahead(&mut self.desk, &self.feeds, publisher);
+        self.publish.begin(&mut self.desk, &mut self.feeds, job, publisher, work, ahead);
     }
 
     fn received(&mut self, peer: Peer, bytes: &[u8]) {

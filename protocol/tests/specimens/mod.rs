@@ -212,6 +212,7 @@ fn records() -> Vec<Record> {
         Record::Reserved { publisher, head: Head { at: Position { epoch: 1, seq: 3 }, hash: digest(3) } },
         Record::Proof { proof: codec::encode(&equivocation()).unwrap() },
         Record::Address { address },
+        Record::Requested { publisher, payload: anna.entries[0].payload.clone() },
     ]
 }
 fn record_name(record: &Record) -> &'static str {
@@ -225,6 +226,7 @@ fn record_name(record: &Record) -> &'static str {
         Record::Reserved { .. } => "reserved",
         Record::Proof { .. } => "proof",
         Record::Address { .. } => "address",
+        Record::Requested { .. } => "requested",
     }
 }
 

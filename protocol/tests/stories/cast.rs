@@ -25,6 +25,8 @@ pub(crate) struct Publisher {
     pub(crate) roots: Vec<Vec<u8>>,
     pub(crate) root_digest: softservice_protocol::id::Digest,
     keys: [SigningKey; 4],
+    /// Keys of later roots, or of somebody else's drawer.
+    pub(crate) drawer: Vec<SigningKey>,
 }
 
 impl Publisher {
@@ -37,18 +39,45 @@ impl Publisher {
         let feed = softservice_protocol::id::FeedId::main(id);
         let envelope = Envelope::seal(Kind::Root, id, feed, payload, &[&keys[0]]);
         let root_digest = envelope.digest();
-        Self { id, roots: vec![codec::encode(&envelope).unwrap()], root_digest, keys }
+        Self { id, roots: vec![codec::encode(&envelope).unwrap()], root_digest, keys, drawer: vec![] }
     }
     /// Adds a root document that opens `epoch` after `last`.
     pub(crate) fn reopen(&mut self, epoch: u32, last: Head) {
+        let feed = softservice_protocol::root::FeedStart { epoch, from_seq: last.at.seq, from_hash: last.hash };
+        self.succeed(|root| root.feed = feed);
+    }
+    /// The newest root document.
+    pub(crate) fn root(&self) -> Root {
+        codec::decode::<Envelope>(self.roots.last().unwrap()).unwrap().open().unwrap()
+    }
+    /// The successor of the newest root document, changed, signed by whatever keys are here that may.
+    pub(crate) fn successor(&self, change: impl FnOnce(&mut Root)) -> Envelope {
         let newest: Envelope = codec::decode(self.roots.last().unwrap()).unwrap();
         let mut root: Root = newest.open().unwrap();
-        root.version += 1;
-        root.prev = newest.digest();
-        root.publisher = self.id;
-        root.feed = softservice_protocol::root::FeedStart { epoch, from_seq: last.at.seq, from_hash: last.hash };
-        let envelope = self.seal(Kind::Root, codec::encode(&root).unwrap());
+        let mut signers = root.roles.root.keys.clone();
+        (root.version, root.prev, root.publisher) = (root.version + 1, newest.digest(), self.id);
+        change(&mut root);
+        signers.extend(&root.roles.root.keys);
+        let feed = softservice_protocol::id::FeedId::main(self.id);
+        Envelope::seal(Kind::Root, self.id, feed, codec::encode(&root).unwrap(), &self.held(&signers))
+    }
+    /// Adds it to the chain.
+    pub(crate) fn succeed(&mut self, change: impl FnOnce(&mut Root)) {
+        let envelope = self.successor(change);
         self.roots.push(codec::encode(&envelope).unwrap());
+    }
+    /// A new key, put into the drawer.
+    pub(crate) fn new_key(&mut self, seed: u8) -> PublicKey {
+        let key = SigningKey::from_bytes(&[seed; 32]);
+        let public = PublicKey(key.verifying_key().to_bytes());
+        self.drawer.push(key);
+        public
+    }
+    /// The same publisher where only these keys are at hand.
+    pub(crate) fn only(&self, keys: &[PublicKey]) -> Self {
+        let held: Vec<SigningKey> = self.held(keys).into_iter().cloned().collect();
+        let nobodys = [90, 91, 92, 93].map(|n| SigningKey::from_bytes(&[n; 32]));
+        Self { keys: nobodys, drawer: held, ..self.clone() }
     }
     pub(crate) fn key(&self, kind: Kind) -> &SigningKey {
         match kind {
@@ -72,7 +101,11 @@ impl Publisher {
     }
     /// Those of `keys` that this publisher has.
     pub(crate) fn held(&self, keys: &[PublicKey]) -> Vec<&SigningKey> {
-        self.keys.iter().filter(|k| keys.contains(&PublicKey(k.verifying_key().to_bytes()))).collect()
+        self.keys
+            .iter()
+            .chain(&self.drawer)
+            .filter(|k| keys.contains(&PublicKey(k.verifying_key().to_bytes())))
+            .collect()
     }
     pub(crate) fn seal(&self, kind: Kind, payload: Vec<u8>) -> Envelope {
         Envelope::seal(kind, self.id, softservice_protocol::id::FeedId::main(self.id), payload, &[self.key(kind)])

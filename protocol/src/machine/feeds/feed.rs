@@ -5,7 +5,7 @@
 use super::verify::Fault;
 use crate::{
     codec,
-    feed::{Equivocation, FeedState, Fresh, Freshness, Head, Listing, Moment, Term, verify_fresh},
+    feed::{Entry, Equivocation, FeedState, Fresh, Freshness, Head, Listing, Moment, Term, verify_fresh},
     id::{Digest, PublisherId},
     io::{Event, Record, Token},
     machine::desk::Desk,
@@ -52,6 +52,8 @@ pub(crate) struct Feed {
     pub(crate) forked: bool,
     /// The number that was signed last, or will be signed next.
     pub(crate) reserved: Option<Head>,
+    /// An entry that was handed out to be signed elsewhere: what it will be, and its payload.
+    pub(crate) requested: Option<(Head, Vec<u8>)>,
     /// What the disk's mark remembered when this life began.
     pub(crate) mark: Option<Head>,
     told: Option<(Freshness, Option<Term>)>,
@@ -199,6 +201,13 @@ impl Feed {
             }
             Record::Reserved { head, .. } => {
                 self.reserved = Some(head);
+                // Something else took the number, so the request was withdrawn.
+                self.requested = self.requested.take().filter(|(r, _)| r.at != head.at || r.hash == head.hash);
+                return Ok(());
+            }
+            Record::Requested { payload, .. } => {
+                let entry: Entry = codec::decode(&payload)?;
+                self.requested = Some((Head { at: entry.at, hash: Digest::of(&payload) }, payload));
                 return Ok(());
             }
             Record::Proof { proof } => {

@@ -166,7 +166,8 @@ impl Feeds {
             | Record::Onboarded { publisher, .. }
             | Record::Entry { publisher, .. }
             | Record::Fresh { publisher, .. }
-            | Record::Reserved { publisher, .. } => Some(*publisher),
+            | Record::Reserved { publisher, .. }
+            | Record::Requested { publisher, .. } => Some(*publisher),
             Record::Proof { proof } => codec::decode::<Equivocation>(proof).ok().map(|p| p.publisher),
             Record::Address { .. } => None,
         };
@@ -312,6 +313,20 @@ impl Feeds {
         }
     }
 
+    /// An entry left this process to be signed elsewhere.
+    pub(crate) fn request(&mut self, publisher: PublisherId, head: Head, payload: Vec<u8>) {
+        if let Some(feed) = self.feeds.get_mut(&publisher) {
+            feed.requested = Some((head, payload));
+        }
+    }
+    /// Nobody will sign it any more. Not kept: what comes next at that number is reserved with another digest, which
+    /// says the same; and if nothing comes, being asked once more is on the safe side.
+    pub(crate) fn withdraw(&mut self, publisher: PublisherId) {
+        if let Some(feed) = self.feeds.get_mut(&publisher) {
+            feed.requested = None;
+        }
+    }
+
     pub(crate) fn wake(&self) -> Option<Time> {
         self.known().filter_map(|(_, f)| f.told_until).min().filter(|at| *at < Time(u64::MAX))
     }
@@ -339,6 +354,7 @@ fn view(publisher: PublisherId, feed: &Feed, now: Moment) -> PublisherView<'_> {
         frozen: feed.is_frozen(),
         proof: feed.proof.as_ref().filter(|_| feed.is_frozen()),
         unstated: false,
+        requested: feed.requested.as_ref().filter(|(head, _)| head.at > feed.state.head.at).map(|(_, p)| p.as_slice()),
         addresses: &feed.addresses,
     }
 }

@@ -4,6 +4,7 @@ mod age;
 mod disk;
 mod forgery;
 mod news;
+mod offline;
 mod revoke;
 mod second_word;
 mod trust;
@@ -71,5 +72,8 @@ fn is_frozen(world: &World, name: &str, publisher: &Publisher) -> bool {
     world.nodes[name].core.publisher(publisher.id).is_some_and(|v| v.frozen)
 }
 fn is_refused(world: &World, name: &str, job: Job) -> bool {
-    has(&world.nodes[name], |e| matches!(e, Event::Refused { job: j, .. } if *j == job))
+    has(
+        &world.nodes[name],
+        |e| matches!(e, Event::Refused { job: j, .. } | Event::Unsigned { job: j, .. } if *j == job),
+    )
 }

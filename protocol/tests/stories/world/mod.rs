@@ -157,7 +157,19 @@ impl World {
     }
     pub(crate) fn append(&mut self, name: &'static str, publisher: &Publisher, action: Action) -> Job {
         let job = self.node(name).job();
-        self.input(name, Input::Publish { job, publisher: publisher.id, action });
+        self.input(name, Input::Publish { job, publisher: publisher.id, action, request: false });
+        job
+    }
+    /// Publishes, or hands out what is to be signed elsewhere.
+    pub(crate) fn request(&mut self, name: &'static str, publisher: &Publisher, action: Action) -> Job {
+        let job = self.node(name).job();
+        self.input(name, Input::Publish { job, publisher: publisher.id, action, request: true });
+        job
+    }
+    /// Brings an entry that was signed elsewhere.
+    pub(crate) fn bring(&mut self, name: &'static str, publisher: &Publisher, envelope: Vec<u8>) -> Job {
+        let job = self.node(name).job();
+        self.input(name, Input::Append { job, publisher: publisher.id, envelope });
         job
     }
     pub(crate) fn fetch(&mut self, name: &'static str, release: ReleaseRef, depth: Depth) -> Job {

@@ -232,7 +232,7 @@ impl Overlap {
                 self.jobs += 1;
                 let (publisher, listing) = (self.shelf.author.publisher, self.shelf.titles[title].listing());
                 let action = Action::Release(listing);
-                self.input(1, Input::Publish { job: Job(self.jobs), publisher, action });
+                self.input(1, Input::Publish { job: Job(self.jobs), publisher, action, request: false });
             }
             Happening::Fetch(title, depth) => self.fetch(title, depth),
             Happening::Abandon(job) => {
