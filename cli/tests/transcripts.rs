@@ -48,7 +48,10 @@ static TOOLS: LazyLock<PathBuf> = LazyLock::new(|| {
     put("faketime", &|path| {
         let library = tools.join("faketime.so");
         let days = "days=${2#+}; export FAKETIME_DAYS=${days%d}";
-        let text = format!("#!/bin/sh\n[ \"$1\" = -f ] || exit 2\n{days} LD_PRELOAD={}\nshift 2\nexec \"$@\"\n", library.display());
+        let text = format!(
+            "#!/bin/sh\n[ \"$1\" = -f ] || exit 2\n{days} LD_PRELOAD={}\nshift 2\nexec \"$@\"\n",
+            library.display()
+        );
         std::fs::write(path, text).expect("a script");
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("its mode");
     });

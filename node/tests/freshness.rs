@@ -94,7 +94,12 @@ async fn meet(bob: &Node, other: &Node) {
     }
 }
 /// Waits until what is known of a publisher is as wished.
-async fn until(node: &Node, publisher: PublisherId, what: &str, wished: impl Fn(&softservice_node::handle::Known) -> bool) {
+async fn until(
+    node: &Node,
+    publisher: PublisherId,
+    what: &str,
+    wished: impl Fn(&softservice_node::handle::Known) -> bool,
+) {
     let mut handle = node.handle();
     soon(what, async {
         while !handle.catalogue().get(&publisher).is_some_and(&wished) {

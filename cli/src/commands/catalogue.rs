@@ -61,6 +61,7 @@ pub(super) async fn subscriptions(client: &Client, ui: &mut Ui) -> Result<(), Cl
     } else {
         ui.data(ui::table(&["PETNAME", "PUBLISHER", "HEAD", "FRESHNESS", "POLICY", "QUOTA"], &rows));
     }
+    freshness::conflicts(ui, all.as_array().map_or(&[][..], Vec::as_slice));
     for one in all.as_array().map_or(&[][..], Vec::as_slice) {
         content::refused(ui, one);
     }

@@ -80,6 +80,27 @@ pub(super) fn notes(ui: &mut Ui, all: &[Value]) {
     }
 }
 
+/// Where the histories of those who signed two part.
+pub(super) fn conflicts(ui: &mut Ui, all: &[Value]) {
+    for one in all.iter().filter(|o| o["conflict"]["message"].is_string()) {
+        ui.data(format!("{}: {}", text(one, "petname"), text(&one["conflict"], "message")));
+    }
+}
+
+/// What others think of this home's own publisher, where that is no good news.
+pub(super) fn own(ui: &mut Ui, own: &Value) {
+    if own["conflict"]["message"].is_string() {
+        ui.data(format!("           FROZEN: {}", text(&own["conflict"], "message")));
+    } else if own["unstated"].as_bool() == Some(true) {
+        let until = date(own, "fresh_until");
+        ui.data(format!(
+            "           its fresh key is not here: followers call it stale from {until}, unless it publishes"
+        ));
+    } else if text(own, "freshness") == "expired" {
+        ui.data("           its root document has expired: followers take nothing new of it");
+    }
+}
+
 /// Calls a verb. When it is refused because the word for what it would bring expired, somebody who can answer is asked.
 pub(super) async fn call(client: &Client, ui: &mut Ui, verb: &str, wanted: &mut Value) -> Result<Value, CliError> {
     let error = match client.call(ui, verb, wanted.clone()).await {

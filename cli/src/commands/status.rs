@@ -29,6 +29,7 @@ pub(super) async fn status(client: &Client, ui: &mut Ui) -> Result<(), CliError>
     }
     if let Some(publisher) = status["publisher"].as_str() {
         ui.data(format!("publisher  {publisher}"));
+        super::freshness::own(ui, &status["own"]);
     }
     section(ui, &status, "subscriptions", &["PUBLISHER", "ID", "HEAD", "FRESHNESS", "POLICY", "QUOTA"], |s| {
         vec![
@@ -40,6 +41,7 @@ pub(super) async fn status(client: &Client, ui: &mut Ui) -> Result<(), CliError>
             super::content::quota_words(s),
         ]
     });
+    super::freshness::conflicts(ui, list(&status, "subscriptions"));
     for one in list(&status, "subscriptions") {
         super::content::refused(ui, one);
     }

@@ -1,6 +1,6 @@
 //! The policy `auto`: followed publishers' newer releases are taken by themselves. Invariant: never one that asks for
-//! more permissions, never on a word that is not fresh, never a held or stopped softservice, never a release that this softservice had before - it failed then, or its
-//! owner went back from it.
+//! more permissions, never on a word that is not fresh, never a held or stopped softservice, never a release that this
+//! softservice had before - it failed then, or its owner went back from it.
 
 use super::{
     failure::Failure,
@@ -8,6 +8,7 @@ use super::{
     subscriptions::{self, Policy},
 };
 use crate::{Context, api::talk::Talk};
+use softservice_protocol::id::PublisherId;
 
 /// Follows the policies until the node stops.
 pub async fn follow(context: Context) {
@@ -36,7 +37,8 @@ async fn look(context: &Context) -> Result<(), Failure> {
     }
     let catalogue = context.handle.catalogue();
     let now = context.config.clock.moment();
-    let relied_on = |publisher| catalogue.get(publisher).is_some_and(|k| freshness::may_act_alone(k, now));
+    let relied_on =
+        |publisher: &PublisherId| catalogue.get(publisher).is_some_and(|k| freshness::may_act_alone(k, now));
     for candidate in instances::updatable(context).await? {
         if !relied_on(&candidate.found.publisher) {
             // A newer word changes the catalogue, and so wakes whoever looks here.

@@ -116,9 +116,7 @@ fn judge(known: &Known, own: bool, who: &str, what: &str, wish: Wish, now: Momen
         (Freshness::Stale, Wish::Owner { .. }) | (Freshness::Expired, Wish::Owner { accept_expired: true }) => Ok(()),
         (_, Wish::Policy) => refused(
             format!("nothing has been heard of {who} since {since}, so {what} is not taken by itself"),
-            format!(
-                "it is when a newer word comes; by hand, `softservice update` takes it now, and says what is missing"
-            ),
+            "it is when a newer word comes; by hand, `softservice update` takes it now".into(),
         ),
         (Freshness::Expired, _) => refused(
             format!(

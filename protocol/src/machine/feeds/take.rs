@@ -61,6 +61,10 @@ impl Feeds {
             && let Some(bytes) = &page.fresh
         {
             result = feed.take_fresh(desk, &mut batch, publisher, &bytes.0, &mut clash);
+            // A statement that says nothing new takes nothing from the entries before it.
+            if matches!(result, Err(Fault::Feed(FeedError::Known(_)))) {
+                result = Ok(());
+            }
         }
         let new = batch.waiting.len() > before;
         let forged = match (&result, &batch.root) {
