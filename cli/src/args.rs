@@ -2,8 +2,10 @@
 //! from the environment but the home, and whether systemd is to be left alone (see `session`).
 
 mod data;
+mod publisher;
 
 pub(crate) use data::{BackupArgs, OverlayArgs, RestoreArgs};
+pub(crate) use publisher::{Delegate, Hands, NewKey, PublisherVerb, Recover, Rotate, Sign, Signing};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -94,6 +96,8 @@ pub(crate) enum Verb {
         /// Read every file again, also those that look as they did when they were read last
         #[arg(long)]
         reread: bool,
+        #[command(flatten)]
+        hands: Hands,
     },
     /// Take a release back: nothing new is installed from it, and who runs it is told
     Revoke {
@@ -109,6 +113,8 @@ pub(crate) enum Verb {
         /// What to take instead
         #[arg(long, value_name = "REF")]
         replaced_by: Option<String>,
+        #[command(flatten)]
+        hands: Hands,
     },
     /// Print a ticket that others can subscribe with (and a QR code on a terminal)
     Ticket {
@@ -335,13 +341,6 @@ pub(crate) enum Verb {
         /// The port of 127.0.0.1 to listen on
         port: u16,
     },
-}
-
-/// `publisher` verbs.
-#[derive(Debug, Subcommand)]
-pub(crate) enum PublisherVerb {
-    /// Show it; made when there is none yet
-    Show,
 }
 
 /// How the node runs.

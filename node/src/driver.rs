@@ -10,7 +10,7 @@ use crate::{
     clock::{self, Clock},
     device::Device,
     disk::{Disk, Lane, Task},
-    handle::{Catalogue, Command, CommandError},
+    handle::{Appended, Catalogue, Command, CommandError},
     net::{
         Order,
         content::Content,
@@ -309,7 +309,9 @@ impl Driver {
 
     fn tell(&mut self, event: Event) {
         match event {
-            Event::Followed { .. } | Event::Head { .. } | Event::Freshness { .. } => self.catalogue_changed = true,
+            Event::Followed { .. } | Event::Rooted { .. } | Event::Head { .. } | Event::Freshness { .. } => {
+                self.catalogue_changed = true;
+            }
             Event::Frozen { publisher } => {
                 tracing::warn!(%publisher, "publisher signed two different histories; its feed is frozen");
                 self.catalogue_changed = true;
@@ -318,7 +320,7 @@ impl Driver {
                 self.catalogue_changed = true;
                 // Who waits for the answer may look at the catalogue next.
                 self.tell_catalogue();
-                self.jobs.published(job, Ok(head));
+                self.jobs.published(job, Ok(Appended::Published(head)));
             }
             Event::Refreshed { job, asked } => {
                 self.tell_catalogue();
@@ -333,10 +335,8 @@ impl Driver {
                 self.catalogue_changed = true;
             }
             Event::Refused { job, why } => self.jobs.published(job, Err(why)),
-            Event::Unsigned { job, have, threshold, .. } => {
-                let why =
-                    format!("{have} of the {threshold} signatures that it needs can be made here: keys are missing");
-                self.jobs.published(job, Err(why));
+            Event::Unsigned { job, publisher: _, request, have, threshold } => {
+                self.jobs.published(job, Ok(Appended::Unsigned { request, have, threshold }));
             }
             Event::Progress { job, stage, bytes, of } => {
                 self.jobs.progressed(job, stage, bytes, of, self.parts.neighbours.count());
@@ -365,10 +365,22 @@ impl Driver {
                 let refused = || CommandError::Failed("the root documents are not a chain of this publisher".into());
                 let _ = reply.send(if known { Ok(()) } else { Err(refused()) });
             }
-            Command::Publish { publisher, action, reply } => {
+            Command::Roots { publisher, reply } => {
+                let _ = reply.send(Ok(self.core.roots(publisher).to_vec()));
+            }
+            Command::Publish { publisher, action, request, reply } => {
                 if let Some(job) = self.jobs.publish(reply) {
-                    self.take(Input::Publish { job, publisher, action, request: false });
+                    self.take(Input::Publish { job, publisher, action, request });
                 }
+            }
+            Command::Append { publisher, envelope, reply } => {
+                if let Some(job) = self.jobs.publish(reply) {
+                    self.take(Input::Append { job, publisher, envelope });
+                }
+            }
+            Command::Withdraw { publisher, reply } => {
+                self.take(Input::Withdraw { publisher });
+                let _ = reply.send(Ok(()));
             }
             Command::Follow { ticket, reply } => {
                 self.take(Input::Follow { ticket });

@@ -123,6 +123,37 @@ pub struct FetchProgress {
     pub peers: usize,
 }
 
+/// What became of an entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Appended {
+    /// It is durable and announced.
+    Published(Head),
+    /// Too few of the keys that may sign it are here.
+    Unsigned {
+        /// What is to be signed elsewhere, an encoded envelope; none unless it was asked for.
+        request: Option<Vec<u8>>,
+        /// Signatures that are here.
+        have: usize,
+        /// Signatures that it needs.
+        threshold: usize,
+    },
+}
+
+impl Appended {
+    /// Where it stands.
+    ///
+    /// # Errors
+    /// When signatures are lacking.
+    pub fn published(self) -> Result<Head, CommandError> {
+        match self {
+            Self::Published(head) => Ok(head),
+            Self::Unsigned { have, threshold, .. } => Err(CommandError::Failed(format!(
+                "{have} of the {threshold} signatures that it needs can be made here"
+            ))),
+        }
+    }
+}
+
 /// Why a command came to nothing.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum CommandError {
@@ -146,7 +177,10 @@ pub type ProgressSender = watch::Sender<Option<FetchProgress>>;
 #[derive(Debug)]
 pub(crate) enum Command {
     Own { publisher: PublisherId, roots: Vec<Vec<u8>>, reply: Reply<()> },
-    Publish { publisher: PublisherId, action: Action, reply: Reply<Head> },
+    Roots { publisher: PublisherId, reply: Reply<Vec<Vec<u8>>> },
+    Publish { publisher: PublisherId, action: Action, request: bool, reply: Reply<Appended> },
+    Append { publisher: PublisherId, envelope: Vec<u8>, reply: Reply<Appended> },
+    Withdraw { publisher: PublisherId, reply: Reply<()> },
     Follow { ticket: Ticket, reply: Reply<()> },
     Refresh { publisher: PublisherId, reply: Reply<Asked> },
     Unfollow { publisher: PublisherId, reply: Reply<()> },
@@ -182,12 +216,46 @@ impl Handle {
     pub async fn own(&self, publisher: PublisherId, roots: Vec<Vec<u8>>) -> Result<(), CommandError> {
         self.ask(|reply| Command::Own { publisher, roots, reply }).await
     }
+    /// The root envelopes of a followed or own publisher, version 1 first: what is durable here.
+    ///
+    /// # Errors
+    /// Only when the node stops.
+    pub async fn roots(&self, publisher: PublisherId) -> Result<Vec<Vec<u8>>, CommandError> {
+        self.ask(|reply| Command::Roots { publisher, reply }).await
+    }
     /// Appends to an own feed: a release that is in the store, or a revocation; returns when it is durable and announced.
     ///
     /// # Errors
     /// Why it was refused, for people.
     pub async fn publish(&self, publisher: PublisherId, action: Action) -> Result<Head, CommandError> {
-        self.ask(|reply| Command::Publish { publisher, action, reply }).await
+        self.ask(|reply| Command::Publish { publisher, action, request: false, reply }).await?.published()
+    }
+    /// The same; where too few keys are here, the answer says so, with what is to be signed elsewhere if a `request` is
+    /// wanted. Its number is spoken for then.
+    ///
+    /// # Errors
+    /// Why it was refused, for people.
+    pub async fn publish_or_request(
+        &self,
+        publisher: PublisherId,
+        action: Action,
+        request: bool,
+    ) -> Result<Appended, CommandError> {
+        self.ask(|reply| Command::Publish { publisher, action, request, reply }).await
+    }
+    /// Appends to an own feed what was signed elsewhere.
+    ///
+    /// # Errors
+    /// Why it was refused, for people.
+    pub async fn append(&self, publisher: PublisherId, envelope: Vec<u8>) -> Result<Head, CommandError> {
+        self.ask(|reply| Command::Append { publisher, envelope, reply }).await?.published()
+    }
+    /// Frees the number of a request that nobody will sign any more.
+    ///
+    /// # Errors
+    /// Only when the node stops.
+    pub async fn withdraw(&self, publisher: PublisherId) -> Result<(), CommandError> {
+        self.ask(|reply| Command::Withdraw { publisher, reply }).await
     }
     /// Follows the ticket's publisher; returns when its root is verified and its head known, or after 30 s without.
     ///

@@ -73,7 +73,13 @@ impl Home {
 
 /// Removes private files and folders that were being made when an earlier life was cut off: keys may be in them.
 fn sweep(home: &Path) -> io::Result<()> {
-    for entry in std::fs::read_dir(home)? {
+    let publisher = home.join("publisher");
+    let folders = [home.to_owned(), publisher.join("keys"), publisher.join("requests"), publisher];
+    folders.iter().filter(|folder| folder.is_dir()).try_for_each(|folder| sweep_in(folder))
+}
+
+fn sweep_in(folder: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
         let name = entry.file_name();
         if [NEW_FILE, NEW_PUBLISHER].iter().any(|prefix| name.as_encoded_bytes().starts_with(prefix.as_bytes())) {

@@ -93,6 +93,7 @@ impl World {
                 self.check_head(node, self.publisher(), head);
             }
             Event::Refused { why, .. } => self.violation(node, format!("its publication was refused: {why}")),
+            Event::Unsigned { .. } => self.violation(node, "its publication found too few keys".into()),
             Event::Fetched { job, figures } => {
                 let Some((_, edition)) = self.nodes[node].owner.job.filter(|(own, _)| *own == job) else {
                     return;
@@ -116,9 +117,12 @@ impl World {
             Event::Liar { peer, why } => self.check_liar(node, peer, &why),
             Event::Frozen { .. } => self.violation(node, "a feed was frozen though its publisher spoke once".into()),
             Event::Provision(event) => self.provision_ended(node, event),
-            Event::Unsigned { .. } => self.violation(node, "a publisher that has its keys could not sign".into()),
             Event::Unstated { .. } => self.violation(node, "a publisher could not state its freshness".into()),
-            Event::Followed { .. } | Event::Refreshed { .. } | Event::Freshness { .. } | Event::Progress { .. } => {}
+            Event::Followed { .. }
+            | Event::Rooted { .. }
+            | Event::Refreshed { .. }
+            | Event::Freshness { .. }
+            | Event::Progress { .. } => {}
         }
     }
 

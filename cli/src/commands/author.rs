@@ -1,4 +1,4 @@
-//! `check`, `test`, `publish`, `ticket`, `publisher`: what an author does.
+//! `check`, `test`, `publish`, `ticket`: what an author does.
 
 use super::{count, instances::test_line, list, number, short, text};
 use crate::{
@@ -101,15 +101,9 @@ fn row_line(row: &Value) -> String {
 }
 
 /// Signs and announces.
-pub(super) async fn publish(
-    client: &Client,
-    ui: &mut Ui,
-    dir: &Path,
-    channel: &str,
-    reread: bool,
-) -> Result<(), CliError> {
-    let asked = json!({ "dir": home::absolute(dir)?, "channel": channel, "reread": reread });
-    let done = client.call(ui, "publish", asked).await?;
+pub(super) async fn publish(client: &Client, ui: &mut Ui, wanted: Value) -> Result<(), CliError> {
+    let asked = wanted["signing"]["out"].clone();
+    let done = client.call(ui, "publish", wanted).await?;
     ui.document(&done);
     ui.data(format!(
         "{} {}  {}  entry {}",
@@ -123,7 +117,10 @@ pub(super) async fn publish(
         ui::size(count(&done, "bytes")),
         ui::size(count(&done, "new_bytes"))
     ));
-    ui.data(format!("  {}", text(&done, "ticket")));
+    match done["ticket"].as_str() {
+        Some(ticket) => ui.data(format!("  {ticket}")),
+        None => super::publisher::asked(ui, &done, &asked),
+    }
     Ok(())
 }
 
@@ -133,15 +130,5 @@ pub(super) async fn ticket(client: &Client, ui: &mut Ui, publisher: Option<Strin
     ui.document(&done);
     ui.data(text(&done, "ticket"));
     ui.qr(text(&done, "ticket"));
-    Ok(())
-}
-
-/// Who this home publishes as.
-pub(super) async fn publisher(client: &Client, ui: &mut Ui) -> Result<(), CliError> {
-    let done = client.call(ui, "publisher", json!({})).await?;
-    ui.document(&done);
-    ui.data(format!("publisher  {}", text(&done, "publisher")));
-    ui.data(format!("root       version {}", number(&done, "root_version")));
-    ui.data(format!("entries    {}", number(&done, "sequence")));
     Ok(())
 }

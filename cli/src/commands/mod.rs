@@ -11,6 +11,7 @@ mod new;
 mod node;
 mod overlay;
 mod plan;
+mod publisher;
 mod questions;
 mod revoked;
 mod status;
@@ -61,6 +62,13 @@ pub(crate) async fn run(cli: Cli, ui: &mut Ui) -> Result<(), CliError> {
         Verb::Node(args) => node::run(ui, home::of(&cli.global)?, args).await,
         Verb::Stop => node::stop(ui, home::of(&cli.global)?).await,
         verb => {
+            let verb = match verb {
+                Verb::Publisher(verb) => match publisher::offline(ui, verb).await? {
+                    Some(verb) => Verb::Publisher(verb),
+                    None => return Ok(()),
+                },
+                verb => verb,
+            };
             let session = Session::new(home::of(&cli.global)?);
             let client = session.client();
             let result = tokio::select! {
@@ -80,14 +88,21 @@ async fn with_node(verb: Verb, client: &Client, ui: &mut Ui) -> Result<(), CliEr
         Verb::Test { what, matrix, restore, releases } => {
             author::test(client, ui, &what, author::Trial { matrix, restore, releases }).await
         }
-        Verb::Publish { dir, channel, reread } => author::publish(client, ui, &dir, &channel, reread).await,
-        Verb::Revoke { reference, level, reason, replaced_by } => {
-            let wanted =
-                json!({ "reference": reference, "level": level.name(), "reason": reason, "replaced_by": replaced_by });
+        Verb::Publish { dir, channel, reread, hands } => {
+            let wanted = json!({
+                "dir": home::absolute(&dir)?, "channel": channel, "reread": reread, "signing": publisher::hands(&hands)?,
+            });
+            author::publish(client, ui, wanted).await
+        }
+        Verb::Revoke { reference, level, reason, replaced_by, hands } => {
+            let wanted = json!({
+                "reference": reference, "level": level.name(), "reason": reason, "replaced_by": replaced_by,
+                "signing": publisher::hands(&hands)?,
+            });
             revoked::revoke(client, ui, wanted).await
         }
         Verb::Ticket { publisher } => author::ticket(client, ui, publisher).await,
-        Verb::Publisher(_) => author::publisher(client, ui).await,
+        Verb::Publisher(verb) => publisher::run(client, ui, verb).await,
         Verb::Subscribe { ticket, petname, policy, quota } => {
             catalogue::subscribe(client, ui, &ticket, petname, policy.name(), quota).await
         }

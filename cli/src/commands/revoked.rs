@@ -7,6 +7,7 @@ use serde_json::Value;
 
 /// Takes a release back.
 pub(super) async fn revoke(client: &Client, ui: &mut Ui, wanted: Value) -> Result<(), CliError> {
+    let asked = wanted["signing"]["out"].clone();
     let done = client.call(ui, "revoke", wanted).await?;
     ui.document(&done);
     ui.data(format!(
@@ -19,6 +20,9 @@ pub(super) async fn revoke(client: &Client, ui: &mut Ui, wanted: Value) -> Resul
     ));
     if let Some(other) = instead(&done) {
         ui.data(format!("  users are offered {other}"));
+    }
+    if done["published"].as_bool() == Some(false) {
+        super::publisher::asked(ui, &done, &asked);
     }
     Ok(())
 }

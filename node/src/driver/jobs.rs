@@ -1,11 +1,8 @@
 //! Who waits for what: the open commands of the driver. Invariant: each has one reply, which leaves here exactly once;
 //! what is still here when the driver ends is dropped, and so answered as stopping.
 
-use crate::handle::{CommandError, FetchProgress, ProgressSender, Reply};
-use softservice_protocol::{
-    feed::Head,
-    io::{Asked, FetchFigures, Generation, Job, ProvisionEvent, Stage},
-};
+use crate::handle::{Appended, CommandError, FetchProgress, ProgressSender, Reply};
+use softservice_protocol::io::{Asked, FetchFigures, Generation, Job, ProvisionEvent, Stage};
 use std::collections::BTreeMap;
 
 /// Open commands of each kind; a person has a handful, a script that loses its mind is told so.
@@ -23,7 +20,7 @@ struct Fetch {
 pub(super) struct Jobs {
     last: u64,
     fetches: BTreeMap<Job, Fetch>,
-    publishes: BTreeMap<Job, Reply<Head>>,
+    publishes: BTreeMap<Job, Reply<Appended>>,
     refreshes: BTreeMap<Job, Reply<Asked>>,
     lives: BTreeMap<Generation, Vec<Reply<ProvisionEvent>>>,
 }
@@ -35,7 +32,7 @@ impl Jobs {
         Job(self.last)
     }
 
-    pub(super) fn publish(&mut self, reply: Reply<Head>) -> Option<Job> {
+    pub(super) fn publish(&mut self, reply: Reply<Appended>) -> Option<Job> {
         self.publishes.retain(|_, r| !r.is_closed());
         if self.publishes.len() >= OPEN {
             let _ = reply.send(Err(CommandError::Failed("too many publications are under way".into())));
@@ -45,7 +42,7 @@ impl Jobs {
         self.publishes.insert(job, reply);
         Some(job)
     }
-    pub(super) fn published(&mut self, job: Job, result: Result<Head, String>) {
+    pub(super) fn published(&mut self, job: Job, result: Result<Appended, String>) {
         if let Some(reply) = self.publishes.remove(&job) {
             let _ = reply.send(result.map_err(CommandError::Failed));
         }

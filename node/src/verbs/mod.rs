@@ -25,6 +25,7 @@ mod permissions;
 mod pins;
 mod provision;
 mod publish;
+mod publisher;
 mod quota;
 mod reference;
 mod revocation;
@@ -57,7 +58,13 @@ async fn dispatch(context: &Context, verb: &str, arguments: Value, talk: &Talk) 
         "status" => status::status(context).await,
         "peers" => status::peers(context).await,
         "stop" => Ok(status::stop(context)),
-        "publisher" => status::publisher(context).await,
+        "publisher" => publisher::show(context).await,
+        "publisher_rotate" => publisher::rotate(context, parse(arguments)?).await,
+        "publisher_delegate" => publisher::delegate(context, parse(arguments)?).await,
+        "publisher_recover" => publisher::recover(context, parse(arguments)?).await,
+        "publisher_assemble" => publisher::assemble(context, parse(arguments)?).await,
+        "publisher_withdraw" => publisher::withdraw(context, parse(arguments)?).await,
+        "publisher_join" => publisher::join(context, parse(arguments)?).await,
         "ticket" => status::ticket(context, parse(arguments)?).await,
         "check" => check::verb(parse(arguments)?).await,
         "publish" => publish::publish(context, parse(arguments)?, talk).await,

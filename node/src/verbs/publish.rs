@@ -4,7 +4,9 @@
 use super::{
     closure::{self, blocking},
     failure::{Failure, Kind},
-    improve, lock, quota,
+    improve, lock,
+    publisher::{self, Entered},
+    quota,
     source::{self, Folder, Project},
     status,
 };
@@ -43,6 +45,8 @@ pub(super) struct Publish {
     /// Files are read again also where they look as they did.
     #[serde(default)]
     reread: bool,
+    #[serde(default)]
+    signing: publisher::Signing,
 }
 
 /// A release that is in a store, ready to be listed.
@@ -95,29 +99,31 @@ pub(super) async fn publish(context: &Context, args: Publish, talk: &Talk) -> Re
         parents: release.parents.iter().map(|p| p.release).collect(),
         revoked: None,
     };
-    let head = context.handle.publish(publisher, Action::Release(listing)).await?;
-    let known = context.handle.catalogue().remove(&publisher);
-    let ticket = match known {
-        Some(mut known) => {
+    let entered = publisher::enter(context, publisher, Action::Release(listing), &args.signing).await?;
+    let ticket = match (&entered, context.handle.catalogue().remove(&publisher)) {
+        (Entered::Requested(_), _) => None,
+        (Entered::Published(head), Some(mut known)) => {
             // The catalogue may be told a moment after the answer: the ticket's floor is what was just signed.
-            known.feed.head = known.feed.head.max(head);
-            status::ticket_for(context, publisher, &known, Some(&release.distro)).await?
+            known.feed.head = known.feed.head.max(*head);
+            Some(status::ticket_for(context, publisher, &known, Some(&release.distro)).await?)
         }
-        None => return Err(Failure::new(Kind::Bug, "published, yet the node does not know its own feed")),
+        (_, None) => return Err(Failure::new(Kind::Bug, "published, yet the node does not know its own feed")),
     };
-    Ok(json!({
+    let mut answer = json!({
         "release": compiled.reference.id.to_string(),
         "publisher": publisher.to_string(),
         "distro": release.distro,
         "version": release.version,
         "revision": release.revision,
-        "epoch": head.at.epoch,
-        "sequence": head.at.seq,
+        "epoch": null,
+        "sequence": null,
         "bytes": compiled.bytes,
         "new_bytes": compiled.new_bytes,
         "parents": release.parents.iter().map(|p| p.release.to_string()).collect::<Vec<_>>(),
         "ticket": ticket,
-    }))
+    });
+    entered.tell(&mut answer);
+    Ok(answer)
 }
 
 fn refuse_twice(context: &Context, publisher: PublisherId, compiled: &Compiled) -> Result<(), Failure> {

@@ -5,6 +5,7 @@ use super::{
     closure::Closure,
     failure::Failure,
     publish::APPENDING,
+    publisher,
     reference::{self, Found, Names},
 };
 use crate::{context::Context, handle::Catalogue};
@@ -23,6 +24,8 @@ pub(super) struct Revoke {
     level: RevokeLevel,
     reason: String,
     replaced_by: Option<String>,
+    #[serde(default)]
+    signing: publisher::Signing,
 }
 
 pub(super) async fn revoke(context: &Context, args: Revoke) -> Result<Value, Failure> {
@@ -54,7 +57,7 @@ pub(super) async fn revoke(context: &Context, args: Revoke) -> Result<Value, Fai
     }
     let before = listing.revoked.as_ref().map(|r| r.level);
     let action = Action::Revoke { release, revocation: revocation.clone() };
-    let head = context.handle.publish(found.publisher, action).await?;
+    let entered = publisher::enter(context, found.publisher, action, &args.signing).await?;
     let names = Names::read(context)?;
     let mut answer = describe(&context.handle.catalogue(), &names, &revocation);
     answer["level"] = json!(before.max(Some(revocation.level)));
@@ -63,8 +66,7 @@ pub(super) async fn revoke(context: &Context, args: Revoke) -> Result<Value, Fai
     answer["version"] = listing.version.clone().into();
     answer["revision"] = listing.revision.into();
     answer["release"] = release.to_string().into();
-    answer["epoch"] = head.at.epoch.into();
-    answer["sequence"] = head.at.seq.into();
+    entered.tell(&mut answer);
     Ok(answer)
 }
 

@@ -1,4 +1,4 @@
-//! `status`, `peers`, `stop`, `publisher`, `ticket`: the node itself. Invariant: nothing here changes anything but
+//! `status`, `peers`, `stop`, `ticket`: the node itself. Invariant: nothing here changes anything but
 //! `stop`.
 
 use super::{
@@ -55,20 +55,6 @@ pub(super) async fn peers(context: &Context) -> Result<Value, Failure> {
 pub(super) fn stop(context: &Context) -> Value {
     context.stop.ask();
     json!({ "pid": std::process::id() })
-}
-
-pub(super) async fn publisher(context: &Context) -> Result<Value, Failure> {
-    let publisher = super::publish::own(context).await?;
-    let known = context.handle.catalogue().remove(&publisher);
-    let root = context.keys.newest_root();
-    Ok(json!({
-        "publisher": publisher.to_string(),
-        "root_version": root.as_ref().map_or(1, |r| r.root.version),
-        "epoch": known.as_ref().map_or(1, |k| k.feed.head.at.epoch),
-        "sequence": known.as_ref().map_or(0, |k| k.feed.head.at.seq),
-        "releases": known.as_ref().map_or(0, |k| k.feed.snapshot.listings.len()),
-        "expires_at": root.map(|r| r.root.expires_at.0 / 1000),
-    }))
 }
 
 #[derive(Debug, Deserialize)]

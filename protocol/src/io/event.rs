@@ -25,6 +25,13 @@ pub enum Event {
         /// Whom.
         publisher: PublisherId,
     },
+    /// A newer root document was verified and kept.
+    Rooted {
+        /// Whose.
+        publisher: PublisherId,
+        /// Its version.
+        version: u64,
+    },
     /// A newer head was verified and kept.
     Head {
         /// Whose.

@@ -176,7 +176,10 @@ impl Core {
         let view = self.feeds.view(publisher, self.desk.moment())?;
         Some(PublisherView { unstated: self.restate.is_unable(publisher), ..view })
     }
-    /// All fetches that go on.
+    /// The root chain of a publisher as envelopes, version 1 first, as far as it is durable.
+    pub fn roots(&self, publisher: PublisherId) -> &[Vec<u8>] {
+        self.feeds.get(publisher).map_or(&[], |feed| feed.roots.as_slice())
+    }
     /// Releases that may resemble this one: other versions of the same distro, and what they improve on. Newest first.
     pub fn kin(&self, release: ReleaseId) -> Vec<ReleaseId> {
         self.feeds.kin(release)

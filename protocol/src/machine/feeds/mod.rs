@@ -247,7 +247,11 @@ impl Feeds {
             return;
         }
         let before = feed.visible_head();
+        let rooted = feed.root.as_ref().map(|r| r.root.version);
         let added = feed.adopt(batch);
+        if let Some(version) = feed.root.as_ref().map(|r| r.root.version).filter(|v| Some(*v) > rooted) {
+            desk.tell(Event::Rooted { publisher, version });
+        }
         feed.answer_follow(desk, publisher);
         let head = feed.visible_head();
         if feed.own && feed.reserved.is_some_and(|r| r.at == head.at && r.hash != head.hash) {

@@ -1,0 +1,284 @@
+//! `publisher`: who this home publishes as, and how its keys change hands. Invariant: a new root document is durable in the
+//! home before the core hears of it; none is made while the network knows a newer one, or while one that was handed out to be
+//! signed may still come back: either would fork the publisher.
+
+mod assemble;
+mod entry;
+mod join;
+mod rotate;
+
+pub(super) use assemble::{assemble, withdraw};
+pub(super) use entry::{Entered, enter};
+pub(super) use join::join;
+pub(super) use rotate::{delegate, recover, rotate};
+
+use super::{
+    closure::blocking,
+    failure::{Failure, Kind},
+    publish,
+};
+use crate::{
+    context::Context,
+    handle::{Known, PATIENCE},
+    identity::KeyError,
+    publisher::{
+        KeyFile, PublisherError,
+        change::ChangeError,
+        request::{Opened, Request, RequestError, Wanted},
+        role::RoleName,
+        secret_at, words as said,
+    },
+};
+use ed25519_dalek::SigningKey;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use softservice_protocol::{
+    id::{PublicKey, PublisherId},
+    root::TrustedRoot,
+    sign::Envelope,
+    words,
+};
+use std::path::PathBuf;
+
+impl From<PublisherError> for Failure {
+    fn from(error: PublisherError) -> Self {
+        let message = error.to_string();
+        match error {
+            PublisherError::Request(error) => error.into(),
+            PublisherError::Key(KeyError::Damaged { .. }) | PublisherError::Root { .. } | PublisherError::Torn(_) => {
+                Self::new(Kind::Damaged, message)
+            }
+            PublisherError::Key(KeyError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                Self::not_found(message)
+            }
+            PublisherError::NotAKey { .. } => {
+                Self::usage(message).hint("`softservice publisher new-key FILE` makes one; a public key is 64 hexadecimal digits")
+            }
+            PublisherError::Another(_) | PublisherError::Exists(_) => Self::refused(message),
+            PublisherError::Nobody => {
+                Self::refused(message).hint("`softservice publisher show` makes a publisher, `softservice publisher join` takes part in one")
+            }
+            PublisherError::Forked { .. } => Self::refused(message).hint(
+                "nothing of this publisher is installed any more: begin a new one, and hand out its ticket in a way that your users trust",
+            ),
+            PublisherError::Successor(_) => Self::refused(message),
+            _ => Self::failed(message),
+        }
+    }
+}
+
+impl From<RequestError> for Failure {
+    fn from(error: RequestError) -> Self {
+        let message = error.to_string();
+        match error {
+            RequestError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => Self::not_found(message),
+            RequestError::Io { .. } => Self::failed(message),
+            RequestError::Other(_) | RequestError::TooLong { .. } | RequestError::Codec(_) => Self::usage(message)
+                .hint("`softservice publisher rotate --out FILE` and `publish --request FILE` write requests; copy it again"),
+            RequestError::Stranger { .. } | RequestError::Root(_) | RequestError::Signature(_) | RequestError::Unsound(_) => {
+                Self::refused(message)
+            }
+            RequestError::Different { .. } => {
+                Self::usage(message).hint("assemble the copies of one request at a time")
+            }
+        }
+    }
+}
+
+impl From<ChangeError> for Failure {
+    fn from(error: ChangeError) -> Self {
+        let message = error.to_string();
+        match error {
+            ChangeError::NoDelegation(_) => {
+                Self::not_found(message).hint("`softservice publisher show` lists who has one")
+            }
+            ChangeError::Request(RequestError::Root(error)) => Self::usage(error.to_string()),
+            ChangeError::Request(error) => error.into(),
+            ChangeError::Promise { .. } => Self::refused(message).hint(
+                "--role root=KEY,... and --threshold root=N name the promised role; `publisher show` shows the promise",
+            ),
+            ChangeError::Epochs => Self::refused(message),
+            ChangeError::Threshold { .. }
+            | ChangeError::Protocol { .. }
+            | ChangeError::Validity
+            | ChangeError::Root(_) => Self::usage(message),
+        }
+    }
+}
+
+/// Where signatures come from, and where a request for more goes.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Signing {
+    /// Key files from elsewhere.
+    #[serde(default)]
+    keys: Vec<PathBuf>,
+    /// Where a request is written when signatures are lacking.
+    out: Option<PathBuf>,
+}
+
+/// What this home is, and what the network knows of it.
+struct Own {
+    publisher: PublisherId,
+    root: TrustedRoot,
+    envelope: Envelope,
+    known: Known,
+}
+
+/// The identity of this home as it is now: key files that came or went are seen, and root documents that another home of this
+/// publisher made are taken over.
+async fn current(context: &Context) -> Result<Own, Failure> {
+    let keys = context.keys.clone();
+    blocking(move || Ok(keys.reload()?)).await?;
+    let publisher = publish::own(context).await?;
+    let roots = context.handle.roots(publisher).await?;
+    let keys = context.keys.clone();
+    blocking(move || Ok(keys.catch_up(&roots)?)).await?;
+    let bug = || Failure::new(Kind::Bug, "this home publishes, yet the node does not know as whom");
+    let known = context.handle.catalogue().remove(&publisher).ok_or_else(bug)?;
+    let root = context.keys.newest_root().ok_or_else(bug)?;
+    let envelope = context.keys.newest_envelope().ok_or_else(bug)?;
+    Ok(Own { publisher, root, envelope, known })
+}
+
+/// The same, after asking connected peers: what they know of it must not be gone against.
+async fn newest(context: &Context) -> Result<Own, Failure> {
+    if let Some(publisher) = context.keys.publisher() {
+        context.handle.refresh(publisher).await?;
+    }
+    current(context).await
+}
+
+/// The secrets of key files from elsewhere.
+async fn secrets(files: Vec<PathBuf>) -> Result<Vec<SigningKey>, Failure> {
+    if let Some(file) = files.iter().find(|f| !f.is_absolute()) {
+        return Err(Failure::usage(format!("{} must be an absolute path", file.display())));
+    }
+    blocking(move || files.iter().map(|file| Ok(secret_at(file)?)).collect()).await
+}
+
+/// Requests that wait here to come back signed, by name of their file.
+fn waiting(context: &Context) -> Vec<Opened> {
+    let Ok(entries) = std::fs::read_dir(context.keys.requests()) else { return Vec::new() };
+    let mut paths: Vec<PathBuf> =
+        entries.flatten().map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "request")).collect();
+    paths.sort();
+    let read = |path: &PathBuf| match Request::read(path) {
+        Ok(request) => Some(request),
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "a request that waits cannot be read");
+            None
+        }
+    };
+    paths.iter().filter_map(read).collect()
+}
+
+/// Who this home publishes as, made when there is none yet.
+pub(super) async fn show(context: &Context) -> Result<Value, Failure> {
+    let own = current(context).await?;
+    let Own { publisher, root, known, .. } = &own;
+    let files = context.keys.files();
+    let root = &root.root;
+    let requests: Vec<Value> = waiting(context).iter().filter(|r| !is_over(&own, r)).map(Opened::document).collect();
+    let file = |f: &KeyFile| json!({ "key": f.key.to_string(), "file": f.path, "delegated": f.delegated });
+    Ok(json!({
+        "publisher": publisher.to_string(),
+        "words": words::of(*publisher),
+        "root_version": root.version,
+        "root": own.root.digest.to_string(),
+        "epoch": known.feed.head.at.epoch.max(root.feed.epoch),
+        "from_sequence": root.feed.from_seq,
+        "from_hash": (root.feed.from_seq > 0).then(|| root.feed.from_hash.to_string()),
+        "sequence": known.feed.head.at.seq,
+        "head": (known.feed.head.at.seq > 0).then(|| known.feed.head.hash.to_string()),
+        "releases": known.feed.snapshot.listings.len(),
+        "issued_at": root.issued_at.0 / 1000,
+        "expires_at": root.expires_at.0 / 1000,
+        "min_protocol": root.min_protocol,
+        "next_keys": root.next_keys.map(|d| d.to_string()),
+        "roles": RoleName::ALL.map(|role| describe(role, root, &files)),
+        "delegations": root.delegations.iter().map(|d| json!({
+            "key": d.key.to_string(), "file": path_of(&files, d.key), "channel_prefix": d.channel_prefix, "distros": d.distros,
+            "not_after": d.not_after.0 / 1000, "max_entries": d.max_entries,
+        })).collect::<Vec<_>>(),
+        "idle_keys": files.iter().filter(|f| f.role.is_none() && !f.delegated).map(file).collect::<Vec<_>>(),
+        "freshness": known.freshness(context.config.clock.moment()),
+        "frozen": known.frozen,
+        "requests": requests,
+    }))
+}
+
+fn path_of(files: &[KeyFile], key: PublicKey) -> Option<&PathBuf> {
+    files.iter().find(|f| f.key == key).map(|f| &f.path)
+}
+
+fn describe(role: RoleName, root: &softservice_protocol::root::Root, files: &[KeyFile]) -> Value {
+    let of = role.of(&root.roles);
+    let keys: Vec<Value> =
+        of.keys.iter().map(|k| json!({ "key": k.to_string(), "file": path_of(files, *k) })).collect();
+    json!({ "role": role.name(), "threshold": of.threshold, "keys": keys })
+}
+
+/// Whether a request has no use any more: what it asked for is there, or can never be.
+fn is_over(own: &Own, request: &Opened) -> bool {
+    match &request.wanted {
+        Wanted::Root(next) => next.version <= own.root.root.version,
+        Wanted::Entry(entry) => entry.at <= own.known.feed.head.at || entry.at.epoch < own.root.root.feed.epoch,
+    }
+}
+
+/// Tells the core of a root document that the home has adopted, and waits until it is durable there as well.
+async fn hand_over(context: &Context, publisher: PublisherId, version: u64) -> Result<(), Failure> {
+    let mut handle = context.handle.clone();
+    handle.own(publisher, context.keys.roots()).await?;
+    let taken = async {
+        while handle.catalogue().get(&publisher).is_none_or(|k| k.root_version < version) {
+            handle.catalogue_changed().await?;
+        }
+        Ok::<(), Failure>(())
+    };
+    match tokio::time::timeout(PATIENCE, taken).await {
+        Ok(done) => done,
+        Err(_) => {
+            Err(Failure::failed(format!("root document {version} is in this home, and the node has not taken it"))
+                .hint("it does when it starts the next time; its log says why it did not"))
+        }
+    }
+}
+
+/// Writes a request: into the home first, so that it is known to wait before anybody can sign it.
+async fn hand_out(context: &Context, opened: &Opened, out: PathBuf) -> Result<(), Failure> {
+    if !out.is_absolute() {
+        return Err(Failure::usage(format!("{} must be an absolute path", out.display())));
+    }
+    let (folder, opened) = (context.keys.requests(), opened.clone());
+    blocking(move || {
+        std::fs::create_dir_all(&folder).map_err(|e| Failure::failed(format!("create {}: {e}", folder.display())))?;
+        opened.write(&folder.join(opened.file_name()))?;
+        Ok(opened.write(&out)?)
+    })
+    .await
+}
+
+/// Releases that wait to be signed: their content is nowhere else yet.
+pub(super) fn requested(context: &Context) -> Vec<softservice_protocol::id::ReleaseId> {
+    use softservice_protocol::feed::Action;
+    let release = |request: Opened| match request.wanted {
+        Wanted::Entry(entry) => match entry.action {
+            Action::Release(listing) => Some(listing.release),
+            Action::Revoke { .. } => None,
+        },
+        Wanted::Root(_) => None,
+    };
+    waiting(context).into_iter().filter_map(release).collect()
+}
+
+/// Refused for want of signatures.
+fn unsigned(opened: &Opened, flag: &str) -> Failure {
+    let lacking = said::lacks(&opened.lacking());
+    Failure::refused(format!("{} lacks signatures: {lacking}", opened.title()))
+        .hint(format!(
+            "--keys FILE,... names key files that are elsewhere; {flag} FILE writes a request for `softservice publisher sign`"
+        ))
+        .with(opened.document())
+}
