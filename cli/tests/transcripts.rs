@@ -248,7 +248,20 @@ macro_rules! transcripts {
     };
 }
 
-transcripts!(author, backup, drill, errors, freshness, keys, lookalikes, matrix, overlay, provisioning, revoke, sharing);
+transcripts!(
+    author,
+    backup,
+    drill,
+    errors,
+    freshness,
+    keys,
+    lookalikes,
+    matrix,
+    overlay,
+    provisioning,
+    revoke,
+    sharing
+);
 
 #[test]
 fn no_transcript_is_forgotten() {

@@ -3,7 +3,7 @@
 
 use super::Driver;
 use crate::handle::{Catalogue, Known, Status, Transfer};
-use softservice_protocol::{feed::Equivocation, machine::TransferView};
+use softservice_protocol::machine::TransferView;
 
 impl Driver {
     pub(super) fn status(&self) -> Status {
@@ -38,7 +38,7 @@ impl Driver {
                 feed: view.feed.clone(),
                 term: view.term,
                 frozen: view.frozen,
-                difference: view.proof.and_then(Equivocation::difference),
+                difference: view.difference,
                 unstated: view.unstated,
                 addresses: view.addresses.to_vec(),
             };

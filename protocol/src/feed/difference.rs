@@ -31,14 +31,15 @@ pub struct Difference {
 }
 
 impl Equivocation {
-    /// What the two envelopes say; none when one of them cannot be read.
-    pub fn difference(&self) -> Option<Difference> {
-        let (place, one) = word(&self.one)?;
-        Some(Difference { place, one, other: word(&self.other)?.1 })
+    /// What the two envelopes say; none when one of them cannot be read. `entry` gives what is known to stand at a number: a
+    /// statement names its head by digest only.
+    pub fn difference(&self, entry: impl Fn(u64) -> Option<Envelope>) -> Option<Difference> {
+        let (place, one) = word(&self.one, &entry)?;
+        Some(Difference { place, one, other: word(&self.other, &entry)?.1 })
     }
 }
 
-fn word(envelope: &Envelope) -> Option<(Conflict, Word)> {
+fn word(envelope: &Envelope, entry: &impl Fn(u64) -> Option<Envelope>) -> Option<(Conflict, Word)> {
     let digest = envelope.digest();
     Some(match envelope.kind {
         Kind::Entry => {
@@ -59,6 +60,11 @@ fn word(envelope: &Envelope) -> Option<(Conflict, Word)> {
         }
         Kind::Fresh => {
             let fresh: Fresh = envelope.open().ok()?;
+            if let Some(known) =
+                entry(fresh.head.at.seq).filter(|e| e.kind == Kind::Entry && e.digest() == fresh.head.hash)
+            {
+                return word(&known, entry);
+            }
             let what = "a head that it calls current".into();
             (Conflict::Feed(fresh.head.at), Word { what, digest: fresh.head.hash })
         }

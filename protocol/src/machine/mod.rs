@@ -16,7 +16,7 @@ pub mod refresh;
 pub mod restate;
 
 use crate::{
-    feed::{Equivocation, FeedState, Freshness, Term},
+    feed::{Difference, FeedState, Freshness, Term},
     id::{Digest, Peer, PublisherId, ReleaseId},
     io::{Depth, FetchFigures, Input, Job, Output, Record, Stage},
     message::Message,
@@ -41,7 +41,7 @@ pub struct Settings {
 }
 
 /// What is known of a publisher, as durable here.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct PublisherView<'a> {
     /// Who.
     pub publisher: PublisherId,
@@ -59,8 +59,8 @@ pub struct PublisherView<'a> {
     pub term: Option<Term>,
     /// It spoke twice, or its root chain forked.
     pub frozen: bool,
-    /// What proves that it spoke twice.
-    pub proof: Option<&'a Equivocation>,
+    /// Where its two histories part, when that is proven.
+    pub difference: Option<Difference>,
     /// It is our own, and the keys at hand do not suffice to say that it is current.
     pub unstated: bool,
     /// The entry that was handed out to be signed elsewhere and has not come back: its payload.

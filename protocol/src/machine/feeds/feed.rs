@@ -5,7 +5,7 @@
 use super::verify::Fault;
 use crate::{
     codec,
-    feed::{Entry, Equivocation, FeedState, Fresh, Freshness, Head, Listing, Moment, Term, verify_fresh},
+    feed::{Difference, Entry, Equivocation, FeedState, Fresh, Freshness, Head, Listing, Moment, Term, verify_fresh},
     id::{Digest, PublisherId},
     io::{Event, Record, Token},
     machine::desk::Desk,
@@ -94,6 +94,11 @@ impl Feed {
     pub(crate) fn is_frozen(&self) -> bool {
         let open = self.root.as_ref().map_or(0, |r| r.root.feed.epoch);
         self.forked || (self.proof.is_some() && self.proof_epoch >= open)
+    }
+    /// Where the two histories of a publisher part, as far as it is proven.
+    pub(crate) fn difference(&self) -> Option<Difference> {
+        let proof = self.proof.as_ref().filter(|_| self.is_frozen())?;
+        proof.difference(|seq| codec::decode(self.log.get(&seq)?).ok())
     }
     pub(crate) fn freeze(&mut self, proof: Equivocation) {
         self.proof_epoch = self.root.as_ref().map_or(u32::MAX, |r| r.root.feed.epoch);

@@ -356,7 +356,7 @@ fn view(publisher: PublisherId, feed: &Feed, now: Moment) -> PublisherView<'_> {
         freshness: term.map_or(Freshness::Stale, |t| t.at(now.time())),
         term,
         frozen: feed.is_frozen(),
-        proof: feed.proof.as_ref().filter(|_| feed.is_frozen()),
+        difference: feed.difference(),
         unstated: false,
         requested: feed.requested.as_ref().filter(|(head, _)| head.at > feed.state.head.at).map(|(_, p)| p.as_slice()),
         addresses: &feed.addresses,
