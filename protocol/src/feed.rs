@@ -16,10 +16,14 @@ mod difference;
 mod equivocation;
 mod freshness;
 mod listing;
+mod signed;
+mod standing;
 
 pub use difference::{Difference, Word};
 pub use equivocation::{Conflict, Equivocation, NoProof, claim};
 pub use freshness::{CLOCKS_DIFFER, Freshness, Moment, STALE_AT_MOST, Term, VALID_FOR, freshness};
+use signed::verify_entry;
+pub(crate) use signed::{Signer, verify_beginning};
 
 /// A place in a feed. Ordered: epochs before numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -237,7 +241,11 @@ impl FeedState {
     /// # Errors
     /// See [`FeedError`]; the state is unchanged.
     pub fn accept(&self, root: &TrustedRoot, envelope: &Envelope) -> Result<(Self, Entry), FeedError> {
-        let entry = verify_entry(root, envelope)?;
+        self.follow(root, envelope).map(|(state, entry, _)| (state, entry))
+    }
+    /// [`FeedState::accept`], and who signed it.
+    pub(crate) fn follow(&self, root: &TrustedRoot, envelope: &Envelope) -> Result<(Self, Entry, Signer), FeedError> {
+        let (entry, signer) = verify_entry(root, envelope)?;
         let hash = envelope.digest();
         self.stands_under(root)?;
         if entry.at == self.head.at && hash != self.head.hash {
@@ -259,15 +267,17 @@ impl FeedState {
         if snapshot.state_root()? != entry.state_root {
             return Err(broken("its state root is not what the entries add up to"));
         }
-        Ok((Self { head: Head { at: entry.at, hash }, snapshot }, entry))
+        Ok((Self { head: Head { at: entry.at, hash }, snapshot }, entry, signer))
     }
 
-    /// Starts from a head entry and its snapshot, as a new device does.
+    /// Starts from a head entry and its snapshot, as a new device does: only from what the release role itself signed,
+    /// for nobody else may say what a whole catalogue holds; or from the entry that the root names as the open epoch's
+    /// beginning, for which the root's own signatures vouch.
     ///
     /// # Errors
     /// See [`FeedError`].
     pub fn onboard(root: &TrustedRoot, head: &Envelope, snapshot: &[u8]) -> Result<Self, FeedError> {
-        let entry = verify_entry(root, head)?;
+        let entry = verify_beginning(root, head)?;
         if Digest::of(snapshot) != entry.state_root {
             return Err(FeedError::Broken { seq: entry.at.seq, why: "the snapshot is not the one it commits to" });
         }
@@ -279,63 +289,19 @@ impl FeedState {
         Ok(Self { head: Head { at: entry.at, hash: head.digest() }, snapshot })
     }
 
-    /// Whether this state still counts under `root`: a root that opened a new epoch names the last entry before it.
-    ///
-    /// # Errors
-    /// [`FeedError::Reopened`] when this state is not on the branch that goes on.
-    pub fn stands_under(&self, root: &TrustedRoot) -> Result<(), FeedError> {
-        let open = root.root.feed;
-        let behind = self.head.at.epoch < open.epoch;
-        let (head, after) = (self.head.at.seq, open.from_seq);
-        if behind && (head > after || (head == after && self.head.hash != open.from_hash)) {
-            return Err(FeedError::Reopened { after, head });
-        }
-        Ok(())
-    }
-
     /// The entry that would carry `action` next, ready to be encoded and signed.
     ///
     /// # Errors
     /// [`FeedError::Broken`] when the action does not fit.
     pub fn draft(&self, root: &TrustedRoot, action: Action, now: Time) -> Result<Entry, FeedError> {
-        self.stands_under(root)?;
+        let open = root.root.feed;
+        if !open.stands(self.head) {
+            return Err(FeedError::Reopened { after: open.from_seq, head: self.head.at.seq });
+        }
         let at = Position { epoch: root.root.feed.epoch, seq: self.head.at.seq.saturating_add(1) };
         let after = self.snapshot.after(&action).map_err(|why| FeedError::Broken { seq: at.seq, why })?;
         Ok(Entry { at, prev: self.head.hash, action, state_root: after.state_root()?, issued_at: now })
     }
-}
-
-/// Signature and canonical form of one entry: the release role may do everything, the revoke role only stop things.
-fn verify_signed(root: &TrustedRoot, envelope: &Envelope) -> Result<Entry, FeedError> {
-    let role = root.role(Kind::Entry);
-    let released = envelope.verify(Kind::Entry, root.publisher, "release", &role.keys, role.threshold.into());
-    let Err(refused) = released else { return Ok(envelope.open()?) };
-    // Which role is needed stands inside the payload; it is read only after one of the two did sign it.
-    let role = &root.root.roles.revoke;
-    if envelope.verify(Kind::Entry, root.publisher, "revoke", &role.keys, role.threshold.into()).is_err() {
-        return Err(refused.into());
-    }
-    let entry: Entry = envelope.open()?;
-    match entry.action {
-        Action::Revoke { .. } => Ok(entry),
-        Action::Release(_) => Err(refused.into()),
-    }
-}
-
-/// Signature, canonical form and epoch of one entry.
-fn verify_entry(root: &TrustedRoot, envelope: &Envelope) -> Result<Entry, FeedError> {
-    let entry = verify_signed(root, envelope)?;
-    let open = root.root.feed;
-    if entry.at.epoch != open.epoch {
-        return Err(FeedError::Epoch { open: open.epoch, found: entry.at.epoch });
-    }
-    if entry.at.seq <= open.from_seq {
-        return Err(FeedError::Broken { seq: entry.at.seq, why: "its number lies before the epoch's first" });
-    }
-    if (entry.at.seq == 1) != (entry.prev == Digest::ZERO) {
-        return Err(FeedError::Broken { seq: entry.at.seq, why: "only entry 1 has no predecessor" });
-    }
-    Ok(entry)
 }
 
 /// Verifies a freshness statement.

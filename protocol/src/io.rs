@@ -162,6 +162,16 @@ pub enum Input {
         /// An encoded [`crate::sign::Envelope`].
         envelope: Vec<u8>,
     },
+    /// Sign the head of an own feed anew with the keys that its newest root names, as the core does by itself when such
+    /// a root comes. Answered by [`Event::Published`], [`Event::Unsigned`] or [`Event::Refused`].
+    Resign {
+        /// The caller's number for the answer.
+        job: Job,
+        /// Under which publisher.
+        publisher: PublisherId,
+        /// Where too few keys are here, hand out a request to sign it elsewhere.
+        request: bool,
+    },
     /// The owner says that nobody will sign any more what a request of this feed asked for: its number is free for
     /// something else. If somebody did sign it, two entries stand at one number, and the feed freezes.
     Withdraw {

@@ -153,12 +153,7 @@ impl Envelope {
         keys: &[PublicKey],
         threshold: usize,
     ) -> Result<(), SignatureError> {
-        if self.payload.len() > kind.limit() {
-            return Err(SignatureError::TooLong { kind: kind.name(), size: self.payload.len(), limit: kind.limit() });
-        }
-        if self.kind != kind || self.publisher != publisher || self.feed != FeedId::main(publisher) {
-            return Err(SignatureError::Elsewhere);
-        }
+        self.place(kind, publisher)?;
         if self.signatures.len() > limits::SIGNATURES || !self.signatures.is_sorted_by(|a, b| a.key < b.key) {
             return Err(SignatureError::Disorder);
         }
@@ -166,6 +161,19 @@ impl Envelope {
         let good = self.signatures.iter().filter(|s| keys.contains(&s.key) && is_good(s, &message)).count();
         if threshold == 0 || good < threshold {
             return Err(SignatureError::TooFew { role, good, needed: threshold.max(1) });
+        }
+        Ok(())
+    }
+    /// Checks that this is of that kind, of that publisher, and no longer than its kind may be.
+    ///
+    /// # Errors
+    /// [`SignatureError::TooLong`] and [`SignatureError::Elsewhere`].
+    pub fn place(&self, kind: Kind, publisher: PublisherId) -> Result<(), SignatureError> {
+        if self.payload.len() > kind.limit() {
+            return Err(SignatureError::TooLong { kind: kind.name(), size: self.payload.len(), limit: kind.limit() });
+        }
+        if self.kind != kind || self.publisher != publisher || self.feed != FeedId::main(publisher) {
+            return Err(SignatureError::Elsewhere);
         }
         Ok(())
     }

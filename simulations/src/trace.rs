@@ -81,6 +81,7 @@ fn input_code(input: &Input) -> (u8, u64) {
         Input::Publish { job, .. } => (14, job.0),
         Input::Append { job, .. } => (24, job.0),
         Input::Withdraw { .. } => (25, 0),
+        Input::Resign { job, .. } => (26, job.0),
         Input::Fetch { job, .. } => (15, job.0),
         Input::Abandon { job } => (16, job.0),
         Input::Expanded { job, list } => (17, job.0 << 32 | list.as_ref().map_or(0, |l| l.have.count()) as u64),

@@ -2,7 +2,7 @@
 //! the keys that the root names for it, about one place and with two different contents; nobody but the holders of
 //! those keys can make one.
 
-use super::{FeedError, Position, verify_fresh, verify_signed};
+use super::{FeedError, Position, signed::verify_signed, verify_fresh};
 use crate::{
     codec::{CodecError, Wire},
     id::{Digest, PublisherId},
@@ -71,7 +71,7 @@ impl From<CodecError> for NoProof {
 pub fn claim(root: &TrustedRoot, envelope: &Envelope) -> Result<(Conflict, Digest), NoProof> {
     match envelope.kind {
         Kind::Entry => {
-            let entry = verify_signed(root, envelope)?;
+            let (entry, _) = verify_signed(root, envelope)?;
             Ok((Conflict::Feed(entry.at), envelope.digest()))
         }
         Kind::Fresh => {

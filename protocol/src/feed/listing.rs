@@ -56,7 +56,7 @@ impl Revocation {
         Ok(())
     }
     /// This one after an earlier one of the same release: the newest words count, the level only rises.
-    fn after(self, earlier: Option<&Self>) -> Self {
+    pub(crate) fn after(self, earlier: Option<&Self>) -> Self {
         Self { level: earlier.map_or(self.level, |e| e.level.max(self.level)), ..self }
     }
 }
@@ -100,25 +100,33 @@ impl Snapshot {
     /// # Errors
     /// What makes the action impossible here.
     pub fn after(&self, action: &Action) -> Result<Self, &'static str> {
-        action.check()?;
         let mut next = self.clone();
+        next.apply(action)?;
+        Ok(next)
+    }
+    /// Makes this the snapshot after `action`; unchanged when that is impossible.
+    ///
+    /// # Errors
+    /// What makes the action impossible here.
+    pub fn apply(&mut self, action: &Action) -> Result<(), &'static str> {
+        action.check()?;
         match action {
             Action::Release(listing) => {
-                if next.listings.iter().any(|l| l.release == listing.release) {
+                if self.listings.iter().any(|l| l.release == listing.release) {
                     return Err("the release is already published");
                 }
-                if next.listings.iter().any(|l| l.name() == listing.name()) {
+                if self.listings.iter().any(|l| l.name() == listing.name()) {
                     return Err("this version of the distro is already published");
                 }
-                next.listings.push(listing.clone());
+                self.listings.push(listing.clone());
             }
             Action::Revoke { release, revocation } => {
-                let found = next.listings.iter_mut().find(|l| l.release == *release);
+                let found = self.listings.iter_mut().find(|l| l.release == *release);
                 let listing = found.ok_or("the revoked release was never published")?;
                 listing.revoked = Some(revocation.clone().after(listing.revoked.as_ref()));
             }
         }
-        Ok(next)
+        Ok(())
     }
     /// Whether this can be the snapshot right after `action`.
     pub(super) fn follows(&self, action: &Action) -> bool {

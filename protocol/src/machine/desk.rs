@@ -34,6 +34,8 @@ pub(crate) enum Note {
     Moved { publisher: PublisherId },
     /// A publisher is followed no more.
     Unfollowed { publisher: PublisherId },
+    /// An own feed has a new root, or just began: its head may want a signature, or a revocation to be said again.
+    Tend { publisher: PublisherId },
     /// We published: restate freshness.
     Published { publisher: PublisherId },
 }

@@ -4,7 +4,7 @@
 
 use super::{
     desk::{Desk, Note},
-    feeds::{Feeds, Judged, Page, Taken},
+    feeds::{Feed, Feeds, Judged, Page, Taken, one_back},
     jitter, peers,
 };
 use crate::{
@@ -45,8 +45,8 @@ struct Talk {
     heads: BTreeMap<PublisherId, Head>,
     /// What we told it last.
     told: BTreeMap<PublisherId, Head>,
-    /// Pulls that wait for an answer.
-    asked: BTreeMap<PublisherId, Time>,
+    /// Pulls that wait for an answer: since when, and the place asked from.
+    asked: BTreeMap<PublisherId, (Time, Head)>,
     window: Time,
     pulls: u32,
     messages: u32,
@@ -118,9 +118,10 @@ impl Gossip {
 
     /// Tells peers that lag behind of a head that moved.
     pub(crate) fn announce(&mut self, desk: &mut Desk, feeds: &Feeds, publisher: PublisherId) {
-        let Some(head) = feeds.get(publisher).map(super::feeds::Feed::visible_head) else { return };
+        let Some(feed) = feeds.get(publisher) else { return };
+        let head = feed.visible_head();
         for (&peer, talk) in &mut self.talks {
-            let behind = talk.heads.get(&publisher).is_none_or(|h| h.at < head.at);
+            let behind = talk.heads.get(&publisher).is_none_or(|h| feed.rank(*h) < feed.rank(head));
             if behind && talk.told.insert(publisher, head) != Some(head) {
                 desk.send(peer, &Message::Heads(vec![(publisher, head)]));
             }
@@ -141,14 +142,21 @@ impl Gossip {
             let talk = self.talks.entry(peer).or_default();
             talk.heads.insert(publisher, theirs);
             let shown = feed.visible_head();
-            if shown.at > theirs.at && talk.told.insert(publisher, shown) != Some(shown) {
+            if feed.rank(shown) > feed.rank(theirs) && talk.told.insert(publisher, shown) != Some(shown) {
                 desk.send(peer, &Message::Heads(vec![(publisher, shown)]));
             }
-            if theirs.at == ours.at && theirs.hash != ours.hash && ours.at.seq > 0 && !feed.is_frozen() {
-                // One of us follows another branch: its entry at this place is the proof.
-                let before = Head { at: crate::feed::Position { seq: ours.at.seq - 1, ..ours.at }, hash: Digest::ZERO };
-                self.ask(desk, feeds, peer, publisher, Some(before));
-            } else if theirs.at > ours.at || !feed.is_visible() || feed.wants_fresh(desk.moment()) {
+            // What the root gave up is nothing to learn from, but our question shows whoever holds it that there is a root.
+            let given_up = feed.rank(theirs).is_none();
+            let rival = theirs.at == ours.at && theirs.hash != ours.hash && ours.at.seq > 0 && !feed.is_frozen();
+            if !given_up && (rival || (feed.wants_signature() && theirs == ours)) {
+                // One of us follows another branch, and its entry at this place is the proof; or theirs is better signed.
+                self.ask(desk, feeds, peer, publisher, Some(one_back(ours)));
+            } else if given_up
+                || feed.is_ahead(theirs)
+                || !feed.is_visible()
+                || feed.wants_fresh(desk.moment())
+                || feed.wants_root()
+            {
                 self.ask(desk, feeds, peer, publisher, None);
             }
         }
@@ -157,12 +165,12 @@ impl Gossip {
     /// Asks a peer for what is missing of a feed, unless it was just asked.
     fn ask(&mut self, desk: &mut Desk, feeds: &Feeds, peer: Peer, publisher: PublisherId, from: Option<Head>) {
         let (Some(feed), Some(talk)) = (feeds.get(publisher), self.talks.get_mut(&peer)) else { return };
-        if talk.asked.get(&publisher).is_some_and(|at| desk.now.since(*at) < ANSWER) {
+        if talk.asked.get(&publisher).is_some_and(|(at, _)| desk.now.since(*at) < ANSWER) {
             return;
         }
-        talk.asked.insert(publisher, desk.now);
         let root = feed.newest_root().map_or(0, |r| r.root.version);
         let head = from.unwrap_or_else(|| feed.ask_from());
+        talk.asked.insert(publisher, (desk.now, head));
         desk.send(peer, &Message::Pull { publisher, root, head });
     }
 
@@ -197,6 +205,9 @@ impl Gossip {
             },
         };
         desk.send(peer, &answer);
+        if feeds.get(publisher).and_then(Feed::newest_root).is_some_and(|r| r.root.version < root) {
+            self.ask(desk, feeds, peer, publisher, None);
+        }
     }
 
     /// Takes an answer to a pull; says whether it was the last one, so that nothing more is owed.
@@ -210,9 +221,7 @@ impl Gossip {
     ) -> bool {
         let Some(talk) = self.talks.get_mut(&peer) else { return false };
         // Not asked for, or a second copy of an answer: networks repeat things, so nobody is blamed.
-        if talk.asked.remove(&publisher).is_none() {
-            return false;
-        }
+        let Some((_, asked_from)) = talk.asked.remove(&publisher) else { return false };
         let more = page.more;
         match feeds.take_page(desk, publisher, page) {
             Taken::New => {
@@ -221,8 +230,14 @@ impl Gossip {
                     self.ask(desk, feeds, peer, publisher, None);
                     return false;
                 }
+                if let Some(feed) = feeds.get(publisher).filter(|f| f.wants_signature()) {
+                    // A new root came, and the head has only signatures of keys that it no longer names.
+                    self.ask(desk, feeds, peer, publisher, Some(one_back(feed.newest())));
+                }
             }
             Taken::Nothing => {}
+            // The same question would have the same answer.
+            Taken::Ask(from) if from == asked_from => {}
             Taken::Ask(from) => {
                 self.ask_later(desk, feeds, peer, publisher, from);
                 return false;
@@ -235,12 +250,11 @@ impl Gossip {
             }
         }
         // A head that it announced and could not show does not hold up our own publishing any longer.
-        let newest = feeds.get(publisher).map(super::feeds::Feed::newest);
-        if let (Some(talk), Some(newest)) = (self.talks.get_mut(&peer), newest)
+        if let (Some(talk), Some(feed)) = (self.talks.get_mut(&peer), feeds.get(publisher))
             && let Some(claimed) = talk.heads.get_mut(&publisher)
-            && claimed.at > newest.at
+            && feed.is_ahead(*claimed)
         {
-            *claimed = newest;
+            *claimed = feed.newest();
         }
         true
     }
@@ -273,6 +287,9 @@ impl Gossip {
                 }
             },
         };
+        if matches!(judged, Judged::New) && feeds.get(publisher).is_some_and(Feed::wants_root) {
+            self.ask(desk, feeds, peer, publisher, None);
+        }
         match judged {
             Judged::New if self.spend(desk.now, publisher) => Verdict::Accept,
             // A pull was faster than gossip: others still wait for it. Once only, or old news could circle for ever.
@@ -313,13 +330,11 @@ impl Gossip {
 
     /// Whether a connected peer said that it has a newer head of this feed than we: then we must not sign.
     pub(crate) fn ahead(&mut self, desk: &mut Desk, feeds: &Feeds, publisher: PublisherId) -> Option<Head> {
-        let ours = feeds.get(publisher)?.newest();
+        let feed = feeds.get(publisher)?;
         let newest = |t: &Talk| t.heads.get(&publisher).copied();
-        let (&peer, head) = self.talks.iter().filter_map(|(p, t)| Some((p, newest(t)?))).max_by_key(|(_, h)| *h)?;
-        if head.at <= ours.at {
-            return None;
-        }
-        let waited = self.talks.get(&peer).and_then(|t| t.asked.get(&publisher)).map(|at| desk.now.since(*at));
+        let heads = self.talks.iter().filter_map(|(p, t)| Some((p, newest(t)?)));
+        let (&peer, head) = heads.filter(|(_, h)| feed.is_ahead(*h)).max_by_key(|(_, h)| *h)?;
+        let waited = self.talks.get(&peer).and_then(|t| t.asked.get(&publisher)).map(|(at, _)| desk.now.since(*at));
         if waited.is_some_and(|w| w >= ANSWER)
             && let Some(talk) = self.talks.get_mut(&peer)
         {

@@ -16,7 +16,7 @@ pub mod refresh;
 pub mod restate;
 
 use crate::{
-    feed::{Difference, FeedState, Freshness, Term},
+    feed::{Difference, FeedState, Freshness, Head, Term},
     id::{Digest, Peer, PublisherId, ReleaseId},
     io::{Depth, FetchFigures, Input, Job, Output, Record, Stage},
     message::Message,
@@ -63,6 +63,8 @@ pub struct PublisherView<'a> {
     pub difference: Option<Difference>,
     /// It is our own, and the keys at hand do not suffice to say that it is current.
     pub unstated: bool,
+    /// A newcomer can verify the head: keys that the newest root names signed it, or the root names the entry.
+    pub signed: bool,
     /// The entry that was handed out to be signed elsewhere and has not come back: its payload.
     pub requested: Option<&'a [u8]>,
     /// Addresses of its ticket.
@@ -176,6 +178,10 @@ impl Core {
         let view = self.feeds.view(publisher, self.desk.moment())?;
         Some(PublisherView { unstated: self.restate.is_unable(publisher), ..view })
     }
+    /// What stands at this number of a feed, where a root may reopen it: the catalogue at it can be had again here.
+    pub fn reopens_at(&self, publisher: PublisherId, seq: u64) -> Option<Head> {
+        self.feeds.get(publisher)?.trail.head_at(seq)
+    }
     /// The root chain of a publisher as envelopes, version 1 first, as far as it is durable.
     pub fn roots(&self, publisher: PublisherId) -> &[Vec<u8>] {
         self.feeds.get(publisher).map_or(&[], |feed| feed.roots.as_slice())
@@ -250,10 +256,13 @@ impl Core {
             Input::Own { publisher, roots } => self.feeds.own(desk, publisher, &roots),
             Input::Marked { publisher, head } => self.feeds.marked(publisher, head),
             Input::Publish { job, publisher, action, request } => {
-                self.append(job, publisher, publish::Work::New { action, request });
+                self.append(job, publisher, publish::Work::New { action: Box::new(action), request });
             }
             Input::Append { job, publisher, envelope } => {
                 self.append(job, publisher, publish::Work::Signed(envelope));
+            }
+            Input::Resign { job, publisher, request } => {
+                self.append(job, publisher, publish::Work::Again { request });
             }
             Input::Withdraw { publisher } => self.feeds.withdraw(publisher),
             Input::Fetch { job, release, depth } => self.exchange.fetch(desk, job, release, depth),
@@ -330,6 +339,7 @@ impl Core {
                         self.exchange.wish(desk, self.feeds.newest(publisher));
                     }
                     Note::Unfollowed { publisher } => self.peers.forget(publisher),
+                    Note::Tend { publisher } => self.publish.tend(desk, &mut self.feeds, publisher),
                     Note::Published { publisher } => self.restate.state(desk, &self.feeds, publisher),
                 }
             }

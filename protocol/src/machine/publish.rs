@@ -13,6 +13,10 @@
 //! back, another took its place, or the owner says that nobody will sign it any more. A publication that merely found
 //! too few keys handed out nothing, and so speaks for nothing.
 //! Abandoning a reserved number was refused: feeds have no gaps.
+//!
+//! Two things are done unasked, as far as the keys here go ([`Publish::tend`]). When a root came under which the head's
+//! signatures do not count, the head is signed anew: the same payload, so the same digest, and no second word. And a
+//! revocation that a new epoch gave up is said again, for releases that are still listed.
 
 use super::{
     desk::{Desk, Note},
@@ -20,7 +24,7 @@ use super::{
 };
 use crate::{
     codec,
-    feed::{Action, Entry, Head},
+    feed::{Action, Entry, Head, verify_beginning},
     id::{Digest, FeedId, PublicKey, PublisherId},
     io::{Event, Job, Output, Record, Token},
     limits,
@@ -36,14 +40,17 @@ const QUEUE: usize = 64;
 #[derive(Debug)]
 pub(crate) enum Work {
     /// Something new; where too few keys are here, a request leaves if the owner wants one.
-    New { action: Action, request: bool },
+    New { action: Box<Action>, request: bool },
     /// An entry that was signed elsewhere, as it came.
     Signed(Vec<u8>),
+    /// The head, signed anew by the release role.
+    Again { request: bool },
 }
 
 #[derive(Debug)]
 struct Run {
-    job: Job,
+    /// None: of our own accord.
+    job: Option<Job>,
     token: Token,
     draft: Draft,
     stage: Stage,
@@ -63,11 +70,15 @@ enum Stage {
 #[derive(Debug, Default)]
 pub struct Publish {
     running: BTreeMap<PublisherId, Run>,
-    queue: BTreeMap<PublisherId, VecDeque<(Job, Work)>>,
+    queue: BTreeMap<PublisherId, VecDeque<(Option<Job>, Work)>>,
 }
 
-fn refuse(desk: &mut Desk, job: Job, why: impl Into<String>) {
-    desk.tell(Event::Refused { job, why: why.into() });
+fn refuse(desk: &mut Desk, job: Option<Job>, why: impl Into<String>) {
+    let why = why.into();
+    match job {
+        Some(job) => desk.tell(Event::Refused { job, why }),
+        None => tracing::warn!(why, "an own feed could not be put in order"),
+    }
 }
 
 impl Publish {
@@ -86,13 +97,31 @@ impl Publish {
                 "a peer has entry {} of this feed, newer than ours: publishing now would fork it; it is being asked for, try again",
                 head.at.seq
             );
-            return refuse(desk, job, why);
+            return refuse(desk, Some(job), why);
         }
         let queue = self.queue.entry(publisher).or_default();
         if queue.len() >= QUEUE {
-            return refuse(desk, job, format!("{QUEUE} entries of this publisher already wait"));
+            return refuse(desk, Some(job), format!("{QUEUE} entries of this publisher already wait"));
         }
-        queue.push_back((job, work));
+        queue.push_back((Some(job), work));
+        self.next(desk, feeds, publisher);
+    }
+
+    /// Puts an own feed in order, unless something is under way: a head that only old keys signed, a revocation that a
+    /// new epoch forgot.
+    pub(crate) fn tend(&mut self, desk: &mut Desk, feeds: &mut Feeds, publisher: PublisherId) {
+        let Some(feed) = feeds.get(publisher).filter(|f| f.own && !f.is_frozen()) else { return };
+        if self.running.contains_key(&publisher) {
+            return;
+        }
+        let work = match feed.unsaid() {
+            _ if feed.wants_signature() => Work::Again { request: false },
+            Some((release, revocation)) => {
+                Work::New { action: Box::new(Action::Revoke { release, revocation }), request: false }
+            }
+            None => return,
+        };
+        self.queue.entry(publisher).or_default().push_back((None, work));
         self.next(desk, feeds, publisher);
     }
 
@@ -108,7 +137,22 @@ impl Publish {
                     let token = desk.keep(Record::Reserved { publisher, head: draft.head });
                     self.running.insert(publisher, Run { job, token, draft, stage: Stage::Reserving });
                 }
-                Ok(Prepared::Known(head)) => desk.tell(Event::Published { job, head }),
+                // Its number was taken long ago.
+                Ok(Prepared::Again(draft)) => {
+                    let Draft { payload, keys, envelope, .. } = &draft;
+                    let (envelope, payload, keys) = (envelope.clone(), payload.clone(), keys.clone());
+                    let token =
+                        if envelope.is_some() { Token(0) } else { desk.sign(Kind::Entry, publisher, payload, keys) };
+                    self.running.insert(publisher, Run { job, token, draft, stage: Stage::Signing });
+                    if let Some(envelope) = envelope {
+                        return self.keep(desk, feeds, publisher, &envelope);
+                    }
+                }
+                Ok(Prepared::Known(head)) => {
+                    if let Some(job) = job {
+                        desk.tell(Event::Published { job, head });
+                    }
+                }
                 Err(why) => refuse(desk, job, why),
             }
         }
@@ -135,8 +179,12 @@ impl Publish {
             Stage::Signing => {}
             Stage::Requesting(request, have, threshold) => {
                 let (request, have, threshold) = (Some(request.clone()), *have, *threshold);
-                feeds.request(publisher, run.draft.head, run.draft.payload.clone());
-                desk.tell(Event::Unsigned { job, publisher, request, have, threshold });
+                if !run.draft.again {
+                    feeds.request(publisher, run.draft.head, run.draft.payload.clone());
+                }
+                if let Some(job) = job {
+                    desk.tell(Event::Unsigned { job, publisher, request, have, threshold });
+                }
                 self.end(desk, feeds, publisher);
             }
             Stage::Keeping(envelope) => {
@@ -144,7 +192,10 @@ impl Publish {
                 if envelope.len() <= limits::GOSSIP_BYTES {
                     desk.out(Output::Gossip { publisher, bytes: envelope.clone() });
                 }
-                desk.tell(Event::Published { job, head: run.draft.head });
+                match job {
+                    Some(job) => desk.tell(Event::Published { job, head: run.draft.head }),
+                    None => desk.note(Note::Tend { publisher }),
+                }
                 desk.note(Note::Published { publisher });
                 self.end(desk, feeds, publisher);
             }
@@ -173,14 +224,28 @@ impl Publish {
         let payload = run.draft.payload.clone();
         let envelope = Envelope { kind: Kind::Entry, publisher, feed: FeedId::main(publisher), payload, signatures };
         let root = feeds.get(publisher).and_then(Feed::newest_root);
-        let lacks = root.and_then(|root| lacking(root, &envelope, &run.draft.action));
+        let lacks = root.and_then(|root| lacking(root, &envelope, &run.draft));
         let Some((have, threshold)) = lacks else { return self.keep(desk, feeds, publisher, &envelope) };
         let job = run.job;
         if !run.draft.request {
-            desk.tell(Event::Unsigned { job, publisher, request: None, have, threshold });
+            match job {
+                Some(job) => desk.tell(Event::Unsigned { job, publisher, request: None, have, threshold }),
+                None => refuse(
+                    desk,
+                    None,
+                    format!("{have} of {threshold} keys are here; it waits for whoever has the others"),
+                ),
+            }
             return self.end(desk, feeds, publisher);
         }
         match codec::encode(&envelope) {
+            Ok(request) if run.draft.again => {
+                // The entry stands, signed by older keys: nothing new is spoken for.
+                if let Some(job) = job {
+                    desk.tell(Event::Unsigned { job, publisher, request: Some(request), have, threshold });
+                }
+                self.end(desk, feeds, publisher);
+            }
             Ok(request) => {
                 run.token = desk.keep(Record::Requested { publisher, payload: envelope.payload });
                 run.stage = Stage::Requesting(request, have, threshold);
@@ -210,14 +275,15 @@ impl Publish {
 
 /// How many signatures the role has that lacks fewest, and how many it needs; none when a role has them all. Whether
 /// they are good is judged when the entry is verified.
-fn lacking(root: &TrustedRoot, envelope: &Envelope, action: &Action) -> Option<(usize, usize)> {
+fn lacking(root: &TrustedRoot, envelope: &Envelope, draft: &Draft) -> Option<(usize, usize)> {
     let of = |role: &crate::root::Role| {
         let have = envelope.signatures.iter().filter(|s| role.keys.contains(&s.key)).count();
         (have, usize::from(role.threshold))
     };
     let roles = &root.root.roles;
     let release = of(&roles.release);
-    let fewest = match action {
+    let fewest = match draft.action {
+        _ if draft.again => release,
         Action::Release(_) => release,
         Action::Revoke { .. } => [of(&roles.revoke), release].into_iter().min_by_key(|(h, t)| t.saturating_sub(*h))?,
     };
@@ -238,10 +304,14 @@ struct Draft {
     request: bool,
     /// Signed already.
     envelope: Option<Envelope>,
+    /// It is the head, and stands already.
+    again: bool,
 }
 
 enum Prepared {
     Draft(Draft),
+    /// The head, signed or to be signed anew.
+    Again(Draft),
     /// It stands in the feed already.
     Known(Head),
 }
@@ -258,8 +328,17 @@ fn prepare(desk: &Desk, feeds: &Feeds, publisher: PublisherId, work: Work) -> Re
         ));
     }
     let root = feed.newest_root().ok_or("the publisher's root document is not known yet")?;
+    let open = root.root.feed;
+    if !open.stands(feed.newest()) {
+        return Err(format!(
+            "root {} opened epoch {} after entry {}, and the catalogue at that entry is not here: connect a peer that has \
+             it, or open the next epoch after an entry that is",
+            root.root.version, open.epoch, open.from_seq
+        ));
+    }
     match work {
-        Work::New { action, request } => new(desk, feed, root, action, request).map(Prepared::Draft),
+        Work::New { action, request } => new(desk, feed, root, *action, request).map(Prepared::Draft),
+        Work::Again { request } => again(feed, root, request),
         Work::Signed(bytes) => signed_elsewhere(feed, root, &bytes),
     }
 }
@@ -283,14 +362,34 @@ fn new(desk: &Desk, feed: &Feed, root: &TrustedRoot, action: Action, request: bo
         payload.clone_from(requested);
     }
     let head = Head { at: entry.at, hash: Digest::of(&payload) };
-    Ok(Draft { head, action, payload, keys, request, envelope: None })
+    Ok(Draft { head, action, payload, keys, request, envelope: None, again: false })
+}
+
+fn again(feed: &Feed, root: &TrustedRoot, request: bool) -> Result<Prepared, String> {
+    let head = feed.newest();
+    if head.at.seq == 0 || !feed.wants_signature() {
+        return Ok(Prepared::Known(head));
+    }
+    let kept = feed.newest_entry().ok_or("the head's entry is not in memory: publish the next one instead")?;
+    let envelope: Envelope = codec::decode(kept).map_err(|e| e.to_string())?;
+    let entry: Entry = envelope.open().map_err(|e| e.to_string())?;
+    let keys = root.root.roles.release.keys.clone();
+    let (action, payload) = (entry.action, envelope.payload);
+    Ok(Prepared::Again(Draft { head, action, payload, keys, request, envelope: None, again: true }))
 }
 
 fn signed_elsewhere(feed: &Feed, root: &TrustedRoot, bytes: &[u8]) -> Result<Prepared, String> {
     let envelope: Envelope = codec::decode(bytes).map_err(|e| e.to_string())?;
     let newest = feed.newest();
     if newest.at.seq > 0 && envelope.digest() == newest.hash {
-        return Ok(Prepared::Known(newest));
+        if !feed.wants_signature() {
+            return Ok(Prepared::Known(newest));
+        }
+        let entry = verify_beginning(root, &envelope).map_err(|e| format!("the entry does not hold: {e}"))?;
+        let (action, payload) = (entry.action, envelope.payload.clone());
+        let (keys, envelope) = (Vec::new(), Some(envelope));
+        let draft = Draft { head: newest, action, payload, keys, request: false, envelope, again: true };
+        return Ok(Prepared::Again(draft));
     }
     let (state, entry) =
         feed.newest_state().accept(root, &envelope).map_err(|e| format!("the entry does not hold: {e}"))?;
@@ -298,5 +397,6 @@ fn signed_elsewhere(feed: &Feed, root: &TrustedRoot, bytes: &[u8]) -> Result<Pre
         return Err(spoken_for(entry.at.seq));
     }
     let (head, action, payload) = (state.head, entry.action, envelope.payload.clone());
-    Ok(Prepared::Draft(Draft { head, action, payload, keys: Vec::new(), request: false, envelope: Some(envelope) }))
+    let (keys, envelope) = (Vec::new(), Some(envelope));
+    Ok(Prepared::Draft(Draft { head, action, payload, keys, request: false, envelope, again: false }))
 }

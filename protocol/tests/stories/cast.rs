@@ -107,6 +107,10 @@ impl Publisher {
             .filter(|k| keys.contains(&PublicKey(k.verifying_key().to_bytes())))
             .collect()
     }
+    /// Signed by these keys, which are here.
+    pub(crate) fn sealed(&self, kind: Kind, payload: Vec<u8>, keys: &[PublicKey]) -> Envelope {
+        Envelope::seal(kind, self.id, softservice_protocol::id::FeedId::main(self.id), payload, &self.held(keys))
+    }
     pub(crate) fn seal(&self, kind: Kind, payload: Vec<u8>) -> Envelope {
         Envelope::seal(kind, self.id, softservice_protocol::id::FeedId::main(self.id), payload, &[self.key(kind)])
     }

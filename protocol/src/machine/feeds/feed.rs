@@ -2,15 +2,21 @@
 //! Invariant: everything is verified against the batch, shown from the durable part; the batch replaces it at once
 //! when its last record is durable, so nobody ever sees half of it.
 
-use super::verify::Fault;
+use super::{
+    trail::Trail,
+    verify::{Fault, proves},
+};
 use crate::{
     codec,
-    feed::{Difference, Entry, Equivocation, FeedState, Fresh, Freshness, Head, Listing, Moment, Term, verify_fresh},
-    id::{Digest, PublisherId},
+    feed::{
+        Difference, Entry, Equivocation, FeedState, Fresh, Freshness, Head, Listing, Moment, Position, Revocation,
+        Term, verify_fresh,
+    },
+    id::{Digest, PublisherId, ReleaseId},
     io::{Event, Record, Token},
     machine::desk::Desk,
     root::{RootError, TrustedRoot},
-    sign::Envelope,
+    sign::{Envelope, Kind},
     time::Time,
 };
 use std::{
@@ -18,8 +24,8 @@ use std::{
     sync::Arc,
 };
 
-/// Entries kept in memory to be passed on, in bytes: thousands of usual ones; older ones are served by snapshot.
-const LOG_BYTES: usize = 2 << 20;
+/// Two envelopes that prove that the publisher spoke twice.
+pub(super) type Clash = Option<(Envelope, Envelope)>;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -39,11 +45,18 @@ pub(crate) struct Feed {
     root_digests: BTreeSet<Digest>,
     /// Shared with a batch, so that beginning one costs nothing however long the catalogue is.
     pub(crate) state: Arc<FeedState>,
+    /// The state where a newcomer may begin: see [`Batch::anchor`].
+    pub(crate) anchor: Option<Arc<FeedState>>,
+    /// The state as it is shown: what was revoked here stays revoked, even if a root gave up the entry that said so.
+    pub(crate) shown: Arc<FeedState>,
+    /// Revocations that the state no longer has.
+    pub(crate) stays: BTreeMap<ReleaseId, Revocation>,
     /// When the head entry was made.
     pub(crate) issued_at: Time,
-    /// Newest entries by number, as received.
-    pub(crate) log: BTreeMap<u64, Vec<u8>>,
-    log_bytes: usize,
+    /// Newest entries, as received.
+    pub(crate) trail: Trail,
+    /// The head when keys that sign entries changed last: nobody who comes later can verify what is before it.
+    pub(crate) rotated_at: u64,
     pub(crate) batch: Option<Batch>,
     pub(crate) fresh: Option<(Fresh, Vec<u8>)>,
     pub(crate) proof: Option<Equivocation>,
@@ -66,9 +79,17 @@ pub(crate) struct Batch {
     pub(crate) root: Option<TrustedRoot>,
     pub(crate) roots: Vec<Vec<u8>>,
     pub(crate) state: Arc<FeedState>,
+    /// The state at the newest entry that the release role of the newest root signed, or that the root names: with it
+    /// a newcomer may begin. None while the head has only signatures of keys that are gone.
+    pub(crate) anchor: Option<Arc<FeedState>>,
+    pub(crate) rotated_at: u64,
     pub(crate) issued_at: Time,
     /// The feed begins anew here: entries before are not in memory.
     pub(crate) onboarded: bool,
+    /// A root gave up what is behind this number.
+    pub(crate) cut: Option<u64>,
+    /// The state that the trail goes on from, when it begins anew.
+    pub(crate) base: Option<Arc<FeedState>>,
     pub(crate) entries: Vec<(u64, Vec<u8>)>,
     pub(crate) added: Vec<Listing>,
     pub(crate) fresh: Option<(Fresh, Vec<u8>)>,
@@ -84,9 +105,14 @@ impl Feed {
     pub(crate) fn is_anchored(&self) -> bool {
         self.root.as_ref().is_some_and(|r| self.pin.is_none_or(|(version, _)| r.root.version >= version))
     }
-    /// Whether the head may be shown: anchored, and not behind the ticket's floor.
+    /// Whether the head may be shown: anchored, and not behind the ticket's floor. A newer epoch is above any floor of an
+    /// older one: the root that opened it was signed after the ticket was made, or gave up what the ticket names.
     pub(crate) fn is_visible(&self) -> bool {
-        self.is_anchored() && self.state.head.at >= self.floor.at
+        self.is_anchored() && self.rank(self.state.head) >= Some(self.floor.at)
+    }
+    /// How far a head is under the newest root; none for what that root gave up.
+    pub(crate) fn rank(&self, head: Head) -> Option<Position> {
+        self.newest_root().map_or(Some(head.at), |r| r.root.feed.rank(head))
     }
     pub(crate) fn visible_head(&self) -> Head {
         if self.is_visible() { self.state.head } else { Head::START }
@@ -98,11 +124,19 @@ impl Feed {
     /// Where the two histories of a publisher part, as far as it is proven.
     pub(crate) fn difference(&self) -> Option<Difference> {
         let proof = self.proof.as_ref().filter(|_| self.is_frozen())?;
-        proof.difference(|seq| codec::decode(self.log.get(&seq)?).ok())
+        proof.difference(|seq| codec::decode(self.trail.get(seq)?).ok())
     }
     pub(crate) fn freeze(&mut self, proof: Equivocation) {
+        self.forked |= proof.one.kind == Kind::Root;
         self.proof_epoch = self.root.as_ref().map_or(u32::MAX, |r| r.root.feed.epoch);
         self.proof = Some(proof);
+    }
+    /// The entry of the newest head, as it came.
+    pub(crate) fn newest_entry(&self) -> Option<&[u8]> {
+        let seq = self.newest().at.seq;
+        let entries = self.batch.as_ref().map(|b| b.entries.as_slice()).unwrap_or_default();
+        let coming = entries.iter().rev().find(|(s, _)| *s == seq).map(|(_, bytes)| bytes.as_slice());
+        coming.or_else(|| self.trail.get(seq))
     }
     /// The newest verified head, kept or on its way.
     pub(crate) fn newest(&self) -> Head {
@@ -119,16 +153,29 @@ impl Feed {
     /// so places are compared, not digests.
     pub(crate) fn lost(&self) -> Option<u64> {
         let known = self.reserved.map(|r| r.at).max(Some(self.newest().at));
-        self.mark.filter(|mark| Some(mark.at) > known).map(|mark| mark.at.seq)
+        // What stood behind the place where a root reopened the feed was given up, not lost.
+        let open = self.newest_root().map(|r| r.root.feed).filter(|open| open.stands(self.newest()));
+        let counts = |mark: &Head| Some(mark.at) > known && open.is_none_or(|open| mark.at.epoch >= open.epoch);
+        self.mark.filter(counts).map(|mark| mark.at.seq)
     }
-    /// The place to ask from: the start when another branch was reopened by the root.
+    /// The place to ask from: the start when the root gave up the branch that is here.
     pub(crate) fn ask_from(&self) -> Head {
         let head = self.newest();
-        let reopened = self.newest_root().is_some_and(|r| {
-            let feed = r.root.feed;
-            feed.epoch > head.at.epoch && head.at.seq > 0 && feed.from_hash != head.hash
-        });
-        if reopened { Head::START } else { head }
+        if self.rank(head).is_some() { head } else { Head::START }
+    }
+    /// Whether a peer's head lies beyond ours. What the root gave up lies nowhere.
+    pub(crate) fn is_ahead(&self, theirs: Head) -> bool {
+        self.rank(theirs) > self.rank(self.newest())
+    }
+    /// Whether the head has no signature that a newcomer could verify: the keys that signed it are gone.
+    pub(crate) fn wants_signature(&self) -> bool {
+        let anchor = self.batch.as_ref().map_or(&self.anchor, |b| &b.anchor);
+        self.newest().at.seq > 0 && anchor.is_none()
+    }
+    /// Whether the newest statement speaks of a root that is not here.
+    pub(crate) fn wants_root(&self) -> bool {
+        let newest = self.batch.as_ref().and_then(|b| b.fresh.as_ref()).or(self.fresh.as_ref());
+        newest.is_some_and(|(f, _)| f.root_version > self.newest_root().map_or(0, |r| r.root.version))
     }
     pub(crate) fn has_root(&self, digest: Digest) -> bool {
         self.root_digests.contains(&digest)
@@ -139,6 +186,8 @@ impl Feed {
         self.batch.take().unwrap_or_else(|| Batch {
             root: self.root.clone(),
             state: self.state.clone(),
+            anchor: self.anchor.clone(),
+            rotated_at: self.rotated_at,
             issued_at: self.issued_at,
             ..Batch::default()
         })
@@ -151,28 +200,38 @@ impl Feed {
                 self.root_digests.insert(envelope.digest());
             }
         }
-        self.root = batch.root;
-        if !batch.roots.is_empty() {
-            self.forget_unvouched();
-        }
         self.roots.extend(batch.roots);
-        if batch.onboarded {
-            self.log.clear();
-            self.log_bytes = 0;
+        if let Some(after) = batch.cut {
+            self.trail.cut(after);
+        }
+        if let Some(base) = batch.onboarded.then(|| batch.base.clone()).flatten() {
+            self.trail.restart(base);
         }
         for (seq, bytes) in batch.entries {
-            self.log_bytes += bytes.len();
-            self.log.insert(seq, bytes);
+            self.trail.put(seq, bytes);
         }
-        while self.log_bytes > LOG_BYTES && self.log.len() > 1 {
-            if let Some((_, old)) = self.log.pop_first() {
-                self.log_bytes -= old.len();
-            }
+        if batch.cut.is_some() || batch.onboarded {
+            let revoked = self.shown.snapshot.listings.iter().filter_map(|l| Some((l.release, l.revoked.clone()?)));
+            self.stays.extend(revoked);
         }
         self.state = batch.state;
+        self.show();
+        self.anchor = batch.anchor;
+        self.rotated_at = batch.rotated_at;
         self.issued_at = batch.issued_at;
         if batch.fresh.is_some() {
             self.fresh = batch.fresh;
+        }
+        let newer = self.root.as_ref().map(|r| r.digest) != batch.root.as_ref().map(|r| r.digest);
+        self.root = batch.root;
+        if newer {
+            self.forget_unvouched();
+        }
+        if let (true, false, Some(root), Some(proof)) = (newer, self.forked, &self.root, &self.proof)
+            && !proves(root, &proof.one, &proof.other)
+        {
+            // Whoever holds keys that were rotated out says nothing new with them, and freezes nobody either.
+            self.proof = None;
         }
         batch.added
     }
@@ -186,6 +245,32 @@ impl Feed {
         if !self.fresh.as_ref().is_none_or(held) {
             self.fresh = None;
         }
+    }
+
+    /// Makes what is shown of what is: with every revocation that a root gave up and nobody has said again.
+    fn show(&mut self) {
+        let state = &self.state;
+        let said = |release: &ReleaseId| {
+            let listing = state.snapshot.listings.iter().find(|l| l.release == *release);
+            listing.and_then(|l| l.revoked.as_ref()).map(|r| r.level)
+        };
+        self.stays.retain(|release, stays| said(release) < Some(stays.level));
+        if self.stays.is_empty() {
+            self.shown = self.state.clone();
+            return;
+        }
+        let mut shown = (*self.state).clone();
+        for listing in &mut shown.snapshot.listings {
+            if let Some(stays) = self.stays.get(&listing.release) {
+                listing.revoked = Some(stays.clone().after(listing.revoked.as_ref()));
+            }
+        }
+        self.shown = Arc::new(shown);
+    }
+    /// A revocation that a root gave up, of a release that is still listed: to be said again by its publisher.
+    pub(crate) fn unsaid(&self) -> Option<(ReleaseId, Revocation)> {
+        let listed = |release: &ReleaseId| self.state.snapshot.listings.iter().any(|l| l.release == *release);
+        self.stays.iter().find(|(release, _)| listed(release)).map(|(release, r)| (*release, r.clone()))
     }
 
     /// Takes a record of an earlier life; it was verified then, and is verified again.
@@ -242,12 +327,13 @@ impl Feed {
         batch: &mut Batch,
         publisher: PublisherId,
         bytes: &[u8],
+        clash: &mut Clash,
     ) -> Result<(), Fault> {
         let known = batch.roots.len();
         match batch.root_bytes(self, publisher, bytes) {
             Err(Fault::Root(RootError::Fork(version))) => {
                 tracing::error!(%publisher, version, "the publisher has two root documents of one version");
-                self.forked = true;
+                *clash = self.rival_root(batch, bytes);
                 return Err(Fault::Root(RootError::Fork(version)));
             }
             other => other?,
@@ -256,6 +342,12 @@ impl Feed {
             batch.waiting.insert(desk.keep(Record::Root { publisher, envelope: bytes.to_vec() }));
         }
         Ok(())
+    }
+
+    /// The newest root document beside another one of its version.
+    fn rival_root(&self, batch: &Batch, bytes: &[u8]) -> Clash {
+        let ours = batch.roots.last().or(self.roots.last())?;
+        Some((codec::decode(ours).ok()?, codec::decode(bytes).ok()?))
     }
 
     /// Says that the publisher is followed, once it is: kept, and its root verified as far as the ticket demands.

@@ -5,6 +5,7 @@
 mod feed;
 mod page;
 mod take;
+mod trail;
 mod verify;
 
 use super::{
@@ -25,7 +26,7 @@ use std::{collections::BTreeMap, sync::LazyLock};
 
 pub(crate) use feed::Feed;
 pub(crate) use page::Page;
-pub(crate) use take::{Judged, Taken};
+pub(crate) use take::{Judged, Taken, one_back};
 
 /// Publishers that are followed or own: all their heads fit one message.
 const PUBLISHERS: usize = crate::limits::HEADS;
@@ -80,7 +81,7 @@ impl Feeds {
             return Vec::new();
         };
         let mut seen = std::collections::BTreeSet::new();
-        let listings = feed.state.snapshot.listings.iter().rev();
+        let listings = feed.shown.snapshot.listings.iter().rev();
         let newest = listings.filter(|l| l.revoked.is_none() && seen.insert(&l.distro));
         newest.take(NEWEST).map(|l| ReleaseRef { id: l.release, size: l.size }).collect()
     }
@@ -145,7 +146,8 @@ impl Feeds {
     pub(crate) fn own(&mut self, desk: &mut Desk, publisher: PublisherId, roots: &[Vec<u8>]) {
         let feed = self.feeds.entry(publisher).or_default();
         let mut batch = feed.batch();
-        let held = roots.iter().try_for_each(|bytes| feed.take_root(desk, &mut batch, publisher, bytes));
+        let mut clash = None;
+        let held = roots.iter().try_for_each(|bytes| feed.take_root(desk, &mut batch, publisher, bytes, &mut clash));
         match held {
             Ok(()) if batch.root.is_some() => {
                 feed.own = true;
@@ -156,6 +158,10 @@ impl Feeds {
         }
         // What the batch held before, and the links that do hold, go on in any case.
         self.put(desk, publisher, batch);
+        if let Some((one, other)) = clash {
+            self.freeze(desk, publisher, one, other);
+        }
+        desk.note(Note::Tend { publisher });
     }
 
     pub(crate) fn restore(&mut self, desk: &mut Desk, record: Record) {
@@ -261,12 +267,18 @@ impl Feeds {
             desk.tell(Event::Head { publisher, head, added });
             desk.note(Note::Moved { publisher });
         }
+        if feed.own && feed.root.as_ref().map(|r| r.root.version) != rooted {
+            // Statements name the root, so this one finds its way to everybody with the next.
+            desk.note(Note::Published { publisher });
+            desk.note(Note::Tend { publisher });
+        }
         feed.tell_freshness(desk, publisher);
     }
 
     /// Stops a feed whose publisher signed two things for one place, and proves it to whoever asks.
     pub(crate) fn freeze(&mut self, desk: &mut Desk, publisher: PublisherId, one: Envelope, other: Envelope) {
-        let Some(feed) = self.feeds.get_mut(&publisher).filter(|f| !f.is_frozen()) else { return };
+        let known = |f: &Feed| f.forked || (f.is_frozen() && one.kind != crate::sign::Kind::Root);
+        let Some(feed) = self.feeds.get_mut(&publisher).filter(|f| !known(f)) else { return };
         let (one, other) = if one.digest() < other.digest() { (one, other) } else { (other, one) };
         let proof = Equivocation { publisher, one, other };
         let Ok(bytes) = codec::encode(&proof) else { return };
@@ -352,7 +364,8 @@ fn view(publisher: PublisherId, feed: &Feed, now: Moment) -> PublisherView<'_> {
         own: feed.own,
         root_version: feed.root.as_ref().filter(|_| feed.is_anchored()).map_or(0, |r| r.root.version),
         root_digest: feed.root.as_ref().filter(|_| feed.is_anchored()).map_or(Digest::ZERO, |r| r.digest),
-        feed: if feed.is_visible() { &feed.state } else { &NOTHING },
+        feed: if feed.is_visible() { &feed.shown } else { &NOTHING },
+        signed: !feed.wants_signature(),
         freshness: term.map_or(Freshness::Stale, |t| t.at(now.time())),
         term,
         frozen: feed.is_frozen(),

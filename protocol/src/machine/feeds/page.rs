@@ -1,7 +1,8 @@
 //! Answers to pulls: what a peer misses of a feed, page by page.
 //! Invariant: a page fits a control message; it carries exact bytes as received, roots before all that they sign.
 //!
-//! A new device gets head and snapshot. A snapshot that does not fit a message is not cut up: such a device gets the
+//! A new device gets the newest entry that the release role signed with the snapshot at it, and what came after it; so
+//! does one that slept while keys or epochs changed. A snapshot that does not fit a message is not cut up: such a device gets the
 //! entries from the first one, as far as they are in memory, and otherwise nothing from us. Pages of snapshots were
 //! refused for this version: they would need a digest of their own to be verifiable one by one.
 
@@ -67,29 +68,33 @@ impl Feed {
             page.fresh = Some(Bytes(bytes.clone()));
         }
         let head = self.state.head;
-        if from.at >= head.at {
+        if self.rank(from) >= self.rank(head) {
             return;
         }
-        let next = from.at.seq.saturating_add(1);
-        let has_all = self.log.first_key_value().is_some_and(|(first, _)| *first <= next);
-        let is_new = from.at.seq == 0 || from.at.epoch != head.at.epoch;
+        let mut next = from.at.seq.saturating_add(1);
+        let has_all = self.trail.has_all_since(next);
+        // What was signed before keys or epoch changed says nothing to whoever knows the newest root: but the head does,
+        // signed anew, and so does a catalogue with it.
+        let stands = self.root.as_ref().is_some_and(|r| r.root.feed.stands(from));
+        let is_new = from.at.seq == 0 || !stands || (next <= self.rotated_at && next != head.at.seq);
         if is_new || !has_all {
-            let entry = self.log.get(&head.at.seq);
-            if let (Some(entry), Ok(snapshot)) = (entry, codec::encode(&self.state.snapshot))
+            let begin = self.anchor.as_ref().and_then(|a| Some((a, self.trail.get(a.head.at.seq)?)));
+            if let Some((anchor, entry)) = begin
+                && let Ok(snapshot) = codec::encode(&anchor.snapshot)
                 && entry.len() + snapshot.len() + 2 * ITEM <= room
             {
-                page.entries.push(Bytes(entry.clone()));
+                room -= entry.len() + snapshot.len() + 2 * ITEM;
+                page.entries.push(Bytes(entry.to_vec()));
                 page.snapshot = Some(Bytes(snapshot));
-                return;
-            }
-            if !has_all {
+                next = anchor.head.at.seq.saturating_add(1);
+            } else if !has_all || begin.is_none() {
                 return tracing::warn!(
                     %publisher, seq = head.at.seq,
-                    "the catalogue outgrew one message and its first entries are not in memory: a new device must ask another peer"
+                    "a new device must ask another peer: the release role did not sign the head, or the catalogue outgrew \
+                     one message and its first entries are not in memory"
                 );
             }
         }
-        let entries = self.log.range(next..).map(|(_, bytes)| bytes.as_slice());
-        page.more = !fill(entries, limits::FEED_PAGE, &mut room, &mut page.entries);
+        page.more = !fill(self.trail.since(next), limits::FEED_PAGE, &mut room, &mut page.entries);
     }
 }

@@ -3,7 +3,7 @@
 
 use super::{
     Feeds,
-    feed::{Batch, Feed},
+    feed::{Batch, Clash, Feed},
     page::Page,
     verify::{Fault, check_floor, claim, is_forged, proves, signature_error},
 };
@@ -52,8 +52,8 @@ impl Feeds {
         let Some(feed) = self.feeds.get_mut(&publisher).filter(|f| f.is_known()) else { return Taken::Nothing };
         let mut batch = feed.batch();
         let before = batch.waiting.len();
-        let mut result = feed.take_roots(desk, &mut batch, publisher, &page);
         let mut clash = None;
+        let mut result = feed.take_roots(desk, &mut batch, publisher, &page, &mut clash);
         if result.is_ok() && feed.may_take_entries(&batch) {
             result = feed.take_entries(desk, &mut batch, publisher, &page, &mut clash);
         }
@@ -78,13 +78,19 @@ impl Feeds {
             self.freeze(desk, publisher, one, other);
             return Taken::New;
         }
+        let old = result.as_ref().err().is_some_and(|fault| signature_error(fault).is_some()) && !forged;
         match result {
+            Err(_) if old && page.is_only(head) => Taken::Nothing,
+            // Entries that only keys of an earlier root signed say nothing: whoever sent them has a head with a snapshot.
+            Err(_) if old && page.snapshot.is_none() && !page.entries.is_empty() => Taken::Ask(Head::START),
             Ok(()) if new => Taken::New,
             Ok(()) => Taken::Nothing,
             Err(Fault::Feed(FeedError::Known(_))) => Taken::Nothing,
             Err(Fault::Feed(FeedError::Gap { .. })) if new => Taken::New,
             Err(Fault::Feed(FeedError::Gap { .. })) => Taken::Ask(head),
-            Err(Fault::Feed(FeedError::Broken { .. })) if head.at.seq > 0 => Taken::Ask(one_back(head)),
+            Err(Fault::Feed(FeedError::Broken { .. })) if head.at.seq > 0 && page.snapshot.is_none() => {
+                Taken::Ask(one_back(head))
+            }
             Err(fault) => Taken::Refused { fault, forged },
         }
     }
@@ -114,7 +120,11 @@ impl Feeds {
         }
         match result {
             Ok(()) => Judged::New,
-            Err(Fault::Feed(FeedError::Known(_))) => Judged::Known { is_head: envelope.digest() == head.hash },
+            Err(Fault::Feed(FeedError::Known(_))) => {
+                // What only old keys signed is not passed on: whoever is behind would learn nothing from it.
+                let signed = self.get(publisher).is_some_and(|f| !f.wants_signature());
+                Judged::Known { is_head: signed && envelope.digest() == head.hash }
+            }
             Err(Fault::Feed(FeedError::Gap { .. })) => Judged::Ask(head),
             Err(Fault::Feed(FeedError::Epoch { open, found })) if found > open => Judged::Ask(head),
             // Signed, but it continues something else: what stands at our head may be the other branch's start.
@@ -130,7 +140,8 @@ impl Feeds {
     /// Judges a gossiped proof.
     pub(crate) fn judge_proof(&mut self, desk: &mut Desk, proof: Equivocation) -> Judged {
         let Some(feed) = self.get(proof.publisher) else { return Judged::Useless };
-        let Some(root) = feed.newest_root().filter(|_| !feed.is_frozen()) else { return Judged::Useless };
+        let known = feed.forked || (feed.is_frozen() && proof.one.kind != Kind::Root);
+        let Some(root) = feed.newest_root().filter(|_| !known) else { return Judged::Useless };
         if !proves(root, &proof.one, &proof.other) {
             // Perhaps of an epoch or of keys that are not ours: of no use here, nobody blamed.
             return Judged::Useless;
@@ -140,11 +151,10 @@ impl Feeds {
     }
 }
 
-fn one_back(head: Head) -> Head {
+/// The place before: whoever asks from there is shown what stands at this one.
+pub(crate) fn one_back(head: Head) -> Head {
     Head { at: Position { epoch: head.at.epoch, seq: head.at.seq.saturating_sub(1) }, hash: Digest::ZERO }
 }
-
-type Clash = Option<(Envelope, Envelope)>;
 
 impl Feed {
     fn take_roots(
@@ -153,15 +163,20 @@ impl Feed {
         batch: &mut Batch,
         publisher: PublisherId,
         page: &Page,
+        clash: &mut Clash,
     ) -> Result<(), Fault> {
-        page.roots.iter().try_for_each(|bytes| self.take_root(desk, batch, publisher, &bytes.0))
+        page.roots.iter().try_for_each(|bytes| self.take_root(desk, batch, publisher, &bytes.0, clash))
     }
 
     /// Entries count only under a root chain that reaches the ticket's pin, and while nothing is proven against it.
     fn may_take_entries(&self, batch: &Batch) -> bool {
-        let anchored = batch.root.as_ref().is_some_and(|r| self.pin.is_none_or(|(v, _)| r.root.version >= v));
-        let reopened = batch.root.as_ref().map(|r| r.root.feed.epoch) > self.root.as_ref().map(|r| r.root.feed.epoch);
-        anchored && !self.forked && (!self.is_frozen() || reopened)
+        let Some(root) = &batch.root else { return false };
+        let anchored = self.pin.is_none_or(|(v, _)| root.root.version >= v);
+        let reopened = Some(root.root.feed.epoch) > self.root.as_ref().map(|r| r.root.feed.epoch);
+        // The keys that spoke twice may be gone.
+        let newer = Some(root.digest) != self.root.as_ref().map(|r| r.digest);
+        let thawed = newer && self.proof.as_ref().is_some_and(|p| !proves(root, &p.one, &p.other));
+        anchored && !self.forked && (!self.is_frozen() || reopened || thawed)
     }
 
     fn take_entries(
@@ -172,6 +187,17 @@ impl Feed {
         page: &Page,
         clash: &mut Clash,
     ) -> Result<(), Fault> {
+        // A pair that proves something stands alone, and is nothing to be appended.
+        if let ([one, other], Some(root)) = (page.entries.as_slice(), &batch.root) {
+            let (one, other) = (codec::decode::<Envelope>(&one.0)?, codec::decode::<Envelope>(&other.0)?);
+            if proves(root, &one, &other) {
+                *clash = Some((one, other));
+                return Ok(());
+            }
+            if one.kind == Kind::Root {
+                return Err(Fault::Refused("two root documents that prove nothing stand in the place of entries"));
+            }
+        }
         let mut entries = page.entries.iter();
         if let Some(snapshot) = &page.snapshot {
             let bytes = entries.next().ok_or(Fault::Refused("a snapshot came without its head entry"))?;
@@ -182,8 +208,14 @@ impl Feed {
                         Record::Onboarded { publisher, envelope: bytes.0.clone(), snapshot: snapshot.0.clone() };
                     batch.waiting.insert(desk.keep(record));
                 }
+                // Not the catalogue, but perhaps the entry is better signed than ours, or another one.
                 Err(Fault::Feed(FeedError::Known(_))) => {
-                    self.clashes(batch, &envelope, clash);
+                    let result = self.take_entry(desk, batch, publisher, &envelope, &bytes.0, clash);
+                    if let Err(fault) = result
+                        && !matches!(fault, Fault::Feed(FeedError::Known(_) | FeedError::Equivocation(_)))
+                    {
+                        return Err(fault);
+                    }
                 }
                 Err(fault) => return Err(fault),
             }
@@ -224,7 +256,9 @@ impl Feed {
         match batch.entry_bytes(envelope, bytes) {
             Ok(()) => {
                 let head = batch.state.head;
-                if place < self.floor.at && head.at == self.floor.at && check_floor(self.floor, head).is_err() {
+                let open = batch.root.as_ref().map(|r| r.root.feed);
+                let other = open.is_some_and(|open| check_floor(self.floor, open, head).is_err());
+                if place < self.floor.at && head.at == self.floor.at && other {
                     tracing::error!(%publisher, seq = head.at.seq, "the feed is not the one of the ticket's floor");
                     self.forked = true;
                     return Err(Fault::Refused("the feed is not the one of the ticket's floor"));
@@ -280,8 +314,8 @@ impl Feed {
     fn clashes(&self, batch: &Batch, envelope: &Envelope, clash: &mut Clash) {
         let Some(root) = &batch.root else { return };
         let Some((at, _)) = claim(root, envelope) else { return };
-        let ours =
-            batch.entries.iter().find(|(seq, _)| *seq == at.seq).map(|(_, b)| b).or_else(|| self.log.get(&at.seq));
+        let ours = batch.entries.iter().find(|(seq, _)| *seq == at.seq).map(|(_, b)| b.as_slice());
+        let ours = ours.or_else(|| self.trail.get(at.seq));
         let Some(ours) = ours.and_then(|bytes| codec::decode::<Envelope>(bytes).ok()) else { return };
         if proves(root, &ours, envelope) {
             *clash = Some((ours, envelope.clone()));
@@ -298,6 +332,11 @@ impl Feed {
 }
 
 impl Page {
+    /// Whether it brings nothing but this entry.
+    fn is_only(&self, head: Head) -> bool {
+        let digest = |b: &crate::message::Bytes| codec::decode::<Envelope>(&b.0).map(|e| e.digest());
+        matches!(self.entries.as_slice(), [only] if digest(only) == Ok(head.hash))
+    }
     /// Whether whoever sent this page cannot have verified it: honest devices keep only what they verified.
     fn is_forged(&self, root: &TrustedRoot, fault: &Fault) -> bool {
         if let Some(error) = signature_error(fault) {

@@ -5,9 +5,12 @@
 use super::feed::{Batch, Feed};
 use crate::{
     codec::{self, CodecError},
-    feed::{Action, Conflict, Entry, FeedError, FeedState, Fresh, Head, Listing, Position, verify_fresh},
+    feed::{
+        Action, Conflict, Entry, FeedError, FeedState, Fresh, Head, Listing, Position, Signer, verify_beginning,
+        verify_fresh,
+    },
     id::{Digest, PublisherId},
-    root::{RootError, TrustedRoot},
+    root::{FeedStart, Role, RootError, TrustedRoot},
     sign::{Envelope, SignatureError},
 };
 use std::sync::Arc;
@@ -25,6 +28,12 @@ pub(crate) enum Fault {
     Refused(&'static str),
 }
 
+impl From<SignatureError> for Fault {
+    fn from(error: SignatureError) -> Self {
+        Self::Feed(error.into())
+    }
+}
+
 impl Batch {
     pub(super) fn root_bytes(&mut self, feed: &Feed, publisher: PublisherId, bytes: &[u8]) -> Result<(), Fault> {
         let envelope: Envelope = codec::decode(bytes)?;
@@ -39,9 +48,50 @@ impl Batch {
         if feed.pin.is_some_and(|(version, digest)| version == root.root.version && digest != root.digest) {
             return Err(Fault::Refused("the root document is not the one that the ticket pins"));
         }
-        self.root = Some(root);
+        let before = self.root.replace(root);
         self.roots.push(bytes.to_vec());
+        self.stand(feed, before.as_ref());
         Ok(())
+    }
+
+    /// What a new root leaves of the state: of another epoch, it may give up the branch that is here; with other keys for
+    /// entries, whoever comes later can verify nothing that only the old ones signed.
+    fn stand(&mut self, feed: &Feed, before: Option<&TrustedRoot>) {
+        let Some(root) = &self.root else { return };
+        let open = root.root.feed;
+        if open.rank(self.state.head).is_none() {
+            self.go_back(feed, open);
+        } else if before.is_some_and(|b| b.root.feed == open && signs_entries(b) == signs_entries(root)) {
+            return;
+        }
+        self.rotated_at = self.state.head.at.seq;
+        self.anchor = self.is_beginning(feed).then(|| self.state.clone());
+    }
+    /// Back to the entry that the root names, if the state at it can be had again; otherwise to the start, for peers to
+    /// bring it.
+    fn go_back(&mut self, feed: &Feed, open: FeedStart) {
+        let named = Head { at: Position { epoch: 0, seq: open.from_seq }, hash: open.from_hash };
+        let more = if self.onboarded { &[][..] } else { self.entries.as_slice() };
+        let found = feed.trail.state_at(named, more).filter(|_| !self.onboarded);
+        let (state, issued_at) = found.unwrap_or_default();
+        self.cut = Some(state.head.at.seq);
+        if state.head.at.seq == 0 {
+            (self.onboarded, self.base) = (true, Some(Arc::new(state.clone())));
+        }
+        self.entries.retain(|(seq, _)| *seq <= state.head.at.seq);
+        self.added.clear();
+        (self.state, self.issued_at) = (Arc::new(state), issued_at);
+    }
+    /// Whether a newcomer may begin with the head.
+    fn is_beginning(&self, feed: &Feed) -> bool {
+        let seq = self.state.head.at.seq;
+        let bytes = self.entries.iter().rev().find(|(s, _)| *s == seq).map(|(_, b)| b.as_slice());
+        let envelope = bytes.or_else(|| feed.trail.get(seq)).and_then(|b| codec::decode::<Envelope>(b).ok());
+        let digest = self.state.head.hash;
+        match (&self.root, envelope) {
+            (Some(root), Some(e)) => e.digest() == digest && verify_beginning(root, &e).is_ok(),
+            _ => false,
+        }
     }
 
     pub(super) fn onboard_bytes(
@@ -53,9 +103,10 @@ impl Batch {
     ) -> Result<(), Fault> {
         let root = self.root.as_ref().ok_or(Fault::Refused("no root is known"))?;
         let state = FeedState::onboard(root, envelope, snapshot)?;
-        check_floor(feed.floor, state.head)?;
+        let open = root.root.feed;
+        check_floor(feed.floor, open, state.head)?;
         let old = &self.state;
-        if state.head.at <= old.head.at {
+        if open.rank(state.head) <= open.rank(old.head) {
             return Err(FeedError::Known(state.head.at.seq).into());
         }
         if state.head.at.epoch == old.head.at.epoch && !continues(old, &state) {
@@ -69,18 +120,38 @@ impl Batch {
         self.entries = vec![(state.head.at.seq, bytes.to_vec())];
         self.onboarded = true;
         self.state = Arc::new(state);
+        self.anchor = Some(self.state.clone());
+        self.base = Some(self.state.clone());
         Ok(())
     }
 
+    /// The next entry; or the head itself, signed by the release role as it is now where it was not.
     pub(super) fn entry_bytes(&mut self, envelope: &Envelope, bytes: &[u8]) -> Result<(), Fault> {
         let root = self.root.as_ref().ok_or(Fault::Refused("no root is known"))?;
-        let (state, entry) = self.state.accept(root, envelope)?;
+        let head = self.state.head;
+        if head.at.seq > 0 && envelope.digest() == head.hash {
+            let begins = self.anchor.as_ref().is_some_and(|anchor| anchor.head == head);
+            // Of an older epoch it is no longer anybody's to sign: the root that names it has done so.
+            if begins || verify_beginning(root, envelope).is_err() {
+                return Err(match self.state.follow(root, envelope) {
+                    Err(FeedError::Signature(error)) => error.into(),
+                    _ => FeedError::Known(head.at.seq).into(),
+                });
+            }
+            self.entries.push((head.at.seq, bytes.to_vec()));
+            self.anchor = Some(self.state.clone());
+            return Ok(());
+        }
+        let (state, entry, signer) = self.state.follow(root, envelope)?;
         if let Action::Release(listing) = &entry.action {
             self.added.push(listing.clone());
         }
         self.entries.push((entry.at.seq, bytes.to_vec()));
         self.issued_at = entry.issued_at;
         self.state = Arc::new(state);
+        if signer == Signer::Release {
+            self.anchor = Some(self.state.clone());
+        }
         Ok(())
     }
 
@@ -94,14 +165,18 @@ impl Batch {
     ) -> Result<(), Fault> {
         let root = self.root.as_ref().ok_or(Fault::Refused("no root is known"))?;
         let fresh = verify_fresh(root, envelope)?;
-        if fresh.head.at > self.state.head.at {
+        let open = root.root.feed;
+        if open.rank(fresh.head).is_none() {
+            return Err(Fault::Refused("the statement speaks of a branch that was given up"));
+        }
+        if open.rank(fresh.head) > open.rank(self.state.head) {
             let (wanted, found) = (self.state.head.at.seq.saturating_add(1), fresh.head.at.seq);
             return Err(FeedError::Gap { wanted, found }.into());
         }
-        if fresh.head.at < self.state.head.at {
+        if open.rank(fresh.head) < open.rank(self.state.head) {
             return Err(FeedError::Known(fresh.head.at.seq).into());
         }
-        if fresh.head.hash != self.state.head.hash {
+        if fresh.head.at == self.state.head.at && fresh.head.hash != self.state.head.hash {
             return Err(FeedError::Equivocation(fresh.head.at.seq).into());
         }
         timely(&fresh)?;
@@ -111,11 +186,12 @@ impl Batch {
 }
 
 /// A head behind the ticket's floor, or another one at it, is a rollback.
-pub(super) fn check_floor(floor: Head, head: Head) -> Result<(), Fault> {
-    if head.at < floor.at {
+pub(super) fn check_floor(floor: Head, open: FeedStart, head: Head) -> Result<(), Fault> {
+    let rank = open.rank(head);
+    if rank < Some(floor.at) {
         return Err(Fault::Refused("the head is behind the floor that the ticket sets"));
     }
-    if head.at == floor.at && head.hash != floor.hash {
+    if rank == Some(floor.at) && head.hash != floor.hash {
         return Err(Fault::Refused("the head is not the one that the ticket names at this place"));
     }
     Ok(())
@@ -152,6 +228,11 @@ pub(super) fn signature_error(fault: &Fault) -> Option<&SignatureError> {
     }
 }
 
+/// Who signs entries under a root.
+fn signs_entries(root: &TrustedRoot) -> (&Role, &Role) {
+    (&root.root.roles.release, &root.root.roles.revoke)
+}
+
 /// What a verified envelope says about a place of the feed.
 pub(super) fn claim(root: &TrustedRoot, envelope: &Envelope) -> Option<(Position, Digest)> {
     match crate::feed::claim(root, envelope).ok()? {
@@ -160,10 +241,16 @@ pub(super) fn claim(root: &TrustedRoot, envelope: &Envelope) -> Option<(Position
     }
 }
 
-/// Whether two envelopes prove that the publisher spoke twice in the open epoch.
+/// Whether two envelopes prove that the publisher spoke twice: in the open epoch of its feed, or about a root document.
+/// Both are signed by keys that the newest root names: those that were rotated out prove nothing.
 pub(crate) fn proves(root: &TrustedRoot, one: &Envelope, other: &Envelope) -> bool {
-    match (claim(root, one), claim(root, other)) {
-        (Some((at, a)), Some((place, b))) => at == place && a != b && at.epoch == root.root.feed.epoch && at.seq > 0,
-        _ => false,
-    }
+    let (Ok((place, a)), Ok((other_place, b))) = (crate::feed::claim(root, one), crate::feed::claim(root, other))
+    else {
+        return false;
+    };
+    let counts = match place {
+        Conflict::Feed(at) => at.epoch == root.root.feed.epoch && at.seq > 0,
+        Conflict::Root(version) => version > 0,
+    };
+    counts && place == other_place && a != b
 }

@@ -3,9 +3,12 @@
 mod age;
 mod disk;
 mod forgery;
+mod key_loss;
 mod news;
 mod offline;
+mod reopened;
 mod revoke;
+mod rotation;
 mod second_word;
 mod trust;
 

@@ -101,7 +101,7 @@ impl Node {
         self.core = core(self.peer, self.seed + 100 * u64::from(self.life));
         self.kept.clone()
     }
-    pub(super) fn job(&mut self) -> Job {
+    pub(crate) fn job(&mut self) -> Job {
         self.jobs += 1;
         Job(self.jobs)
     }
