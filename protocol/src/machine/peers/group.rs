@@ -1,7 +1,7 @@
 //! Which part of the network an address is in. Invariant: whoever rents many addresses at one place is one group, and
 //! whatever an address says, it is in exactly one.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// A part of the network that one hand may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
