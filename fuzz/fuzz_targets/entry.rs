@@ -7,7 +7,7 @@ use softservice_protocol::feed::{Entry, Fresh, Snapshot};
 
 fuzz_target!(|bytes: &[u8]| {
     if let Some(entry) = one_spelling::<Entry>(bytes)
-        && let Ok(snapshot) = Snapshot::default().after(&entry.action)
+        && let Ok(snapshot) = Snapshot::default().after(&entry.action, entry.by)
     {
         snapshot.check().expect("a checked action leaves a good catalogue");
         assert!(snapshot.state_root().is_ok());

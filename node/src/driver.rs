@@ -373,10 +373,27 @@ impl Driver {
                     self.take(Input::Publish { job, publisher, action, request });
                 }
             }
+            Command::PublishBy { publisher, action, by, reply } => {
+                if let Some(job) = self.jobs.publish(reply) {
+                    self.take(Input::PublishBy { job, publisher, action, key: by });
+                }
+            }
             Command::Append { publisher, envelope, reply } => {
                 if let Some(job) = self.jobs.publish(reply) {
                     self.take(Input::Append { job, publisher, envelope });
                 }
+            }
+            Command::Freshen { publisher, reply } => {
+                self.take(Input::Freshen { publisher });
+                let _ = reply.send(Ok(()));
+            }
+            Command::Resign { publisher, request, reply } => {
+                if let Some(job) = self.jobs.publish(reply) {
+                    self.take(Input::Resign { job, publisher, request });
+                }
+            }
+            Command::ReopensAt { publisher, seq, reply } => {
+                let _ = reply.send(Ok(self.core.reopens_at(publisher, seq)));
             }
             Command::Withdraw { publisher, reply } => {
                 self.take(Input::Withdraw { publisher });

@@ -3,7 +3,7 @@
 
 use softservice_protocol::{
     feed::{Action, Difference, FeedState, Freshness, Head, Moment, Term},
-    id::{Peer, PublisherId},
+    id::{Peer, PublicKey, PublisherId},
     io::{Asked, Depth, FetchFigures, Generation, ProvisionEvent, ProvisionStep, Stage},
     release::ReleaseRef,
     ticket::Ticket,
@@ -90,6 +90,8 @@ pub struct Known {
     /// Until when its newest word holds; none while nothing of it may be shown. Kept instead of what it comes to: that
     /// changes while nothing happens.
     pub term: Option<Term>,
+    /// A newcomer can verify its head: keys that its newest root names signed it.
+    pub signed: bool,
     /// It spoke twice.
     pub frozen: bool,
     /// Where its two histories part, if that is proven.
@@ -179,8 +181,12 @@ pub(crate) enum Command {
     Own { publisher: PublisherId, roots: Vec<Vec<u8>>, reply: Reply<()> },
     Roots { publisher: PublisherId, reply: Reply<Vec<Vec<u8>>> },
     Publish { publisher: PublisherId, action: Action, request: bool, reply: Reply<Appended> },
+    PublishBy { publisher: PublisherId, action: Action, by: PublicKey, reply: Reply<Appended> },
     Append { publisher: PublisherId, envelope: Vec<u8>, reply: Reply<Appended> },
+    Freshen { publisher: PublisherId, reply: Reply<()> },
+    Resign { publisher: PublisherId, request: bool, reply: Reply<Appended> },
     Withdraw { publisher: PublisherId, reply: Reply<()> },
+    ReopensAt { publisher: PublisherId, seq: u64, reply: Reply<Option<Head>> },
     Follow { ticket: Ticket, reply: Reply<()> },
     Refresh { publisher: PublisherId, reply: Reply<Asked> },
     Unfollow { publisher: PublisherId, reply: Reply<()> },
@@ -243,12 +249,46 @@ impl Handle {
     ) -> Result<Appended, CommandError> {
         self.ask(|reply| Command::Publish { publisher, action, request, reply }).await
     }
+    /// Appends a release by a delegated key of this device alone.
+    ///
+    /// # Errors
+    /// Why it was refused, for people: the right may not reach so far, or be used up.
+    pub async fn publish_by(
+        &self,
+        publisher: PublisherId,
+        action: Action,
+        by: PublicKey,
+    ) -> Result<Head, CommandError> {
+        self.ask(|reply| Command::PublishBy { publisher, action, by, reply }).await?.published()
+    }
     /// Appends to an own feed what was signed elsewhere.
     ///
     /// # Errors
     /// Why it was refused, for people.
     pub async fn append(&self, publisher: PublisherId, envelope: Vec<u8>) -> Result<Head, CommandError> {
         self.ask(|reply| Command::Append { publisher, envelope, reply }).await?.published()
+    }
+    /// States with the keys at hand that the head of an own feed is current; durable when a refresh of it is over.
+    ///
+    /// # Errors
+    /// Only when the node stops.
+    pub async fn freshen(&self, publisher: PublisherId) -> Result<(), CommandError> {
+        self.ask(|reply| Command::Freshen { publisher, reply }).await
+    }
+    /// Signs the head of an own feed anew with the keys that its newest root names, as the core does by itself where it has
+    /// them.
+    ///
+    /// # Errors
+    /// Why it was refused, for people.
+    pub async fn resign(&self, publisher: PublisherId, request: bool) -> Result<Appended, CommandError> {
+        self.ask(|reply| Command::Resign { publisher, request, reply }).await
+    }
+    /// What stands at this number of a feed, where its catalogue can be had again here: where a root may reopen it.
+    ///
+    /// # Errors
+    /// Only when the node stops.
+    pub async fn reopens_at(&self, publisher: PublisherId, seq: u64) -> Result<Option<Head>, CommandError> {
+        self.ask(|reply| Command::ReopensAt { publisher, seq, reply }).await
     }
     /// Frees the number of a request that nobody will sign any more.
     ///

@@ -117,3 +117,108 @@ async fn what_cannot_be_signed_here_is_refused_with_what_is_lacking_and_changes_
     let late = verb(&alice, "publisher_assemble", json!({ "requests": [out] })).await.unwrap_err();
     assert_eq!(late.kind.exit(), 4, "{late}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_home_joins_with_a_key_of_its_own_and_both_take_turns() {
+    let (alice, bea) = (settle().await, settle().await);
+    let publisher = alice.own().await;
+    alice.publish(publisher, "1.0.0", folder("one", 1, 1000).path()).await;
+    let file = bea.home.path().join("bea.key");
+    let key = public(&make_key(&file).unwrap());
+    let ticket = alice.ticket(publisher).to_string();
+    let refused = verb(&bea, "publisher_join", json!({ "key": file, "ticket": ticket })).await.unwrap_err();
+    assert!(refused.kind.exit() == 4 && refused.message.contains("no right"), "{refused}");
+    assert_eq!(bea.node.keys().publisher(), None);
+
+    let shown = verb(&alice, "publisher", json!({})).await.unwrap();
+    let hers = shown["roles"][1]["keys"][0]["key"].as_str().unwrap().to_owned();
+    let both = json!({ "roles": { "release": [hers, key.to_string()] } });
+    let done = verb(&alice, "publisher_rotate", both).await.unwrap();
+    assert_eq!(done["head_signed"], true, "{done}");
+    let ticket = alice.ticket(publisher).to_string();
+    let joined = verb(&bea, "publisher_join", json!({ "key": file, "ticket": ticket })).await.unwrap();
+    assert_eq!((&joined["role"], &joined["root_version"]), (&json!("release"), &json!(2)), "{joined}");
+
+    let (_, second) = bea.publish(publisher, "1.1.0", folder("two", 1, 1000).path()).await;
+    assert_eq!(second.at.seq, 2);
+    alice.learns("what bea published", |all| all.get(&publisher).is_some_and(|k| k.feed.head == second)).await;
+    let (_, third) = alice.publish(publisher, "1.2.0", folder("three", 1, 1000).path()).await;
+    let bea = bea.restart().await;
+    assert_eq!(bea.node.keys().publisher(), Some(publisher));
+    bea.handle().dial(alice.node.addresses().remove(0)).await.unwrap();
+    bea.learns("what alice published", |all| all.get(&publisher).is_some_and(|k| k.feed.head == third)).await;
+    let (_, fourth) = bea.publish(publisher, "1.3.0", folder("four", 1, 1000).path()).await;
+    assert_eq!(fourth.at.seq, 4);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_fresh_key_alone_says_that_the_head_is_current_and_nothing_else_does() {
+    let alice = settle().await;
+    let publisher = alice.own().await;
+    let nothing = verb(&alice, "publisher_freshen", json!({})).await.unwrap_err();
+    assert!(nothing.message.contains("nothing is published"), "{nothing}");
+    alice.publish(publisher, "1.0.0", folder("one", 1, 1000).path()).await;
+    let file = |role: &str| alice.home.path().join(format!("publisher/{role}.key"));
+    for role in ["root", "release", "revoke"] {
+        std::fs::remove_file(file(role)).unwrap();
+    }
+    let done = verb(&alice, "publisher_freshen", json!({})).await.unwrap();
+    assert!(done["sequence"] == 1 && done["fresh_until"].as_u64().is_some(), "{done}");
+    // Taken elsewhere, and lent for the time of a verb.
+    let stick = alice.home.path().join("stick.key");
+    std::fs::rename(file("fresh"), &stick).unwrap();
+    let refused = verb(&alice, "publisher_freshen", json!({})).await.unwrap_err();
+    assert!(refused.kind.exit() == 4 && refused.message.contains("0 are at hand"), "{refused}");
+    verb(&alice, "publisher_freshen", json!({ "keys": [stick] })).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_build_machine_publishes_what_was_delegated_to_it_and_nothing_else() {
+    let (alice, ci, bob) = (settle().await, settle().await, settle().await);
+    let publisher = alice.own().await;
+    alice.publish(publisher, "1.0.0", folder("one", 1, 1000).path()).await;
+    let file = ci.home.path().join("ci.key");
+    let key = public(&make_key(&file).unwrap()).to_string();
+    let right = json!({ "key": key, "channel": "nightly", "distros": ["hello"], "days": 30, "entries": 1 });
+    assert_eq!(verb(&alice, "publisher_delegate", right).await.unwrap()["root_version"], 2);
+    let ticket = alice.ticket(publisher).to_string();
+    let joined = verb(&ci, "publisher_join", json!({ "key": file, "ticket": ticket })).await.unwrap();
+    assert!(joined["role"].is_null() && joined["delegation"].is_string(), "{joined}");
+    follows(&bob, &alice, publisher).await;
+
+    let source = tempfile::tempdir().unwrap();
+    let write = |name: &str, version: &str| {
+        let toml = format!(
+            "format = 1\n[distro]\nname = \"{name}\"\nversion = \"{version}\"\nsummary = \"Files\"\n\
+             [role.main.artifact]\nroot = {{ tree = \"root\" }}\n"
+        );
+        std::fs::create_dir_all(source.path().join("root")).unwrap();
+        std::fs::write(source.path().join("root/file"), version).unwrap();
+        std::fs::write(source.path().join("distro.toml"), toml).unwrap();
+    };
+    let publish = |channel: &str| json!({ "dir": source.path(), "channel": channel });
+    write("hello", "0.1.0");
+    let refused = verb(&ci, "publish", publish("stable")).await.unwrap_err();
+    assert!(refused.kind.exit() == 4 && refused.message.contains("does not reach this channel"), "{refused}");
+    let done = verb(&ci, "publish", publish("nightly")).await.unwrap();
+    assert_eq!((&done["sequence"], &done["published"]), (&json!(2), &json!(true)), "{done}");
+    for node in [&alice, &bob] {
+        node.learns("what the machine published", |all| all.get(&publisher).is_some_and(|k| k.feed.head.at.seq == 2))
+            .await;
+    }
+    write("other", "0.1.0");
+    let refused = verb(&ci, "publish", publish("nightly")).await.unwrap_err();
+    assert!(refused.message.contains("does not name this distro"), "{refused}");
+    write("hello", "0.2.0");
+    let refused = verb(&ci, "publish", publish("nightly")).await.unwrap_err();
+    assert_ne!(refused.kind.exit(), 0, "its one entry is spent: {refused}");
+    assert_eq!(alice.known(publisher).map(|k| k.feed.head.at.seq), Some(2));
+
+    // The right is taken away, and its key says nothing more.
+    let gone = json!({ "key": key, "remove": true });
+    assert_eq!(verb(&alice, "publisher_delegate", gone).await.unwrap()["root_version"], 3);
+    let refused = verb(&ci, "publish", publish("nightly")).await.unwrap_err();
+    assert_ne!(refused.kind.exit(), 0, "{refused}");
+    let (_, third) = alice.publish(publisher, "1.1.0", folder("three", 1, 1000).path()).await;
+    bob.learns("that the publisher goes on", |all| all.get(&publisher).is_some_and(|k| k.feed.head == third)).await;
+}

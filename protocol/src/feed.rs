@@ -4,7 +4,7 @@
 
 use crate::{
     codec::{self, CodecError, Wire},
-    id::{Digest, ReleaseId},
+    id::{Digest, PublicKey, ReleaseId},
     limits,
     root::TrustedRoot,
     sign::{Envelope, Kind, SignatureError},
@@ -22,8 +22,8 @@ mod standing;
 pub use difference::{Difference, Word};
 pub use equivocation::{Conflict, Equivocation, NoProof, claim};
 pub use freshness::{CLOCKS_DIFFER, Freshness, Moment, STALE_AT_MOST, Term, VALID_FOR, freshness};
-use signed::verify_entry;
 pub(crate) use signed::{Signer, verify_beginning};
+use signed::{verify_entry, within_budget};
 
 /// A place in a feed. Ordered: epochs before numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -124,10 +124,14 @@ pub struct Entry {
     pub state_root: Digest,
     /// When it was made, by the publisher's clock.
     pub issued_at: Time,
+    /// The delegated key that appends it; none when the roles do. Whoever signed, it counts as this key's.
+    pub by: Option<PublicKey>,
 }
 impl Wire for Entry {
     const NAME: &'static str = "feed entry";
     const LIMIT: usize = limits::ENTRY_BYTES;
+    // Version 1 knew no delegated keys.
+    const VERSION: u8 = 2;
 }
 
 /// "This head is current", by the online key.
@@ -152,12 +156,24 @@ impl Wire for Fresh {
 pub struct Snapshot {
     /// In the order of their entries.
     pub listings: Vec<Listing>,
+    /// How many entries each delegated key appended, ascending by key: signed with the rest, so that a newcomer knows
+    /// what is left of a budget without having seen the entries.
+    pub spent: Vec<Spent>,
+}
+
+/// Entries of one delegated key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spent {
+    /// Whose.
+    pub key: PublicKey,
+    /// How many, from 1.
+    pub entries: u32,
 }
 impl Wire for Snapshot {
     const NAME: &'static str = "feed snapshot";
     const LIMIT: usize = limits::SNAPSHOT_BYTES;
-    // Version 1 kept a revocation's level only.
-    const VERSION: u8 = 2;
+    // Version 1 kept a revocation's level only, version 2 no delegated keys.
+    const VERSION: u8 = 3;
 }
 
 /// Why an entry is refused.
@@ -227,11 +243,13 @@ pub struct FeedState {
     pub head: Head,
     /// What the entries add up to.
     pub snapshot: Snapshot,
+    /// When the head's entry was made.
+    pub issued_at: Time,
 }
 
 impl Default for FeedState {
     fn default() -> Self {
-        Self { head: Head::START, snapshot: Snapshot::default() }
+        Self { head: Head::START, snapshot: Snapshot::default(), issued_at: Time(0) }
     }
 }
 
@@ -263,11 +281,19 @@ impl FeedState {
         if entry.prev != self.head.hash {
             return Err(broken("it names another predecessor"));
         }
-        let snapshot = self.snapshot.after(&entry.action).map_err(broken)?;
+        let snapshot = self.snapshot.after(&entry.action, entry.by).map_err(broken)?;
         if snapshot.state_root()? != entry.state_root {
             return Err(broken("its state root is not what the entries add up to"));
         }
-        Ok((Self { head: Head { at: entry.at, hash }, snapshot }, entry, signer))
+        if signer == Signer::Delegate {
+            within_budget(root, &entry, &snapshot).map_err(broken)?;
+            // Or an end that has come would be no end.
+            if entry.issued_at < self.issued_at {
+                return Err(broken("a delegated key dates it before the entry before"));
+            }
+        }
+        let issued_at = entry.issued_at;
+        Ok((Self { head: Head { at: entry.at, hash }, snapshot, issued_at }, entry, signer))
     }
 
     /// Starts from a head entry and its snapshot, as a new device does: only from what the release role itself signed,
@@ -286,7 +312,7 @@ impl FeedState {
         if !snapshot.follows(&entry.action) {
             return Err(FeedError::Broken { seq: entry.at.seq, why: "the snapshot does not hold what the entry did" });
         }
-        Ok(Self { head: Head { at: entry.at, hash: head.digest() }, snapshot })
+        Ok(Self { head: Head { at: entry.at, hash: head.digest() }, snapshot, issued_at: entry.issued_at })
     }
 
     /// The entry that would carry `action` next, ready to be encoded and signed.
@@ -294,13 +320,33 @@ impl FeedState {
     /// # Errors
     /// [`FeedError::Broken`] when the action does not fit.
     pub fn draft(&self, root: &TrustedRoot, action: Action, now: Time) -> Result<Entry, FeedError> {
+        self.draft_by(root, action, None, now)
+    }
+    /// The same, for a delegated key to sign.
+    ///
+    /// # Errors
+    /// [`FeedError::Broken`] when the action does not fit, or the key has no right to it.
+    pub fn draft_by(
+        &self,
+        root: &TrustedRoot,
+        action: Action,
+        by: Option<PublicKey>,
+        now: Time,
+    ) -> Result<Entry, FeedError> {
         let open = root.root.feed;
         if !open.stands(self.head) {
             return Err(FeedError::Reopened { after: open.from_seq, head: self.head.at.seq });
         }
         let at = Position { epoch: root.root.feed.epoch, seq: self.head.at.seq.saturating_add(1) };
-        let after = self.snapshot.after(&action).map_err(|why| FeedError::Broken { seq: at.seq, why })?;
-        Ok(Entry { at, prev: self.head.hash, action, state_root: after.state_root()?, issued_at: now })
+        let broken = |why| FeedError::Broken { seq: at.seq, why };
+        let after = self.snapshot.after(&action, by).map_err(broken)?;
+        let entry = Entry { at, prev: self.head.hash, action, state_root: after.state_root()?, issued_at: now, by };
+        if let Some(key) = by {
+            let delegation = root.delegation(key).ok_or(broken("the root delegates nothing to this key"))?;
+            delegation.permits(&entry.action, now).map_err(broken)?;
+            within_budget(root, &entry, &after).map_err(broken)?;
+        }
+        Ok(entry)
     }
 }
 

@@ -152,6 +152,18 @@ pub enum Input {
         /// publication again gives the same request, any other is refused.
         request: bool,
     },
+    /// Append a release to an own feed by a delegated key of this device alone: how build machines publish. Answered like
+    /// [`Input::Publish`].
+    PublishBy {
+        /// The caller's number for the answer.
+        job: Job,
+        /// Under which publisher.
+        publisher: PublisherId,
+        /// The key, to which the newest root delegates this.
+        key: PublicKey,
+        /// What the entry does.
+        action: Action,
+    },
     /// Append to an own feed what was signed elsewhere: a request of [`Event::Unsigned`] with enough signatures. It is
     /// verified as anybody's. Answered by [`Event::Published`] or [`Event::Refused`].
     Append {
@@ -175,6 +187,12 @@ pub enum Input {
     /// The owner says that nobody will sign any more what a request of this feed asked for: its number is free for
     /// something else. If somebody did sign it, two entries stand at one number, and the feed freezes.
     Withdraw {
+        /// Whose feed.
+        publisher: PublisherId,
+    },
+    /// State now, with the keys at hand, that the head of an own feed is current: what the core does by itself long before
+    /// its last statement runs out.
+    Freshen {
         /// Whose feed.
         publisher: PublisherId,
     },

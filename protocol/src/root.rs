@@ -64,6 +64,23 @@ pub struct FeedStart {
 }
 
 impl Delegation {
+    /// Whether it lets its key publish this, by an entry of that time.
+    ///
+    /// # Errors
+    /// What it does not allow.
+    pub fn permits(&self, action: &Action, at: Time) -> Result<(), &'static str> {
+        let Action::Release(listing) = action else { return Err("a delegated key may only publish") };
+        if !listing.channel.starts_with(&self.channel_prefix) {
+            return Err("the delegation does not reach this channel");
+        }
+        if !self.distros.contains(&listing.distro) {
+            return Err("the delegation does not name this distro");
+        }
+        if at > self.not_after {
+            return Err("the delegation has ended");
+        }
+        Ok(())
+    }
     fn check(&self) -> Result<(), RootError> {
         let named = self.distros.iter().all(|d| name::check(d).is_ok()) && name::check(&self.channel_prefix).is_ok();
         if !named || self.distros.is_empty() || self.distros.len() > limits::DELEGATED_DISTROS {
@@ -311,6 +328,10 @@ impl TrustedRoot {
             Action::Release(_) => roles.release.keys.clone(),
             Action::Revoke { .. } => roles.revoke.keys.iter().chain(&roles.release.keys).copied().collect(),
         }
+    }
+    /// The right of a build machine's key, if it has one.
+    pub fn delegation(&self, key: PublicKey) -> Option<&Delegation> {
+        self.root.delegations.iter().find(|d| d.key == key)
     }
     /// The feed that this root opens.
     pub fn feed(&self) -> FeedId {

@@ -213,7 +213,7 @@ fn a_revocation_keeps_its_words_and_is_never_taken_back() {
     // Neither may a snapshot say less, or name a release as its own replacement.
     let entry = anna.draft(Action::Release(listing("guestbook", "2.0.0", 3)));
     let onboard = |change: &dyn Fn(&mut Revocation)| {
-        let mut snapshot = anna.feed.snapshot.after(&entry.action).unwrap();
+        let mut snapshot = anna.feed.snapshot.after(&entry.action, None).unwrap();
         change(snapshot.listings[0].revoked.as_mut().unwrap());
         let entry = softservice_protocol::feed::Entry { state_root: snapshot.state_root().unwrap(), ..entry.clone() };
         FeedState::onboard(&anna.trusted, &anna.sealed(&entry), &codec::encode(&snapshot).unwrap())
@@ -242,7 +242,7 @@ fn a_newcomer_refuses_a_snapshot_that_entries_could_not_have_made() {
     let mut anna = anna();
     anna.publish(listing("guestbook", "1.0.0", 1));
     let onboard = |listings: Vec<Listing>| {
-        let snapshot = softservice_protocol::feed::Snapshot { listings };
+        let snapshot = softservice_protocol::feed::Snapshot { listings, spent: vec![] };
         let mut entry = anna.draft(Action::Release(listing("guestbook", "2.0.0", 2)));
         entry.state_root = snapshot.state_root().unwrap();
         FeedState::onboard(&anna.trusted, &anna.sealed(&entry), &codec::encode(&snapshot).unwrap())

@@ -143,9 +143,9 @@ fn an_entry_and_its_envelope_written_by_hand_are_the_same_bytes() {
     let anna = specimens::anna();
     let listing = Hand::default().bytes(b"guestbook").bytes(b"1.2.3-rc.1").u32(0).bytes(b"stable").raw(&[1; 32]);
     let listing = listing.u32(1000).bytes(b"A guestbook").u64(1).raw(&[8; 32]).raw(&[0]).0;
-    let state_root = blake3::hash(&Hand::default().raw(&[2]).u64(1).raw(&listing).0);
-    let entry = Hand::default().raw(&[1]).u32(1).u64(1).raw(&[0; 32]).u32(0).raw(&listing).raw(state_root.as_bytes());
-    let entry = entry.u64(cast::NOW.0).0;
+    let state_root = blake3::hash(&Hand::default().raw(&[3]).u64(1).raw(&listing).u64(0).0);
+    let entry = Hand::default().raw(&[2]).u32(1).u64(1).raw(&[0; 32]).u32(0).raw(&listing).raw(state_root.as_bytes());
+    let entry = entry.u64(cast::NOW.0).raw(&[0]).0;
     assert_eq!(hex(&anna.entries[0].payload), hex(&entry));
 
     let feed = [&b"softdist/v1/feed\0main\0"[..], &anna.id().0].concat();

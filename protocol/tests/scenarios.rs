@@ -235,7 +235,7 @@ fn targets_rollback() {
     let (anna, bob) = two_releases();
     let mut entry = anna.draft(Action::Release(listing("guestbook", "3.0.0", 3)));
     let first = FeedState::default().accept(&anna.trusted, &anna.entries[0]).unwrap().0;
-    entry.state_root = first.snapshot.after(&entry.action).unwrap().state_root().unwrap();
+    entry.state_root = first.snapshot.after(&entry.action, None).unwrap().state_root().unwrap();
     let error = bob.accept(&anna.trusted, &anna.sealed(&entry)).unwrap_err();
     assert!(matches!(error, FeedError::Broken { seq: 3, why } if why.contains("state root")), "{error}");
 }
@@ -410,7 +410,7 @@ fn endless_data() {
 
 #[test]
 fn delegations_give_no_right_that_a_role_has() {
-    // Until delegations are honoured, a build machine's key signs nothing, whatever the root says of it.
+    // A build machine's key stops nothing, restates nothing and changes no root, whatever else it may.
     let mut anna = Publisher::named(b'a');
     let machine = key(b'c', 1);
     let delegation = softservice_protocol::root::Delegation {

@@ -20,6 +20,14 @@ pub(crate) enum PublisherVerb {
         #[arg(required = true, value_name = "REQUEST")]
         requests: Vec<PathBuf>,
     },
+    /// State now that the newest entry is the newest; the fresh role alone does it, and a running node by itself
+    Freshen {
+        /// Sign with these key files as well, beside the keys of this home
+        #[arg(long, value_name = "KEYFILE,...", value_delimiter = ',')]
+        keys: Vec<PathBuf>,
+    },
+    /// Have the newest entry signed anew by the release keys of now, so that newcomers can begin with it
+    SignHead(Signing),
     /// Give up the requests that wait: nobody will sign them any more
     #[command(
         after_long_help = "Every copy must be destroyed first. A root document or an entry that is signed all the same, beside another one in \

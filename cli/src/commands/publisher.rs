@@ -42,6 +42,27 @@ pub(super) async fn run(client: &Client, ui: &mut Ui, verb: PublisherVerb) -> Re
             told(ui, &done, None);
             Ok(())
         }
+        PublisherVerb::Freshen { keys } => {
+            let keys = keys.iter().map(|p| home::absolute(p)).collect::<Result<Vec<_>, _>>()?;
+            let done = client.call(ui, "publisher_freshen", json!({ "keys": keys })).await?;
+            ui.document(&done);
+            let until = calendar(count(&done, "fresh_until"));
+            ui.data(format!(
+                "entry {} is the newest, and stays so stated until {until} UTC",
+                number(&done, "sequence")
+            ));
+            Ok(())
+        }
+        PublisherVerb::SignHead(args) => {
+            let wanted = json!({ "signing": signing(&args)? });
+            let done = client.call(ui, "publisher_sign_head", wanted.clone()).await?;
+            ui.document(&done);
+            match done["published"].as_bool() {
+                Some(true) => ui.data(format!("entry {} is signed by the keys of now", number(&done, "sequence"))),
+                _ => asked(ui, &done, &wanted["signing"]["out"]),
+            }
+            Ok(())
+        }
         PublisherVerb::Withdraw { yes } => withdraw(client, ui, yes).await,
         PublisherVerb::Recover(args) => recover(client, ui, &args).await,
         PublisherVerb::Delegate(args) => {
@@ -200,6 +221,11 @@ fn told(ui: &mut Ui, done: &Value, out: Option<&Path>) {
     for made in list(done, "made") {
         ui.data(format!("  new {} key in {}", text(made, "role"), text(made, "file")));
     }
+    if done["head_signed"].as_bool() == Some(false) {
+        ui.data(
+            "  the newest entry is signed by keys of before: newcomers begin after `softservice publisher sign-head`",
+        );
+    }
     if !adopted {
         lacking(ui, done);
     }
@@ -218,7 +244,7 @@ fn lacking(ui: &mut Ui, done: &Value) {
 
 /// An entry that waits for signatures, in this file.
 pub(super) fn asked(ui: &mut Ui, done: &Value, file: &Value) {
-    ui.data(format!("  not in the feed yet: {} asks for signatures", file.as_str().unwrap_or_default()));
+    ui.data(format!("  not done yet: {} asks for signatures", file.as_str().unwrap_or_default()));
     lacking(ui, done);
 }
 
@@ -267,6 +293,9 @@ async fn show(client: &Client, ui: &mut Ui) -> Result<(), CliError> {
     // Of a feed without entries nothing is old.
     let freshness = if sequence > 0 { format!(", {}", text(&done, "freshness")) } else { String::new() };
     ui.data(format!("feed       epoch {}, entry {sequence}{freshness}", number(&done, "epoch")));
+    if done["head_signed"].as_bool() == Some(false) {
+        ui.data("           its newest entry is signed by keys of before: softservice publisher sign-head");
+    }
     if done["frozen"].as_bool() == Some(true) {
         ui.data("           FROZEN, two entries stand at one number: softservice publisher recover");
     }

@@ -37,6 +37,7 @@ impl Driver {
                 root_digest: view.root_digest,
                 feed: view.feed.clone(),
                 term: view.term,
+                signed: view.signed,
                 frozen: view.frozen,
                 difference: view.difference,
                 unstated: view.unstated,

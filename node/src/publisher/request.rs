@@ -84,6 +84,8 @@ pub struct Request {
     root: Envelope,
     /// What is to be signed, with the signatures that came.
     wanted: Envelope,
+    /// The entry stands in the feed already, under keys that are gone: the release role signs it anew, whatever it does.
+    again: bool,
 }
 
 impl Wire for Request {
@@ -135,12 +137,18 @@ impl Request {
     pub fn new(root: Envelope, kind: Kind, payload: Vec<u8>) -> Self {
         let publisher = root.publisher;
         let feed = FeedId::main(publisher);
-        Self { root, wanted: Envelope { kind, publisher, feed, payload, signatures: Vec::new() } }
+        Self::signed(root, Envelope { kind, publisher, feed, payload, signatures: Vec::new() })
     }
 
     /// Asks for more signatures over what has some.
     pub fn signed(root: Envelope, wanted: Envelope) -> Self {
-        Self { root, wanted }
+        Self { root, wanted, again: false }
+    }
+    /// Asks the release role to sign an entry anew that stands in the feed already.
+    #[must_use]
+    pub fn again(mut self) -> Self {
+        self.again = true;
+        self
     }
 
     /// With a signature that nobody judged.
@@ -239,6 +247,10 @@ impl Opened {
     pub fn publisher(&self) -> PublisherId {
         self.root.publisher
     }
+    /// Whether it is an entry of the feed that is to be signed anew.
+    pub fn is_again(&self) -> bool {
+        self.request.again
+    }
     /// Where an entry would stand; the open epoch's beginning for a root document.
     pub fn place(&self) -> Position {
         match &self.wanted {
@@ -284,13 +296,13 @@ impl Opened {
             Wanted::Entry(entry) => {
                 let release = demand("release role".into(), &roles.release.keys, roles.release.threshold);
                 match entry.action {
-                    Action::Release(_) => vec![vec![release]],
-                    Action::Revoke { .. } => {
+                    Action::Revoke { .. } if !self.request.again => {
                         vec![
                             vec![demand("revoke role".into(), &roles.revoke.keys, roles.revoke.threshold)],
                             vec![release],
                         ]
                     }
+                    _ => vec![vec![release]],
                 }
             }
         }
@@ -343,7 +355,7 @@ impl Opened {
     /// # Errors
     /// [`RequestError::Different`] when it is a copy of something else.
     pub fn merge(&mut self, other: &Self) -> Result<(), RequestError> {
-        let same = |r: &Request| (r.wanted.kind, r.wanted.publisher, r.wanted.digest(), r.root.digest());
+        let same = |r: &Request| (r.wanted.kind, r.again, r.wanted.publisher, r.wanted.digest(), r.root.digest());
         if same(&self.request) != same(&other.request) {
             return Err(RequestError::Different { one: self.digest().short(), other: other.digest().short() });
         }

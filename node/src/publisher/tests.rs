@@ -275,6 +275,7 @@ fn a_request_shows_what_changes_and_hides_nothing() {
         action: Action::Release(listing),
         state_root: FeedState::default().snapshot.state_root().unwrap(),
         issued_at: NOW,
+        by: None,
     };
     let payload = codec::encode(&entry).unwrap();
     let opened = Request::new(keys.newest_envelope().unwrap(), Kind::Entry, payload).open().unwrap();

@@ -36,6 +36,9 @@ impl Opened {
             Wanted::Root(next) => lines.extend(changes(&self.root.root, next).into_iter().map(|c| format!("  {c}"))),
             Wanted::Entry(entry) => lines.extend(said(entry).into_iter().map(|c| format!("  {c}"))),
         }
+        if self.is_again() {
+            lines.push(format!("  {:11} it is in the feed already; the keys that signed it are gone", "again"));
+        }
         for (number, way) in self.ways().iter().enumerate() {
             for demand in way {
                 let or = if number == 0 { "needs" } else { "or" };
@@ -66,6 +69,7 @@ impl Opened {
                 Wanted::Root(next) => changes(&self.root.root, next),
                 Wanted::Entry(entry) => said(entry),
             },
+            "again": self.is_again(),
             "complete": self.is_complete(),
             "lacking": lacking,
         })
@@ -158,6 +162,7 @@ fn said(entry: &Entry) -> Vec<String> {
             lines.extend(revocation.replaced_by.map(|r| format!("{:11} {r}", "replaced by")));
         }
     }
+    lines.extend(entry.by.map(|key| format!("{:11} by the delegated key {key}", "appended")));
     lines.push(format!("{:11} {}", "made", date(entry.issued_at)));
     lines
 }

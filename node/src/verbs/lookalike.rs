@@ -76,7 +76,7 @@ mod tests {
     use super::*;
     use crate::handle::Known;
     use softservice_protocol::{
-        feed::{FeedState, Head, Listing, Snapshot},
+        feed::{FeedState, Listing, Snapshot},
         id::{Digest, ReleaseId},
     };
 
@@ -92,12 +92,13 @@ mod tests {
             parents: Vec::new(),
             revoked: None,
         };
-        let snapshot = Snapshot { listings: distros.iter().map(listing).collect() };
+        let snapshot = Snapshot { listings: distros.iter().map(listing).collect(), ..Snapshot::default() };
         Known {
             root_version: 1,
             root_digest: Digest::ZERO,
-            feed: FeedState { head: Head::START, snapshot },
+            feed: FeedState { snapshot, ..FeedState::default() },
             term: None,
+            signed: true,
             frozen: false,
             difference: None,
             unstated: false,

@@ -63,6 +63,8 @@ async fn dispatch(context: &Context, verb: &str, arguments: Value, talk: &Talk) 
         "publisher_delegate" => publisher::delegate(context, parse(arguments)?).await,
         "publisher_recover" => publisher::recover(context, parse(arguments)?).await,
         "publisher_assemble" => publisher::assemble(context, parse(arguments)?).await,
+        "publisher_freshen" => publisher::freshen(context, parse(arguments)?).await,
+        "publisher_sign_head" => publisher::sign_head(context, parse(arguments)?).await,
         "publisher_withdraw" => publisher::withdraw(context, parse(arguments)?).await,
         "publisher_join" => publisher::join(context, parse(arguments)?).await,
         "ticket" => status::ticket(context, parse(arguments)?).await,

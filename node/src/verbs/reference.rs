@@ -160,7 +160,7 @@ mod tests {
     use crate::handle::Known;
     use crate::verbs::failure::Kind;
     use softservice_protocol::{
-        feed::{FeedState, Head, Snapshot},
+        feed::{FeedState, Snapshot},
         id::{Digest, ReleaseId},
     };
 
@@ -181,8 +181,9 @@ mod tests {
         Known {
             root_version: 1,
             root_digest: Digest::ZERO,
-            feed: FeedState { head: Head::START, snapshot: Snapshot { listings } },
+            feed: FeedState { snapshot: Snapshot { listings, ..Snapshot::default() }, ..FeedState::default() },
             term: None,
+            signed: true,
             frozen: false,
             difference: None,
             unstated: false,

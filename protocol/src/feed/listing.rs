@@ -1,8 +1,11 @@
 //! What a catalogue may say of a release. Invariant: a [`Listing`] that passed has a name, a semantic version, one
 //! plain line about itself and parents that are each named once, so that it can be printed and compared as it is.
 
-use super::{Action, Listing, Revocation, Snapshot};
-use crate::{id::ReleaseId, limits, name, text};
+use super::{Action, Listing, Revocation, Snapshot, Spent};
+use crate::{
+    id::{PublicKey, ReleaseId},
+    limits, name, text,
+};
 use std::collections::BTreeSet;
 
 impl Listing {
@@ -84,6 +87,9 @@ impl Snapshot {
     pub fn check(&self) -> Result<(), &'static str> {
         let mut releases = BTreeSet::new();
         let mut names = BTreeSet::new();
+        if !self.spent.is_sorted_by(|a, b| a.key < b.key) || self.spent.iter().any(|s| s.entries == 0) {
+            return Err("what delegated keys appended is not ascending by key, or nothing");
+        }
         for listing in &self.listings {
             listing.check()?;
             if !releases.insert(listing.release) {
@@ -95,21 +101,24 @@ impl Snapshot {
         }
         Ok(())
     }
-    /// The snapshot after `action`.
+    /// The snapshot after `action`, which a delegated key appended or the roles did.
     ///
     /// # Errors
     /// What makes the action impossible here.
-    pub fn after(&self, action: &Action) -> Result<Self, &'static str> {
+    pub fn after(&self, action: &Action, by: Option<PublicKey>) -> Result<Self, &'static str> {
         let mut next = self.clone();
-        next.apply(action)?;
+        next.apply(action, by)?;
         Ok(next)
     }
     /// Makes this the snapshot after `action`; unchanged when that is impossible.
     ///
     /// # Errors
     /// What makes the action impossible here.
-    pub fn apply(&mut self, action: &Action) -> Result<(), &'static str> {
+    pub fn apply(&mut self, action: &Action, by: Option<PublicKey>) -> Result<(), &'static str> {
         action.check()?;
+        if by.is_some() && matches!(action, Action::Revoke { .. }) {
+            return Err("a delegated key may only publish");
+        }
         match action {
             Action::Release(listing) => {
                 if self.listings.iter().any(|l| l.release == listing.release) {
@@ -125,6 +134,11 @@ impl Snapshot {
                 let listing = found.ok_or("the revoked release was never published")?;
                 listing.revoked = Some(revocation.clone().after(listing.revoked.as_ref()));
             }
+        }
+        match by.map(|key| (key, self.spent.binary_search_by_key(&key, |s| s.key))) {
+            Some((_, Ok(at))) => self.spent[at].entries = self.spent[at].entries.saturating_add(1),
+            Some((key, Err(at))) => self.spent.insert(at, Spent { key, entries: 1 }),
+            None => {}
         }
         Ok(())
     }

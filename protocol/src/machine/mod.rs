@@ -258,6 +258,9 @@ impl Core {
             Input::Publish { job, publisher, action, request } => {
                 self.append(job, publisher, publish::Work::New { action: Box::new(action), request });
             }
+            Input::PublishBy { job, publisher, key, action } => {
+                self.append(job, publisher, publish::Work::By { key, action: Box::new(action) });
+            }
             Input::Append { job, publisher, envelope } => {
                 self.append(job, publisher, publish::Work::Signed(envelope));
             }
@@ -265,6 +268,8 @@ impl Core {
                 self.append(job, publisher, publish::Work::Again { request });
             }
             Input::Withdraw { publisher } => self.feeds.withdraw(publisher),
+            // As after an entry.
+            Input::Freshen { publisher } => desk.note(Note::Published { publisher }),
             Input::Fetch { job, release, depth } => self.exchange.fetch(desk, job, release, depth),
             Input::Abandon { job } => self.exchange.abandon(desk, job),
             Input::Expanded { job, list } => self.exchange.expanded(desk, job, list),

@@ -41,6 +41,8 @@ const QUEUE: usize = 64;
 pub(crate) enum Work {
     /// Something new; where too few keys are here, a request leaves if the owner wants one.
     New { action: Box<Action>, request: bool },
+    /// Something new, appended by a delegated key alone.
+    By { key: PublicKey, action: Box<Action> },
     /// An entry that was signed elsewhere, as it came.
     Signed(Vec<u8>),
     /// The head, signed anew by the release role.
@@ -115,7 +117,8 @@ impl Publish {
             return;
         }
         let work = match feed.unsaid() {
-            _ if feed.wants_signature() => Work::Again { request: false },
+            // What a build machine appended nobody vouches for unasked, when its key may be the reason for the new root.
+            _ if feed.wants_signature() && !is_delegated(feed) => Work::Again { request: false },
             Some((release, revocation)) => {
                 Work::New { action: Box::new(Action::Revoke { release, revocation }), request: false }
             }
@@ -276,6 +279,9 @@ impl Publish {
 /// How many signatures the role has that lacks fewest, and how many it needs; none when a role has them all. Whether
 /// they are good is judged when the entry is verified.
 fn lacking(root: &TrustedRoot, envelope: &Envelope, draft: &Draft) -> Option<(usize, usize)> {
+    if let (Some(key), false) = (draft.by, draft.again) {
+        return (!envelope.signatures.iter().any(|s| s.key == key)).then_some((0, 1));
+    }
     let of = |role: &crate::root::Role| {
         let have = envelope.signatures.iter().filter(|s| role.keys.contains(&s.key)).count();
         (have, usize::from(role.threshold))
@@ -296,6 +302,8 @@ struct Draft {
     /// The head that it will be.
     head: Head,
     action: Action,
+    /// The delegated key that appends it.
+    by: Option<PublicKey>,
     /// What is signed.
     payload: Vec<u8>,
     /// Who may, most wanted first.
@@ -306,6 +314,12 @@ struct Draft {
     envelope: Option<Envelope>,
     /// It is the head, and stands already.
     again: bool,
+}
+
+/// Whether the head was appended by a delegated key.
+fn is_delegated(feed: &Feed) -> bool {
+    let envelope = feed.newest_entry().and_then(|bytes| codec::decode::<Envelope>(bytes).ok());
+    envelope.and_then(|e| e.open::<Entry>().ok()).is_some_and(|entry| entry.by.is_some())
 }
 
 enum Prepared {
@@ -337,7 +351,8 @@ fn prepare(desk: &Desk, feeds: &Feeds, publisher: PublisherId, work: Work) -> Re
         ));
     }
     match work {
-        Work::New { action, request } => new(desk, feed, root, *action, request).map(Prepared::Draft),
+        Work::New { action, request } => new(desk, feed, root, *action, None, request).map(Prepared::Draft),
+        Work::By { key, action } => new(desk, feed, root, *action, Some(key), false).map(Prepared::Draft),
         Work::Again { request } => again(feed, root, request),
         Work::Signed(bytes) => signed_elsewhere(feed, root, &bytes),
     }
@@ -350,19 +365,29 @@ fn spoken_for(seq: u64) -> String {
     )
 }
 
-fn new(desk: &Desk, feed: &Feed, root: &TrustedRoot, action: Action, request: bool) -> Result<Draft, String> {
-    let keys = root.signers(&action);
-    let entry = feed.newest_state().draft(root, action.clone(), desk.moment().time()).map_err(|e| e.to_string())?;
+fn new(
+    desk: &Desk,
+    feed: &Feed,
+    root: &TrustedRoot,
+    action: Action,
+    by: Option<PublicKey>,
+    request: bool,
+) -> Result<Draft, String> {
+    let keys = by.map_or_else(|| root.signers(&action), |key| vec![key]);
+    // A build machine's clock may lag behind the entry before; its entries do not.
+    let now = desk.moment().time();
+    let now = if by.is_some() { now.max(feed.newest_state().issued_at) } else { now };
+    let entry = feed.newest_state().draft_by(root, action.clone(), by, now).map_err(|e| e.to_string())?;
     let mut payload = codec::encode(&entry).map_err(|e| e.to_string())?;
     if let Some((_, requested)) = feed.requested.as_ref().filter(|(head, _)| head.at == entry.at) {
         let before: Entry = codec::decode(requested).map_err(|e| e.to_string())?;
-        if before.action != entry.action || before.prev != entry.prev {
+        if before.action != entry.action || before.by != by || before.prev != entry.prev {
             return Err(spoken_for(entry.at.seq));
         }
         payload.clone_from(requested);
     }
     let head = Head { at: entry.at, hash: Digest::of(&payload) };
-    Ok(Draft { head, action, payload, keys, request, envelope: None, again: false })
+    Ok(Draft { head, action, by, payload, keys, request, envelope: None, again: false })
 }
 
 fn again(feed: &Feed, root: &TrustedRoot, request: bool) -> Result<Prepared, String> {
@@ -374,8 +399,8 @@ fn again(feed: &Feed, root: &TrustedRoot, request: bool) -> Result<Prepared, Str
     let envelope: Envelope = codec::decode(kept).map_err(|e| e.to_string())?;
     let entry: Entry = envelope.open().map_err(|e| e.to_string())?;
     let keys = root.root.roles.release.keys.clone();
-    let (action, payload) = (entry.action, envelope.payload);
-    Ok(Prepared::Again(Draft { head, action, payload, keys, request, envelope: None, again: true }))
+    let (action, by, payload) = (entry.action, entry.by, envelope.payload);
+    Ok(Prepared::Again(Draft { head, action, by, payload, keys, request, envelope: None, again: true }))
 }
 
 fn signed_elsewhere(feed: &Feed, root: &TrustedRoot, bytes: &[u8]) -> Result<Prepared, String> {
@@ -386,9 +411,9 @@ fn signed_elsewhere(feed: &Feed, root: &TrustedRoot, bytes: &[u8]) -> Result<Pre
             return Ok(Prepared::Known(newest));
         }
         let entry = verify_beginning(root, &envelope).map_err(|e| format!("the entry does not hold: {e}"))?;
-        let (action, payload) = (entry.action, envelope.payload.clone());
+        let (action, by, payload) = (entry.action, entry.by, envelope.payload.clone());
         let (keys, envelope) = (Vec::new(), Some(envelope));
-        let draft = Draft { head: newest, action, payload, keys, request: false, envelope, again: true };
+        let draft = Draft { head: newest, action, by, payload, keys, request: false, envelope, again: true };
         return Ok(Prepared::Again(draft));
     }
     let (state, entry) =
@@ -396,7 +421,7 @@ fn signed_elsewhere(feed: &Feed, root: &TrustedRoot, bytes: &[u8]) -> Result<Pre
     if feed.requested.as_ref().is_some_and(|(head, _)| head.at == entry.at && head.hash != state.head.hash) {
         return Err(spoken_for(entry.at.seq));
     }
-    let (head, action, payload) = (state.head, entry.action, envelope.payload.clone());
+    let (head, action, by, payload) = (state.head, entry.action, entry.by, envelope.payload.clone());
     let (keys, envelope) = (Vec::new(), Some(envelope));
-    Ok(Prepared::Draft(Draft { head, action, payload, keys, request: false, envelope, again: false }))
+    Ok(Prepared::Draft(Draft { head, action, by, payload, keys, request: false, envelope, again: false }))
 }

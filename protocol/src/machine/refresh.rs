@@ -63,7 +63,8 @@ impl Refresh {
     /// Tells of those that are over. Called after every input: what ends a wait may be an answer or a durable record.
     pub(crate) fn settle(&mut self, desk: &mut Desk, feeds: &Feeds) {
         let now = desk.now;
-        let durable = |p: PublisherId| feeds.get(p).is_none_or(|f| f.newest() == f.visible_head());
+        // Whatever they brought: a root document without an entry as well.
+        let durable = |p: PublisherId| feeds.get(p).is_none_or(|f| f.batch.is_none());
         let over = |w: &Wait| w.until <= now || (w.peers.is_empty() && durable(w.publisher));
         let jobs: Vec<Job> = self.waits.iter().filter(|(_, w)| over(w)).map(|(job, _)| *job).collect();
         for job in jobs {

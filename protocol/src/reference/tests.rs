@@ -39,7 +39,7 @@ fn anna() -> Snapshot {
         listing("guestbook", "9.0.0", 0, 7),
         listing("guestbook", "10.0.0", 0, 8),
     ];
-    Snapshot { listings }
+    Snapshot { listings, ..Snapshot::default() }
 }
 fn stranger() -> Snapshot {
     Snapshot {
@@ -48,6 +48,7 @@ fn stranger() -> Snapshot {
             listing("blog", "1.0.0", 0, 21),
             listing("0808080808", "1.0.0", 0, 22),
         ],
+        ..Snapshot::default()
     }
 }
 fn ask(text: &str) -> Result<(PublisherId, u8), ResolveError> {

@@ -97,7 +97,9 @@ pub(crate) fn all() -> Vec<Object> {
         move |bytes: &[u8]| Some(format!("{:?}", codec::decode::<Equivocation>(bytes).ok()?.check(&anna.trusted).ok()?))
     };
     let id = anna.id();
-    let (fresh_root, head_root, head) = (anna.clone(), anna.clone(), anna.entries[2].clone());
+    // A catalogue is taken with what the release role signed, as the head is where both roles stop something.
+    let head = anna.seal(Kind::Entry, anna.entries[2].payload.clone(), &[&anna.release, &key(b'a', 12)]);
+    let (fresh_root, head_root) = (anna.clone(), anna.clone());
     let mut all = vec![
         object("root document 1", bytes(&anna.first), move |b| {
             Some(format!("{:?}", TrustedRoot::first(id, &codec::decode(b).ok()?).ok()?))
@@ -170,8 +172,10 @@ pub(crate) fn dense() -> Vec<(&'static str, Vec<u8>, usize)> {
     let one_listing = {
         let empty = Snapshot {
             listings: vec![softservice_protocol::feed::Listing { summary: String::new(), ..listing("a", "1.0.0", 1) }],
+            spent: vec![],
         };
-        codec::encode(&empty).expect("it fits")[9..].to_vec()
+        let bytes = codec::encode(&empty).expect("it fits");
+        bytes[9..bytes.len() - 8].to_vec()
     };
     let peers = [&5u32.to_le_bytes()[..], &[0; 32]].concat();
     vec![

@@ -72,7 +72,8 @@ pub(crate) async fn assemble(context: &Context, args: Assemble) -> Result<Value,
                     own.root.root.version, next.version
                 )));
             }
-            let version = rotate::adopt(context, &own, envelope).await?;
+            let version = next.version;
+            answer["head_signed"] = rotate::adopt(context, &own, envelope).await?.into();
             answer["root_version"] = json!(version);
         }
         Wanted::Entry(_) => {

@@ -1,18 +1,24 @@
 //! Entries of the own feed, wherever their keys are. Invariant: an entry is appended with enough signatures, or nothing is; what
 //! goes out to be signed is kept in the home before anybody else can have it.
 
-use super::{Signing, hand_out, secrets, waiting};
+use super::{Signing, current, hand_out, newest, secrets, waiting};
 use crate::{
+    clock::Clock,
     context::Context,
     handle::Appended,
-    publisher::request::{Opened, Request, Wanted},
+    publisher::{
+        public,
+        request::{Opened, Request, Wanted},
+    },
     verbs::failure::{Failure, Kind},
 };
-use serde_json::Value;
+use serde::Deserialize;
+use serde_json::{Value, json};
 use softservice_protocol::{
     codec,
     feed::{Action, Head},
-    id::PublisherId,
+    id::{PublicKey, PublisherId},
+    root::TrustedRoot,
     sign::Envelope,
 };
 
@@ -49,31 +55,74 @@ pub(crate) async fn enter(
     action: Action,
     signing: &Signing,
 ) -> Result<Entered, Failure> {
+    signing.check()?;
+    let own = current(context).await?;
     if let Some(other) = spoken_for(context, publisher, &action) {
         return Err(Failure::refused(format!(
             "entry {} was handed out to be signed elsewhere: another at its number would freeze the feed",
             other.place().seq
         ))
         .hint("`softservice publisher assemble` appends it; when every copy is destroyed, `softservice publisher withdraw` gives it up")
-        .with(serde_json::json!({ "pending": other.document() })));
+        .with(json!({ "pending": other.document() })));
     }
     let _lent = context.keys.lend(secrets(signing.keys.clone()).await?);
+    if let Some(by) = delegated(context, &own.root, &action)? {
+        return Ok(Entered::Published(context.handle.publish_by(publisher, action, by).await?));
+    }
     let (request, have, threshold) =
         match context.handle.publish_or_request(publisher, action, signing.out.is_some()).await? {
             Appended::Published(head) => return Ok(Entered::Published(head)),
             Appended::Unsigned { request, have, threshold } => (request, have, threshold),
         };
+    ask(context, request, (have, threshold), signing, false).await
+}
+
+/// Has the newest entry signed anew by the release role of now, so that newcomers can begin with it.
+pub(crate) async fn sign_head(context: &Context, args: SignHead) -> Result<Value, Failure> {
+    args.signing.check()?;
+    let own = newest(context).await?;
+    let _lent = context.keys.lend(secrets(args.signing.keys.clone()).await?);
+    let entered = match context.handle.resign(own.publisher, args.signing.out.is_some()).await? {
+        Appended::Published(head) => Entered::Published(head),
+        Appended::Unsigned { request, have, threshold } => {
+            ask(context, request, (have, threshold), &args.signing, true).await?
+        }
+    };
+    let mut answer = json!({ "publisher": own.publisher.to_string() });
+    entered.tell(&mut answer);
+    Ok(answer)
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SignHead {
+    #[serde(default)]
+    signing: Signing,
+}
+
+/// Writes a request for the signatures that an entry lacks, if one is wanted.
+async fn ask(
+    context: &Context,
+    request: Option<Vec<u8>>,
+    (have, threshold): (usize, usize),
+    signing: &Signing,
+    again: bool,
+) -> Result<Entered, Failure> {
     let (Some(bytes), Some(out)) = (request, &signing.out) else {
         let are = if have == 1 { "is" } else { "are" };
+        let flag = if again { "--out" } else { "--request" };
         return Err(Failure::refused(format!(
             "{threshold} signatures are needed, and {have} of the keys that may sign this {are} at hand"
         ))
-        .hint("--keys FILE,... names key files that are elsewhere; --request FILE writes a request for `softservice publisher sign`"));
+        .hint(format!(
+            "--keys FILE,... names key files that are elsewhere; {flag} FILE writes a request for `softservice publisher sign`"
+        )));
     };
     let bug = |e: String| Failure::new(Kind::Bug, e);
     let envelope: Envelope = codec::decode(&bytes).map_err(|e| bug(e.to_string()))?;
     let root = context.keys.newest_envelope().ok_or_else(|| bug("a publisher without a root document".into()))?;
-    let opened = Request::signed(root, envelope).open()?;
+    let request = Request::signed(root, envelope);
+    let opened = if again { request.again() } else { request }.open()?;
     hand_out(context, &opened, out.clone()).await?;
     Ok(Entered::Requested(Box::new(opened)))
 }
@@ -85,4 +134,24 @@ fn spoken_for(context: &Context, publisher: PublisherId, action: &Action) -> Opt
         Wanted::Entry(entry) => entry.at.seq == head.seq.saturating_add(1) && entry.action != *action,
         Wanted::Root(_) => false,
     })
+}
+
+/// The delegated key that publishes here, where those of the release role are not at hand: what a build machine is.
+fn delegated(context: &Context, root: &TrustedRoot, action: &Action) -> Result<Option<PublicKey>, Failure> {
+    let Action::Release(_) = action else { return Ok(None) };
+    let hand: Vec<PublicKey> = context.keys.at_hand().iter().map(public).collect();
+    let rights: Vec<_> = hand.iter().filter_map(|key| root.delegation(*key)).collect();
+    if rights.is_empty() || hand.iter().any(|key| root.root.roles.release.keys.contains(key)) {
+        return Ok(None);
+    }
+    let now = Clock::default().now();
+    let refused = rights.iter().map(|right| right.permits(action, now)).collect::<Vec<_>>();
+    match rights.iter().zip(&refused).find(|(_, refused)| refused.is_ok()) {
+        Some((right, _)) => Ok(Some(right.key)),
+        None => {
+            let why = refused.into_iter().find_map(Result::err).unwrap_or("no delegation is here");
+            Err(Failure::refused(format!("this home publishes by delegation, and that does not reach so far: {why}"))
+                .hint("`softservice publisher show` says what it may; the publisher's root role gives more"))
+        }
+    }
 }

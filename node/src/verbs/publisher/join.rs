@@ -4,6 +4,7 @@
 use super::super::{
     closure::blocking,
     failure::{Failure, Kind},
+    subscriptions,
 };
 use crate::{
     context::Context,
@@ -44,6 +45,10 @@ pub(crate) async fn join(context: &Context, args: Join) -> Result<Value, Failure
     let role = RoleName::of_key(&root.roles, public);
     let delegation = root.delegations.iter().find(|d| d.key == public);
     if role.is_none() && delegation.is_none() {
+        // It was followed to be asked; whoever follows it anyway goes on.
+        if !subscriptions::read(&context.home)?.iter().any(|s| s.publisher == publisher) {
+            context.handle.unfollow(publisher).await?;
+        }
         return Err(Failure::refused(format!(
             "root document {} of this publisher gives key {public} no right",
             root.version

@@ -4,11 +4,13 @@
 
 mod assemble;
 mod entry;
+mod freshen;
 mod join;
 mod rotate;
 
 pub(super) use assemble::{assemble, withdraw};
-pub(super) use entry::{Entered, enter};
+pub(super) use entry::{Entered, enter, sign_head};
+pub(super) use freshen::freshen;
 pub(super) use join::join;
 pub(super) use rotate::{delegate, recover, rotate};
 
@@ -117,6 +119,21 @@ pub(super) struct Signing {
     out: Option<PathBuf>,
 }
 
+impl Signing {
+    /// Nothing is begun for a request that could not be written, or would take the place of something else.
+    fn check(&self) -> Result<(), Failure> {
+        match &self.out {
+            Some(out) if !out.is_absolute() => {
+                Err(Failure::usage(format!("{} must be an absolute path", out.display())))
+            }
+            Some(out) if out.symlink_metadata().is_ok() => {
+                Err(Failure::refused(format!("{} exists already", out.display())))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 /// What this home is, and what the network knows of it.
 struct Own {
     publisher: PublisherId,
@@ -191,6 +208,7 @@ pub(super) async fn show(context: &Context) -> Result<Value, Failure> {
         "from_hash": (root.feed.from_seq > 0).then(|| root.feed.from_hash.to_string()),
         "sequence": known.feed.head.at.seq,
         "head": (known.feed.head.at.seq > 0).then(|| known.feed.head.hash.to_string()),
+        "head_signed": known.signed,
         "releases": known.feed.snapshot.listings.len(),
         "issued_at": root.issued_at.0 / 1000,
         "expires_at": root.expires_at.0 / 1000,
@@ -223,6 +241,7 @@ fn describe(role: RoleName, root: &softservice_protocol::root::Root, files: &[Ke
 fn is_over(own: &Own, request: &Opened) -> bool {
     match &request.wanted {
         Wanted::Root(next) => next.version <= own.root.root.version,
+        Wanted::Entry(_) if request.is_again() => own.known.signed,
         Wanted::Entry(entry) => entry.at <= own.known.feed.head.at || entry.at.epoch < own.root.root.feed.epoch,
     }
 }
@@ -248,9 +267,6 @@ async fn hand_over(context: &Context, publisher: PublisherId, version: u64) -> R
 
 /// Writes a request: into the home first, so that it is known to wait before anybody can sign it.
 async fn hand_out(context: &Context, opened: &Opened, out: PathBuf) -> Result<(), Failure> {
-    if !out.is_absolute() {
-        return Err(Failure::usage(format!("{} must be an absolute path", out.display())));
-    }
     let (folder, opened) = (context.keys.requests(), opened.clone());
     blocking(move || {
         std::fs::create_dir_all(&folder).map_err(|e| Failure::failed(format!("create {}: {e}", folder.display())))?;

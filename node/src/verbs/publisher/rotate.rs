@@ -8,6 +8,7 @@ use super::{
 use crate::{
     clock::Clock,
     context::Context,
+    handle::Appended,
     identity::new_key,
     publisher::{
         change::{Change, ascending},
@@ -234,26 +235,19 @@ pub(crate) async fn recover(context: &Context, args: Recover) -> Result<Value, F
             begun.epoch, begun.from_seq
         )));
     }
-    let found = kept.iter().filter(|(head, _)| head.at.seq == args.from).map(|(head, _)| head.hash);
-    let mut candidates: Vec<Digest> = found.collect();
-    candidates.dedup();
-    let hash = match (given, candidates.as_slice()) {
-        (None, []) if args.from == 0 => Digest::ZERO,
-        (Some(hash), []) => hash,
-        (Some(hash), here) if here.contains(&hash) => hash,
-        (None, [only]) => *only,
-        (Some(hash), _) => {
-            return Err(Failure::refused(format!("entry {} of this feed is another here than {hash}", args.from))
+    let hash = match (context.handle.reopens_at(own.publisher, args.from).await?, given) {
+        (Some(head), None) => head.hash,
+        (Some(head), Some(given)) if given == head.hash => given,
+        (Some(_), Some(given)) => {
+            return Err(Failure::refused(format!("entry {} of this feed is another here than {given}", args.from))
                 .hint("leave --hash out to take the one that is here"));
         }
-        (None, []) => {
-            return Err(Failure::not_found(format!("entry {} of this feed is not kept here", args.from)).hint(
-                "--hash HASH names it; `softservice publisher show` on a device that has it says the hash of its head",
+        // Its catalogue comes from peers, then.
+        (None, Some(given)) => given,
+        (None, None) => {
+            return Err(Failure::not_found(format!("entry {} of this feed is not here", args.from)).hint(
+                "an earlier one may be; or --hash HASH names it, and a peer that has its catalogue must be connected before anything is published",
             ));
-        }
-        (None, _) => {
-            return Err(Failure::refused(format!("two entries {} of this feed are kept here", args.from))
-                .hint("--hash HASH says which of them still counts"));
         }
     };
     let given_up: Vec<Value> = kept
@@ -323,6 +317,7 @@ async fn succeed(
     beside: Beside,
     signing: &Signing,
 ) -> Result<Value, Failure> {
+    signing.check()?;
     let version = own.root.root.version.saturating_add(1);
     let pending = waiting(context).into_iter().find(|r| matches!(&r.wanted, Wanted::Root(n) if n.version == version));
     if let Some(pending) = pending {
@@ -359,7 +354,7 @@ async fn succeed(
     match complete {
         Some(envelope) => {
             let _lent = context.keys.lend(beside.lent);
-            adopt(context, &own, envelope).await?;
+            answer["head_signed"] = adopt(context, &own, envelope).await?.into();
             answer["adopted"] = true.into();
         }
         None => {
@@ -375,11 +370,12 @@ async fn succeed(
     Ok(answer)
 }
 
-/// Makes a complete root document the one of this home, and of its node.
-pub(super) async fn adopt(context: &Context, own: &Own, envelope: Envelope) -> Result<u64, Failure> {
+/// Makes a complete root document the one of this home, and of its node; whether the newest entry is signed by its keys then.
+pub(super) async fn adopt(context: &Context, own: &Own, envelope: Envelope) -> Result<bool, Failure> {
     let keys = context.keys.clone();
     let adopted = blocking(move || Ok(keys.adopt(&envelope)?)).await?;
     let version = adopted.root.version;
     hand_over(context, own.publisher, version).await?;
-    Ok(version)
+    // The core does it by itself where the keys are here. This waits for it, or says that it could not be.
+    Ok(matches!(context.handle.resign(own.publisher, false).await, Ok(Appended::Published(_))))
 }

@@ -51,8 +51,6 @@ pub(crate) struct Feed {
     pub(crate) shown: Arc<FeedState>,
     /// Revocations that the state no longer has.
     pub(crate) stays: BTreeMap<ReleaseId, Revocation>,
-    /// When the head entry was made.
-    pub(crate) issued_at: Time,
     /// Newest entries, as received.
     pub(crate) trail: Trail,
     /// The head when keys that sign entries changed last: nobody who comes later can verify what is before it.
@@ -83,7 +81,6 @@ pub(crate) struct Batch {
     /// a newcomer may begin. None while the head has only signatures of keys that are gone.
     pub(crate) anchor: Option<Arc<FeedState>>,
     pub(crate) rotated_at: u64,
-    pub(crate) issued_at: Time,
     /// The feed begins anew here: entries before are not in memory.
     pub(crate) onboarded: bool,
     /// A root gave up what is behind this number.
@@ -188,7 +185,6 @@ impl Feed {
             state: self.state.clone(),
             anchor: self.anchor.clone(),
             rotated_at: self.rotated_at,
-            issued_at: self.issued_at,
             ..Batch::default()
         })
     }
@@ -218,7 +214,6 @@ impl Feed {
         self.show();
         self.anchor = batch.anchor;
         self.rotated_at = batch.rotated_at;
-        self.issued_at = batch.issued_at;
         if batch.fresh.is_some() {
             self.fresh = batch.fresh;
         }
@@ -362,7 +357,7 @@ impl Feed {
     /// When the publisher's release role spoke last, or its root while the feed is empty.
     pub(crate) fn spoken(&self) -> Time {
         let root = self.root.as_ref().map_or(Time(0), |r| r.root.issued_at);
-        if self.state.head.at.seq == 0 { root } else { self.issued_at }
+        if self.state.head.at.seq == 0 { root } else { self.state.issued_at }
     }
     /// The newest statement, unless a clock that came right meanwhile shows its date to be absurd.
     pub(crate) fn statement(&self, now: Moment) -> Option<&Fresh> {

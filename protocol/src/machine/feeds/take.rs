@@ -220,23 +220,15 @@ impl Feed {
                 Err(fault) => return Err(fault),
             }
         }
-        let mut last: Option<Envelope> = None;
         for bytes in entries {
             let envelope: Envelope = codec::decode(&bytes.0)?;
             let result = self.take_entry(desk, batch, publisher, &envelope, &bytes.0, clash);
-            if let (Some(before), Some(root)) = (&last, &batch.root)
-                && proves(root, before, &envelope)
-            {
-                *clash = Some((before.clone(), envelope.clone()));
-            }
             if clash.is_some() {
                 return Ok(());
             }
-            last = Some(envelope);
             match result {
-                // Pages may overlap with what came meanwhile; a pair that only proves something may stand apart.
+                // Pages may overlap with what came meanwhile.
                 Ok(()) | Err(Fault::Feed(FeedError::Known(_))) => {}
-                Err(Fault::Feed(FeedError::Gap { .. })) if page.entries.len() == 2 => {}
                 Err(fault) => return Err(fault),
             }
         }
@@ -283,7 +275,7 @@ impl Feed {
         clash: &mut Clash,
     ) -> Result<(), Fault> {
         let envelope: Envelope = codec::decode(bytes)?;
-        let spoken = if batch.state.head.at.seq == 0 { self.spoken() } else { batch.issued_at };
+        let spoken = if batch.state.head.at.seq == 0 { self.spoken() } else { batch.state.issued_at };
         let ahead = |f: &Fresh| desk.moment().is_ahead(f.issued_at, spoken);
         // One that was taken under a wrong clock does not stand in the way of better ones.
         let newest = batch.fresh.as_ref().or(self.fresh.as_ref()).map(|(f, _)| f).filter(|f| !ahead(f));

@@ -6,7 +6,6 @@ use crate::{
     codec,
     feed::{Entry, FeedState, Head},
     sign::Envelope,
-    time::Time,
 };
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -58,8 +57,8 @@ impl Trail {
             if let Some((head, entry)) = open(&old).filter(|(head, _)| head.at.seq > self.base.head.at.seq) {
                 let base = Arc::make_mut(&mut self.base);
                 // It was verified, so it fits; were it not to, no state would be found again, and peers are asked.
-                let _ = base.snapshot.apply(&entry.action);
-                base.head = head;
+                let _ = base.snapshot.apply(&entry.action, entry.by);
+                (base.head, base.issued_at) = (head, entry.issued_at);
             }
         }
     }
@@ -67,17 +66,16 @@ impl Trail {
     pub(crate) fn head_at(&self, seq: u64) -> Option<Head> {
         if self.base.head.at.seq == seq { Some(self.base.head) } else { open(self.get(seq)?).map(|(head, _)| head) }
     }
-    /// The state at the head of this number and digest, and when its entry was made; `more` are entries behind those here.
-    pub(crate) fn state_at(&self, head: Head, more: &[(u64, Vec<u8>)]) -> Option<(FeedState, Time)> {
+    /// The state at the head of this number and digest; `more` are entries behind those here.
+    pub(crate) fn state_at(&self, head: Head, more: &[(u64, Vec<u8>)]) -> Option<FeedState> {
         let mut state = (*self.base).clone();
-        let mut issued_at = self.get(head.at.seq).and_then(open).map_or(Time(0), |(_, entry)| entry.issued_at);
         let wanted = state.head.at.seq.saturating_add(1)..=head.at.seq;
         let kept = self.entries.iter().map(|(seq, bytes)| (*seq, bytes));
         for (_, bytes) in kept.chain(more.iter().map(|(s, b)| (*s, b))).filter(|(seq, _)| wanted.contains(seq)) {
             let (at, entry) = open(bytes)?;
-            state.snapshot.apply(&entry.action).ok()?;
-            (state.head, issued_at) = (at, entry.issued_at);
+            state.snapshot.apply(&entry.action, entry.by).ok()?;
+            (state.head, state.issued_at) = (at, entry.issued_at);
         }
-        ((state.head.at.seq, state.head.hash) == (head.at.seq, head.hash)).then_some((state, issued_at))
+        ((state.head.at.seq, state.head.hash) == (head.at.seq, head.hash)).then_some(state)
     }
 }

@@ -6,11 +6,10 @@ use super::feed::{Batch, Feed};
 use crate::{
     codec::{self, CodecError},
     feed::{
-        Action, Conflict, Entry, FeedError, FeedState, Fresh, Head, Listing, Position, Signer, verify_beginning,
-        verify_fresh,
+        Action, Conflict, FeedError, FeedState, Fresh, Head, Listing, Position, Signer, verify_beginning, verify_fresh,
     },
     id::{Digest, PublisherId},
-    root::{FeedStart, Role, RootError, TrustedRoot},
+    root::{Delegation, FeedStart, Role, RootError, TrustedRoot},
     sign::{Envelope, SignatureError},
 };
 use std::sync::Arc;
@@ -73,14 +72,14 @@ impl Batch {
         let named = Head { at: Position { epoch: 0, seq: open.from_seq }, hash: open.from_hash };
         let more = if self.onboarded { &[][..] } else { self.entries.as_slice() };
         let found = feed.trail.state_at(named, more).filter(|_| !self.onboarded);
-        let (state, issued_at) = found.unwrap_or_default();
+        let state = found.unwrap_or_default();
         self.cut = Some(state.head.at.seq);
         if state.head.at.seq == 0 {
             (self.onboarded, self.base) = (true, Some(Arc::new(state.clone())));
         }
         self.entries.retain(|(seq, _)| *seq <= state.head.at.seq);
         self.added.clear();
-        (self.state, self.issued_at) = (Arc::new(state), issued_at);
+        self.state = Arc::new(state);
     }
     /// Whether a newcomer may begin with the head.
     fn is_beginning(&self, feed: &Feed) -> bool {
@@ -112,11 +111,9 @@ impl Batch {
         if state.head.at.epoch == old.head.at.epoch && !continues(old, &state) {
             return Err(Fault::Refused("the snapshot does not continue the catalogue that is known"));
         }
-        let entry: Entry = envelope.open()?;
         let known = old.snapshot.listings.len();
         let added = state.snapshot.listings.iter().skip(known).cloned();
         self.added.extend(added);
-        self.issued_at = entry.issued_at;
         self.entries = vec![(state.head.at.seq, bytes.to_vec())];
         self.onboarded = true;
         self.state = Arc::new(state);
@@ -147,7 +144,6 @@ impl Batch {
             self.added.push(listing.clone());
         }
         self.entries.push((entry.at.seq, bytes.to_vec()));
-        self.issued_at = entry.issued_at;
         self.state = Arc::new(state);
         if signer == Signer::Release {
             self.anchor = Some(self.state.clone());
@@ -229,8 +225,8 @@ pub(super) fn signature_error(fault: &Fault) -> Option<&SignatureError> {
 }
 
 /// Who signs entries under a root.
-fn signs_entries(root: &TrustedRoot) -> (&Role, &Role) {
-    (&root.root.roles.release, &root.root.roles.revoke)
+fn signs_entries(root: &TrustedRoot) -> (&Role, &Role, &[Delegation]) {
+    (&root.root.roles.release, &root.root.roles.revoke, &root.root.delegations)
 }
 
 /// What a verified envelope says about a place of the feed.

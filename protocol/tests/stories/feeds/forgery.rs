@@ -57,6 +57,7 @@ fn a_stranger_publisher_is_ignored_and_costs_nothing() {
         action: Action::Release(listed(1)),
         state_root: Digest::ZERO,
         issued_at: START,
+        by: None,
     };
     let envelope = stranger.seal(Kind::Entry, codec::encode(&entry).unwrap());
     assert_eq!(world.whisper("eve", "bob", codec::encode(&envelope).unwrap()), Verdict::Ignore);

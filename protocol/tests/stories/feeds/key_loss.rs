@@ -31,9 +31,9 @@ fn say(world: &mut World, from: &'static str, to: &'static str, p: &Publisher, p
 /// The entry after `after`, about another version, signed by these keys.
 fn next(p: &Publisher, after: &softservice_protocol::feed::FeedState, version: u32, keys: &[PublicKey]) -> Envelope {
     let action = Action::Release(listed(version));
-    let state_root = after.snapshot.after(&action).unwrap().state_root().unwrap();
+    let state_root = after.snapshot.after(&action, None).unwrap().state_root().unwrap();
     let at = Position { epoch: p.root().feed.epoch, seq: after.head.at.seq + 1 };
-    let entry = Entry { at, prev: after.head.hash, action, state_root, issued_at: START };
+    let entry = Entry { at, prev: after.head.hash, action, state_root, issued_at: START, by: None };
     p.sealed(Kind::Entry, codec::encode(&entry).unwrap(), keys)
 }
 fn versions(world: &World, name: &str, p: &Publisher) -> Vec<String> {
@@ -96,7 +96,7 @@ fn fewer_release_keys_than_the_threshold_are_worth_nothing_to_a_thief() {
     say(&mut world, "eve", "bob", &p, &page(&p, &[&one, &other], None));
     world.connect("eve", "carol");
     world.follow("carol", &p);
-    let catalogue = feed.snapshot.after(&Action::Release(listed(8))).unwrap();
+    let catalogue = feed.snapshot.after(&Action::Release(listed(8)), None).unwrap();
     let Message::Feed { publisher, roots, entries, .. } = page(&p, &[&one], None) else { unreachable!() };
     let snapshot = Some(Bytes(codec::encode::<Snapshot>(&catalogue).unwrap()));
     let invented = Message::Feed { publisher, roots, snapshot, entries, fresh: None, more: false };

@@ -1,6 +1,7 @@
 //! Stories about feeds: alice publishes, bob and others follow, eve means no good.
 
 mod age;
+mod delegated;
 mod disk;
 mod forgery;
 mod key_loss;

@@ -13,13 +13,14 @@ fn rotate(world: &mut World, p: &mut Publisher, seed: u8) -> PublicKey {
 /// The entry that could follow what bob has, about another version, by these keys.
 fn forged(world: &World, p: &Publisher, version: u32, keys: &[PublicKey]) -> Envelope {
     let feed = view(world, "bob", p).feed.clone();
-    let after = feed.snapshot.after(&Action::Release(listed(version))).unwrap();
+    let after = feed.snapshot.after(&Action::Release(listed(version)), None).unwrap();
     let entry = Entry {
         at: Position { epoch: feed.head.at.epoch, seq: feed.head.at.seq + 1 },
         prev: feed.head.hash,
         action: Action::Release(listed(version)),
         state_root: after.state_root().unwrap(),
         issued_at: START,
+        by: None,
     };
     p.sealed(Kind::Entry, codec::encode(&entry).unwrap(), keys)
 }
@@ -134,7 +135,7 @@ fn a_stolen_revoke_key_makes_no_catalogue_for_newcomers() {
     let revocation = Revocation { level: RevokeLevel::Unsafe, replaced_by: None, reason: "leaks".into() };
     let action = Action::Revoke { release: bad, revocation: revocation.clone() };
     let head = view(&world, "bob", &p).feed.head;
-    let mut invented = softservice_protocol::feed::Snapshot { listings: vec![listed(1), listed(9)] };
+    let mut invented = softservice_protocol::feed::Snapshot { listings: vec![listed(1), listed(9)], spent: vec![] };
     invented.listings[0].revoked = Some(revocation);
     let entry = Entry {
         at: Position { epoch: 1, seq: 2 },
@@ -142,6 +143,7 @@ fn a_stolen_revoke_key_makes_no_catalogue_for_newcomers() {
         action: action.clone(),
         state_root: invented.state_root().unwrap(),
         issued_at: START,
+        by: None,
     };
     let envelope = p.sealed(Kind::Entry, codec::encode(&entry).unwrap(), &revoke);
     let page = Message::Feed {

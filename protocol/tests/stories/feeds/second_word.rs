@@ -52,7 +52,7 @@ fn a_new_root_reopens_a_frozen_feed_from_its_last_good_entry() {
     world.part("carol", "bob");
     world.follow("carol", &p);
     let mut other: Entry = good.open().unwrap();
-    let snapshot = softservice_protocol::feed::Snapshot { listings: vec![listed(9)] };
+    let snapshot = softservice_protocol::feed::Snapshot { listings: vec![listed(9)], spent: vec![] };
     (other.action, other.state_root) = (Action::Release(listed(9)), snapshot.state_root().unwrap());
     let other = p.seal(Kind::Entry, codec::encode(&other).unwrap());
     let page = Message::Feed {
