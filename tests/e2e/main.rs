@@ -21,6 +21,7 @@ mod reduced;
 mod revoked;
 mod stop;
 mod survival;
+mod tongues;
 mod trials;
 mod units;
 mod upgrade;
