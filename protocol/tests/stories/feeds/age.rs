@@ -195,7 +195,7 @@ fn an_absurd_date_of_one_publisher_ages_nobody_else() {
     world.until("bob follows mallory", |w| view(w, "bob", &m).root_version == 1);
     // An entry cannot be refused for its date, or the feed would have a gap. It is dated eight years ahead.
     let mut entry: Entry = last_entry(&world).open().unwrap();
-    let snapshot = softservice_protocol::feed::Snapshot { listings: vec![listed(9)] };
+    let snapshot = softservice_protocol::feed::Snapshot { listings: vec![listed(9)], ..Default::default() };
     (entry.action, entry.state_root) = (Action::Release(listed(9)), snapshot.state_root().unwrap());
     entry.issued_at = world.now + Span::days(8 * 365);
     let entry = codec::encode(&m.seal(Kind::Entry, codec::encode(&entry).unwrap())).unwrap();
