@@ -260,6 +260,7 @@ transcripts!(
     overlay,
     provisioning,
     revoke,
+    secrets,
     sharing
 );
 

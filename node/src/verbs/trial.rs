@@ -76,7 +76,7 @@ pub(super) async fn subject(
         (None, Some(text)) => {
             let found = reference::find(context, text).await?;
             freshness::warn(context, found.publisher, talk).await?;
-            fetch::bring(context, found.release(), Depth::Content, talk).await?;
+            fetch::bring_listed(context, &found, Depth::Content, talk).await?;
             throwaway::hand_over(context, trial, &[found.release()], talk).await?;
             Ok(found.release())
         }

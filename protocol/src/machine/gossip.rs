@@ -29,6 +29,8 @@ const ANSWER: Span = Span::seconds(10);
 const PULLS: u32 = 256;
 /// Messages with heads that one peer may send within [`WINDOW`].
 const HEADS: u32 = 128;
+/// Gossip that one neighbour may pass on within [`WINDOW`], good or bad: fifty publishers that say all they may at once.
+const PASSED_ON: u32 = 512;
 /// See [`PULLS`].
 const WINDOW: Span = Span::seconds(10);
 /// Peers that are asked for a new publisher at once.
@@ -50,6 +52,7 @@ struct Talk {
     window: Time,
     pulls: u32,
     messages: u32,
+    gossip: u32,
 }
 
 /// See the module.
@@ -70,6 +73,7 @@ impl Talk {
             self.window = now;
             self.pulls = 0;
             self.messages = 0;
+            self.gossip = 0;
         }
     }
 }
@@ -277,6 +281,15 @@ impl Gossip {
             desk.punish(peer, peers::GARBAGE, format!("gossip of {} bytes", bytes.len()));
             return Verdict::Reject;
         }
+        if let Some(talk) = self.talks.get_mut(&peer) {
+            talk.count(desk.now);
+            talk.gossip += 1;
+            if talk.gossip > PASSED_ON {
+                // Not even looked at: looking is what a flood is to make us do.
+                desk.punish(peer, peers::NOISE, "too much gossip".into());
+                return Verdict::Ignore;
+            }
+        }
         let (publisher, judged, digest) = match codec::decode::<Envelope>(bytes) {
             Ok(envelope) => (envelope.publisher, feeds.judge(desk, &envelope, bytes), envelope.digest()),
             Err(error) => match codec::decode::<Equivocation>(bytes) {
@@ -298,6 +311,12 @@ impl Gossip {
             }
             Judged::New | Judged::Known { .. } | Judged::Useless => Verdict::Ignore,
             Judged::Ask(from) => {
+                self.ask(desk, feeds, peer, publisher, Some(from));
+                Verdict::Ignore
+            }
+            Judged::UnknownKeys(from) => {
+                // Somebody honest does so for the moment in which a root changes; a flood of it is none.
+                desk.punish(peer, peers::DOUBT, "it passes on what keys signed that nobody knows".into());
                 self.ask(desk, feeds, peer, publisher, Some(from));
                 Verdict::Ignore
             }

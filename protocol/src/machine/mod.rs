@@ -219,10 +219,11 @@ impl Core {
             }
             Input::Disconnected { peer } => {
                 self.refresh.disconnected(peer);
-                self.peers.disconnected(peer);
+                self.peers.disconnected(desk, peer);
                 self.gossip.disconnected(peer);
                 self.exchange.disconnected(desk, peer);
             }
+            Input::Broke { peer, why } => self.peers.broke(desk, peer, why),
             Input::Found { address, source } => self.peers.found(desk, address, source),
             Input::DialFailed { address } => self.peers.dial_failed(desk, &address),
             Input::Received { peer, bytes } => self.received(peer, &bytes),
@@ -247,7 +248,7 @@ impl Core {
                 self.gossip.ask_around(desk, &self.feeds, ticket.publisher);
             }
             Input::Refresh { job, publisher } => {
-                let peers = self.peers.spread(desk);
+                let peers = self.peers.diverse(desk);
                 let asked = self.gossip.ask_these(desk, &self.feeds, publisher, &peers);
                 let groups = self.peers.groups(&asked);
                 self.refresh.begin(desk, job, publisher, asked, groups);

@@ -3,6 +3,7 @@
 mod age;
 mod delegated;
 mod disk;
+mod floods;
 mod forgery;
 mod key_loss;
 mod news;
