@@ -2,9 +2,9 @@
 //! Invariant: every command is answered exactly once, also when the driver stops.
 
 use softservice_protocol::{
-    feed::{Action, FeedState, Freshness, Head},
+    feed::{Action, Difference, FeedState, Freshness, Head, Moment, Term},
     id::{Peer, PublicKey, PublisherId},
-    io::{Depth, FetchFigures, Generation, ProvisionEvent, ProvisionStep, Stage},
+    io::{Asked, Depth, FetchFigures, Generation, ProvisionEvent, ProvisionStep, Stage},
     release::ReleaseRef,
     ticket::Ticket,
 };
@@ -87,16 +87,28 @@ pub struct Known {
     pub root_digest: softservice_protocol::id::Digest,
     /// Head and catalogue.
     pub feed: FeedState,
-    /// How far it may be believed.
-    pub freshness: Freshness,
+    /// Until when its newest word holds; none while nothing of it may be shown. Kept instead of what it comes to: that
+    /// changes while nothing happens.
+    pub term: Option<Term>,
     /// This node publishes as it.
     pub own: bool,
     /// A newcomer can verify its head: keys that its newest root names signed it.
     pub signed: bool,
     /// It spoke twice.
     pub frozen: bool,
+    /// Where its two histories part, if that is proven.
+    pub difference: Option<Difference>,
+    /// It is this home's own, and the keys here do not suffice to say that it is current.
+    pub unstated: bool,
     /// Addresses that served it.
     pub addresses: Vec<String>,
+}
+
+impl Known {
+    /// How far it may be believed now.
+    pub fn freshness(&self, now: Moment) -> Freshness {
+        self.term.map_or(Freshness::Stale, |t| t.at(now.time()))
+    }
 }
 
 /// All publishers by id.
@@ -178,7 +190,7 @@ pub(crate) enum Command {
     Withdraw { publisher: PublisherId, reply: Reply<()> },
     ReopensAt { publisher: PublisherId, seq: u64, reply: Reply<Option<Head>> },
     Follow { ticket: Ticket, reply: Reply<()> },
-    Refresh { publisher: PublisherId, reply: Reply<()> },
+    Refresh { publisher: PublisherId, reply: Reply<Asked> },
     Unfollow { publisher: PublisherId, reply: Reply<()> },
     Fetch { release: ReleaseRef, depth: Depth, progress: Option<ProgressSender>, reply: Reply<FetchFigures> },
     Provision { generation: Generation, previous: Option<u32>, reply: Reply<ProvisionEvent> },
@@ -315,11 +327,12 @@ impl Handle {
             },
         }
     }
-    /// Asks connected peers what is newest of a publisher; returns when they have said it, or after a few seconds.
+    /// Asks connected peers what is newest of a publisher; returns when they have said it, or after a few seconds, with how
+    /// many there were.
     ///
     /// # Errors
     /// Only when the node stops.
-    pub async fn refresh(&self, publisher: PublisherId) -> Result<(), CommandError> {
+    pub async fn refresh(&self, publisher: PublisherId) -> Result<Asked, CommandError> {
         self.ask(|reply| Command::Refresh { publisher, reply }).await
     }
     /// How many peers are connected, now or as soon as there is one; 0 when none came in time.

@@ -2,7 +2,6 @@
 //! it listens; a node that cannot start leaves nothing running, and one that stopped has flushed what it acknowledged.
 
 use crate::{
-    clock::Clock,
     config::Config,
     context::Context,
     device::Device,
@@ -150,7 +149,7 @@ async fn run(config: Config, home: Home, store: Arc<dyn Store>) -> Result<Node, 
     let records = records.map_err(|e| StartError::CutOff(e.to_string()))??;
     let interrupted = device.recover().await;
 
-    let (clock, stop) = (Arc::new(Clock::default()), Stop::default());
+    let (clock, stop) = (Arc::clone(&config.clock), Stop::default());
     let (facts_in, facts) = mpsc::channel(FACTS);
     let (disk_in, disk) = mpsc::channel(ANSWERS);
     let (device_in, device_answers) = mpsc::channel(ANSWERS);
@@ -188,12 +187,13 @@ async fn run(config: Config, home: Home, store: Arc<dyn Store>) -> Result<Node, 
     );
     driver.begin(records.into_iter().map(Input::Restored));
     driver.begin(interrupted.into_iter().map(Input::Provision));
-    let own = keys.publisher().map(|publisher| Input::Own { publisher, roots: keys.roots() });
-    driver.begin(own);
+    // The mark first: whoever owns a feed and has lost its end says nothing of it before that is known.
     if let Some(publisher) = keys.publisher() {
         let mark = store.mark(FeedId::main(publisher))?;
         driver.begin(mark.map(|head| Input::Marked { publisher, head }));
     }
+    let own = keys.publisher().map(|publisher| Input::Own { publisher, roots: keys.roots() });
+    driver.begin(own);
     let known = config.peers.iter().cloned();
     driver.begin(known.map(|address| Input::Found { address, source: Source::Owner }));
     let driver = tokio::spawn(driver.run(stop.clone()));

@@ -38,10 +38,12 @@ impl Driver {
                 root_version: view.root_version,
                 root_digest: view.root_digest,
                 feed: view.feed.clone(),
-                freshness: view.freshness,
+                term: view.term,
                 own: view.own,
                 signed: view.signed,
                 frozen: view.frozen,
+                difference: view.difference,
+                unstated: view.unstated,
                 addresses: view.addresses.to_vec(),
             };
             (view.publisher, known)

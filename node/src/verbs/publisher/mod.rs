@@ -251,7 +251,7 @@ pub(super) async fn show(context: &Context) -> Result<Value, Failure> {
         })).collect::<Vec<_>>(),
         "idle_keys": files.iter().filter(|f| f.role.is_none() && !f.delegated).map(file).collect::<Vec<_>>(),
         "unreadable": context.keys.unreadable().iter().map(|u| json!({ "file": u.path, "why": u.why })).collect::<Vec<_>>(),
-        "freshness": known.freshness,
+        "freshness": known.freshness(context.config.clock.moment()),
         "frozen": known.frozen,
         "requests": requests,
     }))

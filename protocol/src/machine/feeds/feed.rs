@@ -8,7 +8,10 @@ use super::{
 };
 use crate::{
     codec,
-    feed::{Entry, Equivocation, FeedState, Fresh, Freshness, Head, Listing, Position, Revocation, freshness},
+    feed::{
+        Difference, Entry, Equivocation, FeedState, Fresh, Freshness, Head, Listing, Moment, Position, Revocation,
+        Term, verify_fresh,
+    },
     id::{Digest, PublisherId, ReleaseId},
     io::{Event, Record, Token},
     machine::desk::Desk,
@@ -64,7 +67,7 @@ pub(crate) struct Feed {
     pub(crate) requested: Option<(Head, Vec<u8>)>,
     /// What the disk's mark remembered when this life began.
     pub(crate) mark: Option<Head>,
-    told: Option<Freshness>,
+    told: Option<(Freshness, Option<Term>)>,
     pub(crate) told_until: Option<Time>,
 }
 
@@ -114,6 +117,11 @@ impl Feed {
     pub(crate) fn is_frozen(&self) -> bool {
         let open = self.root.as_ref().map_or(0, |r| r.root.feed.epoch);
         self.forked || (self.proof.is_some() && self.proof_epoch >= open)
+    }
+    /// Where the two histories of a publisher part, as far as it is proven.
+    pub(crate) fn difference(&self) -> Option<Difference> {
+        let proof = self.proof.as_ref().filter(|_| self.is_frozen())?;
+        proof.difference(|seq| codec::decode(self.trail.get(seq)?).ok())
     }
     pub(crate) fn freeze(&mut self, proof: Equivocation) {
         self.forked |= proof.one.kind == Kind::Root;
@@ -211,6 +219,9 @@ impl Feed {
         }
         let newer = self.root.as_ref().map(|r| r.digest) != batch.root.as_ref().map(|r| r.digest);
         self.root = batch.root;
+        if newer {
+            self.forget_unvouched();
+        }
         if let (true, false, Some(root), Some(proof)) = (newer, self.forked, &self.root, &self.proof)
             && !proves(root, &proof.one, &proof.other)
         {
@@ -218,6 +229,17 @@ impl Feed {
             self.proof = None;
         }
         batch.added
+    }
+
+    /// A statement whose key a newer root took away says nothing any more: that is how a stolen one ends.
+    fn forget_unvouched(&mut self) {
+        let held = |(_, bytes): &(Fresh, Vec<u8>)| {
+            let envelope = codec::decode::<Envelope>(bytes).ok();
+            self.root.as_ref().zip(envelope).is_some_and(|(root, e)| verify_fresh(root, &e).is_ok())
+        };
+        if !self.fresh.as_ref().is_none_or(held) {
+            self.fresh = None;
+        }
     }
 
     /// Makes what is shown of what is: with every revocation that a root gave up and nobody has said again.
@@ -286,7 +308,8 @@ impl Feed {
             Record::Entry { envelope, .. } => {
                 batch.entry_bytes(&codec::decode(&envelope)?, &envelope)?;
             }
-            Record::Fresh { envelope, .. } => batch.fresh_bytes(self, &codec::decode(&envelope)?, &envelope)?,
+            // Each was judged when it came; the one that was kept last is the newest.
+            Record::Fresh { envelope, .. } => batch.fresh_bytes(&codec::decode(&envelope)?, &envelope, |_| Ok(()))?,
         }
         self.adopt(batch);
         Ok(())
@@ -331,18 +354,33 @@ impl Feed {
         }
     }
 
+    /// When the publisher's release role spoke last, or its root while the feed is empty.
+    pub(crate) fn spoken(&self) -> Time {
+        let root = self.root.as_ref().map_or(Time(0), |r| r.root.issued_at);
+        if self.state.head.at.seq == 0 { root } else { self.state.issued_at }
+    }
+    /// The newest statement, unless a clock that came right meanwhile shows its date to be absurd.
+    pub(crate) fn statement(&self, now: Moment) -> Option<&Fresh> {
+        self.fresh.as_ref().map(|(f, _)| f).filter(|f| !now.is_ahead(f.issued_at, self.spoken()))
+    }
+    /// Until when the feed's newest word holds; none while nothing of it may be shown.
+    pub(crate) fn term(&self, now: Moment) -> Option<Term> {
+        let root = self.root.as_ref().filter(|_| self.is_visible())?;
+        Some(Term::of(self.statement(now), self.spoken(), &root.root))
+    }
     /// How far the feed may be believed, and until when this answer holds.
-    pub(crate) fn freshness(&self, now: Time) -> (Freshness, Option<Time>) {
-        let Some(root) = self.root.as_ref().filter(|_| self.is_visible()) else { return (Freshness::Stale, None) };
-        let spoken = if self.state.head.at.seq == 0 { root.root.issued_at } else { self.state.issued_at };
-        freshness(self.fresh.as_ref().map(|(f, _)| f), spoken, &root.root, now)
+    pub(crate) fn freshness(&self, now: Moment) -> (Freshness, Option<Time>) {
+        self.term(now).map_or((Freshness::Stale, None), |t| (t.at(now.time()), t.holds(now.time())))
     }
 
+    /// Tells how far the feed may be believed when that is not what was told last: also a later end is news.
     pub(crate) fn tell_freshness(&mut self, desk: &mut Desk, publisher: PublisherId) {
-        let (freshness, until) = self.freshness(desk.now);
+        let now = desk.moment();
+        let (freshness, until) = self.freshness(now);
         self.told_until = Some(until.unwrap_or(Time(u64::MAX)));
-        if self.is_anchored() && self.told != Some(freshness) {
-            self.told = Some(freshness);
+        let telling = (freshness, self.term(now));
+        if self.is_anchored() && self.told != Some(telling) {
+            self.told = Some(telling);
             desk.tell(Event::Freshness { publisher, freshness });
         }
     }

@@ -119,6 +119,11 @@ impl Peers {
             received: exchange.received_from(peer),
         })
     }
+    /// How many parts of the network these connected peers are in.
+    pub(crate) fn groups(&self, peers: &BTreeSet<Peer>) -> usize {
+        let links = peers.iter().filter_map(|p| self.links.get(p));
+        links.map(|l| l.group).collect::<BTreeSet<_>>().len()
+    }
     /// Connected peers in an order of chance in which no network group comes twice before each has come once: what the
     /// first few say was not said by one party alone, if there is another.
     pub(crate) fn diverse(&self, desk: &mut Desk) -> Vec<Peer> {
