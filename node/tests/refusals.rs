@@ -226,3 +226,34 @@ async fn a_refused_folder_leaves_nothing_behind_and_is_looked_at_again() {
         "{refused}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn neither_the_name_of_a_tree_nor_a_crowded_line_lets_a_secret_through() {
+    let (scratch, source) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let alice = settle_on(Arc::new(softservice_store::open(scratch.path()).unwrap()), LOOPBACK).await;
+    settings(source.path(), "1.0.0", "");
+    let crowd: String = (0..17).map(|n| format!("password=hunter{n}; ")).collect();
+    std::fs::remove_dir_all(source.path().join("root")).unwrap();
+    std::fs::create_dir(source.path().join("doc")).unwrap();
+    std::fs::write(source.path().join("doc/app.ini"), crowd).unwrap();
+    let toml = std::fs::read_to_string(source.path().join("distro.toml")).unwrap().replace("\"root\" }", "\"doc\" }");
+    let test = "[test.answers]\non = \"main\"\nexec = [\"mysql\", \"--password=hunter2x9\", \"shop\"]\n";
+    std::fs::write(source.path().join("distro.toml"), toml + test).unwrap();
+    let publish = |allow: Vec<String>| json!({ "dir": source.path(), "allow_secrets": allow });
+    let refused = alice.verb("publish", publish(vec![])).await.unwrap_err();
+    assert_eq!((refused.kind, &refused.details["secrets_in_all"]), (Kind::Secrets, &json!(18)), "{refused}");
+    let line = refused.details["secrets"][0]["line"].as_u64().unwrap();
+    assert_eq!(refused.details["secrets"][0]["file"], "distro.toml");
+
+    let crowded = alice.verb("publish", publish(vec!["doc/app.ini:1".into()])).await.unwrap_err();
+    assert_eq!(crowded.kind, Kind::Usage, "{crowded}");
+    assert!(crowded.hint.as_ref().is_some_and(|h| h.contains("doc/app.ini:1:17")), "{crowded}");
+    let none = alice.verb("publish", publish(vec!["doc/app.ini:1:18".into()])).await.unwrap_err();
+    assert_eq!(none.kind, Kind::Usage, "{none}");
+    let one = alice.verb("publish", publish(vec!["doc/app.ini:1:2".into()])).await.unwrap_err();
+    assert_eq!(one.details["secrets_in_all"], 17, "{one}");
+    let mut rest: Vec<String> = (1..18).map(|n| format!("doc/app.ini:1:{n}")).collect();
+    rest.push(format!("distro.toml:{line}"));
+    let done = alice.verb("publish", publish(rest)).await.unwrap();
+    assert_eq!(done["version"], "1.0.0");
+}

@@ -87,6 +87,13 @@ fn eight_processes_hold_the_proof_and_follow_the_root_into_a_new_epoch() {
         eventually("both homes of the publisher hold it", end, || is_frozen(home, true));
     }
 
+    for (device, version) in [(&devices[0], "1.1.0"), (&devices[5], "1.2.0")] {
+        let (code, answer) =
+            device.verb(&["up", &format!("anna/clock@{version}"), "--yes", "--accept-reduced", "--as", "new"]);
+        assert_eq!(code, 4, "nothing new is installed: {answer}");
+    }
+    let (code, answer) = devices[0].verb(&["update", "clock", "--yes", "--accept-reduced"]);
+    assert_eq!(code, 4, "nothing is updated: {answer}");
     let runs = devices[0].ok(&["ps", "clock"]);
     assert_eq!((one(&runs, "version"), one(&runs, "state")), (&"1.0.0".into(), &"running".into()), "what ran runs on");
     edit(&source, "1.2.0", "1.3.0", "after all");

@@ -190,6 +190,7 @@ mod tests {
             root_digest: Digest::ZERO,
             feed: FeedState::default(),
             term: Some(term),
+            own: false,
             signed: true,
             frozen,
             difference: None,
