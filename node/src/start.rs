@@ -186,12 +186,13 @@ async fn run(config: Config, home: Home, store: Arc<dyn Store>) -> Result<Node, 
     );
     driver.begin(records.into_iter().map(Input::Restored));
     driver.begin(interrupted.into_iter().map(Input::Provision));
-    let own = keys.publisher().map(|publisher| Input::Own { publisher, roots: keys.roots() });
-    driver.begin(own);
     if let Some(publisher) = keys.publisher() {
+        // Before the keys, so that nothing is ever signed in ignorance of it.
         let mark = store.mark(FeedId::main(publisher))?;
         driver.begin(mark.map(|head| Input::Marked { publisher, head }));
     }
+    let own = keys.publisher().map(|publisher| Input::Own { publisher, roots: keys.roots() });
+    driver.begin(own);
     let known = config.peers.iter().cloned();
     driver.begin(known.map(|address| Input::Found { address, source: Source::Owner }));
     let driver = tokio::spawn(driver.run(stop.clone()));

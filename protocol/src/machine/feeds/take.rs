@@ -5,13 +5,14 @@ use super::{
     Feeds,
     feed::{Batch, Clash, Feed},
     page::Page,
-    verify::{Fault, check_floor, claim, is_forged, proves, signature_error},
+    verify::{Fault, check_floor, is_forged, proves, signature_error, spoken},
 };
 use crate::{
     codec,
-    feed::{Equivocation, FeedError, Freshness, Head, Position, verify_fresh},
+    feed::{Conflict, Entry, Equivocation, FeedError, Freshness, Head, Position, verify_beginning, verify_fresh},
     id::{Digest, PublisherId},
     io::Record,
+    limits,
     machine::desk::Desk,
     root::{RootError, TrustedRoot},
     sign::{Envelope, Kind, SignatureError},
@@ -53,6 +54,9 @@ impl Feeds {
     /// Takes an answer to a pull.
     pub(crate) fn take_page(&mut self, desk: &mut Desk, publisher: PublisherId, page: Page) -> Taken {
         let Some(feed) = self.feeds.get_mut(&publisher).filter(|f| f.is_known()) else { return Taken::Nothing };
+        if page.entries.len() > limits::FEED_PAGE {
+            return Taken::Refused { fault: Fault::Refused("a page brings more entries than one holds"), forged: true };
+        }
         let mut batch = feed.batch();
         let before = batch.waiting.len();
         let mut clash = None;
@@ -64,6 +68,10 @@ impl Feeds {
             && let Some(bytes) = &page.fresh
         {
             result = feed.take_fresh(desk, &mut batch, publisher, &bytes.0, &mut clash);
+            // Whoever sent it may not know yet that its key was dropped: what else it brought is no worse for that.
+            if batch.waiting.len() > before && result.as_ref().is_err_and(|f| signature_error(f).is_some()) {
+                result = Ok(());
+            }
         }
         let new = batch.waiting.len() > before;
         let forged = match (&result, &batch.root) {
@@ -72,6 +80,7 @@ impl Feeds {
             (Ok(()), _) => false,
         };
         let head = batch.state.head;
+        let unsigned = batch.anchor.is_none() && head.at.seq > 0;
         self.put(desk, publisher, batch);
         if let Some((one, other)) = clash {
             self.freeze(desk, publisher, one, other);
@@ -87,6 +96,12 @@ impl Feeds {
             Err(Fault::Feed(FeedError::Known(_))) => Taken::Nothing,
             Err(Fault::Feed(FeedError::Gap { .. })) if new => Taken::New,
             Err(Fault::Feed(FeedError::Gap { .. })) => Taken::Ask(head),
+            // Theirs is signed, ours only by keys that are gone: a catalogue that counts now takes its place.
+            Err(Fault::Feed(FeedError::Equivocation(_) | FeedError::Broken { .. }))
+                if unsigned && page.snapshot.is_none() =>
+            {
+                Taken::Ask(Head::START)
+            }
             Err(Fault::Feed(FeedError::Broken { .. })) if head.at.seq > 0 && page.snapshot.is_none() => {
                 Taken::Ask(one_back(head))
             }
@@ -127,7 +142,10 @@ impl Feeds {
             Err(Fault::Feed(FeedError::Gap { .. })) => Judged::Ask(head),
             Err(Fault::Feed(FeedError::Epoch { open, found })) if found > open => Judged::Ask(head),
             // Signed, but it continues something else: what stands at our head may be the other branch's start.
-            Err(Fault::Feed(FeedError::Broken { .. })) => Judged::Ask(one_back(head)),
+            // Or signed by whoever speaks now, while ours has only signatures that prove nothing any more.
+            Err(Fault::Feed(FeedError::Broken { .. } | FeedError::Equivocation(_) | FeedError::Reopened { .. })) => {
+                Judged::Ask(one_back(head))
+            }
             Err(Fault::Refused(_) | Fault::Feed(FeedError::Epoch { .. })) => Judged::Useless,
             Err(fault) => match signature_error(&fault) {
                 Some(error) if !is_forged(&root, envelope, error) => Judged::Ask(head),
@@ -244,6 +262,14 @@ impl Feed {
         clash: &mut Clash,
     ) -> Result<(), Fault> {
         let place = batch.state.head.at;
+        if let Some(Conflict::Feed(at)) = spoken(envelope).map(|(at, _)| at)
+            && at.seq <= place.seq
+            && self.kept_at(batch, at.seq) == Some(bytes)
+        {
+            // The very bytes that were verified once.
+            return Err(FeedError::Known(at.seq).into());
+        }
+        self.refuse_ahead(desk, batch, envelope)?;
         match batch.entry_bytes(envelope, bytes) {
             Ok(()) => {
                 let head = batch.state.head;
@@ -292,13 +318,32 @@ impl Feed {
         }
     }
 
+    /// A delegated key alone dates nothing ahead of the clocks: it would bind whoever comes after it.
+    fn refuse_ahead(&self, desk: &Desk, batch: &Batch, envelope: &Envelope) -> Result<(), Fault> {
+        let Some(root) = &batch.root else { return Ok(()) };
+        let ahead = |e: Entry| e.by.is_some() && e.issued_at > desk.now + CLOCKS_DIFFER;
+        if envelope.kind == Kind::Entry
+            && envelope.open::<Entry>().is_ok_and(ahead)
+            && verify_beginning(root, envelope).is_err()
+        {
+            return Err(Fault::Refused("a delegated key dates its entry into the future"));
+        }
+        Ok(())
+    }
+
+    /// The entry of this number, if it is still in memory.
+    fn kept_at<'a>(&'a self, batch: &'a Batch, seq: u64) -> Option<&'a [u8]> {
+        let coming = batch.entries.iter().rev().find(|(s, _)| *s == seq).map(|(_, b)| b.as_slice());
+        coming.or_else(|| self.trail.get(seq))
+    }
+
     /// Finds the entry of ours, if it is still in memory, that `envelope` contradicts.
     fn clashes(&self, batch: &Batch, envelope: &Envelope, clash: &mut Clash) {
         let Some(root) = &batch.root else { return };
-        let Some((at, _)) = claim(root, envelope) else { return };
-        let ours = batch.entries.iter().find(|(seq, _)| *seq == at.seq).map(|(_, b)| b.as_slice());
-        let ours = ours.or_else(|| self.trail.get(at.seq));
-        let Some(ours) = ours.and_then(|bytes| codec::decode::<Envelope>(bytes).ok()) else { return };
+        let Some((Conflict::Feed(at), _)) = spoken(envelope) else { return };
+        let Some(ours) = self.kept_at(batch, at.seq).and_then(|bytes| codec::decode::<Envelope>(bytes).ok()) else {
+            return;
+        };
         if proves(root, &ours, envelope) {
             *clash = Some((ours, envelope.clone()));
         }
