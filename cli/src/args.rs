@@ -96,6 +96,9 @@ pub(crate) enum Verb {
         /// Read every file again, also those that look as they did when they were read last
         #[arg(long)]
         reread: bool,
+        /// Publish this likely secret on purpose, as the refusal names it; written down in distro.allow; may be repeated
+        #[arg(long = "allow-secret", value_name = "FILE:LINE")]
+        allow_secrets: Vec<String>,
         #[command(flatten)]
         hands: Hands,
     },
@@ -194,7 +197,7 @@ pub(crate) enum Verb {
         /// Generation to go back to; the one before when not given
         #[arg(long, value_name = "N")]
         to: Option<u32>,
-        /// Agree to leave data behind that was written since its layout changed
+        /// Agree to leave data behind that was written since its layout changed, and to what it may do that it may not now
         #[arg(long)]
         yes: bool,
         /// Accept promises of the sandbox that this machine cannot keep

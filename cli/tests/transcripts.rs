@@ -218,7 +218,7 @@ macro_rules! transcripts {
     };
 }
 
-transcripts!(author, backup, drill, errors, keys, lookalikes, matrix, overlay, provisioning, revoke, sharing);
+transcripts!(author, backup, drill, errors, keys, lookalikes, matrix, overlay, provisioning, revoke, secrets, sharing);
 
 #[test]
 fn no_transcript_is_forgotten() {

@@ -2,8 +2,13 @@
 
 mod village;
 
-use softservice_node::{HomeError, NetError, StartError, identity::KeyError, start_on};
-use softservice_protocol::release::ReleaseRef;
+use serde_json::json;
+use softservice_node::{HomeError, NetError, StartError, identity::KeyError, start_on, verbs::failure::Kind};
+use softservice_protocol::{
+    feed::Listing,
+    id::{PublisherId, ReleaseId},
+    release::ReleaseRef,
+};
 use softservice_store::{MemoryStore, Store};
 use std::sync::Arc;
 use village::{
@@ -98,6 +103,45 @@ async fn a_full_disk_is_named_and_nobody_is_blamed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_its_own_document_does_not_bear_out_is_refused_and_nobody_who_served_it_is_blamed() {
+    let (alice, bob) = (settle().await, settle().await);
+    let publisher = alice.own().await;
+    type Lie = fn(&mut Listing);
+    let another = PublisherId([9; 32]);
+    let lies: [(&str, PublisherId, Lie); 6] = [
+        ("publisher", another, |l| l.distro = "shelf".into()),
+        ("distro", publisher, |l| l.distro = "shell".into()),
+        ("version", publisher, |l| l.version = "1.1.0".into()),
+        ("revision", publisher, |l| l.revision = 7),
+        ("summary", publisher, |l| l.summary = "harmless".into()),
+        ("parents", publisher, |l| l.parents = vec![ReleaseId([3; 32])]),
+    ];
+    for (seed, (_, whose, lie)) in lies.iter().enumerate() {
+        // Each a release of its own.
+        let (version, folder) = (format!("1.0.{seed}"), folder(&seed.to_string(), 1, 100));
+        alice.lies(publisher, *whose, &version, folder.path(), lie).await;
+    }
+    let honest = folder("honest", 1, 100);
+    let (honest, _) = alice.publish(publisher, "2.0.0", honest.path()).await;
+    soon("the publisher", bob.handle().follow(alice.ticket(publisher))).await.unwrap();
+    bob.learns("all of it", |c| c.get(&publisher).is_some_and(|k| k.feed.snapshot.listings.len() == 7)).await;
+    let listings = bob.known(publisher).expect("a publisher").feed.snapshot.listings;
+    for ((what, ..), listing) in lies.iter().zip(&listings) {
+        let reference = json!({ "reference": listing.release.to_string() });
+        for verb in ["plan", "show", "fetch"] {
+            let refused = bob.verb(verb, reference.clone()).await.unwrap_err();
+            assert_eq!(
+                (refused.kind, &refused.details["disagreement"]["what"]),
+                (Kind::Refused, &json!(what)),
+                "{verb}: {refused}"
+            );
+        }
+    }
+    bob.verb("fetch", json!({ "reference": honest.id.to_string() })).await.expect("what tells the truth is taken");
+    bob.meets("alice still", |peers| peers == 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_check_ends_when_nobody_waits_for_it_or_the_node_is_to_stop() {
     let (tell, hear) = std::sync::mpsc::channel();
     let hear = |what| tokio::task::block_in_place(|| assert_eq!(hear.recv_timeout(DEADLINE), Ok(what)));
@@ -119,4 +163,66 @@ async fn a_check_ends_when_nobody_waits_for_it_or_the_node_is_to_stop() {
     hear("stopped");
     stopped.await.unwrap().unwrap_err();
     soon("the end", bob.node.stop()).await;
+}
+
+/// A distro of one tree with settings in it.
+fn settings(dir: &std::path::Path, version: &str, settings: &str) {
+    let toml = format!(
+        "format = 1\n[distro]\nname = \"conf\"\nversion = \"{version}\"\nsummary = \"Settings\"\n\
+         [role.main.artifact]\nroot = {{ tree = \"root\" }}\n"
+    );
+    std::fs::create_dir_all(dir.join("root")).unwrap();
+    std::fs::write(dir.join("distro.toml"), toml).unwrap();
+    std::fs::write(dir.join("root/app.ini"), settings).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_folder_leaves_nothing_behind_and_is_looked_at_again() {
+    let (scratch, source) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let alice = settle_on(Arc::new(softservice_store::open(scratch.path()).unwrap()), LOOPBACK).await;
+    let lines: Vec<String> = (0..80).map(|n| format!("password = hunter{n}\n")).collect();
+    settings(source.path(), "1.0.0", &lines.concat());
+    let before = alice.store.totals().unwrap();
+    let publish = |allow: Vec<String>| json!({ "dir": source.path(), "allow_secrets": allow });
+    for _ in 0..2 {
+        let refused = alice.verb("publish", publish(vec![])).await.unwrap_err();
+        assert_eq!((refused.kind, refused.kind.exit(), refused.kind.name()), (Kind::Secrets, 4, "secrets"));
+        let told = refused.line();
+        assert_eq!((&told["secrets_in_all"], &told["secrets_not_listed"]), (&json!(80), &json!(30)), "{told}");
+        let first = &told["secrets"][0];
+        assert_eq!((&first["file"], &first["line"]), (&json!("root/app.ini"), &json!(1)));
+        assert!(!told.to_string().contains("hunter"), "{told}");
+        assert_eq!(alice.store.totals().unwrap(), before, "something of it is in the store");
+        let publisher = alice.node.keys().publisher().expect("made before");
+        assert_eq!(alice.known(publisher).map(|k| k.feed.head.at.seq), Some(0), "something was signed");
+    }
+    let checked = alice.verb("check", json!({ "dir": source.path() })).await.unwrap();
+    let advice: Vec<_> =
+        checked["problems"].as_array().unwrap().iter().filter(|p| p["file"] == "root/app.ini").collect();
+    assert!(advice.len() == 80 && advice.iter().all(|p| p["severity"] == "warning"), "{checked}");
+
+    // However many are allowed, the one that is not is refused, and named.
+    let all_but_one: Vec<String> = (1..80).map(|n| format!("root/app.ini:{n}")).collect();
+    let refused = alice.verb("publish", publish(all_but_one)).await.unwrap_err();
+    assert_eq!((&refused.details["secrets_in_all"], &refused.details["secrets"][0]["line"]), (&json!(1), &json!(80)));
+    let done = alice.verb("publish", publish(vec!["root/app.ini:80".into()])).await.unwrap();
+    assert_eq!(done["version"], "1.0.0");
+    let allowed = std::fs::read_to_string(source.path().join("distro.allow")).unwrap();
+    assert!(allowed.lines().filter(|l| !l.starts_with('#')).count() == 80 && !allowed.contains("hunter"));
+
+    // Another secret on an allowed line, and one in a definition.
+    settings(source.path(), "1.0.1", &lines.concat().replacen("hunter7\n", "hunted7\n", 1));
+    let refused = alice.verb("publish", publish(vec![])).await.unwrap_err();
+    assert_eq!((&refused.details["secrets_in_all"], &refused.details["secrets"][0]["line"]), (&json!(1), &json!(8)));
+    settings(source.path(), "1.0.1", "");
+    let definition = source.path().join("distro.toml");
+    let toml = std::fs::read_to_string(&definition).unwrap();
+    let more = "[param]\nadmin_password = { type = \"text\", ask = \"?\", default = \"tr0ub4dor\" }\n";
+    std::fs::write(&definition, toml + more).unwrap();
+    let refused = alice.verb("publish", publish(vec![])).await.unwrap_err();
+    assert_eq!(
+        (refused.kind, &refused.details["secrets"][0]["file"]),
+        (Kind::Secrets, &json!("distro.toml")),
+        "{refused}"
+    );
 }

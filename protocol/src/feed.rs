@@ -18,6 +18,7 @@ mod signed;
 mod standing;
 
 pub use equivocation::{Conflict, Equivocation, NoProof, claim};
+pub use listing::Disagreement;
 pub(crate) use signed::{Signer, verify_beginning};
 use signed::{verify_entry, within_budget};
 

@@ -61,6 +61,13 @@ pub enum Input {
         /// With whom.
         peer: Peer,
     },
+    /// A peer broke the protocol below the messages: frames of impossible lengths, more streams than are allowed, and the like.
+    Broke {
+        /// Who.
+        peer: Peer,
+        /// What it did, for people.
+        why: String,
+    },
     /// An address was heard of.
     Found {
         /// With `/p2p/`, if the peer is known.

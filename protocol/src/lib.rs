@@ -22,6 +22,7 @@ pub mod plan;
 pub mod reference;
 pub mod release;
 pub mod root;
+pub mod secrets;
 pub mod sign;
 pub mod text;
 pub mod ticket;

@@ -272,14 +272,23 @@ fn permissions(new: &Instance, old: Option<&Instance>) -> Permissions {
         list.iter().filter(|p| !other.contains(p)).cloned().collect()
     };
     let mut found = Permissions { added: missing(&new.permissions, had), removed: missing(had, &new.permissions) };
-    for role in &new.roles {
-        // A new role's limits are no more than what everything new may use: the plan lists them as a step.
-        let Some(before) = old.and_then(|o| o.roles.iter().find(|r| r.key == role.key)) else { continue };
-        limits(role, &before.limits, &mut found);
+    // Of a new softservice everything is new, and its limits are steps of the plan.
+    for role in old.iter().flat_map(|_| &new.roles) {
+        match old.and_then(|o| o.roles.iter().find(|r| r.key == role.key)) {
+            Some(before) => limits(role, &before.limits, &mut found),
+            None => found.added.push(newcomer(role)),
+        }
     }
     found.added.sort();
     found.removed.sort();
     found
+}
+
+/// A role that comes with an update uses what nobody had agreed to, also where it asks for nothing by name.
+fn newcomer(role: &RoleNeed) -> String {
+    let limits = role.limits.describe();
+    let most = if limits.is_empty() { "without limit".into() } else { format!("at most {}", limits.join(", ")) };
+    format!("{}: run as a new role, {most}", role.key)
 }
 
 /// A limit that rises is a permission that comes, one that falls is a permission that goes.

@@ -164,6 +164,12 @@ impl Envelope {
         }
         Ok(())
     }
+    /// Keys that really signed this payload, whosever they are.
+    pub fn signers(&self) -> Vec<PublicKey> {
+        let message = signed_bytes(self.kind, self.publisher, self.feed, &self.payload);
+        let looked_at = self.signatures.iter().take(limits::SIGNATURES);
+        looked_at.filter(|s| is_good(s, &message)).map(|s| s.key).collect()
+    }
     /// Checks that this is of that kind, of that publisher, and no longer than its kind may be.
     ///
     /// # Errors

@@ -67,6 +67,7 @@ fn input_code(input: &Input) -> (u8, u64) {
         Input::Connected { peer, .. } => (2, first(&peer.0)),
         Input::Disconnected { peer } => (3, first(&peer.0)),
         Input::Found { address, .. } => (4, address.len() as u64),
+        Input::Broke { peer, .. } => (30, first(&peer.0)),
         Input::DialFailed { address } => (5, address.len() as u64),
         Input::Received { peer, .. } => (6, first(&peer.0)),
         Input::Gossiped { gossip, .. } => (7, *gossip),

@@ -310,7 +310,7 @@ mod tests {
         let layout = Layout { object: ObjectId::of(&bytes), size: bytes.len() as u64, chunks };
         type Acknowledged<'a> = &'a dyn Fn(&DiskStore);
         let by_ingest: Acknowledged<'_> =
-            &|store| drop(store.ingest_dir(source.path(), &[], &|_| true, false).unwrap());
+            &|store| drop(crate::Store::ingest(store, source.path(), &[], &|_| true).unwrap());
         let by_fetch: Acknowledged<'_> = &|store| store.assemble_layouts(std::slice::from_ref(&layout)).unwrap();
         for acknowledge in [by_ingest, by_fetch] {
             let dir = tempfile::tempdir().unwrap();

@@ -1,6 +1,7 @@
 //! The contract that every store keeps, and the words it speaks. Invariant: nothing here knows how bytes are kept;
 //! `tests/contract.rs` runs one suite over every implementation.
 
+use crate::look::Look;
 use softservice_protocol::{
     bitmap::Bitmap,
     chunk::{ChunkRef, Verified},
@@ -191,6 +192,18 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     fn ingest_anew(&self, dir: &Path, exclude: &[String], progress: Progress<'_>) -> Result<Ingested, StoreError> {
         self.ingest(dir, exclude, progress)
     }
+    /// The same, `anew` or not, shown to somebody who looks at every file that is not known to be clean by the same rule.
+    ///
+    /// # Errors
+    /// [`StoreError::NotLetIn`] when it is not let in; then nothing of it is here that was not before.
+    fn ingest_looked(
+        &self,
+        dir: &Path,
+        exclude: &[String],
+        progress: Progress<'_>,
+        anew: bool,
+        look: &dyn Look,
+    ) -> Result<Ingested, StoreError>;
     /// Writes a tree as a directory that must not exist yet: hard links, reflinks or copies, in that order; built in a
     /// staging directory beside it, which is synced and renamed. Never follows a link, never leaves the target. What this
     /// life has not hashed yet is hashed first: a damaged object is set aside and becomes part of no tree.
@@ -300,6 +313,9 @@ pub enum StoreError {
         /// Why.
         rule: String,
     },
+    /// Whoever looked at it does not want it here.
+    #[error("it was looked at, and is not to be kept")]
+    NotLetIn,
     /// The caller stopped it.
     #[error("stopped")]
     Stopped,

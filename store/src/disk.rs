@@ -8,8 +8,10 @@ use crate::{
     },
     copies, digest,
     index::{self, Index},
+    intake::Way,
     journal::{self, Flaw, Log},
     layouts,
+    look::Look,
     losses::Losses,
     marks::Marks,
     objects::{Objects, Placer},
@@ -413,10 +415,20 @@ impl Store for DiskStore {
         self.objects.prove_all(files, going);
     }
     fn ingest(&self, dir: &Path, exclude: &[String], progress: Progress<'_>) -> Result<Ingested, StoreError> {
-        self.ingest_dir(dir, exclude, progress, false)
+        self.ingest_dir(dir, exclude, Way { progress, anew: false, look: None })
     }
     fn ingest_anew(&self, dir: &Path, exclude: &[String], progress: Progress<'_>) -> Result<Ingested, StoreError> {
-        self.ingest_dir(dir, exclude, progress, true)
+        self.ingest_dir(dir, exclude, Way { progress, anew: true, look: None })
+    }
+    fn ingest_looked(
+        &self,
+        dir: &Path,
+        exclude: &[String],
+        progress: Progress<'_>,
+        anew: bool,
+        look: &dyn Look,
+    ) -> Result<Ingested, StoreError> {
+        self.ingest_dir(dir, exclude, Way { progress, anew, look: Some(look) })
     }
     fn materialise(&self, manifest: &Manifest, target: &Path) -> Result<Materialised, StoreError> {
         let built = tree::build(manifest, target, &Placer::new(&self.objects));

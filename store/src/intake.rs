@@ -5,6 +5,7 @@ use crate::{
     contract::{self, Ingested, Layout, Progress, StoreError},
     cutter,
     disk::{DiskStore, lock},
+    look::Look,
     objects::Arrival,
     seen::{Seen, Stamp},
     tree,
@@ -25,10 +26,20 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Mutex, OnceLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::SystemTime,
 };
+
+/// How a directory is read.
+#[derive(Clone, Copy)]
+pub(crate) struct Way<'a> {
+    pub(crate) progress: Progress<'a>,
+    /// Whatever is known of its files.
+    pub(crate) anew: bool,
+    /// Who looks at them.
+    pub(crate) look: Option<&'a dyn Look>,
+}
 
 /// Files of an ingest on their way; removed unless they became objects.
 #[derive(Default)]
@@ -90,20 +101,14 @@ impl DiskStore {
         result
     }
 
-    pub(crate) fn ingest_dir(
-        &self,
-        dir: &Path,
-        exclude: &[String],
-        progress: Progress<'_>,
-        anew: bool,
-    ) -> Result<Ingested, StoreError> {
+    pub(crate) fn ingest_dir(&self, dir: &Path, exclude: &[String], way: Way<'_>) -> Result<Ingested, StoreError> {
         self.mend()?;
         let began = SystemTime::now();
         let found = walk::walk(dir, exclude)?;
         let folders = found.iter().filter(|f| matches!(f.kind, Kind::Dir)).map(|f| f.path.as_str());
         let known = Seen::open_with(&self.dir().join("seen"), dir, folders);
         self.intake(Some(known), |intake| {
-            let made = self.ingest_found(found, intake, progress, anew)?;
+            let made = self.ingest_found(found, intake, way)?;
             if let Some(known) = &intake.seen {
                 known.keep(std::mem::take(&mut *lock(&intake.read)), began);
             }
@@ -111,16 +116,13 @@ impl DiskStore {
         })
     }
 
-    fn ingest_found(
-        &self,
-        found: Vec<Found>,
-        intake: &Intake,
-        progress: Progress<'_>,
-        anew: bool,
-    ) -> Result<Ingested, StoreError> {
+    fn ingest_found(&self, found: Vec<Found>, intake: &Intake, way: Way<'_>) -> Result<Ingested, StoreError> {
         let entries: Result<Vec<TreeEntry>, StoreError> =
-            found.into_par_iter().map(|f| self.ingest_one(f, intake, progress, anew)).collect();
+            found.into_par_iter().map(|f| self.ingest_one(f, intake, way)).collect();
         let manifest = Manifest { cutting: Cutting::STANDARD, entries: entries? };
+        if way.look.is_some_and(|look| !look.lets_in()) {
+            return Err(StoreError::NotLetIn);
+        }
         manifest.check()?;
         let encoded = codec::encode(&manifest)?;
         let (bytes, files) = manifest.totals();
@@ -133,18 +135,14 @@ impl DiskStore {
         Ok(Ingested { tree, bytes: counted.0, new_bytes: counted.1 })
     }
 
-    fn ingest_one(
-        &self,
-        found: Found,
-        intake: &Intake,
-        progress: Progress<'_>,
-        anew: bool,
-    ) -> Result<TreeEntry, StoreError> {
+    fn ingest_one(&self, found: Found, intake: &Intake, way: Way<'_>) -> Result<TreeEntry, StoreError> {
         let node = match found.kind {
             Kind::Dir => Node::Dir,
             Kind::Symlink { target } => Node::Symlink { target },
             Kind::File { executable, stamp } => {
-                let known = intake.seen.as_ref().filter(|_| !anew).and_then(|seen| seen.get(&found.path, &stamp));
+                let known = intake.seen.as_ref().filter(|_| !way.anew).and_then(|seen| seen.get(&found.path, &stamp));
+                // Nor is known what somebody wants to look at and has not, by the rule that holds now.
+                let known = known.filter(|known| way.look.is_none_or(|look| look.rule(&found.path) == known.clean));
                 // Known is not enough: its object must be here, and no sweep may take it from now on.
                 let known = known.filter(|content| {
                     self.rely_on(intake, content.object);
@@ -152,10 +150,10 @@ impl DiskStore {
                 });
                 let (content, stamp) = match known {
                     Some(content) => {
-                        self.advance(intake, content.size, progress)?;
+                        self.advance(intake, content.size, way.progress)?;
                         (content, stamp)
                     }
-                    None => self.ingest_file(&found.place, executable, intake, progress)?,
+                    None => self.ingest_file(&found, executable, intake, way)?,
                 };
                 lock(&intake.read).push((found.path.clone(), stamp, content.clone()));
                 content.node(executable)
@@ -170,19 +168,30 @@ impl DiskStore {
 
     fn ingest_file(
         &self,
-        place: &Path,
+        found: &Found,
         executable: bool,
         intake: &Intake,
-        progress: Progress<'_>,
+        way: Way<'_>,
     ) -> Result<(Content, Stamp), StoreError> {
+        // Shown at once, or piece after piece; a lock for what one thread does at a time, which the compiler cannot know.
+        let looking = Mutex::new(way.look.map(|look| look.open(&found.path)));
+        let clean = AtomicBool::new(false);
         // A large file goes to the disk while it is cut, before its id is known.
         let large: OnceLock<(PathBuf, File)> = OnceLock::new();
         let making = Mutex::new(());
         let read = walk::read_file(
-            place,
-            |got| self.advance(intake, got, progress),
-            |content, bytes| self.take(intake, content.object, bytes, content.chunks.clone(), executable),
+            &found.place,
+            |got| self.advance(intake, got, way.progress),
+            |content, bytes| {
+                if let Some(looking) = lock(&looking).take() {
+                    clean.store(looking.whole(bytes), Ordering::Relaxed);
+                }
+                self.take(intake, content.object, bytes, content.chunks.clone(), executable)
+            },
             |piece, at| {
+                if let Some(looking) = lock(&looking).as_mut() {
+                    looking.take(piece);
+                }
                 self.objects.room_for(piece.len() as u64)?;
                 if large.get().is_none() {
                     let _one = lock(&making);
@@ -195,11 +204,17 @@ impl DiskStore {
             },
         );
         let large = large.into_inner().map(|(path, _)| path);
-        let (content, stamp) = read.inspect_err(|_| {
+        let (mut content, stamp) = read.inspect_err(|_| {
             if let Some(path) = &large {
                 let _ = std::fs::remove_file(path);
             }
         })?;
+        if let Some(looking) = lock(&looking).take() {
+            clean.store(looking.end(), Ordering::Relaxed);
+        }
+        if let Some(look) = way.look.filter(|_| clean.load(Ordering::Relaxed)) {
+            content.clean = look.rule(&found.path);
+        }
         if let Some(file) = large {
             self.take_file(intake, &content, file, executable);
         }

@@ -19,6 +19,7 @@ mod index;
 mod intake;
 mod journal;
 mod layouts;
+mod look;
 mod losses;
 pub mod manifests;
 mod marks;
@@ -42,4 +43,5 @@ pub use contract::{
     Compared, Damage, Findings, Ingested, Keeper, Layout, Materialised, Progress, Store, StoreError, Swept, Upkeep,
 };
 pub use disk::{DiskStore, open, wait_closed};
+pub use look::{Look, Looking, look_through};
 pub use memory::{MemoryStore, Pool};

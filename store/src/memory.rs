@@ -5,7 +5,9 @@
 use crate::{
     contract::{Compared, Findings, Ingested, Layout, Materialised, Progress, Store, StoreError, Swept},
     copies::{self, Originals},
-    cutter, record,
+    cutter,
+    look::Look,
+    record,
     tree::{self, Place, Placed, Wanted},
     walk::{self, Content, Kind},
 };
@@ -138,6 +140,69 @@ impl MemoryStore {
     }
 }
 
+impl MemoryStore {
+    fn read_in(
+        &self,
+        dir: &Path,
+        exclude: &[String],
+        progress: Progress<'_>,
+        look: Option<&dyn Look>,
+    ) -> Result<Ingested, StoreError> {
+        let (mut bytes, mut new_bytes) = (0, 0);
+        let (mut entries, mut files) = (Vec::new(), Vec::new());
+        for found in walk::walk(dir, exclude)? {
+            let node = match found.kind {
+                Kind::Dir => softservice_protocol::tree::Node::Dir,
+                Kind::Symlink { target } => softservice_protocol::tree::Node::Symlink { target },
+                Kind::File { executable, .. } => {
+                    let (large, mut small) = (Mutex::new(Vec::new()), None);
+                    let (content, _) = walk::read_file(
+                        &found.place,
+                        |n| {
+                            bytes += n;
+                            if progress(bytes) { Ok(()) } else { Err(StoreError::Stopped) }
+                        },
+                        |_, whole| {
+                            small = Some(whole.to_vec());
+                            Ok(())
+                        },
+                        |part, at| {
+                            let mut large = large.lock().unwrap_or_else(PoisonError::into_inner);
+                            let end = at as usize + part.len();
+                            if large.len() < end {
+                                large.resize(end, 0);
+                            }
+                            large[at as usize..end].copy_from_slice(part);
+                            Ok(())
+                        },
+                    )?;
+                    let large = large.into_inner().unwrap_or_else(PoisonError::into_inner);
+                    let whole = small.unwrap_or(large);
+                    if let Some(look) = look {
+                        look.open(&found.path).whole(&whole);
+                    }
+                    files.push((content.clone(), whole));
+                    Content::node(content, executable)
+                }
+            };
+            entries.push(TreeEntry { path: found.path, node });
+        }
+        if look.is_some_and(|look| !look.lets_in()) {
+            return Err(StoreError::NotLetIn);
+        }
+        for (content, whole) in files {
+            new_bytes += self.take(content.object, content.chunks, &whole);
+        }
+        let manifest = Manifest { cutting: Cutting::STANDARD, entries };
+        manifest.check()?;
+        let encoded = codec::encode(&manifest)?;
+        let (object, chunks) = cutter::cut_whole(&encoded);
+        self.take(object, chunks.clone(), &encoded);
+        let (total, files) = manifest.totals();
+        Ok(Ingested { tree: TreeRef { manifest: object, chunks, bytes: total, files }, bytes, new_bytes })
+    }
+}
+
 impl Store for MemoryStore {
     fn keep(&self, record: &Record) -> Result<(), StoreError> {
         codec::encode(record)?;
@@ -248,48 +313,17 @@ impl Store for MemoryStore {
     }
 
     fn ingest(&self, dir: &Path, exclude: &[String], progress: Progress<'_>) -> Result<Ingested, StoreError> {
-        let (mut bytes, mut new_bytes) = (0, 0);
-        let mut entries = Vec::new();
-        for found in walk::walk(dir, exclude)? {
-            let node = match found.kind {
-                Kind::Dir => softservice_protocol::tree::Node::Dir,
-                Kind::Symlink { target } => softservice_protocol::tree::Node::Symlink { target },
-                Kind::File { executable, .. } => {
-                    let (large, mut small) = (Mutex::new(Vec::new()), None);
-                    let (content, _) = walk::read_file(
-                        &found.place,
-                        |n| {
-                            bytes += n;
-                            if progress(bytes) { Ok(()) } else { Err(StoreError::Stopped) }
-                        },
-                        |_, whole| {
-                            small = Some(whole.to_vec());
-                            Ok(())
-                        },
-                        |part, at| {
-                            let mut large = large.lock().unwrap_or_else(PoisonError::into_inner);
-                            let end = at as usize + part.len();
-                            if large.len() < end {
-                                large.resize(end, 0);
-                            }
-                            large[at as usize..end].copy_from_slice(part);
-                            Ok(())
-                        },
-                    )?;
-                    let large = large.into_inner().unwrap_or_else(PoisonError::into_inner);
-                    new_bytes += self.take(content.object, content.chunks.clone(), small.as_deref().unwrap_or(&large));
-                    Content::node(content, executable)
-                }
-            };
-            entries.push(TreeEntry { path: found.path, node });
-        }
-        let manifest = Manifest { cutting: Cutting::STANDARD, entries };
-        manifest.check()?;
-        let encoded = codec::encode(&manifest)?;
-        let (object, chunks) = cutter::cut_whole(&encoded);
-        self.take(object, chunks.clone(), &encoded);
-        let (total, files) = manifest.totals();
-        Ok(Ingested { tree: TreeRef { manifest: object, chunks, bytes: total, files }, bytes, new_bytes })
+        self.read_in(dir, exclude, progress, None)
+    }
+    fn ingest_looked(
+        &self,
+        dir: &Path,
+        exclude: &[String],
+        progress: Progress<'_>,
+        _anew: bool,
+        look: &dyn Look,
+    ) -> Result<Ingested, StoreError> {
+        self.read_in(dir, exclude, progress, Some(look))
     }
     fn materialise(&self, manifest: &Manifest, target: &Path) -> Result<Materialised, StoreError> {
         tree::build(manifest, target, self)

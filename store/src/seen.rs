@@ -21,7 +21,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-pub(crate) const MAGIC: &[u8; 8] = b"softsee1";
+pub(crate) const MAGIC: &[u8; 8] = b"softsee2";
 /// Changes within the grain of a file system's times, two seconds at the worst, look alike.
 pub(crate) const RACY: Duration = Duration::from_secs(3);
 /// Folders that are remembered; of more, those that were read longest ago are forgotten.
@@ -116,8 +116,9 @@ impl Seen {
             .filter(|(_, stamp, _)| stamp.settled(began))
             .map(|(path, stamp, content)| (path, (stamp, content)))
             .collect();
-        let same =
-            |(path, (stamp, _)): (&String, &Entry)| self.known.get(path).is_some_and(|(known, _)| known == stamp);
+        let same = |(path, (stamp, content)): (&String, &Entry)| {
+            self.known.get(path).is_some_and(|(known, before)| known == stamp && before.clean == content.clean)
+        };
         if kept.len() == self.known.len() && kept.iter().all(same) {
             return;
         }
@@ -156,14 +157,15 @@ fn read(file: &Path) -> HashMap<String, Entry> {
     std::fs::read(file).ok().and_then(|bytes| decode(&bytes)).unwrap_or_default()
 }
 
-/// `magic[8] hash[32]`, then for each file `stamp[64] path length[4] path object[32] chunks[4] (chunk[32] length[4])*`. A
-/// file of one chunk has none: its object is the chunk.
+/// `magic[8] hash[32]`, then for each file `stamp[64] path length[4] path clean[4] object[32] chunks[4] (chunk[32] length[4])*`.
+/// A file of one chunk has none: its object is the chunk.
 fn encode(known: &HashMap<String, Entry>) -> Vec<u8> {
     let mut body = Vec::new();
     for (path, (stamp, content)) in known {
         stamp.0.iter().for_each(|field| body.extend_from_slice(&field.to_le_bytes()));
         body.extend_from_slice(&(path.len() as u32).to_le_bytes());
         body.extend_from_slice(path.as_bytes());
+        body.extend_from_slice(&content.clean.to_le_bytes());
         body.extend_from_slice(&content.object.0);
         let chunks = if content.chunks.len() > 1 { content.chunks.as_slice() } else { &[] };
         body.extend_from_slice(&(chunks.len() as u32).to_le_bytes());
@@ -189,6 +191,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<HashMap<String, Entry>> {
         }
         let (path, after) = rest.get(4..)?.split_at_checked(u32::from_le_bytes(*rest.first_chunk()?) as usize)?;
         rest = after;
+        let clean = u32::from_le_bytes(take(&mut rest)?);
         let object = ObjectId(take(&mut rest)?);
         let count = u32::from_le_bytes(take(&mut rest)?);
         let mut chunks = Vec::new();
@@ -203,7 +206,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<HashMap<String, Entry>> {
             return None;
         }
         let path = String::from_utf8(path.to_vec()).ok()?;
-        known.insert(path, (stamp, Content { object, size: stamp.size(), chunks }));
+        known.insert(path, (stamp, Content { object, size: stamp.size(), chunks, clean }));
     }
     Some(known)
 }
@@ -225,7 +228,10 @@ mod tests {
             _ => (0..parts).map(|p| ChunkRef { id: ChunkId([p as u8; 32]), len: 7 }).collect(),
         };
         let size = u64::from(parts) * 7;
-        (Stamp([1, u64::from(n), size, 100, 5, 200, 6, 0o100_644]), Content { object, size, chunks })
+        (
+            Stamp([1, u64::from(n), size, 100, 5, 200, 6, 0o100_644]),
+            Content { object, size, chunks, clean: u32::from(n) },
+        )
     }
     fn at(seconds: u64) -> SystemTime {
         UNIX_EPOCH + Duration::from_secs(seconds)

@@ -5,6 +5,7 @@ use crate::{
     contract::StoreError,
     cutter::{self, SEGMENT, cut_whole},
     glob,
+    look::Looking,
     seen::Stamp,
 };
 use rayon::prelude::*;
@@ -48,6 +49,8 @@ pub(crate) struct Content {
     pub(crate) object: ObjectId,
     pub(crate) size: u64,
     pub(crate) chunks: Vec<ChunkRef>,
+    /// The rule of whoever looked at it and found it clean; 0 = nobody did.
+    pub(crate) clean: u32,
 }
 
 impl Content {
@@ -151,6 +154,33 @@ fn kind(place: &Path, meta: &Metadata) -> Result<Kind, StoreError> {
     }
 }
 
+fn open_file(place: &Path) -> Result<(File, Stamp), StoreError> {
+    let read = |e: std::io::Error| StoreError::io("read", place, e);
+    // Without these flags a file that was swapped for a link or a pipe would be followed or waited for.
+    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+    let file = File::options().read(true).custom_flags(flags.bits() as i32).open(place).map_err(read)?;
+    let before = file.metadata().map_err(read)?;
+    if !before.is_file() {
+        return Err(unfit(place, "changed while it was read"));
+    }
+    Ok((file, Stamp::of(&before)))
+}
+
+/// Shows a file to somebody who looks at it, in pieces.
+pub(crate) fn show_file(place: &Path, mut looking: Box<dyn Looking + '_>) -> Result<(), StoreError> {
+    let (file, _) = open_file(place)?;
+    let mut bytes = Vec::new();
+    loop {
+        bytes.clear();
+        let got = (&file).take(SEGMENT as u64).read_to_end(&mut bytes);
+        if got.map_err(|e| StoreError::io("read", place, e))? == 0 {
+            looking.end();
+            return Ok(());
+        }
+        looking.take(&bytes);
+    }
+}
+
 /// Reads a file once. `whole` gets a file that fits in memory after it was hashed, so that it can leave out what is here
 /// already; `segment` gets the parts of a larger one with their places, from several threads. Answers what the file
 /// system said of it before and after.
@@ -161,14 +191,7 @@ pub(crate) fn read_file(
     segment: impl Fn(&[u8], u64) -> Result<(), StoreError> + Sync,
 ) -> Result<(Content, Stamp), StoreError> {
     let read = |e: std::io::Error| StoreError::io("read", place, e);
-    // Without these flags a file that was swapped for a link or a pipe would be followed or waited for.
-    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
-    let mut file = File::options().read(true).custom_flags(flags.bits() as i32).open(place).map_err(read)?;
-    let before = file.metadata().map_err(read)?;
-    if !before.is_file() {
-        return Err(unfit(place, "changed while it was read"));
-    }
-    let stamp = Stamp::of(&before);
+    let (mut file, stamp) = open_file(place)?;
     if stamp.size() > SEGMENT as u64 {
         let more = |bytes: &mut Vec<u8>| {
             let got = (&file).take(SEGMENT as u64).read_to_end(bytes).map_err(read)?;
@@ -177,7 +200,7 @@ pub(crate) fn read_file(
         };
         let (object, size, chunks) = cutter::stream(more, segment)?;
         unchanged(&file, &stamp, size, place)?;
-        return Ok((Content { object, size, chunks }, stamp));
+        return Ok((Content { object, size, chunks, clean: 0 }, stamp));
     }
     // One buffer for each thread: new ones for thousands of files cost more than reading them.
     let mut bytes = BUFFER.take();
@@ -188,7 +211,7 @@ pub(crate) fn read_file(
         (&mut file).take(stamp.size()).read_to_end(&mut bytes).map_err(read)?;
         progress(bytes.len() as u64)?;
         let (object, chunks) = cut_whole(&bytes);
-        let content = Content { object, size: bytes.len() as u64, chunks };
+        let content = Content { object, size: bytes.len() as u64, chunks, clean: 0 };
         unchanged(&file, &stamp, content.size, place)?;
         whole(&content, &bytes)?;
         Ok(content)

@@ -7,6 +7,7 @@ pub mod browser;
 pub mod crash;
 pub mod debian;
 pub mod defences;
+pub mod flood;
 pub mod hosts;
 pub mod link;
 pub mod power;

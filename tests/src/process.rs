@@ -46,6 +46,11 @@ fn modified(path: &Path) -> Option<SystemTime> {
     std::fs::metadata(path).and_then(|m| m.modified()).ok()
 }
 
+/// When the newest source below a folder of the repository was changed.
+pub(crate) fn newest_source(folder: &str) -> Option<SystemTime> {
+    newest(&crate::sources::repository().join(folder))
+}
+
 /// When the newest source below `path` was changed.
 fn newest(path: &Path) -> Option<SystemTime> {
     let entries = std::fs::read_dir(path).map(|e| e.flatten().map(|e| e.path()).collect::<Vec<_>>());
@@ -69,6 +74,8 @@ pub struct Node {
     pub namespace: Option<String>,
     /// Another program than the one of this build.
     pub program: Option<PathBuf>,
+    /// What it logs; warnings unless asked.
+    pub log_level: &'static str,
     process: Option<Child>,
     /// What it said when it was ready.
     pub ready: Value,
@@ -90,7 +97,14 @@ impl World {
     }
     /// A home without a running node.
     pub fn home(&self, name: &str) -> Node {
-        Node { home: self.path(name), namespace: None, program: None, process: None, ready: Value::Null }
+        Node {
+            home: self.path(name),
+            namespace: None,
+            program: None,
+            log_level: "warn",
+            process: None,
+            ready: Value::Null,
+        }
     }
     /// A home with a node on loopback, found by nobody who was not told.
     pub fn node(&self, name: &str) -> Node {
@@ -162,7 +176,7 @@ impl Node {
     /// Starts the node and waits until it says that it is ready.
     pub fn start_with(&mut self, arguments: &[&str]) {
         let mut command = self.command();
-        command.arg("node").args(arguments).args(["--web", "off"]).env("SOFTSERVICE_LOG", "warn");
+        command.arg("node").args(arguments).args(["--web", "off"]).env("SOFTSERVICE_LOG", self.log_level);
         let log = std::fs::File::create(self.home.with_extension("log")).expect("a log can be written");
         let mut process = command.stdout(Stdio::piped()).stderr(log).spawn().expect("the node starts");
         let stdout = process.stdout.take().expect("its output is ours");

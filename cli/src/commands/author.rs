@@ -31,6 +31,7 @@ pub(super) fn check(ui: &mut Ui, dir: &Path) -> Result<(), CliError> {
         }
     }
     let found = result?;
+    more(ui, &found);
     ui.document(&found);
     let advice = match list(&found, "problems").len() {
         0 => String::new(),
@@ -39,6 +40,14 @@ pub(super) fn check(ui: &mut Ui, dir: &Path) -> Result<(), CliError> {
     };
     ui.data(format!("{} {} is a sound definition{advice}", text(&found, "distro"), text(&found, "version")));
     Ok(())
+}
+
+/// Likely secrets that are not listed must not be taken for none.
+fn more(ui: &mut Ui, of: &Value) {
+    let more = count(of, "secrets_not_listed");
+    if more > 0 {
+        ui.data(format!("and {more} more likely secrets"));
+    }
 }
 
 /// Which test it is.
@@ -100,10 +109,21 @@ fn row_line(row: &Value) -> String {
     format!("{verdict}  {:20} {seconds:.1} s  {}", text(row, "name"), text(row, "output"))
 }
 
-/// Signs and announces.
+/// Signs and announces; or tells of each likely secret that keeps it from being published.
 pub(super) async fn publish(client: &Client, ui: &mut Ui, wanted: Value) -> Result<(), CliError> {
     let asked = wanted["signing"]["out"].clone();
-    let done = client.call(ui, "publish", wanted).await?;
+    let done = match client.call(ui, "publish", wanted).await {
+        Ok(done) => done,
+        Err(error) => {
+            let details = Value::Object((*error.details).clone());
+            for one in list(&details, "secrets") {
+                let (file, line) = (text(one, "file"), number(one, "line"));
+                ui.data(format!("{file}:{line}: {}, {}", text(one, "kind"), text(one, "shown")));
+            }
+            more(ui, &details);
+            return Err(error);
+        }
+    };
     ui.document(&done);
     ui.data(format!(
         "{} {}  {}  entry {}",

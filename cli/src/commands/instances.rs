@@ -281,7 +281,7 @@ pub(super) async fn agreed(
     finish(ui, result)
 }
 
-/// Goes back. Where data stays as it is, nobody is asked.
+/// Goes back. Where data stays as it is, and nothing is allowed that is not now, nobody is asked.
 pub(super) async fn rollback(
     client: &Client,
     ui: &mut Ui,
@@ -291,13 +291,20 @@ pub(super) async fn rollback(
 ) -> Result<(), CliError> {
     let plan = client.call(ui, "plan_rollback", wanted.clone()).await?;
     let wanted = with(wanted, "accept_reduced", accept_reduced);
-    let wanted = match plan["loses_data"].as_bool() {
-        Some(true) if yes => with(wanted, "yes", true),
-        Some(true) => {
-            let hash = agree(ui, &plan, "go back, and leave behind what was written since?", false).await?;
+    let loses = plan["loses_data"].as_bool() == Some(true);
+    let widens = !list(&plan["permissions"], "added").is_empty();
+    let question = match (loses, widens) {
+        (true, _) => "go back, and leave behind what was written since?",
+        (false, true) => "go back to what may do more than what runs now?",
+        (false, false) => "",
+    };
+    let wanted = match question {
+        "" => wanted,
+        _ if yes => with(wanted, "yes", true),
+        question => {
+            let hash = agree(ui, &plan, question, false).await?;
             with(wanted, "plan", hash)
         }
-        _ => wanted,
     };
     let result = provision(client, ui, "rollback", wanted).await;
     finish(ui, result)

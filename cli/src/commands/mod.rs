@@ -87,9 +87,10 @@ async fn with_node(verb: Verb, client: &Client, ui: &mut Ui) -> Result<(), CliEr
         Verb::Test { what, matrix, restore, releases } => {
             author::test(client, ui, &what, author::Trial { matrix, restore, releases }).await
         }
-        Verb::Publish { dir, channel, reread, hands } => {
+        Verb::Publish { dir, channel, reread, allow_secrets, hands } => {
             let wanted = json!({
-                "dir": home::absolute(&dir)?, "channel": channel, "reread": reread, "signing": publisher::hands(&hands)?,
+                "dir": home::absolute(&dir)?, "channel": channel, "reread": reread, "allow_secrets": allow_secrets,
+                "signing": publisher::hands(&hands)?,
             });
             author::publish(client, ui, wanted).await
         }

@@ -108,6 +108,14 @@ pub enum DeviceError {
         /// Hash as of now.
         now: String,
     },
+    /// Nobody was asked whether it may do more.
+    #[error("{name} would be allowed more than now: {}", .added.join("; "))]
+    Wider {
+        /// The softservice.
+        name: String,
+        /// What it may not do now, a line each.
+        added: Vec<String>,
+    },
     /// Code without its data.
     #[error(
         "{name} generation {number} has data of epoch {old}, now it is {now}: it can only come back with its data, and no \

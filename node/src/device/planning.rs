@@ -100,16 +100,40 @@ impl Device {
     /// # Errors
     /// Another generation is on its way, the softservice is held, or the plan has changed.
     pub async fn prepare(&self, request: &PlanRequest, agreed: Option<&str>) -> Result<(Generation, Option<u32>)> {
+        self.make_planned(request, |plan| match agreed.filter(|a| *a != plan.hash) {
+            Some(agreed) => {
+                let (agreed, now) = (agreed.to_owned(), plan.hash.clone());
+                Err(DeviceError::PlanChanged { name: request.name.clone(), agreed, now })
+            }
+            None => Ok(()),
+        })
+        .await
+    }
+
+    /// The same when nobody was asked: whatever the plan is by now, it allows no more than what runs.
+    ///
+    /// # Errors
+    /// As [`Device::prepare`], and [`DeviceError::Wider`].
+    pub async fn prepare_unasked(&self, request: &PlanRequest) -> Result<(Generation, Option<u32>)> {
+        self.make_planned(request, |plan| match plan.permissions.added.as_slice() {
+            [] => Ok(()),
+            added => Err(DeviceError::Wider { name: request.name.clone(), added: added.to_vec() }),
+        })
+        .await
+    }
+
+    async fn make_planned(
+        &self,
+        request: &PlanRequest,
+        fits: impl FnOnce(&Plan) -> Result<()>,
+    ) -> Result<(Generation, Option<u32>)> {
         let slot = self.slot(&request.name)?;
         let _work = slot.calm().await?;
         if slot.place.read_state()?.held && slot.place.current_number()?.is_some() {
             return Err(DeviceError::Held { name: request.name.clone() });
         }
         let planned = self.planned(request).await?;
-        if let Some(agreed) = agreed.filter(|a| *a != planned.plan.hash) {
-            let (agreed, now) = (agreed.to_owned(), planned.plan.hash);
-            return Err(DeviceError::PlanChanged { name: request.name.clone(), agreed, now });
-        }
+        fits(&planned.plan)?;
         let of = Arc::clone(&slot);
         blocking(move || of.make(&planned)).await
     }
@@ -296,6 +320,7 @@ impl Slot {
             why: None,
             plan: plan.hash.clone(),
             reduced: plan.isolation.reduced.clone(),
+            allowed: plan.permissions.added.clone(),
             previous: plan.previous,
             restore: planned.restore,
             from_backup: planned.backup.as_ref().map(|b| b.describe()),

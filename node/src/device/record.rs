@@ -78,6 +78,9 @@ pub struct GenerationRecord {
     /// Promises that this machine could not keep when it was agreed to: the owner gave them up.
     #[serde(default)]
     pub reduced: Vec<Reduced>,
+    /// What it may do that the one before it might not: its owner agreed to that.
+    #[serde(default)]
+    pub allowed: Vec<String>,
     /// The generation before it.
     pub previous: Option<u32>,
     /// The data of this generation comes back with it: a rollback to an older data layout.

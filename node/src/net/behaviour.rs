@@ -1,21 +1,18 @@
 //! What the swarm is made of, and its limits. Invariant: gossip is validated by us before it is passed on, connections
 //! and memory are limited, and the hash table speaks a protocol of its own.
 
-use super::{NetError, gossip, transport};
+use super::{NetError, door::Door, gossip, transport};
 use libp2p::{
-    StreamProtocol, Swarm, SwarmBuilder, allow_block_list, connection_limits, gossipsub, identify, identity, kad, mdns,
-    memory_connection_limits, ping,
+    StreamProtocol, Swarm, SwarmBuilder, allow_block_list, identify, identity, kad, mdns, memory_connection_limits,
+    ping,
     swarm::{NetworkBehaviour, behaviour::toggle::Toggle},
 };
-use softservice_protocol::limits;
 use std::time::Duration;
 
 /// Connections live as long as the peers want: updates may be days apart, a handshake costs more than a ping.
 const IDLE: Duration = Duration::from_secs(24 * 3600);
-/// Connections to one peer: two, so that a simultaneous dial from both sides does not close both.
-const PER_PEER: u32 = 2;
-/// Handshakes that may be going on at once, in each direction.
-const PENDING: u32 = 64;
+/// How long a handshake may take: some round trips over the slowest of links.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Share of the machine's memory from which on this process takes no new connections.
 const MEMORY_SHARE: f64 = 0.8;
 /// Round trips are measured and dead peers noticed so often.
@@ -33,12 +30,12 @@ const PROVIDER_GONE: Duration = Duration::from_secs(2 * 3600);
 /// All behaviours. Limits come first, as the first that refuses a connection ends it.
 #[derive(NetworkBehaviour)]
 pub(crate) struct Behaviour {
-    connections: connection_limits::Behaviour,
+    pub(crate) door: Door,
     memory: memory_connection_limits::Behaviour,
     pub(crate) blocked: allow_block_list::Behaviour<allow_block_list::BlockedPeers>,
     pub(crate) identify: identify::Behaviour,
     pub(crate) ping: ping::Behaviour,
-    pub(crate) gossip: gossipsub::Behaviour,
+    pub(crate) gossip: gossip::Measured,
     pub(crate) mdns: Toggle<mdns::tokio::Behaviour>,
     pub(crate) kad: Toggle<kad::Behaviour<kad::store::MemoryStore>>,
     pub(crate) stream: libp2p_stream::Behaviour,
@@ -64,19 +61,13 @@ pub(crate) fn swarm(key: identity::Keypair, parts: Parts) -> Result<Swarm<Behavi
         .with_behaviour(|_| behaviour)
         .map_err(|e| stack(&e))?
         .with_swarm_config(|config| config.with_idle_connection_timeout(IDLE))
+        .with_connection_timeout(HANDSHAKE)
         .build();
     Ok(swarm)
 }
 
 fn behaviour(key: &identity::Keypair, parts: Parts) -> Result<Behaviour, NetError> {
     let me = key.public().to_peer_id();
-    let allowed = connection_limits::ConnectionLimits::default()
-        .with_max_established_incoming(Some(limits::INBOUND_PEERS as u32))
-        // Twice: dials race over several addresses of one peer, and the core counts peers, not attempts.
-        .with_max_established_outgoing(Some(2 * limits::OUTBOUND_PEERS as u32))
-        .with_max_established_per_peer(Some(PER_PEER))
-        .with_max_pending_incoming(Some(PENDING))
-        .with_max_pending_outgoing(Some(PENDING));
     let mdns = if parts.mdns {
         let found = mdns::tokio::Behaviour::new(mdns::Config::default(), me);
         // Without multicast (a container, a locked-down host) the other ways to find peers remain.
@@ -85,7 +76,7 @@ fn behaviour(key: &identity::Keypair, parts: Parts) -> Result<Behaviour, NetErro
         None
     };
     Ok(Behaviour {
-        connections: connection_limits::Behaviour::new(allowed),
+        door: Door::default(),
         memory: memory_connection_limits::Behaviour::with_max_percentage(MEMORY_SHARE),
         blocked: Default::default(),
         identify: identify::Behaviour::new(
@@ -101,7 +92,8 @@ fn behaviour(key: &identity::Keypair, parts: Parts) -> Result<Behaviour, NetErro
     })
 }
 
-fn table(me: libp2p::PeerId) -> kad::Behaviour<kad::store::MemoryStore> {
+/// The hash table of a node.
+pub(super) fn table(me: libp2p::PeerId) -> kad::Behaviour<kad::store::MemoryStore> {
     let bounds = kad::store::MemoryStoreConfig {
         max_records: RECORDS,
         max_value_bytes: 1024,
@@ -110,6 +102,8 @@ fn table(me: libp2p::PeerId) -> kad::Behaviour<kad::store::MemoryStore> {
     };
     let mut config = kad::Config::new(StreamProtocol::new("/softservice/kad/1"));
     config
+        // Who is in it is ours to say: the library knows nothing of networks.
+        .set_kbucket_inserts(kad::BucketInserts::Manual)
         .disjoint_query_paths(true)
         .set_record_filtering(kad::StoreInserts::FilterBoth)
         .set_provider_publication_interval(Some(PROVIDER_AGAIN))

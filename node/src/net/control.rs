@@ -42,7 +42,12 @@ pub(crate) struct Desk {
 }
 
 impl Desk {
-    /// Sends a peer away: it broke the protocol or does not keep up.
+    /// Sends a peer away that broke the protocol. The core hears of it first: it remembers who does so time and again.
+    pub(crate) async fn broke(&self, peer: Peer, why: String) {
+        let _ = self.facts.send(Input::Broke { peer, why: why.clone() }).await;
+        self.dismiss(peer, why).await;
+    }
+    /// Sends a peer away: it does not keep up, or cannot be talked to.
     pub(crate) async fn dismiss(&self, peer: Peer, why: String) {
         if let Some(orders) = self.orders.upgrade() {
             let _ = orders.send(Order::Disconnect { peer, ban_until: None, why }).await;
@@ -125,7 +130,7 @@ async fn read(peer: Peer, mut stream: Stream, desk: Desk) {
     let Some(figures) = desk.neighbours.expect(peer, NEWS).await else { return };
     if figures.control_streams.fetch_add(1, Ordering::Relaxed) >= STREAMS {
         figures.control_streams.fetch_sub(1, Ordering::Relaxed);
-        desk.dismiss(peer, "opened too many control streams".into()).await;
+        desk.broke(peer, "opened too many control streams".into()).await;
         return;
     }
     let budget = Bucket::new(RATE, BURST);
@@ -139,7 +144,7 @@ async fn read(peer: Peer, mut stream: Stream, desk: Desk) {
             }
             Ok(None) | Err(frame::FrameError::Broken(_)) => break,
             Err(e @ frame::FrameError::Size { .. }) => {
-                desk.dismiss(peer, format!("broke the control protocol: {e}")).await;
+                desk.broke(peer, format!("broke the control protocol: {e}")).await;
                 break;
             }
         }

@@ -1,12 +1,16 @@
 //! The distributed hash table: who follows a publisher. Invariant: only publishers are announced, never single files,
-//! and strangers can fill neither the table nor the room that our own announcements need.
+//! strangers can fill neither the table nor the room that our own announcements need, and one network group can fill neither
+//! for others. A peer's group is that of the address that it really came from, never of one that it claims.
 
 use super::{CONTROL, names::peer_of};
 use libp2p::{
     Multiaddr, PeerId, identify,
     kad::{self, store::RecordStore as _},
 };
-use softservice_protocol::id::{FeedId, PublisherId};
+use softservice_protocol::{
+    id::{FeedId, PublisherId},
+    machine::peers::group::NetworkGroup,
+};
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
@@ -16,6 +20,15 @@ type Table = kad::Behaviour<kad::store::MemoryStore>;
 
 /// Keys that one stranger may announce here.
 const KEYS_PER_PEER: usize = 32;
+/// Keys that peers of one network group may announce here.
+const KEYS_PER_GROUP: usize = 128;
+/// Members of the table that may be of one network of the internet, and how many of them in one bucket. Go's table has
+/// two and three; but its network is the world, and ours may be one provider's.
+const MEMBERS_PER_GROUP: usize = 8;
+/// See [`MEMBERS_PER_GROUP`].
+const MEMBERS_PER_BUCKET: usize = 3;
+/// The same of one address of a LAN: as many as a bucket has, for a village of nodes on one machine.
+const MEMBERS_PER_NEIGHBOUR: usize = 20;
 /// Keys of strangers in all: half of the store, so that our own always fit.
 const KEYS: usize = 512;
 /// After so long the count of strangers' keys starts anew, as the records have expired by then.
@@ -29,7 +42,11 @@ const PROVIDERS: usize = 20;
 #[derive(Debug)]
 pub(crate) struct Discovery {
     me: PeerId,
-    strangers: BTreeMap<PeerId, BTreeSet<Vec<u8>>>,
+    strangers: BTreeMap<PeerId, (NetworkGroup, BTreeSet<Vec<u8>>)>,
+    /// Who is connected, and whence.
+    here: BTreeMap<PeerId, NetworkGroup>,
+    /// Where members of the table came from.
+    members: BTreeMap<PeerId, NetworkGroup>,
     counted_since: Option<Instant>,
     followed: BTreeSet<PublisherId>,
 }
@@ -40,7 +57,58 @@ fn key(publisher: PublisherId) -> kad::RecordKey {
 
 impl Discovery {
     pub(crate) fn new(me: PeerId) -> Self {
-        Self { me, strangers: BTreeMap::new(), counted_since: None, followed: BTreeSet::new() }
+        Self {
+            me,
+            strangers: BTreeMap::new(),
+            here: BTreeMap::new(),
+            members: BTreeMap::new(),
+            counted_since: None,
+            followed: BTreeSet::new(),
+        }
+    }
+
+    /// A peer is connected, from this address.
+    pub(crate) fn arrived(&mut self, id: PeerId, from: &str) {
+        self.here.insert(id, NetworkGroup::of(from));
+    }
+    /// It is gone. It stays in the table, but gives way to its neighbours.
+    pub(crate) fn left(&mut self, id: PeerId) {
+        self.here.remove(&id);
+    }
+
+    /// Whether the table may take this peer as far as its network goes. Who is not here any more gives its place up.
+    fn has_room(&mut self, table: &mut Table, id: PeerId, group: NetworkGroup) -> bool {
+        let mut buckets: BTreeMap<PeerId, Option<u32>> = BTreeMap::new();
+        for bucket in table.kbuckets() {
+            let distance = bucket.range().0.ilog2();
+            buckets.extend(bucket.iter().map(|entry| (*entry.node.key.preimage(), distance)));
+        }
+        let here = &self.here;
+        self.members.retain(|member, _| buckets.contains_key(member) || here.contains_key(member));
+        if buckets.contains_key(&id) {
+            return true;
+        }
+        let own = kad::KBucketKey::from(id).distance(&kad::KBucketKey::from(self.me)).ilog2();
+        let (most, most_in_bucket) = match group.is_public() {
+            true => (MEMBERS_PER_GROUP, MEMBERS_PER_BUCKET),
+            false => (MEMBERS_PER_NEIGHBOUR, MEMBERS_PER_NEIGHBOUR),
+        };
+        loop {
+            let of_group = self.members.iter().filter(|(_, g)| **g == group).map(|(member, _)| *member);
+            let of_group: Vec<PeerId> = of_group.collect();
+            let in_bucket: Vec<PeerId> =
+                of_group.iter().filter(|m| buckets.get(m).is_some_and(|b| *b == own)).copied().collect();
+            let crowd = if in_bucket.len() >= most_in_bucket {
+                in_bucket
+            } else if of_group.len() >= most {
+                of_group
+            } else {
+                return true;
+            };
+            let Some(gone) = crowd.into_iter().find(|member| !self.here.contains_key(member)) else { return false };
+            table.remove_peer(&gone);
+            self.members.remove(&gone);
+        }
     }
 
     /// Looks again for others who follow what we follow.
@@ -73,9 +141,16 @@ impl Discovery {
         if !info.protocols.contains(&CONTROL) {
             return;
         }
+        let Some(group) = self.here.get(&id).copied() else { return };
+        if !self.has_room(table, id, group) {
+            tracing::debug!(%id, "its network has its share of the hash table");
+            return;
+        }
         let alone = table.kbuckets().all(|bucket| bucket.is_empty());
         for address in info.listen_addrs.into_iter().filter(usable).take(ADDRESSES) {
-            table.add_address(&id, address);
+            if table.add_address(&id, address) != kad::RoutingUpdate::Failed {
+                self.members.insert(id, group);
+            }
         }
         if alone {
             // What was announced to an empty table reached nobody.
@@ -109,15 +184,17 @@ impl Discovery {
             self.counted_since = Some(Instant::now());
             self.strangers.clear();
         }
-        let total: usize = self.strangers.values().map(BTreeSet::len).sum();
+        let group = self.here.get(&record.provider).copied().unwrap_or(NetworkGroup::Unknown);
+        let total: usize = self.strangers.values().map(|(_, keys)| keys.len()).sum();
+        let of_group = self.strangers.values().filter(|(g, _)| *g == group).map(|(_, keys)| keys.len()).sum::<usize>();
         let bytes = record.key.to_vec();
-        let held = self.strangers.get(&record.provider);
+        let held = self.strangers.get(&record.provider).map(|(_, keys)| keys);
         let known = held.is_some_and(|keys| keys.contains(&bytes));
-        let full = total >= KEYS || held.is_some_and(|keys| keys.len() >= KEYS_PER_PEER);
+        let full = total >= KEYS || of_group >= KEYS_PER_GROUP || held.is_some_and(|keys| keys.len() >= KEYS_PER_PEER);
         if bytes.len() != 32 || (full && !known) {
             return;
         }
-        self.strangers.entry(record.provider).or_default().insert(bytes);
+        self.strangers.entry(record.provider).or_insert_with(|| (group, BTreeSet::new())).1.insert(bytes);
         if let Err(e) = table.store_mut().add_provider(record) {
             tracing::debug!("provider record refused: {e}");
         }
@@ -131,5 +208,90 @@ fn usable(address: &Multiaddr) -> bool {
         Some(Protocol::Ip4(ip)) => !ip.is_unspecified() && !ip.is_multicast() && !ip.is_broadcast(),
         Some(Protocol::Ip6(ip)) => !ip.is_unspecified() && !ip.is_multicast(),
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::behaviour::table, *};
+    use libp2p::identity::Keypair;
+
+    fn introduce(discovery: &mut Discovery, table: &mut Table, from: &str) -> PeerId {
+        let key = Keypair::generate_ed25519().public();
+        let (id, here) = (key.to_peer_id(), format!("/ip4/{from}/tcp/4001"));
+        let info = identify::Info {
+            public_key: key,
+            protocol_version: "/softservice/1".into(),
+            agent_version: String::new(),
+            // What it claims is of another network each time.
+            listen_addrs: vec![format!("/ip4/{}.1.1.1/tcp/4001", id.to_bytes()[10] % 100 + 11).parse().unwrap()],
+            protocols: vec![CONTROL],
+            observed_addr: here.parse().unwrap(),
+            signed_peer_record: None,
+        };
+        discovery.arrived(id, &here);
+        discovery.introduced(table, id, info);
+        id
+    }
+    fn members(table: &mut Table) -> BTreeSet<PeerId> {
+        table.kbuckets().flat_map(|b| b.iter().map(|e| *e.node.key.preimage()).collect::<Vec<_>>()).collect()
+    }
+
+    #[tokio::test]
+    async fn one_network_has_its_share_of_the_table_whatever_it_claims_and_who_left_makes_room() {
+        let me = Keypair::generate_ed25519().public().to_peer_id();
+        let (mut table, mut discovery) = (table(me), Discovery::new(me));
+        let rented: Vec<PeerId> =
+            (0..200).map(|n| introduce(&mut discovery, &mut table, &format!("9.8.7.{n}"))).collect();
+        let taken = members(&mut table);
+        assert!((3..=MEMBERS_PER_GROUP).contains(&taken.len()), "{}", taken.len());
+        for n in 0..20 {
+            let other = introduce(&mut discovery, &mut table, &format!("{}.1.1.1", 20 + n));
+            assert!(members(&mut table).contains(&other) || n > 15, "there is room for others");
+        }
+        // All of them leave: whoever comes next from there takes the place of one of those.
+        rented.iter().for_each(|id| discovery.left(*id));
+        let living = introduce(&mut discovery, &mut table, "9.8.200.1");
+        let now = members(&mut table);
+        assert!(now.contains(&living), "the gone do not lock the living out");
+        assert!(rented.iter().filter(|id| now.contains(id)).count() < taken.len());
+    }
+
+    #[tokio::test]
+    async fn a_village_on_one_machine_is_taken_in() {
+        let me = Keypair::generate_ed25519().public().to_peer_id();
+        let (mut table, mut discovery) = (table(me), Discovery::new(me));
+        for _ in 0..16 {
+            introduce(&mut discovery, &mut table, "127.0.0.1");
+        }
+        assert_eq!(members(&mut table).len(), 16);
+    }
+
+    #[tokio::test]
+    async fn one_network_announces_so_many_keys_and_no_more() {
+        let me = Keypair::generate_ed25519().public().to_peer_id();
+        let (mut table, mut discovery) = (table(me), Discovery::new(me));
+        let mut announce = |from: &str, n: u8| {
+            let id = Keypair::generate_ed25519().public().to_peer_id();
+            discovery.arrived(id, &format!("/ip4/{from}/tcp/1"));
+            for key in 0..40 {
+                let key = kad::RecordKey::new(&blake3::hash(&[n, key]).as_bytes());
+                discovery.provided(&mut table, kad::ProviderRecord::new(key, id, Vec::new()));
+            }
+        };
+        (0..40).for_each(|n| announce(&format!("9.8.7.{n}"), n));
+        announce("20.1.1.1", 100);
+        assert_eq!(table.store_mut().provided().count(), 0, "what others provide is not ours");
+        let kept = |n: u8| {
+            (0..40)
+                .filter(|key| {
+                    let key = kad::RecordKey::new(&blake3::hash(&[n, *key]).as_bytes());
+                    !table.store_mut().providers(&key).is_empty()
+                })
+                .count()
+        };
+        let mut kept = kept;
+        let of_one: usize = (0..40).map(&mut kept).sum();
+        assert_eq!((of_one, kept(100)), (KEYS_PER_GROUP, KEYS_PER_PEER));
     }
 }

@@ -4,11 +4,14 @@
 //! Messages carry no author of their own: what they hold is signed by its publisher, and a second signature by whoever
 //! happened to send it first would only tell who follows whom.
 
+mod measured;
+
 use super::NetError;
 use libp2p::{
     PeerId,
     gossipsub::{self, IdentTopic, MessageAcceptance, MessageId},
 };
+pub(crate) use measured::{Heard, Measured};
 use softservice_protocol::{id::PublisherId, io::Verdict, limits};
 use std::{collections::BTreeMap, time::Duration};
 
@@ -25,7 +28,7 @@ pub(crate) fn topic(publisher: PublisherId) -> IdentTopic {
 }
 
 /// Gossipsub with our rules.
-pub(crate) fn behaviour() -> Result<gossipsub::Behaviour, NetError> {
+pub(crate) fn behaviour() -> Result<Measured, NetError> {
     let stack = |e: &dyn std::fmt::Display| NetError::Stack(format!("gossip: {e}"));
     let config = gossipsub::ConfigBuilder::default()
         .validate_messages()
@@ -44,10 +47,12 @@ pub(crate) fn behaviour() -> Result<gossipsub::Behaviour, NetError> {
     let params = gossipsub::PeerScoreParams {
         // A home or an office is one address; only a crowd behind one counts against it.
         ip_colocation_factor_threshold: 64.0,
+        // The default keeps everybody who ever said a word for an hour; what a peer did is the core's to remember.
+        retain_score: REMEMBER,
         ..Default::default()
     };
     behaviour.with_peer_score(params, gossipsub::PeerScoreThresholds::default()).map_err(|e| stack(&e))?;
-    Ok(behaviour)
+    Ok(Measured::new(behaviour))
 }
 
 /// How neighbours are scored in a topic: feeds are silent for days, so silence costs nothing and only lies count.

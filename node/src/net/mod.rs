@@ -6,6 +6,7 @@ pub(crate) mod behaviour;
 pub(crate) mod content;
 pub(crate) mod control;
 pub(crate) mod discovery;
+pub(crate) mod door;
 pub(crate) mod frame;
 pub(crate) mod gossip;
 mod listen;

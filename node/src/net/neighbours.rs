@@ -1,6 +1,7 @@
 //! Who is connected, shared by the tasks that talk to them. Invariant: a peer is in here exactly while it has a
 //! connection; the swarm's task alone adds and removes.
 
+use super::content::appetite::Appetite;
 use crate::handle::{PeerInfo, Traffic};
 use softservice_protocol::{id::Peer, limits};
 use std::{
@@ -31,6 +32,8 @@ pub(crate) struct Figures {
     pub(crate) content_streams: AtomicUsize,
     /// Bytes that wait in its outbox.
     pub(crate) waiting: AtomicUsize,
+    /// What it asks for again and again.
+    pub(crate) appetite: Mutex<Appetite>,
 }
 
 #[derive(Debug)]

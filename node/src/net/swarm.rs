@@ -6,7 +6,8 @@ use super::{
     behaviour::{self, Behaviour, BehaviourEvent, Parts},
     control::{self, Desk},
     discovery::Discovery,
-    gossip, listen,
+    gossip::{self, Heard},
+    listen,
     names::{id_of, peer_in, peer_of, with_peer},
     neighbours::Neighbours,
 };
@@ -175,14 +176,14 @@ impl Worker {
             Order::Disconnect { peer, ban_until, why } => self.disconnect(peer, ban_until, &why),
             Order::Topic { publisher, join } => self.topic(publisher, join),
             Order::Gossip { publisher, bytes } => {
-                if let Err(e) = self.swarm.behaviour_mut().gossip.publish(gossip::topic(publisher), bytes) {
+                if let Err(e) = self.swarm.behaviour_mut().gossip.gossip().publish(gossip::topic(publisher), bytes) {
                     // Nobody listens yet, or everybody is slow: the periodic exchange of heads carries it.
                     tracing::debug!(%publisher, "not gossiped: {e}");
                 }
             }
             Order::Judge { gossip, verdict } => {
                 if let Some((id, from)) = self.unjudged.take(gossip) {
-                    let gossip = &mut self.swarm.behaviour_mut().gossip;
+                    let gossip = self.swarm.behaviour_mut().gossip.gossip();
                     gossip.report_message_validation_result(&id, &from, gossip::acceptance(verdict));
                 }
             }
@@ -192,15 +193,16 @@ impl Worker {
     fn topic(&mut self, publisher: PublisherId, join: bool) {
         let topic = gossip::topic(publisher);
         let behaviour = self.swarm.behaviour_mut();
+        let gossip = behaviour.gossip.gossip();
         if join {
-            if let Err(e) = behaviour.gossip.subscribe(&topic) {
+            if let Err(e) = gossip.subscribe(&topic) {
                 tracing::warn!(%publisher, "no gossip: {e}");
             }
-            if let Err(e) = behaviour.gossip.set_topic_params(topic, gossip::score()) {
+            if let Err(e) = gossip.set_topic_params(topic, gossip::score()) {
                 tracing::warn!(%publisher, "no scoring of gossip: {e}");
             }
         } else {
-            behaviour.gossip.unsubscribe(&topic);
+            gossip.unsubscribe(&topic);
         }
         if let Some(table) = behaviour.kad.as_mut() {
             self.discovery.topic(table, publisher, join);
@@ -240,6 +242,7 @@ impl Worker {
         let Some(id) = id_of(peer) else { return };
         tracing::info!(peer = peer.short(), banned = ban_until.is_some(), "disconnecting: {why}");
         if let Some(until) = ban_until {
+            self.swarm.behaviour_mut().door.banned(id);
             self.swarm.behaviour_mut().blocked.block_peer(id);
             self.bans.insert(peer, until);
             if self.bans.len() > BANS
@@ -307,6 +310,7 @@ impl Worker {
         }
         let address = with_peer(endpoint.get_remote_address(), id);
         let outbound = endpoint.is_dialer();
+        self.discovery.arrived(id, &address);
         let (outbox, figures) = self.desk.neighbours.add(peer, address.clone(), outbound);
         tokio::spawn(control::write(self.control.clone(), peer, figures, outbox, self.desk.clone()));
         self.fact(Input::Connected { peer, address, outbound }).await;
@@ -317,6 +321,9 @@ impl Worker {
         if left > 0 {
             self.connections.insert(peer, left);
         } else if self.connections.remove(&peer).is_some() {
+            if let Some(id) = id_of(peer) {
+                self.discovery.left(id);
+            }
             self.desk.neighbours.remove(peer);
             self.fact(Input::Disconnected { peer }).await;
         }
@@ -324,8 +331,17 @@ impl Worker {
 
     async fn behaviour_event(&mut self, event: BehaviourEvent) {
         match event {
-            BehaviourEvent::Gossip(gossipsub::Event::Message { propagation_source, message_id, message }) => {
+            BehaviourEvent::Gossip(Heard::Gossip(gossipsub::Event::Message {
+                propagation_source,
+                message_id,
+                message,
+            })) => {
                 self.gossiped(propagation_source, message_id, message).await;
+            }
+            BehaviourEvent::Gossip(Heard::TooMuch(id)) => {
+                if let Some(peer) = peer_of(&id) {
+                    self.fact(Input::Broke { peer, why: "floods with gossip".into() }).await;
+                }
             }
             BehaviourEvent::Mdns(mdns::Event::Discovered(found)) => {
                 for (id, address) in found {
@@ -354,11 +370,11 @@ impl Worker {
     }
 
     async fn gossiped(&mut self, from: PeerId, id: gossipsub::MessageId, message: gossipsub::Message) {
-        let gossip = &mut self.swarm.behaviour_mut().gossip;
+        let gossip = self.swarm.behaviour_mut().gossip.gossip();
         let Some(peer) = peer_of(&from) else { return };
         if message.data.len() > softservice_protocol::limits::GOSSIP_BYTES {
             gossip.report_message_validation_result(&id, &from, gossipsub::MessageAcceptance::Reject);
-            return;
+            return self.fact(Input::Broke { peer, why: "gossips longer messages than there are".into() }).await;
         }
         let (number, oldest) = self.unjudged.note(id, from);
         if let Some((id, from)) = oldest {

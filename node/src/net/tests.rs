@@ -204,7 +204,7 @@ async fn who_is_banned_stays_away_until_the_ban_is_over() {
     alice.order(Order::Disconnect { peer: bob.me, ban_until: Some(ban_until), why }).await;
     assert!(matches!(alice.fact().await, Input::Disconnected { .. }));
     // He tries again and again; Alice hears nothing of it while the ban lasts, then lets him in.
-    let mut ticks = tokio::time::interval(Duration::from_millis(100));
+    let mut ticks = tokio::time::interval(Duration::from_millis(300));
     let mut refusals = 0;
     loop {
         tokio::select! {
@@ -240,5 +240,6 @@ async fn control_messages_arrive_in_order_and_absurd_frames_end_the_connection()
     let mut stream = streams.control.open_stream(id, super::CONTROL).await.unwrap();
     stream.write_all(&u32::MAX.to_le_bytes()).await.unwrap();
     stream.flush().await.unwrap();
+    assert!(matches!(alice.fact().await, Input::Broke { peer, .. } if peer == bob.me));
     assert!(matches!(alice.fact().await, Input::Disconnected { peer } if peer == bob.me));
 }

@@ -1,21 +1,27 @@
 //! The policy `auto`: followed publishers' newer releases are taken by themselves. Invariant: never one that asks for
 //! more permissions, never a held or stopped softservice, never a release that this softservice had before - it failed then, or its
-//! owner went back from it.
+//! owner went back from it. What waits for its owner is a task of the softservice, in `ps` and `status`, until it is settled.
 
 use super::{
+    consent,
     failure::Failure,
-    instances, provision,
+    instances::{self, Candidate},
+    provision::{self, Unasked},
     subscriptions::{self, Policy},
 };
-use crate::{Context, api::talk::Talk};
+use crate::{Context, api::talk::Talk, device::PlanRequest};
+use serde_json::{Value, json};
+use softservice_protocol::id::{PublisherId, ReleaseId};
+use std::collections::BTreeSet;
 
 /// Follows the policies until the node stops.
 pub async fn follow(context: Context) {
     let mut handle = context.handle.clone();
+    let mut told = BTreeSet::new();
     loop {
         // One that was refused may fit by now.
         let allowed = context.quotas.changed();
-        if let Err(failure) = look(&context).await {
+        if let Err(failure) = look(&context, &mut told).await {
             tracing::warn!(%failure, "automatic updates were not looked for");
         }
         tokio::select! {
@@ -25,29 +31,63 @@ pub async fn follow(context: Context) {
     }
 }
 
-async fn look(context: &Context) -> Result<(), Failure> {
-    let automatic: Vec<_> = subscriptions::read(&context.home)?
-        .into_iter()
-        .filter(|s| s.policy == Policy::Auto)
-        .map(|s| s.publisher)
-        .collect();
+/// Publishers whose releases are taken by themselves.
+fn automatic(context: &Context) -> Result<BTreeSet<PublisherId>, Failure> {
+    let all = subscriptions::read(&context.home)?.into_iter();
+    Ok(all.filter(|s| s.policy == Policy::Auto).map(|s| s.publisher).collect())
+}
+
+/// Whether this policy would take it.
+fn is_due(candidate: &Candidate, automatic: &BTreeSet<PublisherId>) -> bool {
+    !candidate.held && candidate.up && !candidate.had && automatic.contains(&candidate.found.publisher)
+}
+
+/// `told` is what the log said already: news come often, and the same line each time would hide the others.
+async fn look(context: &Context, told: &mut BTreeSet<(String, ReleaseId)>) -> Result<(), Failure> {
+    let automatic = automatic(context)?;
     if automatic.is_empty() {
         return Ok(());
     }
-    for candidate in instances::updatable(context).await? {
-        if candidate.held || !candidate.up || candidate.had || !automatic.contains(&candidate.found.publisher) {
-            continue;
-        }
-        let name = candidate.name;
+    for candidate in instances::updatable(context).await?.into_iter().filter(|c| is_due(c, &automatic)) {
+        let (name, release) = (candidate.name, candidate.found.listing.release);
         let alone = Talk::alone();
-        let update = provision::update_unless_wider(context, &name, &alone);
+        let update = provision::update_unasked(context, &name, &alone);
         match crate::holds::for_verb(update).await {
-            Ok(Some(outcome)) => tracing::info!(softservice = name, version = %outcome["version"], "updated by policy"),
-            Ok(None) => {
-                tracing::info!(softservice = name, "a newer release asks for more permissions; the owner decides")
+            Ok(Unasked::Done(done)) => {
+                tracing::info!(softservice = name, version = %done["version"], "updated by policy");
+            }
+            Ok(Unasked::Nothing) => {}
+            Ok(Unasked::Waits(why)) => {
+                if told.insert((name.clone(), release)) {
+                    let why = why.join("; ");
+                    tracing::warn!(softservice = name, %release, why, "a newer release waits for its owner's yes");
+                }
             }
             Err(failure) => tracing::warn!(softservice = name, %failure, "the update by policy did not hold"),
         }
     }
     Ok(())
+}
+
+/// What an owner who follows by `auto` has to decide: the newer release that is not taken unasked, and why. Found out
+/// anew each time, so that it is gone once it is settled and there after a restart.
+pub(super) async fn task(context: &Context, candidate: &Candidate) -> Option<Value> {
+    if !is_due(candidate, &automatic(context).ok()?) {
+        return None;
+    }
+    let (name, listing) = (&candidate.name, &candidate.found.listing);
+    // Documents that have not come yet are no reason to fail: the policy fetches them.
+    let request = PlanRequest::new(name.clone(), listing.release);
+    let plan = provision::finish_plan(context, request, candidate.found.release()).await.ok()?.plan;
+    let why = consent::unasked(context, &plan).ok().filter(|why| !why.is_empty())?;
+    Some(json!({
+        "softservice": name,
+        "kind": "wider_permissions",
+        "what": format!("{} {}", listing.distro, listing.version),
+        "why": format!("it is not taken unasked: {}", why.join("; ")),
+        "release": listing.release.to_string(),
+        "permissions": plan.permissions,
+        "reduced": plan.isolation.reduced,
+        "resolve": [format!("softservice update {name}"), format!("softservice hold {name}")],
+    }))
 }

@@ -112,7 +112,7 @@ pub(super) async fn restore(context: &Context, args: Wanted, talk: &Talk) -> Res
     let prepared = prepare(context, &args, talk).await?;
     let backup = prepared.request.backup.as_ref().map_or(Value::Null, |b| described(&b.header));
     let agreed = consent::plan(&prepared.plan, args.plan.as_deref(), args.yes)?;
-    let consent = Consent { plan: agreed.as_deref(), accept_reduced: args.accept_reduced };
+    let consent = Consent { plan: agreed, accept_reduced: args.accept_reduced };
     let mut answer = Box::pin(provision::live(context, prepared, consent, began, talk)).await?;
     answer["backup"] = backup;
     Ok(answer)

@@ -66,7 +66,7 @@ pub(super) struct Reference {
 pub(super) async fn show(context: &Context, args: &Reference, talk: &Talk) -> Result<Value, Failure> {
     let found = reference::find(context, &args.reference).await?;
     lookalike::warn(context, found.publisher, &found.listing.distro, talk).await?;
-    super::fetch::bring(context, found.release(), Depth::Manifests, talk).await?;
+    super::fetch::bring_listed(context, &found, Depth::Manifests, talk).await?;
     let closure = closure::load(context, found.release()).await?;
     let release = closure.root()?;
     let (bytes, files) = closure.totals();
@@ -170,11 +170,11 @@ fn children(catalogue: &Catalogue, names: &Names, release: ReleaseId) -> Vec<Val
 }
 
 pub(super) async fn lineage(context: &Context, args: &Reference, talk: &Talk) -> Result<Value, Failure> {
-    let Found { publisher, listing } = reference::find(context, &args.reference).await?;
+    let found = reference::find(context, &args.reference).await?;
     let names = Names::read(context)?;
-    let release = Found { publisher, listing: listing.clone() }.release();
-    super::fetch::bring(context, release, Depth::Manifests, talk).await?;
-    let closure = closure::load(context, release).await?;
+    super::fetch::bring_listed(context, &found, Depth::Manifests, talk).await?;
+    let closure = closure::load(context, found.release()).await?;
+    let Found { publisher, listing } = found;
     let catalogue = context.handle.catalogue();
     let mut tree = describe(&names, publisher, &listing);
     tree["parents"] = parents(&catalogue, &names, closure.root()?);

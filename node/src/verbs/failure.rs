@@ -16,6 +16,8 @@ pub enum Kind {
     NotFound,
     /// Trust, policy or the owner said no.
     Refused,
+    /// What must not be published would be.
+    Secrets,
     /// No node runs, and none could be started.
     NoNode,
     /// No connected peer has it.
@@ -34,6 +36,7 @@ impl Kind {
             Self::Usage => "usage",
             Self::NotFound => "not_found",
             Self::Refused => "refused",
+            Self::Secrets => "secrets",
             Self::NoNode => "no_node",
             Self::NoPeer => "no_peer",
             Self::Damaged => "damaged",
@@ -46,7 +49,7 @@ impl Kind {
             Self::Failed => 1,
             Self::Usage => 2,
             Self::NotFound => 3,
-            Self::Refused => 4,
+            Self::Refused | Self::Secrets => 4,
             Self::NoNode | Self::NoPeer => 5,
             Self::Damaged => 6,
             Self::Bug => 70,

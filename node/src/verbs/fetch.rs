@@ -1,6 +1,12 @@
-//! `fetch`, and what other verbs need of it. Invariant: what was fetched is whole and durable when this returns.
+//! `fetch`, and what other verbs need of it. Invariant: what was fetched is whole and durable when this returns, and what
+//! was chosen in a catalogue is what its publisher's listing says.
 
-use super::{failure::Failure, quota, reference};
+use super::{
+    closure::{self, blocking},
+    failure::Failure,
+    quota,
+    reference::{self, Found, Names},
+};
 use crate::{
     api::talk::Talk,
     context::Context,
@@ -9,8 +15,10 @@ use crate::{
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use softservice_protocol::{
+    codec,
     io::{Depth, FetchFigures, Stage},
-    release::ReleaseRef,
+    limits,
+    release::{Release, ReleaseRef},
 };
 use tokio::sync::watch;
 
@@ -22,10 +30,44 @@ pub(super) struct Fetch {
 
 pub(super) async fn fetch(context: &Context, args: &Fetch, talk: &Talk) -> Result<Value, Failure> {
     let found = reference::find(context, &args.reference).await?;
-    let figures = bring(context, found.release(), Depth::Content, talk).await?;
+    let figures = bring_listed(context, &found, Depth::Content, talk).await?;
     let mut answer = describe(context, &figures).await?;
     answer["release"] = found.listing.release.to_string().into();
     Ok(answer)
+}
+
+/// A fetch of what was found in a catalogue. Its documents come first: what is not what its publisher's listing says is
+/// refused before its content crosses the network.
+pub(super) async fn bring_listed(
+    context: &Context,
+    found: &Found,
+    depth: Depth,
+    talk: &Talk,
+) -> Result<Box<FetchFigures>, Failure> {
+    let looked = bring(context, found.release(), Depth::Manifests, talk).await?;
+    agree(context, found).await?;
+    if depth != Depth::Content {
+        return Ok(looked);
+    }
+    let figures = bring(context, found.release(), depth, talk).await?;
+    Ok(Box::new(figures.after(&looked)))
+}
+
+/// The document that is here and the listing by which it was chosen, or is about to be signed, say the same.
+///
+/// # Errors
+/// They do not, and then nobody uses it; or the document cannot be read.
+pub(super) async fn agree(context: &Context, found: &Found) -> Result<(), Failure> {
+    let (store, id) = (closure::store(context), found.listing.release);
+    let document = blocking(move || Ok(store.object(id.object(), limits::RELEASE_BYTES)?)).await?;
+    let release: Release = codec::decode(&document).map_err(|e| Failure::failed(e.to_string()))?;
+    found.listing.agrees(found.publisher, &release).map_err(|disagreement| {
+        let (names, listing) = (Names::read(context), &found.listing);
+        let whose = names.map_or_else(|_| found.publisher.short(), |names| names.of(found.publisher));
+        Failure::refused(format!("{whose}/{} {} is not what it was listed as: {disagreement}", listing.distro, listing.version))
+            .hint("its publisher signed that, whoever served it; take another version, and ask the publisher")
+            .with(json!({ "disagreement": { "what": disagreement.what, "listed": disagreement.listed, "said": disagreement.said } }))
+    })
 }
 
 /// A fetch with its progress told. Its figures come in a box: whoever waits for them waits deep inside of other verbs, and a

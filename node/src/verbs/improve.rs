@@ -63,7 +63,7 @@ pub(super) async fn improve(context: &Context, args: Improve, talk: &Talk) -> Re
             .hint("choose another folder"));
     }
     let found = reference::find(context, &args.reference).await?;
-    fetch::bring(context, found.release(), Depth::Content, talk).await?;
+    fetch::bring_listed(context, &found, Depth::Content, talk).await?;
     let closure = closure::load(context, found.release()).await?;
     let release = closure.root()?;
     let source = release.source.clone();

@@ -41,6 +41,7 @@ impl From<DeviceError> for Failure {
             | DeviceError::NeverConfirmed { .. }
             | DeviceError::Stuck { .. }
             | DeviceError::PlanChanged { .. }
+            | DeviceError::Wider { .. }
             | DeviceError::Trespass { .. }
             | DeviceError::NoRoom { .. }
             | DeviceError::NoSnapshot { .. }

@@ -28,6 +28,7 @@ mod publisher;
 mod quota;
 mod reference;
 mod revocation;
+mod secrets;
 mod source;
 mod status;
 mod subscriptions;

@@ -3,6 +3,7 @@
 //! for the owner, shown until it is settled.
 
 use super::{
+    auto,
     consent::{self, Consent},
     failure::{Failure, Kind},
     fetch, instances,
@@ -91,7 +92,7 @@ pub(super) async fn change(context: &Context, args: Change, talk: &Talk) -> Resu
     let (hash, yes, accept_reduced) = (args.plan.clone(), args.yes, args.accept_reduced);
     let prepared = prepare(context, args, talk).await?;
     let agreed = consent::plan(&prepared.plan, hash.as_deref(), yes)?;
-    let consent = Consent { plan: agreed.as_deref(), accept_reduced };
+    let consent = Consent { plan: agreed, accept_reduced };
     Box::pin(provision::live(context, prepared, consent, began, talk)).await
 }
 
@@ -114,7 +115,7 @@ async fn release(context: &Context, name: &str, next: bool, talk: &Talk) -> Resu
             return Err(Failure::not_found(format!("there is nothing newer for {name}"))
                 .hint("without --next it is about the release that runs"));
         };
-        fetch::bring(context, found.release(), Depth::Manifests, talk).await?;
+        fetch::bring_listed(context, &found, Depth::Manifests, talk).await?;
         return Ok(found.release());
     }
     let Some((_, current)) = context.device.current(name).await? else {
@@ -167,7 +168,12 @@ pub(super) async fn open_tasks(context: &Context, name: &str, newer: Option<&ref
 /// Adds what is to be done to a softservice as `ps` and `status` show it.
 pub(super) async fn with_tasks(context: &Context, mut shown: Value, candidates: &[instances::Candidate]) -> Value {
     let name = shown["name"].as_str().unwrap_or_default().to_owned();
-    let newer = candidates.iter().find(|c| c.name == name).map(|c| &c.found);
-    shown["tasks"] = open_tasks(context, &name, newer).await;
+    let newer = candidates.iter().find(|c| c.name == name);
+    shown["tasks"] = open_tasks(context, &name, newer.map(|c| &c.found)).await;
+    if let Some(newer) = newer
+        && let Some(tasks) = shown["tasks"].as_array_mut()
+    {
+        tasks.extend(auto::task(context, newer).await);
+    }
     shown
 }

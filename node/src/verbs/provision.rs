@@ -4,7 +4,7 @@
 use super::{
     catalogue,
     closure::{self, blocking},
-    consent::{self, Consent},
+    consent::{self, Agreed, Consent},
     failure::{Failure, Kind},
     fetch, instances, lookalike,
     reference::{self, Found, Names},
@@ -120,7 +120,7 @@ pub(super) async fn up(context: &Context, args: Up, talk: &Talk) -> Result<Value
         return Ok(answer);
     }
     let agreed = consent::plan(&prepared.plan, args.plan.as_deref(), args.yes)?;
-    let consent = Consent { plan: agreed.as_deref(), accept_reduced: args.accept_reduced };
+    let consent = Consent { plan: agreed, accept_reduced: args.accept_reduced };
     Box::pin(live(context, prepared, consent, began, talk)).await
 }
 
@@ -146,27 +146,39 @@ pub(super) async fn update(context: &Context, args: Update, talk: &Talk) -> Resu
         return Ok(answer);
     };
     let agreed = consent::plan(&prepared.plan, args.plan.as_deref(), args.yes)?;
-    let consent = Consent { plan: agreed.as_deref(), accept_reduced: args.accept_reduced };
+    let consent = Consent { plan: agreed, accept_reduced: args.accept_reduced };
     Box::pin(live(context, prepared, consent, began, talk)).await
 }
 
-/// The policy `auto`: None when the newer release asks for more, or would be held less.
-pub(super) async fn update_unless_wider(context: &Context, name: &str, talk: &Talk) -> Result<Option<Value>, Failure> {
+/// What came of an update that nobody asked for.
+pub(super) enum Unasked {
+    /// It holds.
+    Done(Value),
+    /// There is nothing newer.
+    Nothing,
+    /// It waits for its owner: what would be allowed, or held less, than now.
+    Waits(Vec<String>),
+}
+
+/// The policy `auto`: an update that allows no more than what runs, and is held no less.
+pub(super) async fn update_unasked(context: &Context, name: &str, talk: &Talk) -> Result<Unasked, Failure> {
     let began = Instant::now();
-    let Some(prepared) = prepare_update(context, name, &BTreeMap::new(), talk).await? else { return Ok(None) };
-    let reduced = consent::unaccepted(context, &prepared.plan)?;
-    if !prepared.plan.permissions.added.is_empty() || !reduced.is_empty() {
-        return Ok(None);
+    let Some(prepared) = prepare_update(context, name, &BTreeMap::new(), talk).await? else {
+        return Ok(Unasked::Nothing);
+    };
+    let waits_for = consent::unasked(context, &prepared.plan)?;
+    if !waits_for.is_empty() {
+        return Ok(Unasked::Waits(waits_for));
     }
-    let hash = prepared.plan.hash.clone();
-    let consent = Consent { plan: Some(&hash), accept_reduced: false };
-    Box::pin(live(context, prepared, consent, began, talk)).await.map(Some)
+    let consent = Consent { plan: Agreed::Unasked, accept_reduced: false };
+    Box::pin(live(context, prepared, consent, began, talk)).await.map(Unasked::Done)
 }
 
 pub(super) async fn plan_rollback(context: &Context, args: Rollback) -> Result<Value, Failure> {
     let prepared = prepare_rollback(context, &args).await?;
     let mut answer = with_warnings(context, &prepared).await?;
-    // Code alone comes back at a word; what was written since the data changed its layout leaves with a yes only.
+    // Code alone comes back at a word; what was written since the data changed its layout leaves with a yes only, and so
+    // comes back what may do more than what runs now.
     answer["loses_data"] = json!(prepared.request.restore.is_some());
     Ok(answer)
 }
@@ -174,11 +186,11 @@ pub(super) async fn plan_rollback(context: &Context, args: Rollback) -> Result<V
 pub(super) async fn rollback(context: &Context, args: Rollback, talk: &Talk) -> Result<Value, Failure> {
     let began = Instant::now();
     let prepared = prepare_rollback(context, &args).await?;
-    let agreed = match (&args.plan, prepared.request.restore) {
-        (None, None) => None,
+    let agreed = match (&args.plan, args.yes, prepared.request.restore) {
+        (None, false, None) => Agreed::Unasked,
         _ => consent::plan(&prepared.plan, args.plan.as_deref(), args.yes)?,
     };
-    let consent = Consent { plan: agreed.as_deref(), accept_reduced: args.accept_reduced };
+    let consent = Consent { plan: agreed, accept_reduced: args.accept_reduced };
     Box::pin(live(context, prepared, consent, began, talk)).await
 }
 
@@ -215,7 +227,7 @@ pub(super) async fn try_prepared(context: &Context, mut prepared: Prepared, talk
         let measures = consent::measures(&prepared.plan.isolation.reduced);
         talk.note(format!("not enforced on this machine, accepted for the test: {measures}")).await;
     }
-    let consent = Consent { plan: None, accept_reduced: true };
+    let consent = Consent { plan: Agreed::ToAny, accept_reduced: true };
     let outcome = Box::pin(live(context, prepared, consent, began, talk)).await;
     match outcome {
         Err(failure) if failure.details.contains_key("state") => {
@@ -255,7 +267,7 @@ async fn wish(context: &Context, args: &Up, talk: &Talk) -> Result<(PlanRequest,
     let mut request = PlanRequest::new(name, found.listing.release);
     request.answers = args.set.clone();
     let release = found.release();
-    let looked = fetch::bring(context, release, Depth::Manifests, talk).await?;
+    let looked = fetch::bring_listed(context, &found, Depth::Manifests, talk).await?;
     refuse_parts(context, release, &args.roles).await?;
     Ok((request, found, looked))
 }
@@ -267,17 +279,16 @@ async fn prepare_update(
     set: &BTreeMap<String, String>,
     talk: &Talk,
 ) -> Result<Option<Prepared>, Failure> {
-    let release = match newer_release(context, name).await? {
-        Some(found) => found.release(),
+    let (release, looked) = match newer_release(context, name).await? {
+        Some(found) => (found.release(), fetch::bring_listed(context, &found, Depth::Manifests, talk).await?),
         None => match answered_anew(context, name, set).await? {
             Some(release) => {
                 revocation::refuse_start(context, name, release.id, false).await?;
-                release
+                (release, fetch::bring(context, release, Depth::Manifests, talk).await?)
             }
             None => return Ok(None),
         },
     };
-    let looked = fetch::bring(context, release, Depth::Manifests, talk).await?;
     let request = PlanRequest { answers: set.clone(), ..PlanRequest::new(name, release.id) };
     Ok(Some(Prepared { looked, ..finish_plan(context, request, release).await? }))
 }
@@ -394,12 +405,18 @@ async fn runs_already(context: &Context, prepared: &Prepared) -> Result<bool, Fa
 pub(super) async fn live(
     context: &Context,
     prepared: Prepared,
-    consent: Consent<'_>,
+    consent: Consent,
     began: Instant,
     talk: &Talk,
 ) -> Result<Value, Failure> {
     consent::refuse_lacking(&prepared.plan)?;
-    consent::refuse_reduced(context, &prepared.plan, consent)?;
+    consent::refuse_reduced(context, &prepared.plan, &consent)?;
+    consent::refuse_wider(&prepared.plan, &consent.plan)?;
+    if prepared.plan.previous.is_some() {
+        for line in &prepared.plan.permissions.added {
+            talk.note(format!("allowed from now on: {line}")).await;
+        }
+    }
     let name = prepared.request.name.clone();
     let fetching = Instant::now();
     let reading = manifests::reading();
@@ -411,7 +428,11 @@ pub(super) async fn live(
     let fetched_in = fetching.elapsed().as_secs_f64();
     // The plan's hash does not cover what a fetch changes, so it still stands.
     let turn = context.device.turn(&name)?;
-    let (generation, previous) = context.device.prepare(&prepared.request, consent.plan).await?;
+    let (generation, previous) = match &consent.plan {
+        Agreed::To(hash) => context.device.prepare(&prepared.request, Some(hash)).await?,
+        Agreed::ToAny => context.device.prepare(&prepared.request, None).await?,
+        Agreed::Unasked => context.device.prepare_unasked(&prepared.request).await?,
+    };
     let number = generation.number;
     talk.note(format!("provisioning {name} generation {number}: {} {}", prepared.plan.distro, prepared.plan.version))
         .await;

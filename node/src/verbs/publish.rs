@@ -1,12 +1,15 @@
 //! `publish`: a folder becomes a signed release. Invariant: the release and its trees are durable before the feed names
-//! them; the same folder published twice is refused rather than signed twice.
+//! them; the same folder published twice is refused rather than signed twice, and one that holds a secret neither comes
+//! into the store nor under a signature.
 
 use super::{
     closure::{self, blocking},
     failure::{Failure, Kind},
-    improve, lock,
+    fetch, improve, lock,
     publisher::{self, Entered},
     quota,
+    reference::Found,
+    secrets::{self, Findings},
     source::{self, Folder, Project},
     status,
 };
@@ -20,6 +23,7 @@ use softservice_protocol::{
     id::{PublisherId, ReleaseId},
     io::Depth,
     release::{Release, ReleaseRef},
+    secrets::ALLOW_FILE,
     tree::TreeRef,
 };
 use softservice_store::{Store, StoreError};
@@ -35,7 +39,7 @@ use tokio::sync::Mutex;
 pub(super) static APPENDING: Mutex<()> = Mutex::const_new(());
 
 /// Folders that are never part of the source: the author's history and this tool's notes.
-const NOT_SOURCE: [&str; 2] = [".git", improve::NOTES];
+pub(super) const NOT_SOURCE: [&str; 2] = [".git", improve::NOTES];
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -45,8 +49,20 @@ pub(super) struct Publish {
     /// Files are read again also where they look as they did.
     #[serde(default)]
     reread: bool,
+    /// Likely secrets that are published on purpose, each by its file and line.
+    #[serde(default)]
+    allow_secrets: Vec<String>,
     #[serde(default)]
     signing: publisher::Signing,
+}
+
+/// How a project's folders are read.
+#[derive(Debug, Default)]
+pub(super) struct Reading {
+    /// Also files that look as they did.
+    pub(super) anew: bool,
+    /// What is looked for in them, when they are to be published: what this refuses comes into no store.
+    pub(super) findings: Option<Findings>,
 }
 
 /// A release that is in a store, ready to be listed.
@@ -74,15 +90,24 @@ pub(super) async fn own(context: &Context) -> Result<PublisherId, Failure> {
 
 pub(super) async fn publish(context: &Context, args: Publish, talk: &Talk) -> Result<Value, Failure> {
     let channel = args.channel.unwrap_or_else(|| "stable".into());
-    let dir = args.dir.clone();
-    let project = blocking(move || source::read(&dir)).await?;
+    let (dir, places) = (args.dir.clone(), args.allow_secrets);
+    let (project, findings, allowed) = blocking(move || {
+        let project = source::read(&dir)?;
+        let allowed = secrets::allow(&dir, &project.definition, &places)?;
+        Ok((project, Findings::of(&dir)?, allowed))
+    })
+    .await?;
     for warning in &project.warnings {
         talk.note(warning.to_string()).await;
+    }
+    for finding in allowed {
+        talk.note(format!("allowed, and written down in {ALLOW_FILE}: {finding}")).await;
     }
     // Content too: whoever gets the ticket may know nobody but us, so we must be able to serve the whole closure.
     let (lock, releases) = lock::resolve(context, &project, Depth::Content, talk).await?;
     let publisher = own(context).await?;
-    let compiled = compile(context, publisher, &project, (lock, releases), args.reread, talk).await?;
+    let reading = Reading { anew: args.reread, findings: Some(findings) };
+    let compiled = compile(context, publisher, &project, (lock, releases), reading, talk).await?;
     // It is let in before anything is signed, and counts as such until the feed has it.
     let _coming = quota::admit_own(context, compiled.reference.id, talk).await?;
     let release = &compiled.release;
@@ -99,7 +124,10 @@ pub(super) async fn publish(context: &Context, args: Publish, talk: &Talk) -> Re
         parents: release.parents.iter().map(|p| p.release).collect(),
         revoked: None,
     };
-    let entered = publisher::enter(context, publisher, Action::Release(listing), &args.signing).await?;
+    // Read back from the store: nobody signs what its document does not bear out.
+    let listed = Found { publisher, listing };
+    fetch::agree(context, &listed).await?;
+    let entered = publisher::enter(context, publisher, Action::Release(listed.listing), &args.signing).await?;
     let ticket = match (&entered, context.handle.catalogue().remove(&publisher)) {
         (Entered::Requested(_), _) => None,
         (Entered::Published(head), Some(mut known)) => {
@@ -156,11 +184,19 @@ pub(super) async fn compile(
     publisher: PublisherId,
     project: &Project,
     locked: (Lock, Releases),
-    reread: bool,
+    reading: Reading,
     talk: &Talk,
 ) -> Result<Compiled, Failure> {
-    let (store, talk, project) = (closure::store(context), talk.clone(), project.clone());
-    blocking(move || compile_blocking(store, publisher, &project, (&locked.0, &locked.1), reread, &talk)).await
+    let (store, within, project) = (closure::store(context), talk.clone(), project.clone());
+    let (compiled, notes) = blocking(move || {
+        let compiled = compile_blocking(store, publisher, &project, (&locked.0, &locked.1), &reading, &within)?;
+        Ok((compiled, reading.findings.map(|f| f.notes()).unwrap_or_default()))
+    })
+    .await?;
+    for note in notes {
+        talk.note(note).await;
+    }
+    Ok(compiled)
 }
 
 fn compile_blocking(
@@ -168,29 +204,45 @@ fn compile_blocking(
     publisher: PublisherId,
     project: &Project,
     (lock, releases): (&Lock, &Releases),
-    reread: bool,
+    reading: &Reading,
     talk: &Talk,
 ) -> Result<Compiled, Failure> {
     let (mut bytes, mut new_bytes) = (0_u64, 0_u64);
-    let mut ingest = |dir: &Path, exclude: &[String]| -> Result<TreeRef, Failure> {
+    let folder = Folder(project.dir.clone());
+    if let Some(findings) = &reading.findings {
+        findings.look_at(&project.definition, &folder);
+    }
+    // None: it was looked at, and does not come in; the others are looked at as well, so that one refusal tells of all.
+    let mut ingest = |dir: &str, exclude: &[String]| -> Result<Option<TreeRef>, Failure> {
         let progress = |done: u64| {
             talk.progress("read", done, 0, 0);
             true
         };
-        let made =
-            if reread { store.ingest_anew(dir, exclude, &progress) } else { store.ingest(dir, exclude, &progress) };
-        let made = made.map_err(|e| within(dir, e))?;
+        let path = if dir.is_empty() { project.dir.clone() } else { project.dir.join(dir) };
+        let made = match &reading.findings {
+            Some(findings) => store.ingest_looked(&path, exclude, &progress, reading.anew, &findings.watch(dir)),
+            None if reading.anew => store.ingest_anew(&path, exclude, &progress),
+            None => store.ingest(&path, exclude, &progress),
+        };
+        if matches!(made, Err(StoreError::NotLetIn)) {
+            return Ok(None);
+        }
+        let made = made.map_err(|e| within(&path, e))?;
         bytes = bytes.saturating_add(made.bytes);
         new_bytes = new_bytes.saturating_add(made.new_bytes);
-        Ok(made.tree)
+        Ok(Some(made.tree))
     };
     let mut trees = BTreeMap::new();
     for source in definition::trees(&project.definition) {
-        let tree = ingest(&project.dir.join(&source.dir), &source.exclude)?;
-        trees.insert((source.role, source.artifact, source.platform), tree);
+        if let Some(tree) = ingest(&source.dir, &source.exclude)? {
+            trees.insert((source.role, source.artifact, source.platform), tree);
+        }
     }
-    let source = ingest(&project.dir, &NOT_SOURCE.map(str::to_owned))?;
-    let folder = Folder(project.dir.clone());
+    let source = ingest("", &NOT_SOURCE.map(str::to_owned))?;
+    reading.findings.as_ref().map_or(Ok(()), Findings::settle)?;
+    let Some(source) = source else {
+        return Err(Failure::new(Kind::Bug, "the source was not let in, and nothing was found in it"));
+    };
     let materials = Materials {
         publisher,
         lock,

@@ -6,7 +6,9 @@ pub(super) mod register;
 
 use super::{
     failure::{Failure, Kind},
-    fetch, lock, publish, source,
+    fetch, lock,
+    publish::{self, Reading},
+    source,
 };
 use crate::{Config, Context, Node, api::talk::Talk, shutdown::Stop};
 use softservice_protocol::{
@@ -215,7 +217,7 @@ pub(super) async fn from_folder(
     let includes: Vec<ReleaseRef> = lock.includes.iter().map(|l| l.release).collect();
     hand_over(context, trial, &includes, talk).await?;
     let publisher = publish::own(trial).await?;
-    Ok(publish::compile(trial, publisher, &project, (lock, releases), false, talk).await?.reference)
+    Ok(publish::compile(trial, publisher, &project, (lock, releases), Reading::default(), talk).await?.reference)
 }
 
 /// Content goes from one node to another as it goes to any device: over a connection, verified.

@@ -75,7 +75,7 @@ pub(super) async fn subject(
         (Some(dir), _) => throwaway::from_folder(context, trial, dir.clone(), talk).await,
         (None, Some(text)) => {
             let found = reference::find(context, text).await?;
-            fetch::bring(context, found.release(), Depth::Content, talk).await?;
+            fetch::bring_listed(context, &found, Depth::Content, talk).await?;
             throwaway::hand_over(context, trial, &[found.release()], talk).await?;
             Ok(found.release())
         }

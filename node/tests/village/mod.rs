@@ -90,6 +90,29 @@ impl Villager {
                 .unwrap();
         (release, head)
     }
+    /// Signs a listing of a folder's release that says something else than its document, which `whose` made.
+    pub async fn lies(
+        &self,
+        publisher: PublisherId,
+        whose: PublisherId,
+        version: &str,
+        folder: &Path,
+        lie: impl FnOnce(&mut Listing),
+    ) {
+        let (_, mut listing) = compile(&*self.store, whose, version, folder);
+        lie(&mut listing);
+        let action = softservice_protocol::feed::Action::Release(listing);
+        soon("publication", self.handle().publish(publisher, action)).await.unwrap();
+    }
+    /// What a verb answers.
+    pub async fn verb(
+        &self,
+        verb: &str,
+        arguments: serde_json::Value,
+    ) -> Result<serde_json::Value, softservice_node::verbs::failure::Failure> {
+        let (context, talk) = (self.node.context(), softservice_node::api::talk::Talk::alone());
+        soon(verb, softservice_node::verbs::run(&context, verb, arguments, &talk)).await
+    }
     /// A ticket for this publisher with this node's address in it.
     pub fn ticket(&self, publisher: PublisherId) -> Ticket {
         let known = self.known(publisher).expect("own publisher is known");

@@ -9,7 +9,7 @@ use softservice_protocol::{
     tree::Manifest,
 };
 use softservice_store::{
-    Compared, Findings, Ingested, Layout, Materialised, MemoryStore, Progress, Store, StoreError, Swept,
+    Compared, Findings, Ingested, Layout, Look, Materialised, MemoryStore, Progress, Store, StoreError, Swept,
 };
 use std::{
     collections::BTreeSet,
@@ -120,6 +120,16 @@ impl Store for Odd {
     }
     fn ingest(&self, dir: &Path, exclude: &[String], progress: Progress<'_>) -> Result<Ingested, StoreError> {
         self.0.ingest(dir, exclude, progress)
+    }
+    fn ingest_looked(
+        &self,
+        dir: &Path,
+        exclude: &[String],
+        progress: Progress<'_>,
+        anew: bool,
+        look: &dyn Look,
+    ) -> Result<Ingested, StoreError> {
+        self.0.ingest_looked(dir, exclude, progress, anew, look)
     }
     fn materialise(&self, manifest: &Manifest, target: &Path) -> Result<Materialised, StoreError> {
         self.0.materialise(manifest, target)

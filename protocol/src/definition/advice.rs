@@ -4,7 +4,7 @@
 mod secrets;
 mod unused;
 
-pub(crate) use secrets::secretive;
+pub(crate) use secrets::{findings, secretive};
 
 use super::{Definition, Fault, Problem};
 use crate::{

@@ -32,7 +32,10 @@ pub use foreign::ReleaseFault;
 pub use lock::{Lock, Locked};
 pub use read::read;
 
-use crate::release::{Param, Release, Test};
+use crate::{
+    release::{Param, Release, Test},
+    secrets::Finding,
+};
 use serde::{Deserialize, Serialize};
 use source::Places;
 
@@ -221,12 +224,22 @@ impl Definition {
     pub fn tests(&self) -> &[Test] {
         &self.draft.tests
     }
+    /// As it was written.
+    pub(crate) fn text(&self) -> &str {
+        self.places.text()
+    }
     pub(crate) fn problem(&self, fault: Fault) -> Problem {
         self.places.problem(&fault.at, fault.token.as_deref(), fault.message, fault.hint)
     }
     pub(crate) fn warning(&self, fault: Fault) -> Problem {
         Problem { severity: Severity::Warning, ..self.problem(fault) }
     }
+}
+
+/// Likely secrets that a definition and its templates would give to everybody. The folders beside them are looked at while
+/// they are read.
+pub fn secrets(definition: &Definition, sources: &dyn Sources) -> Vec<Finding> {
+    advice::findings(definition, sources)
 }
 
 /// The folders that become trees, `${platform}` written out.

@@ -25,6 +25,11 @@ impl Places {
         Self { file: file.into(), text: text.into(), spans: BTreeMap::new() }
     }
 
+    /// The whole text.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
     /// Whether something stands at a dotted path.
     pub(crate) fn has(&self, at: &str) -> bool {
         self.spans.contains_key(at)

@@ -3,10 +3,25 @@
 
 use super::{Action, Listing, Revocation, Snapshot, Spent};
 use crate::{
-    id::{PublicKey, ReleaseId},
-    limits, name, text,
+    id::{PublicKey, PublisherId, ReleaseId},
+    limits, name,
+    release::Release,
+    text::{self, Foreign},
 };
 use std::collections::BTreeSet;
+
+/// A signed listing and the release document that it names say two things: a lie of whoever signed it, for the document
+/// is what the listing's hash says, whoever served it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("its listing says {what} {}, the release itself {}", Foreign(.listed), Foreign(.said))]
+pub struct Disagreement {
+    /// Of what.
+    pub what: &'static str,
+    /// What the listing says.
+    pub listed: String,
+    /// What the document says.
+    pub said: String,
+}
 
 impl Listing {
     /// Checks every rule of one listing by itself.
@@ -37,6 +52,30 @@ impl Listing {
             return Err("it names a parent twice");
         }
         self.revoked.as_ref().map_or(Ok(()), |r| r.check(self.release))
+    }
+    /// Checks that the document behind this listing of `publisher` is what it says: what people chose by and what they get
+    /// must not be two things. The channel stands in the listing alone, the platforms in the document alone.
+    ///
+    /// # Errors
+    /// The first thing of which they speak differently.
+    pub fn agrees(&self, publisher: PublisherId, release: &Release) -> Result<(), Disagreement> {
+        let ids = |all: &mut dyn Iterator<Item = ReleaseId>| all.map(|id| id.short()).collect::<Vec<_>>().join(", ");
+        let each = [
+            ("publisher", publisher.to_string(), release.publisher.to_string()),
+            ("distro", self.distro.clone(), release.distro.clone()),
+            ("version", self.version.clone(), release.version.clone()),
+            ("revision", self.revision.to_string(), release.revision.to_string()),
+            ("summary", self.summary.clone(), release.summary.clone()),
+        ];
+        if let Some((what, listed, said)) = each.into_iter().find(|(_, listed, said)| listed != said) {
+            return Err(Disagreement { what, listed, said });
+        }
+        if !self.parents.iter().eq(release.parents.iter().map(|p| &p.release)) {
+            let listed = ids(&mut self.parents.iter().copied());
+            let said = ids(&mut release.parents.iter().map(|p| p.release));
+            return Err(Disagreement { what: "parents", listed, said });
+        }
+        Ok(())
     }
     /// What may stand only once in a catalogue beside the release itself.
     fn name(&self) -> (&str, &str, u32) {

@@ -29,6 +29,8 @@ const ANSWER: Span = Span::seconds(10);
 const PULLS: u32 = 256;
 /// Messages with heads that one peer may send within [`WINDOW`].
 const HEADS: u32 = 128;
+/// Gossip that one neighbour may pass on within [`WINDOW`], good or bad: fifty publishers that say all they may at once.
+const PASSED_ON: u32 = 512;
 /// See [`PULLS`].
 const WINDOW: Span = Span::seconds(10);
 /// Peers that are asked for a new publisher at once.
@@ -52,6 +54,7 @@ struct Talk {
     window: Time,
     pulls: u32,
     messages: u32,
+    gossip: u32,
 }
 
 /// See the module.
@@ -74,6 +77,7 @@ impl Talk {
             self.window = now;
             self.pulls = 0;
             self.messages = 0;
+            self.gossip = 0;
         }
     }
 }
@@ -100,10 +104,14 @@ impl Gossip {
         }
     }
 
-    /// Asks connected peers what is newest, whatever they said before; answers who owes an answer now.
-    pub(crate) fn ask_everybody(&mut self, desk: &mut Desk, feeds: &Feeds, publisher: PublisherId) -> BTreeSet<Peer> {
-        let mut peers: Vec<Peer> = self.talks.keys().copied().collect();
-        desk.shuffle(&mut peers);
+    /// Asks the first of these peers what is newest, whatever they said before; answers who owes an answer now.
+    pub(crate) fn ask_everybody(
+        &mut self,
+        desk: &mut Desk,
+        feeds: &Feeds,
+        publisher: PublisherId,
+        mut peers: Vec<Peer>,
+    ) -> BTreeSet<Peer> {
         peers.truncate(ASKED);
         for &peer in &peers {
             // An answer that is on its way may be older than the question.
@@ -277,6 +285,15 @@ impl Gossip {
             desk.punish(peer, peers::GARBAGE, format!("gossip of {} bytes", bytes.len()));
             return Verdict::Reject;
         }
+        if let Some(talk) = self.talks.get_mut(&peer) {
+            talk.count(desk.now);
+            talk.gossip += 1;
+            if talk.gossip > PASSED_ON {
+                // Not even looked at: looking is what a flood is to make us do.
+                desk.punish(peer, peers::NOISE, "too much gossip".into());
+                return Verdict::Ignore;
+            }
+        }
         let (publisher, judged, digest) = match codec::decode::<Envelope>(bytes) {
             Ok(envelope) => (envelope.publisher, feeds.judge(desk, &envelope, bytes), envelope.digest()),
             Err(error) => match codec::decode::<Equivocation>(bytes) {
@@ -298,6 +315,12 @@ impl Gossip {
             }
             Judged::New | Judged::Known { .. } | Judged::Useless => Verdict::Ignore,
             Judged::Ask(from) => {
+                self.ask(desk, feeds, peer, publisher, Some(from));
+                Verdict::Ignore
+            }
+            Judged::UnknownKeys(from) => {
+                // Somebody honest does so for the moment in which a root changes; a flood of it is none.
+                desk.punish(peer, peers::DOUBT, "it passes on what keys signed that nobody knows".into());
                 self.ask(desk, feeds, peer, publisher, Some(from));
                 Verdict::Ignore
             }
@@ -387,7 +410,7 @@ impl Gossip {
             Judged::New if bytes.len() <= limits::GOSSIP_BYTES => desk.out(Output::Gossip { publisher, bytes }),
             // An entry came in between, which says the same and more.
             Judged::New | Judged::Known { .. } | Judged::Useless => {}
-            Judged::Ask(_) | Judged::Forged(_) => {
+            Judged::Ask(_) | Judged::UnknownKeys(_) | Judged::Forged(_) => {
                 tracing::warn!(%publisher, "the freshness statement is not signed by enough keys of its role");
                 self.restate.insert(publisher, desk.now + RESTATE_AGAIN);
             }

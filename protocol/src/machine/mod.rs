@@ -211,10 +211,11 @@ impl Core {
             }
             Input::Disconnected { peer } => {
                 self.refresh.disconnected(peer);
-                self.peers.disconnected(peer);
+                self.peers.disconnected(desk, peer);
                 self.gossip.disconnected(peer);
                 self.exchange.disconnected(desk, peer);
             }
+            Input::Broke { peer, why } => self.peers.broke(desk, peer, why),
             Input::Found { address, source } => self.peers.found(desk, address, source),
             Input::DialFailed { address } => self.peers.dial_failed(desk, &address),
             Input::Received { peer, bytes } => self.received(peer, &bytes),
@@ -239,7 +240,8 @@ impl Core {
                 self.gossip.ask_around(desk, &self.feeds, ticket.publisher);
             }
             Input::Refresh { job, publisher } => {
-                let asked = self.gossip.ask_everybody(desk, &self.feeds, publisher);
+                let peers = self.peers.diverse(desk);
+                let asked = self.gossip.ask_everybody(desk, &self.feeds, publisher, peers);
                 self.refresh.begin(desk, job, publisher, asked);
             }
             Input::Unfollow { publisher } => self.feeds.unfollow(desk, publisher),

@@ -256,6 +256,23 @@ fn a_limit_that_rises_is_a_permission_and_one_that_falls_is_none() {
 }
 
 #[test]
+fn a_role_that_comes_with_an_update_is_a_permission_whatever_it_asks_for() {
+    let mut given = Given::new();
+    let all = given.instance();
+    let mut before = all.clone();
+    before.roles.retain(|role| role.key != "pg.main");
+    before.permissions.retain(|line| !line.starts_with("pg.main"));
+    given.facts.current = Some(before);
+    given.pg.roles[0].allow = Allow { memory: Some(64 << 20), ..Allow::default() };
+    let added = given.plan().permissions.added;
+    assert!(added.contains(&"pg.main: run as a new role, at most memory 64.0 MiB".into()), "{added:?}");
+    given.pg.roles[0].allow = Allow::default();
+    assert!(given.plan().permissions.added.contains(&"pg.main: run as a new role, without limit".into()));
+    given.facts.current = Some(given.instance());
+    assert!(given.plan().permissions.added.is_empty(), "what runs is not new");
+}
+
+#[test]
 fn what_a_device_lacks_is_told() {
     let lack = |what: &str, needed, has| Lack { what: what.into(), needed, has };
     let mut given = Given::new();

@@ -7,4 +7,5 @@ mod feeds;
 mod hostile;
 mod peers;
 mod provision;
+mod strangers;
 mod world;

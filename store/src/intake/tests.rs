@@ -2,6 +2,7 @@
 //! here. To see whether a file was read, what is remembered of it is made to say something else than it holds.
 
 use super::*;
+use crate::Store as _;
 use softservice_protocol::tree::Node;
 use std::time::Duration;
 
@@ -38,7 +39,7 @@ impl Scene {
         self.seen().keep(entries.filter(|(_, s, _)| s.size() == content.size).collect(), later());
     }
     fn object_of(&self, path: &str, anew: bool) -> ObjectId {
-        let made = self.store.ingest_dir(&self.source(), &[], &|_| true, anew).unwrap();
+        let made = self.store.ingest_dir(&self.source(), &[], Way { progress: &|_| true, anew, look: None }).unwrap();
         let manifest = crate::manifests::of_tree(&self.store, &made.tree).unwrap();
         assert_eq!(made.bytes, made.tree.bytes);
         let object = manifest.entries.iter().find(|e| e.path == path).and_then(|e| match e.node {
@@ -56,7 +57,7 @@ fn later() -> SystemTime {
 /// Another content of 3,000 bytes that is here.
 fn other(scene: &Scene) -> Content {
     let object = scene.store.add_bytes(&[8; 3_000]).unwrap();
-    Content { object, size: 3_000, chunks: vec![ChunkRef { id: object.into(), len: 3_000 }] }
+    Content { object, size: 3_000, chunks: vec![ChunkRef { id: object.into(), len: 3_000 }], clean: 0 }
 }
 
 #[test]
@@ -111,7 +112,8 @@ fn what_is_remembered_but_not_here_is_read() {
     assert_eq!(scene.object_of("small", false), ObjectId::of(&[7; 3_000]));
     // The same for what was remembered rightly: it is here again afterwards.
     let right = ObjectId::of(&[7; 3_000]);
-    scene.pretend(&Content { object: right, size: 3_000, chunks: vec![ChunkRef { id: right.into(), len: 3_000 }] });
+    let chunks = vec![ChunkRef { id: right.into(), len: 3_000 }];
+    scene.pretend(&Content { object: right, size: 3_000, chunks, clean: 0 });
     scene.store.objects.remove(right).unwrap();
     assert_eq!(scene.object_of("small", false), right);
     assert!(scene.store.objects.has(right));
@@ -144,4 +146,87 @@ fn what_was_read_as_a_folder_of_its_own_is_not_read_again_as_part_of_another() {
     assert_eq!(scene.object_of("sub/tiny", true), ObjectId::of(&[7; 3_000]));
     std::fs::write(below.join("tiny"), [9; 2_999]).unwrap();
     assert_eq!(scene.object_of("sub/tiny", false), ObjectId::of(&[9; 2_999]));
+}
+
+/// Looks for a nine, and remembers what it was shown, and how much.
+#[derive(Default)]
+struct Nines {
+    rule: u32,
+    shown: Mutex<Vec<(String, usize)>>,
+    found: AtomicBool,
+}
+struct Shown<'a>(&'a Nines, String, Vec<u8>);
+
+impl Nines {
+    fn of(rule: u32) -> Self {
+        Self { rule, ..Self::default() }
+    }
+    fn names(&self) -> Vec<String> {
+        let mut shown = std::mem::take(&mut *lock(&self.shown));
+        shown.sort();
+        shown.into_iter().map(|(path, bytes)| format!("{path} {bytes}")).collect()
+    }
+}
+impl Look for Nines {
+    fn rule(&self, _: &str) -> u32 {
+        self.rule
+    }
+    fn open<'a>(&'a self, path: &str) -> Box<dyn crate::Looking + 'a> {
+        Box::new(Shown(self, path.into(), Vec::new()))
+    }
+    fn lets_in(&self) -> bool {
+        !self.found.load(Ordering::Relaxed)
+    }
+}
+impl crate::Looking for Shown<'_> {
+    fn take(&mut self, piece: &[u8]) {
+        self.2.extend(piece);
+    }
+    fn end(self: Box<Self>) -> bool {
+        let all = self.2.clone();
+        self.whole(&all)
+    }
+    fn whole(self: Box<Self>, bytes: &[u8]) -> bool {
+        lock(&self.0.shown).push((self.1.clone(), bytes.len()));
+        let found = bytes.contains(&9);
+        self.0.found.fetch_or(found, Ordering::Relaxed);
+        !found
+    }
+}
+
+#[test]
+fn what_is_not_let_in_leaves_nothing_and_what_was_clean_is_not_shown_again() {
+    let scene = Scene::new();
+    let look_at = |look: &Nines| scene.store.ingest_looked(&scene.source(), &[], &|_| true, false, look);
+    let all = ["empty 0", "small 3000", "sub/large 9000000", "sub/medium 400000"];
+    let first = Nines::of(1);
+    look_at(&first).unwrap();
+    assert_eq!(first.names(), all, "every file is shown whole");
+
+    std::fs::write(scene.source().join("small"), [9; 3_000]).unwrap();
+    let before = scene.store.totals().unwrap();
+    let second = Nines::of(1);
+    assert!(matches!(look_at(&second), Err(StoreError::NotLetIn)));
+    assert_eq!(scene.store.totals().unwrap(), before, "nothing of it is here");
+    assert!(!scene.store.has_object(ObjectId::of(&[9; 3_000])));
+    let temporary = std::fs::read_dir(scene.store.dir().join("tmp")).map_or(0, Iterator::count);
+    assert_eq!(temporary, 0, "no file on its way is left");
+
+    // What is remembered says by which rule.
+    std::fs::write(scene.source().join("small"), [7; 3_000]).unwrap();
+    let right = ObjectId::of(&[7; 3_000]);
+    let chunks = vec![ChunkRef { id: right.into(), len: 3_000 }];
+    scene.pretend(&Content { object: right, size: 3_000, chunks, clean: 5 });
+    let same = Nines::of(5);
+    look_at(&same).unwrap();
+    assert!(!same.names().contains(&"small 3000".to_owned()), "known to be clean, and shown");
+    scene.pretend(&Content {
+        object: right,
+        size: 3_000,
+        chunks: vec![ChunkRef { id: right.into(), len: 3_000 }],
+        clean: 5,
+    });
+    let other = Nines::of(6);
+    look_at(&other).unwrap();
+    assert!(other.names().contains(&"small 3000".to_owned()), "another rule was not shown it");
 }

@@ -306,7 +306,7 @@ impl Session {
         };
         if !why.is_empty() && culprit.is_none_or(|c| !open.contains_key(&c)) {
             // Nothing to pin it on: the peer talks without being asked.
-            self.shared.desk.dismiss(self.peer, format!("broke the content protocol: {why}")).await;
+            self.shared.desk.broke(self.peer, format!("broke the content protocol: {why}")).await;
         }
         // Answers come in the order of requests: what came of one that did not end was the oldest's.
         let mut partial = self.partial.swap(0, Ordering::Relaxed);

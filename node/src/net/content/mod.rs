@@ -5,6 +5,7 @@
 //! blocking thread that hashes and stores them, and pass neither the swarm's task nor the driver's loop.
 
 mod answer;
+pub(crate) mod appetite;
 mod ask;
 mod buffers;
 mod packing;

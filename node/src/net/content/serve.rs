@@ -101,8 +101,8 @@ async fn serve(peer: Peer, stream: Stream, shared: &Shared, figures: &Figures) {
     let withdrawn = Withdrawn::default();
     tokio::select! {
         // Without a fault it wants nothing more, and what it asked for is not worth sending to a closed stream.
-        fault = read(reader, requests, withdrawn.clone()) => if let Some(why) = fault {
-            shared.desk.dismiss(peer, format!("broke the content protocol: {why}")).await;
+        fault = read(reader, requests, withdrawn.clone(), figures) => if let Some(why) = fault {
+            shared.desk.broke(peer, format!("broke the content protocol: {why}")).await;
         },
         result = answer(writer, asked, withdrawn, shared, figures) => if let Err(e) = result {
             tracing::debug!(peer = peer.short(), "content stream ended: {e}");
@@ -115,6 +115,7 @@ async fn read(
     mut stream: ReadHalf<Stream>,
     requests: mpsc::Sender<SpanRequest>,
     withdrawn: Withdrawn,
+    figures: &Figures,
 ) -> Option<String> {
     loop {
         let bytes = match frame::read(&mut stream, SpanRequest::LIMIT).await {
@@ -135,6 +136,10 @@ async fn read(
         }
         if request.checked_bytes().is_none() {
             return Some("asked for more than one span may hold".into());
+        }
+        let sane = figures.appetite.lock().unwrap_or_else(|e| e.into_inner()).is_sane(Instant::now(), &request.chunks);
+        if !sane {
+            return Some("asks for the same content over and over".into());
         }
         withdrawn.lock().unwrap_or_else(|e| e.into_inner()).open.insert(request.request);
         match requests.try_send(request) {

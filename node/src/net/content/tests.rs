@@ -248,6 +248,7 @@ async fn alice_sends_away_who_asks_for_too_much() {
     frame::write(&mut stream, &codec::encode(&greedy).unwrap()).await.unwrap();
     stream.flush().await.unwrap();
     assert!(matches!(alice.fact().await, Input::Connected { outbound: false, .. }));
+    assert!(matches!(alice.fact().await, Input::Broke { peer, .. } if peer == alone.me));
     assert!(matches!(alice.fact().await, Input::Disconnected { peer } if peer == alone.me));
     let mut rest = Vec::new();
     let read = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut rest)).await.unwrap();

@@ -13,7 +13,7 @@ mod tests;
 mod tls;
 
 use libp2p::{
-    PeerId, Transport as _,
+    PeerId, Transport,
     core::{
         Negotiated,
         muxing::StreamMuxerBox,
@@ -63,7 +63,29 @@ where
     C: futures::AsyncRead + futures::AsyncWrite + Unpin + Send + 'static,
     E: std::error::Error + Send + Sync + 'static,
 {
-    tcp::tokio::Transport::new(tcp::Config::new().nodelay(true))
+    upgraded(tcp::tokio::Transport::new(tcp::Config::new().nodelay(true)), security)
+}
+
+/// The same over other sockets.
+pub(crate) fn upgraded<T, S, C, E>(sockets: T, security: S) -> Boxed<(PeerId, StreamMuxerBox)>
+where
+    T: Transport<Output = tcp::tokio::TcpStream> + Send + Unpin + 'static,
+    T::Error: Send + Sync,
+    T::Dial: Send,
+    T::ListenerUpgrade: Send,
+    S: InboundConnectionUpgrade<Wire, Output = (PeerId, C), Error = E>
+        + OutboundConnectionUpgrade<Wire, Output = (PeerId, C), Error = E>
+        + Clone
+        + Send
+        + 'static,
+    <S as InboundConnectionUpgrade<Wire>>::Future: Send,
+    <S as OutboundConnectionUpgrade<Wire>>::Future: Send,
+    <S as UpgradeInfo>::Info: Send,
+    <<S as UpgradeInfo>::InfoIter as IntoIterator>::IntoIter: Send,
+    C: futures::AsyncRead + futures::AsyncWrite + Unpin + Send + 'static,
+    E: std::error::Error + Send + Sync + 'static,
+{
+    sockets
         .map(|stream, _| Socket::new(stream))
         .upgrade(Version::V1Lazy)
         .authenticate(security)

@@ -1,7 +1,11 @@
 //! Secrets that stand in a definition. Whoever publishes one gives the same to everybody.
 
 use super::Texts;
-use crate::definition::{Definition, Fault, Problem, Severity, references, source, substitution};
+use crate::{
+    definition::{Definition, FILE, Fault, Problem, Severity, Sources, references, source, substitution},
+    secrets::{Finding, Place, Scanner},
+};
+use std::collections::BTreeSet;
 
 const HINT: &str = "let each device make its own: [secret] NAME = { generate = \"bytes:32\" }, read as a file";
 
@@ -26,8 +30,8 @@ pub(crate) fn secretive(key: &str) -> bool {
     !path && WORDS.iter().any(|w| key.contains(w))
 }
 
-/// Values in variables, fields and answers whose names say what they are, and private keys anywhere.
-pub(super) fn literal(d: &Definition) -> Vec<Fault> {
+/// Values in variables, fields and answers whose names say what they are: where, name and value.
+fn named(d: &Definition) -> impl Iterator<Item = (String, &str, &str)> {
     let mut pairs: Vec<(String, &str, &str)> = Vec::new();
     for role in &d.draft.roles {
         let at = format!("role.{}", role.name);
@@ -48,13 +52,39 @@ pub(super) fn literal(d: &Definition) -> Vec<Fault> {
     }
     let literal =
         |(_, key, text): &(String, &str, &str)| secretive(key) && !text.is_empty() && substitution::is_literal(text);
+    pairs.into_iter().filter(literal)
+}
+
+/// The same, and private keys anywhere.
+pub(super) fn literal(d: &Definition) -> Vec<Fault> {
     let fault = |(at, key, _): (String, &str, &str)| {
         Fault::new(at, format!("{key:?} looks like a secret, and everybody would get the same one"))
             .hint(Some(HINT.into()))
     };
     let keys = references::texts_of(&d.draft).into_iter().filter(|t| private_key(t.text).is_some());
     let keys = keys.map(|t| Fault::new(t.at, KEY).hint(Some(key_hint())));
-    pairs.into_iter().filter(literal).map(fault).chain(keys).collect()
+    named(d).map(fault).chain(keys).collect()
+}
+
+/// What of a definition and its templates must not be published; templates that cannot be read are others' to tell of.
+pub(crate) fn findings(d: &Definition, sources: &dyn Sources) -> Vec<Finding> {
+    let line = |at: &str| d.warning(Fault::new(at, "")).line;
+    let mut found: Vec<Finding> =
+        named(d).filter_map(|(at, _, value)| Finding::of_value(FILE, line(&at), value)).collect();
+    found.extend(Scanner::placed(FILE, Place::Definition).whole(d.text().as_bytes()));
+    for text in references::texts_of(&d.draft).into_iter().filter(|t| t.at.contains(".command")) {
+        let line = line(&text.at);
+        let inside = Scanner::placed(FILE, Place::Own).whole(text.text.as_bytes());
+        found.extend(inside.into_iter().map(|f| Finding { line, ..f }));
+    }
+    let templates: BTreeSet<&String> = d.templates.iter().map(|t| &t.template).collect();
+    for path in templates {
+        let text = sources.text(path).unwrap_or_default();
+        found.extend(Scanner::placed(path, Place::Own).whole(text.as_bytes()));
+    }
+    found.sort();
+    found.dedup();
+    found
 }
 
 const KEY: &str = "a private key stands here, and everybody would get the same one";

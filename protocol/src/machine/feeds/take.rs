@@ -46,6 +46,8 @@ pub(crate) enum Judged {
     Useless,
     /// It tells of something that is missing here: ask its bringer from this place.
     Ask(Head),
+    /// Signed by keys that no root here gives the role: ask its bringer for a newer root.
+    UnknownKeys(Head),
     /// Nobody honest passes this on.
     Forged(Fault),
 }
@@ -148,7 +150,7 @@ impl Feeds {
             }
             Err(Fault::Refused(_) | Fault::Feed(FeedError::Epoch { .. })) => Judged::Useless,
             Err(fault) => match signature_error(&fault) {
-                Some(error) if !is_forged(&root, envelope, error) => Judged::Ask(head),
+                Some(error) if !is_forged(&root, envelope, error) => Judged::UnknownKeys(head),
                 _ => Judged::Forged(fault),
             },
         }

@@ -219,13 +219,17 @@ fn continues(old: &FeedState, new: &FeedState) -> bool {
         })
 }
 
-/// Whether the signatures claim enough keys of the role and yet do not hold. Unknown keys may only mean that the
-/// sender has a newer root than we, which is no fault.
+/// Whether nobody honest can have taken this for good: the signatures claim enough keys of the role and yet do not hold, or
+/// not one holds under whatever key it names. A good one by a key that is unknown here may only mean that the sender has a
+/// newer root than we, which is no fault; whatever else stands beside it, anybody can have put there on the way.
 pub(super) fn is_forged(root: &TrustedRoot, envelope: &Envelope, error: &SignatureError) -> bool {
     match error {
         SignatureError::TooFew { .. } => {
             let role = root.role(envelope.kind);
-            envelope.signatures.iter().filter(|s| role.keys.contains(&s.key)).count() >= usize::from(role.threshold)
+            let claimed = envelope.signatures.iter().filter(|s| role.keys.contains(&s.key)).count();
+            let signers = envelope.signers();
+            let only_known = signers.iter().all(|k| role.keys.contains(k));
+            only_known && (claimed >= usize::from(role.threshold) || signers.is_empty())
         }
         _ => true,
     }

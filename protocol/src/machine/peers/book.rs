@@ -1,14 +1,16 @@
 //! The address book: what was heard of, from whom, and when it may be dialled again.
-//! Invariant: each source has its own bound, so that no source can push out another's addresses; one dial a peer at a
-//! time; the pause after a failure doubles, with chance in it, up to the source's longest.
+//! Invariant: each source has its own bound, so that no source can push out another's addresses, and within it no network
+//! group holds what another one needs; one dial a peer at a time; the pause after a failure doubles, with chance in it,
+//! up to the source's longest.
 
+use super::group::NetworkGroup;
 use crate::{
     id::Peer,
     io::Source,
     machine::desk::Desk,
     time::{Span, Time},
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Characters of an address; libp2p's longest useful ones, relays included, stay below.
 const ADDRESS_BYTES: usize = 256;
@@ -30,12 +32,24 @@ const FROM_ONE: usize = 32;
 #[derive(Debug)]
 struct Known {
     peer: Option<Peer>,
+    group: NetworkGroup,
     source: Source,
     by: Option<Peer>,
     failures: u32,
     next: Time,
     /// Under way until then.
     dialling: Option<Time>,
+}
+
+/// An address that may be dialled now; the first in order is dialled first.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Wish {
+    stranger: bool,
+    /// Connections and dials of its group.
+    crowding: usize,
+    /// Source, failures, whether it is QUIC, chance.
+    quality: (Source, u32, bool, u32),
+    address: String,
 }
 
 #[derive(Debug, Default)]
@@ -52,14 +66,21 @@ fn bound(source: Source) -> usize {
     }
 }
 
+/// Of so many places, those that one group of the internet may take by what strangers say. Few enough that an attacker
+/// with one network gains little, and enough to live on where all honest peers are in one.
+pub(super) fn share(places: usize) -> usize {
+    (places / 4).max(2)
+}
+
 fn is_named(source: Source) -> bool {
     matches!(source, Source::Owner | Source::Ticket)
 }
 
 impl Book {
-    pub(super) fn add(&mut self, address: String, source: Source, by: Option<Peer>) {
+    /// Takes an address, if there is room for it; gives the peer that it names.
+    pub(super) fn add(&mut self, address: String, source: Source, by: Option<Peer>) -> Option<Peer> {
         if address.is_empty() || address.len() > ADDRESS_BYTES || address.chars().any(char::is_control) {
-            return;
+            return None;
         }
         if let Some(known) = self.known.get_mut(&address) {
             // The better source wins; what the owner types is tried at once, what the network shows again soon.
@@ -68,22 +89,57 @@ impl Book {
                 known.failures = 0;
             }
             known.source = known.source.min(source);
-            return;
+            return known.peer;
         }
         if by.is_some() && self.known.values().filter(|k| k.by == by).count() >= FROM_ONE {
-            return;
+            return None;
         }
-        if self.known.values().filter(|k| k.source == source).count() >= bound(source) {
-            let worst = self.known.iter().filter(|(_, k)| k.source == source && k.dialling.is_none());
-            let worst = worst.max_by_key(|(_, k)| k.failures).map(|(a, k)| (a.clone(), k.failures));
-            match worst {
-                Some((worst, failures)) if failures > 0 => self.known.remove(&worst),
-                // All are still of use, as far as known: the newcomer has no better claim.
-                _ => return,
-            };
+        let group = NetworkGroup::of(&address);
+        if !self.has_room(source, group) {
+            return None;
         }
         let peer = peer_of(&address);
-        self.known.insert(address, Known { peer, source, by, failures: 0, next: Time(0), dialling: None });
+        self.known.insert(address, Known { peer, group, source, by, failures: 0, next: Time(0), dialling: None });
+        peer
+    }
+
+    /// Whether a newcomer of this group has room among the addresses of its source, perhaps in place of another.
+    fn has_room(&mut self, source: Source, group: NetworkGroup) -> bool {
+        let of = |k: &Known| k.source == source;
+        let (bound, own) = (bound(source), self.known.values().filter(|k| of(k) && k.group == group).count());
+        if group.is_public() && !is_named(source) && own >= share(bound) {
+            return self.replace(|k| of(k) && k.group == group && k.failures > 0);
+        }
+        if self.known.values().filter(|k| of(k)).count() < bound {
+            return true;
+        }
+        if !is_named(source) {
+            let mut groups: BTreeMap<NetworkGroup, usize> = BTreeMap::new();
+            for known in self.known.values().filter(|k| of(k)) {
+                *groups.entry(known.group).or_default() += 1;
+            }
+            // A crowd gives way to who has fewer, even if its addresses never failed: nobody has tried them all.
+            if let Some((crowd, _)) = groups.into_iter().filter(|(_, n)| *n > own + 1).max_by_key(|(_, n)| *n)
+                && self.replace(|k| of(k) && k.group == crowd)
+            {
+                return true;
+            }
+        }
+        // All are still of use, as far as known: otherwise the newcomer has no better claim.
+        self.replace(|k| of(k) && k.failures > 0)
+    }
+
+    /// Forgets the address of these that failed most; not one that is being dialled.
+    fn replace(&mut self, which: impl Fn(&Known) -> bool) -> bool {
+        let these = self.known.iter().filter(|(_, k)| k.dialling.is_none() && which(k));
+        let worst = these.max_by_key(|(_, k)| k.failures).map(|(a, _)| a.clone());
+        worst.is_some_and(|worst| self.known.remove(&worst).is_some())
+    }
+
+    /// Whether the owner or a ticket names this peer, or this address.
+    pub(super) fn names(&self, peer: Peer, address: &str) -> bool {
+        let by_address = self.known.get(address).is_some_and(|k| is_named(k.source));
+        by_address || self.known.values().any(|k| k.peer == Some(peer) && is_named(k.source))
     }
 
     pub(super) fn worked(&mut self, now: Time, address: &str, peer: Peer) {
@@ -91,11 +147,15 @@ impl Book {
             if a == address || known.peer == Some(peer) {
                 known.peer = Some(peer);
                 known.dialling = None;
-                if a == address {
-                    known.failures = 0;
-                }
                 known.next = now + PAUSE;
             }
+        }
+    }
+
+    /// A connection to this address lasted.
+    pub(super) fn held(&mut self, address: &str) {
+        if let Some(known) = self.known.get_mut(address) {
+            known.failures = 0;
         }
     }
 
@@ -112,40 +172,62 @@ impl Book {
         }
     }
 
-    /// What to dial now: named addresses always, others while there is room; best source first, TCP before QUIC, which
-    /// moves half as much for the same work, and chance among equals.
-    pub(super) fn choose(&mut self, desk: &mut Desk, room: usize, free: impl Fn(Peer) -> bool) -> Vec<String> {
+    /// What to dial now: named addresses always, others while there is room; those of groups that have fewest connections
+    /// first, then best source first, TCP before QUIC, which moves half as much for the same work, and chance among
+    /// equals. `groups` says how many connections each has, and a group of the internet gets no more than its `share`.
+    pub(super) fn choose(
+        &mut self,
+        desk: &mut Desk,
+        room: usize,
+        share: usize,
+        mut groups: BTreeMap<NetworkGroup, usize>,
+        free: impl Fn(Peer) -> bool,
+    ) -> Vec<String> {
         let now = desk.now;
         let lost: Vec<String> =
             self.known.iter().filter(|(_, k)| k.dialling.is_some_and(|u| u <= now)).map(|(a, _)| a.clone()).collect();
         for address in lost {
             self.failed(desk, &address);
         }
-        let mut busy: Vec<Peer> = self.known.values().filter(|k| k.dialling.is_some()).filter_map(|k| k.peer).collect();
-        let mut under_way = self.known.values().filter(|k| k.dialling.is_some()).count();
-        let ready = |k: &Known| k.dialling.is_none() && k.next <= now && k.peer.is_none_or(&free);
-        let mut list: Vec<(Source, u32, bool, u32, String)> = Vec::new();
-        for (address, known) in self.known.iter().filter(|(_, k)| ready(k)) {
-            list.push((known.source, known.failures, address.contains("/udp/"), desk.chance(), address.clone()));
+        let mut busy: BTreeSet<Peer> = BTreeSet::new();
+        let mut under_way = 0;
+        for known in self.known.values().filter(|k| k.dialling.is_some()) {
+            under_way += 1;
+            busy.extend(known.peer);
+            *groups.entry(known.group).or_default() += 1;
         }
-        list.sort();
+        let ready = |k: &Known| k.dialling.is_none() && k.next <= now && k.peer.is_none_or(&free);
+        let mut list: BTreeSet<Wish> = BTreeSet::new();
+        for (address, known) in self.known.iter().filter(|(_, k)| ready(k)) {
+            let crowding = if is_named(known.source) { 0 } else { groups.get(&known.group).copied().unwrap_or(0) };
+            let quality = (known.source, known.failures, address.contains("/udp/"), desk.chance());
+            list.insert(Wish { stranger: !is_named(known.source), crowding, quality, address: address.clone() });
+        }
         let mut room = room.saturating_sub(under_way);
         let mut chosen = Vec::new();
-        for (source, .., address) in list {
-            let Some(known) = self.known.get_mut(&address) else { continue };
-            if under_way >= DIALS || known.peer.is_some_and(|p| busy.contains(&p)) {
+        while let Some(mut wish) = list.pop_first() {
+            let Some(known) = self.known.get_mut(&wish.address) else { continue };
+            if under_way >= DIALS || (wish.stranger && room == 0) {
+                break; // named ones come first
+            }
+            let of_group = groups.entry(known.group).or_default();
+            if known.peer.is_some_and(|p| busy.contains(&p))
+                || (wish.stranger && known.group.is_public() && *of_group >= share)
+            {
                 continue;
             }
-            if !is_named(source) {
-                if room == 0 {
-                    continue;
-                }
-                room -= 1;
+            if wish.stranger && wish.crowding < *of_group {
+                // Others of its group were chosen meanwhile: back into the queue, behind groups that have fewer.
+                wish.crowding = *of_group;
+                list.insert(wish);
+                continue;
             }
+            *of_group += 1;
+            room -= usize::from(wish.stranger);
             under_way += 1;
             busy.extend(known.peer);
             known.dialling = Some(now + DIAL_LASTS);
-            chosen.push(address);
+            chosen.push(wish.address);
         }
         chosen
     }
@@ -205,10 +287,10 @@ mod tests {
             let [tcp, quic] = ["tcp/1", "udp/1/quic-v1"].map(|t| format!("/ip4/10.0.0.1/{t}/p2p/{}", Peer([2; 32])));
             book.add(quic.clone(), Source::Ticket, None);
             book.add(tcp.clone(), Source::Ticket, None);
-            assert_eq!(book.choose(&mut desk, 8, |_| true), [tcp.as_str()]);
-            assert!(book.choose(&mut desk, 8, |_| true).is_empty(), "one dial a peer at a time");
+            assert_eq!(book.choose(&mut desk, 8, 2, BTreeMap::new(), |_| true), [tcp.as_str()]);
+            assert!(book.choose(&mut desk, 8, 2, BTreeMap::new(), |_| true).is_empty(), "one dial a peer at a time");
             book.failed(&mut desk, &tcp);
-            assert_eq!(book.choose(&mut desk, 8, |_| true), [quic.as_str()]);
+            assert_eq!(book.choose(&mut desk, 8, 2, BTreeMap::new(), |_| true), [quic.as_str()]);
         }
     }
     #[test]

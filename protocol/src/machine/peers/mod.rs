@@ -1,8 +1,11 @@
-//! Whom to be connected to: target degree, scores, bans, and telling peers of each other.
+//! Whom to be connected to: target degree, scores, bans, shares of network groups, and telling peers of each other.
 //! Invariant: whatever peers say, the book, the bans and the dials under way stay within their bounds; an address that
-//! the owner or a ticket gave is never pushed out by one that a stranger gave.
+//! the owner or a ticket gave is never pushed out by one that a stranger gave, and no network group fills what others need.
 
 mod book;
+mod conduct;
+mod crowd;
+pub mod group;
 
 use super::{
     PeerView,
@@ -13,10 +16,14 @@ use super::{
 use crate::{
     id::{Peer, PublisherId},
     io::{Event, Output, Record, Source},
+    limits,
     message::Message,
     time::{Span, Time},
 };
 use book::Book;
+use conduct::{Conduct, PATIENCE};
+use crowd::{Place, Standing};
+use group::NetworkGroup;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) use book::peer_of;
@@ -27,16 +34,14 @@ pub(crate) const GARBAGE: u32 = 50;
 pub(crate) const FORGED: u32 = 50;
 /// Points for asking too often, or answering what was not asked.
 pub(crate) const NOISE: u32 = 5;
-/// With so many points a peer is sent away.
-const PATIENCE: u32 = 100;
-/// One point is forgiven after so long.
-const FORGIVE: Span = Span::seconds(6);
+/// Points for gossip that keys signed which no root here names: sometimes the root here is old, so it takes many.
+pub(crate) const DOUBT: u32 = 2;
 /// How long a noisy peer stays away.
 const BAN_NOISE: Span = Span::seconds(10 * 60);
 /// How long a liar stays away. Not for ever: keys are free, so longer only fills the list.
 const BAN_LIE: Span = Span::seconds(60 * 60);
-/// Bans remembered; the one that ends first makes room.
-const BANS: usize = 1024;
+/// An outbound connection that lasts less is one that the other side does not want: its address waits like a failed one.
+const HOLDS: Span = Span::seconds(10);
 /// Addresses that one message may tell us of.
 const TOLD: usize = 32;
 /// Addresses that we tell a peer of.
@@ -55,11 +60,25 @@ struct Link {
     address: String,
     outbound: bool,
     served: bool,
-    points: u32,
-    points_at: Time,
+    /// The owner or a ticket names it.
+    named: bool,
+    group: NetworkGroup,
+    since: Time,
+    /// How many came before it.
+    came: u64,
     interests: BTreeSet<PublisherId>,
     told: BTreeMap<PublisherId, BTreeSet<String>>,
     heard: Option<Time>,
+}
+
+impl Link {
+    fn standing(&self) -> Standing {
+        match self {
+            Self { named: true, .. } => Standing::Named,
+            Self { served: true, .. } => Standing::Served,
+            _ => Standing::Stranger,
+        }
+    }
 }
 
 /// See the module.
@@ -69,7 +88,9 @@ pub struct Peers {
     wished: usize,
     links: BTreeMap<Peer, Link>,
     book: Book,
-    bans: BTreeMap<Peer, Time>,
+    conduct: Conduct,
+    /// Connections that stood, ever.
+    arrivals: u64,
     remembered: BTreeSet<String>,
     look: Option<Time>,
     tell: Option<Time>,
@@ -82,7 +103,8 @@ impl Peers {
             wished,
             links: BTreeMap::new(),
             book: Book::default(),
-            bans: BTreeMap::new(),
+            conduct: Conduct::default(),
+            arrivals: 0,
             remembered: BTreeSet::new(),
             look: None,
             tell: None,
@@ -97,6 +119,21 @@ impl Peers {
             received: exchange.received_from(peer),
         })
     }
+    /// Connected peers in an order of chance in which no network group comes twice before each has come once: what the
+    /// first few say was not said by one party alone, if there is another.
+    pub(crate) fn diverse(&self, desk: &mut Desk) -> Vec<Peer> {
+        let mut peers: Vec<(usize, Peer)> = self.links.keys().map(|peer| (0, *peer)).collect();
+        desk.shuffle(&mut peers);
+        let mut groups: BTreeMap<NetworkGroup, usize> = BTreeMap::new();
+        for (turn, peer) in &mut peers {
+            let of_group = self.links.get(peer).map_or(NetworkGroup::Unknown, |l| l.group);
+            let before = groups.entry(of_group).or_default();
+            *turn = *before;
+            *before += 1;
+        }
+        peers.sort_by_key(|(turn, _)| *turn);
+        peers.into_iter().map(|(_, peer)| peer).collect()
+    }
     pub(crate) fn is_connected(&self, peer: Peer) -> bool {
         self.links.contains_key(&peer)
     }
@@ -106,37 +143,67 @@ impl Peers {
         if outbound {
             self.book.worked(desk.now, &address, peer);
         }
-        if let Some(&until) = self.bans.get(&peer) {
-            if until > desk.now {
-                desk.out(Output::Disconnect { peer, ban_until: Some(until), why: "it is banned".into() });
-                return false;
-            }
-            self.bans.remove(&peer);
+        // Also a handshake that was under way when it was banned.
+        if let Some(until) = self.conduct.banned(desk.now, peer) {
+            desk.out(Output::Disconnect { peer, ban_until: Some(until), why: "it is banned".into() });
+            return false;
         }
         if let Some(link) = self.links.get_mut(&peer) {
             // A second connection: keep the address that others can use.
             if outbound && !link.outbound {
+                link.group = NetworkGroup::of(&address);
                 link.address = address;
                 link.outbound = true;
             }
             return false;
         }
+        self.arrivals += 1;
         let link = Link {
+            named: self.book.names(peer, &address),
+            group: NetworkGroup::of(&address),
             address,
             outbound,
             served: false,
-            points: 0,
-            points_at: desk.now,
+            since: desk.now,
+            came: self.arrivals,
             interests: BTreeSet::new(),
             told: BTreeMap::new(),
             heard: None,
         };
         self.links.insert(peer, link);
-        true
+        let away = self.make_room(desk, outbound);
+        if let Some(other) = away.filter(|other| *other != peer) {
+            desk.note(Note::Gone { peer: other });
+        }
+        away != Some(peer)
     }
 
-    pub(crate) fn disconnected(&mut self, peer: Peer) {
-        if self.links.remove(&peer).is_some() {
+    /// Sends away who gives way when more are connected in one direction than there is room for. While there is room,
+    /// everybody is let in, from whatever group.
+    fn make_room(&mut self, desk: &mut Desk, outbound: bool) -> Option<Peer> {
+        // What the owner names is dialled beyond the wished degree, so there is room for more than that.
+        let room = if outbound { 2 * self.wished } else { limits::INBOUND_PEERS };
+        let place = |(peer, link): (&Peer, &Link)| Place::of(*peer, &link.address, link.standing(), link.came);
+        let places: Vec<Place> = self.links.iter().filter(|(_, l)| l.outbound == outbound).map(place).collect();
+        if places.len() <= room {
+            return None;
+        }
+        let peer = crowd::gives_way(&places)?;
+        let gone = self.links.remove(&peer)?;
+        if gone.outbound {
+            self.book.failed(desk, &gone.address);
+        }
+        desk.out(Output::Disconnect { peer, ban_until: None, why: "others need its place".into() });
+        Some(peer)
+    }
+
+    pub(crate) fn disconnected(&mut self, desk: &mut Desk, peer: Peer) {
+        if let Some(link) = self.links.remove(&peer) {
+            if link.outbound && desk.now.since(link.since) < HOLDS {
+                self.book.failed(desk, &link.address);
+            } else {
+                self.book.held(&link.address);
+            }
             self.look = Some(Time(0));
         }
     }
@@ -145,7 +212,10 @@ impl Peers {
         if peer_of(&address) == Some(self.me) {
             return;
         }
-        self.book.add(address, source, None);
+        let peer = self.book.add(address, source, None).filter(|_| source <= Source::Ticket);
+        if let Some(link) = peer.and_then(|p| self.links.get_mut(&p)) {
+            link.named = true;
+        }
         // What a person names is dialled at once; the rest with the next look.
         self.look_now(desk);
     }
@@ -202,19 +272,28 @@ impl Peers {
     }
 
     pub(crate) fn punish(&mut self, desk: &mut Desk, peer: Peer, points: u32, why: String) {
-        let Some(link) = self.links.get_mut(&peer) else { return };
-        let forgiven = desk.now.since(link.points_at).0 / FORGIVE.0;
-        link.points = link.points.saturating_sub(u32::try_from(forgiven).unwrap_or(u32::MAX)).saturating_add(points);
-        link.points_at = desk.now;
+        if !self.links.contains_key(&peer) {
+            return;
+        }
+        let has = self.conduct.note(desk.now, peer, points);
         tracing::debug!(%peer, points, %why, "a peer misbehaved");
-        if link.points >= PATIENCE {
+        if has >= PATIENCE {
             self.send_away(desk, peer, BAN_NOISE, why);
+        }
+    }
+
+    /// A peer broke the protocol below the messages: it is sent away, and each time counts, however often it comes back.
+    pub(crate) fn broke(&mut self, desk: &mut Desk, peer: Peer, why: String) {
+        self.punish(desk, peer, GARBAGE, why.clone());
+        if self.links.remove(&peer).is_some() {
+            desk.out(Output::Disconnect { peer, ban_until: None, why });
+            desk.note(Note::Gone { peer });
         }
     }
 
     /// A liar: sent away at once, and told to the owner.
     pub(crate) fn ban(&mut self, desk: &mut Desk, peer: Peer, why: String) {
-        if self.bans.get(&peer).is_some_and(|until| *until > desk.now) {
+        if self.conduct.banned(desk.now, peer).is_some() {
             return; // what was on its way when it was sent away
         }
         self.send_away(desk, peer, BAN_LIE, why.clone());
@@ -223,12 +302,7 @@ impl Peers {
 
     fn send_away(&mut self, desk: &mut Desk, peer: Peer, span: Span, why: String) {
         let until = desk.now + span;
-        if self.bans.len() >= BANS
-            && let Some(first) = self.bans.iter().min_by_key(|(_, until)| **until).map(|(p, _)| *p)
-        {
-            self.bans.remove(&first);
-        }
-        self.bans.insert(peer, until);
+        self.conduct.ban(desk.now, peer, until);
         self.links.remove(&peer);
         desk.out(Output::Disconnect { peer, ban_until: Some(until), why });
         desk.note(Note::Gone { peer });
@@ -260,12 +334,18 @@ impl Peers {
     /// Dials what should be dialled now, and says when to look again.
     fn look_now(&mut self, desk: &mut Desk) {
         let now = desk.now;
-        self.bans.retain(|_, until| *until > now);
-        let outbound = self.links.values().filter(|l| l.outbound).count();
-        let room = self.wished.saturating_sub(outbound);
-        let (links, bans) = (&self.links, &self.bans);
-        let free = |peer: Peer| !links.contains_key(&peer) && !bans.contains_key(&peer);
-        for address in self.book.choose(desk, room, free) {
+        let mut groups: BTreeMap<NetworkGroup, usize> = BTreeMap::new();
+        for link in self.links.values().filter(|l| l.outbound) {
+            *groups.entry(link.group).or_default() += 1;
+        }
+        // Beyond its share a group's connections do not count: others are looked for as if they were not there.
+        let share = book::share(self.wished);
+        let counted =
+            |(group, count): (&NetworkGroup, &usize)| if group.is_public() { share.min(*count) } else { *count };
+        let room = self.wished.saturating_sub(groups.iter().map(counted).sum());
+        let (links, conduct) = (&self.links, &self.conduct);
+        let free = |peer: Peer| !links.contains_key(&peer) && conduct.banned(now, peer).is_none();
+        for address in self.book.choose(desk, room, share, groups, free) {
             desk.out(Output::Dial { address });
         }
         let next = self.book.next_try(now, room > 0, free);

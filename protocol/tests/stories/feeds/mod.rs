@@ -2,6 +2,7 @@
 
 mod delegated;
 mod disk;
+mod floods;
 mod forgery;
 mod key_loss;
 mod news;

@@ -3,9 +3,10 @@
 
 use super::{Happening, Manner, Order, World, bitmap};
 use softservice_protocol::{
+    bitmap::Bitmap,
     codec,
     id::{Peer, PublisherId},
-    io::{Alike, Depth, Input, Job, Output, Setback, Stage, Verdict, WantList},
+    io::{Alike, Delivery, Depth, Input, Job, Output, Setback, Spent, Stage, Verdict, WantList},
     release::ReleaseRef,
     sign::{Signature, sign},
     time::Time,
@@ -89,7 +90,12 @@ impl World {
                 let bytes: u64 = chunks.iter().map(|c| u64::from(c.len)).sum();
                 assert!(chunks.len() <= 512 && bytes <= 1 << 20, "a request keeps the limits");
                 let life = self.nodes[name].life;
-                let other = self.name_of(peer).unwrap();
+                let Some(other) = self.name_of(peer) else {
+                    // Of a crowd that has no names: it takes requests and answers none.
+                    let outcome = Delivery::Broke { held: Bitmap::empty(chunks.len()) };
+                    let input = Input::Delivered { peer, request, outcome, spent: Spent::default() };
+                    return self.plan(deadline, name, Happening::Input(input));
+                };
                 let order = Order { asker: name, life, request, chunks };
                 self.plan(soon, other, Happening::Serve { order, deadline });
             }

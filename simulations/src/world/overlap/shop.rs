@@ -16,7 +16,7 @@ use softservice_protocol::{
     tree::{Manifest, TreeRef},
 };
 use softservice_store::{
-    Compared, Findings, Ingested, Layout, Materialised, Progress, Store, StoreError, Swept, closure, manifests,
+    Compared, Findings, Ingested, Layout, Look, Materialised, Progress, Store, StoreError, Swept, closure, manifests,
 };
 use std::{
     collections::BTreeSet,
@@ -245,6 +245,16 @@ impl Store for Shop {
     }
     fn ingest(&self, dir: &Path, exclude: &[String], progress: Progress<'_>) -> Result<Ingested, StoreError> {
         self.store.ingest(dir, exclude, progress)
+    }
+    fn ingest_looked(
+        &self,
+        dir: &Path,
+        exclude: &[String],
+        progress: Progress<'_>,
+        anew: bool,
+        look: &dyn Look,
+    ) -> Result<Ingested, StoreError> {
+        self.store.ingest_looked(dir, exclude, progress, anew, look)
     }
     fn materialise(&self, manifest: &Manifest, target: &Path) -> Result<Materialised, StoreError> {
         self.store.materialise(manifest, target)

@@ -1,0 +1,261 @@
+//! The look for secrets: what a folder holds that must not be published, and what its author lets through. Invariant: what
+//! is refused comes into no store and under no signature; a finding is told without the secret; and one that is allowed
+//! is allowed by what it is, not by where it stands.
+
+use super::{
+    failure::{Failure, Kind},
+    source::Folder,
+};
+use serde_json::{Value, json};
+use softservice_protocol::{
+    definition::{self, Definition, Sources as _},
+    secrets::{ALLOW_FILE, Allowed, Finding, Place, Scanner, Weight},
+};
+use softservice_store::{Look, Looking};
+use std::{
+    collections::BTreeSet,
+    io::Write as _,
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+/// Findings that are remembered; of more, only that there are.
+const KEPT: usize = 10_000;
+/// Findings that an answer lists.
+const LISTED: usize = 50;
+
+/// What was found so far.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    allowed: Allowed,
+    found: Mutex<Found>,
+}
+
+#[derive(Debug, Default)]
+struct Found {
+    refused: BTreeSet<Finding>,
+    told: BTreeSet<Finding>,
+    met: BTreeSet<String>,
+    /// There were more than are kept.
+    more: bool,
+}
+
+/// Looks at one of a definition's folders.
+struct Watch<'a> {
+    findings: &'a Findings,
+    /// Its path below the definition's folder, with the slash behind it.
+    prefix: String,
+}
+
+struct Watched<'a> {
+    findings: &'a Findings,
+    scanner: Scanner,
+}
+
+impl Look for Watch<'_> {
+    fn rule(&self, path: &str) -> u32 {
+        Place::of(&format!("{}{path}", self.prefix)).rule()
+    }
+    fn open<'a>(&'a self, path: &str) -> Box<dyn Looking + 'a> {
+        let scanner = Scanner::new(&format!("{}{path}", self.prefix));
+        Box::new(Watched { findings: self.findings, scanner })
+    }
+    fn lets_in(&self) -> bool {
+        !self.findings.refuse()
+    }
+}
+
+impl Looking for Watched<'_> {
+    fn take(&mut self, piece: &[u8]) {
+        self.scanner.push(piece);
+    }
+    fn end(self: Box<Self>) -> bool {
+        self.findings.take(self.scanner.finish())
+    }
+    fn whole(self: Box<Self>, bytes: &[u8]) -> bool {
+        self.findings.take(self.scanner.whole(bytes))
+    }
+}
+
+impl Findings {
+    /// Nothing yet; what the author of this folder lets through is known. Blocks.
+    ///
+    /// # Errors
+    /// `distro.allow` is there and cannot be read.
+    pub(super) fn of(dir: &Path) -> Result<Self, Failure> {
+        Ok(Self { allowed: read_allowed(dir)?, found: Mutex::default() })
+    }
+
+    /// Looks at the definition and its templates.
+    pub(super) fn look_at(&self, definition: &Definition, folder: &Folder) {
+        self.take(definition::secrets(definition, folder));
+    }
+
+    /// Who looks at the folder `dir` of the definition's, which is the whole one when it is empty.
+    pub(super) fn watch<'a>(&'a self, dir: &str) -> impl Look + 'a {
+        let prefix = if dir.is_empty() { String::new() } else { format!("{}/", dir.trim_end_matches('/')) };
+        Watch { findings: self, prefix }
+    }
+
+    fn found(&self) -> MutexGuard<'_, Found> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sorts findings of one file; whether there are none.
+    fn take(&self, findings: Vec<Finding>) -> bool {
+        if findings.is_empty() {
+            return true;
+        }
+        let mut found = self.found();
+        for finding in findings {
+            // A tree is read for itself and as part of the source: one place is one finding.
+            if self.allowed.allows(&finding) {
+                found.met.insert(finding.id);
+                continue;
+            }
+            let kept = if finding.weight == Weight::Refused { &mut found.refused } else { &mut found.told };
+            let full = kept.len() >= KEPT && !kept.contains(&finding);
+            if !full {
+                kept.insert(finding);
+            }
+            found.more |= full;
+        }
+        false
+    }
+
+    /// Whether something keeps the folder from being published.
+    pub(super) fn refuse(&self) -> bool {
+        !self.found().refused.is_empty()
+    }
+
+    /// Everything that is refused, ascending.
+    pub(super) fn refused(&self) -> Vec<Finding> {
+        self.found().refused.iter().cloned().collect()
+    }
+
+    /// The refusal, if there is anything to refuse: all that fits one answer, and how many there are.
+    ///
+    /// # Errors
+    /// There is.
+    pub(super) fn settle(&self) -> Result<(), Failure> {
+        let found = self.found();
+        let Some(first) = found.refused.first() else { return Ok(()) };
+        let (count, listed) = (found.refused.len(), found.refused.len().min(LISTED));
+        let least = if found.more { "at least " } else { "" };
+        let message = match count {
+            1 => format!("a likely secret would be published: {}", first.describe()),
+            n => format!("{least}{n} likely secrets would be published, the first: {}", first.describe()),
+        };
+        let listing: Vec<Value> = found.refused.iter().take(LISTED).map(described).collect();
+        let details = json!({ "secrets": listing, "secrets_in_all": count, "secrets_not_listed": count - listed });
+        Err(Failure::new(Kind::Secrets, message).hint(hint(first)).with(details))
+    }
+
+    /// What its author should know of a folder that is published, a line each.
+    pub(super) fn notes(&self) -> Vec<String> {
+        let found = self.found();
+        let mut notes = Vec::new();
+        if let Some(first) = found.told.first() {
+            let n = found.told.len();
+            notes.push(format!(
+                "published as they are: {n} keys or signed tokens among tests and documentation, the first: {}",
+                first.describe()
+            ));
+        }
+        for line in self.allowed.idle(|id| found.met.contains(id)) {
+            notes.push(format!("{ALLOW_FILE}:{line} allows a secret that is not there any more"));
+        }
+        notes
+    }
+}
+
+fn described(finding: &Finding) -> Value {
+    json!({
+        "file": finding.file, "line": finding.line, "kind": finding.what, "shown": finding.shown, "hint": hint(finding),
+    })
+}
+
+/// What to do about one.
+pub(super) fn hint(finding: &Finding) -> String {
+    let place = format!("{}:{}", finding.file, finding.line);
+    format!(
+        "let each device make its own, with [secret], or leave the file out; if it is to be public, \
+         `publish --allow-secret {place}` writes that down in {ALLOW_FILE}"
+    )
+}
+
+fn read_allowed(dir: &Path) -> Result<Allowed, Failure> {
+    let path = dir.join(ALLOW_FILE);
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Allowed::default()),
+        Err(e) => return Err(Failure::failed(format!("read {}: {e}", path.display()))),
+    };
+    Allowed::read(&text).map_err(|e| {
+        Failure::failed(e.to_string()).hint("remove the line; `publish --allow-secret FILE:LINE` writes it anew")
+    })
+}
+
+/// Writes down that what stands at these places, `FILE:LINE` each, may be published; answers with what that is. Blocks.
+///
+/// # Errors
+/// At one of them nothing is found; then nothing is written.
+pub(super) fn allow(dir: &Path, definition: &Definition, places: &[String]) -> Result<Vec<String>, Failure> {
+    let mut allowed = read_allowed(dir)?;
+    let folder = Folder(dir.to_owned());
+    let mut all = definition::secrets(definition, &folder);
+    let mut done = Vec::new();
+    for place in places {
+        let Some((file, line)) = place.rsplit_once(':').and_then(|(f, l)| Some((f, l.parse::<u32>().ok()?))) else {
+            return Err(Failure::usage(format!("{place:?} is no place: FILE:LINE, as the refusal names it")));
+        };
+        if all.iter().all(|f| f.file != file || f.line != line) {
+            all.extend(look_at_file(&folder, file)?);
+        }
+        let here: Vec<&Finding> = all.iter().filter(|f| f.file == file && f.line == line).collect();
+        if here.is_empty() {
+            return Err(Failure::usage(format!("nothing at {place} looks like a secret"))
+                .hint("places are those that `check` and the refusal name; lines move when a file is edited"));
+        }
+        for finding in here {
+            if !allowed.allows(finding) {
+                done.push(finding.describe());
+            }
+            allowed.add(finding);
+        }
+    }
+    let path = dir.join(ALLOW_FILE);
+    if !done.is_empty() {
+        replace(&path, &allowed.write()).map_err(|e| Failure::failed(format!("write {}: {e}", path.display())))?;
+    }
+    Ok(done)
+}
+
+fn look_at_file(folder: &Folder, file: &str) -> Result<Vec<Finding>, Failure> {
+    let sound = softservice_protocol::path::check_path(file).is_ok() && folder.is_file(file);
+    if !sound {
+        return Err(Failure::usage(format!("there is no file {file:?} below the definition's folder")));
+    }
+    let path = folder.0.join(file);
+    let mut scanner = Scanner::new(file);
+    let mut reader =
+        std::fs::File::open(&path).map_err(|e| Failure::failed(format!("read {}: {e}", path.display())))?;
+    let mut piece = vec![0; 1 << 20];
+    loop {
+        match std::io::Read::read(&mut reader, &mut piece) {
+            Ok(0) => return Ok(scanner.finish()),
+            Ok(n) => scanner.push(piece.get(..n).unwrap_or_default()),
+            Err(e) => return Err(Failure::failed(format!("read {}: {e}", path.display()))),
+        }
+    }
+}
+
+/// Writes a file whole or not at all: the author's version control may look at it at this moment.
+fn replace(path: &Path, text: &str) -> std::io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let readable = std::fs::Permissions::from_mode(0o644);
+    let mut file = tempfile::Builder::new().prefix(".distro-allow-").permissions(readable).tempfile_in(folder)?;
+    file.write_all(text.as_bytes())?;
+    file.persist(path).map(drop).map_err(|e| e.error)
+}
