@@ -2,8 +2,8 @@
 //! Invariant: every command is answered exactly once, also when the driver stops.
 
 use softservice_protocol::{
-    feed::{Action, FeedState, Freshness, Head},
-    id::{Peer, PublicKey, PublisherId},
+    feed::{Action, FeedState, Freshness, Head, Revocation},
+    id::{Peer, PublicKey, PublisherId, ReleaseId},
     io::{Depth, FetchFigures, Generation, ProvisionEvent, ProvisionStep, Stage},
     release::ReleaseRef,
     ticket::Ticket,

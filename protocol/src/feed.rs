@@ -375,7 +375,7 @@ pub fn verify_fresh(root: &TrustedRoot, envelope: &Envelope) -> Result<Fresh, Fe
 
 /// How far a feed may be believed at `now`, and until when that holds; none = for good.
 ///
-/// `spoken` is when the newest entry was made, or the root of an empty feed: an entry says that its feed ended there
+/// `spoken` is when the newest entry of the release role was made, or the root of an empty feed: an entry says that its feed ended there
 /// then, so it counts like a statement of [`VALID_FOR`]. A clock that runs behind what was verified is wrong; the
 /// later of both counts. Stale is loud, never bricked; expired is [`STALE_AT_MOST`] later, or under a root past its end.
 pub fn freshness(fresh: Option<&Fresh>, spoken: Time, root: &Root, now: Time) -> (Freshness, Option<Time>) {

@@ -7,6 +7,7 @@ mod entry;
 mod freshen;
 mod join;
 mod rotate;
+mod unsaid;
 
 pub(super) use assemble::{assemble, withdraw};
 pub(super) use entry::{Entered, enter, sign_head};

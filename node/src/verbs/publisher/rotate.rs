@@ -3,7 +3,7 @@
 
 use super::{
     super::{closure::blocking, failure::Failure, publish::APPENDING},
-    Own, Signing, hand_out, hand_over, newest, secrets, unsigned, waiting,
+    Own, Signing, hand_out, hand_over, newest, secrets, unsaid, unsigned, waiting,
 };
 use crate::{
     clock::Clock,
@@ -261,7 +261,12 @@ pub(crate) async fn recover(context: &Context, args: Recover) -> Result<Value, F
     }
     let change = Change { reopen: Some((args.from, hash)), ..Change::default() };
     let beside = Beside { lent: secrets(args.signing.keys.clone()).await?, ..Beside::default() };
+    let publisher = own.publisher;
     let mut answer = succeed(context, own, &change, beside, &args.signing).await?;
+    let unsaid = context.handle.unsaid(publisher).await?;
+    if !unsaid.is_empty() {
+        answer["unsaid"] = unsaid.iter().map(|(release, _)| release.to_string()).collect::<Vec<_>>().into();
+    }
     if let (Value::Object(answer), Value::Object(seen)) = (&mut answer, seen) {
         answer.extend(seen);
     }
@@ -377,5 +382,7 @@ pub(super) async fn adopt(context: &Context, own: &Own, envelope: Envelope) -> R
     let version = adopted.root.version;
     hand_over(context, own.publisher, version).await?;
     // The core does it by itself where the keys are here. This waits for it, or says that it could not be.
-    Ok(matches!(context.handle.resign(own.publisher, false).await, Ok(Appended::Published(_))))
+    let signed = matches!(context.handle.resign(own.publisher, false).await, Ok(Appended::Published(_)));
+    unsaid::say_again(context, own.publisher).await;
+    Ok(signed)
 }

@@ -149,11 +149,11 @@ fn a_statement_of_a_fresh_key_that_was_dropped_holds_no_longer() {
     p.succeed(|root| root.roles.fresh = role(key));
     world.own("alice", &p);
     let heard = |w: &World| {
-        let said = w.nodes["bob"].kept.iter().filter_map(|r| match r {
+        let mut said = w.nodes["bob"].kept.iter().filter_map(|r| match r {
             Record::Fresh { envelope, .. } => codec::decode::<Envelope>(envelope).ok()?.open::<Fresh>().ok(),
             _ => None,
         });
-        said.last().is_some_and(|f| f.root_version == 2)
+        said.next_back().is_some_and(|f| f.root_version == 2)
     };
     world.until("bob hears the new key", heard);
     world.vanish("alice");
