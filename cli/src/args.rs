@@ -189,6 +189,9 @@ pub(crate) enum Verb {
         /// Accept promises of the sandbox that this machine cannot keep; the plans name them
         #[arg(long)]
         accept_reduced: bool,
+        /// Take what is newest also where nothing has been heard of its publisher for so long that its word expired
+        #[arg(long)]
+        accept_expired: bool,
     },
     /// Go back to an earlier generation; data stays as it is, unless its layout has changed since: then it comes back, too
     Rollback {
@@ -389,6 +392,9 @@ pub(crate) struct Target {
     /// Play only this role here; may be repeated [default: all]
     #[arg(long = "role", value_name = "R")]
     pub(crate) roles: Vec<String>,
+    /// Take it also when nothing has been heard of its publisher for so long that its word expired
+    #[arg(long)]
+    pub(crate) accept_expired: bool,
 }
 
 /// What a distro asks, answered on the command line.

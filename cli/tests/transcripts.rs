@@ -4,15 +4,17 @@
 //! A block is lines `$ COMMAND`, then what it prints (stdout, then stderr), then `? N` when it exits with N ≠ 0.
 //! `[..]` stands for any text within a line, a line `...` for any number of lines. `NAME=$(COMMAND)` keeps stdout for
 //! later commands as `$NAME`. `COMMAND &` runs a node until the end of the file, waiting for its first line. Plain
-//! `cat`, `echo TEXT > FILE`, `mkdir` and `sed` are the shell's. Blocks of a file run in order, in one folder.
+//! `cat`, `echo TEXT > FILE`, `mkdir` and `sed` are the shell's. `faketime -f +8d COMMAND` is the well-known program's, as far as it
+//! goes: eight days ahead. Blocks of a file run in order, in one folder.
 
 use std::{
     collections::BTreeMap,
     fmt::Write as _,
     io::{BufRead as _, BufReader, Read as _},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::mpsc,
+    sync::{LazyLock, mpsc},
     time::Duration,
 };
 
@@ -27,6 +29,34 @@ struct Act {
     output: Vec<String>,
     exit: i32,
 }
+
+/// Where the stage's own tools are: `faketime`, as few machines have it. The compiler that links Rust makes what it loads.
+static TOOLS: LazyLock<PathBuf> = LazyLock::new(|| {
+    let tools = Path::new(env!("CARGO_TARGET_TMPDIR")).join("transcript-tools");
+    std::fs::create_dir_all(&tools).expect("a folder");
+    let put = |name: &str, make: &dyn Fn(&Path)| {
+        // Another run may use them at this moment: they are replaced whole.
+        let beside = tools.join(format!(".{name}.{}", std::process::id()));
+        make(&beside);
+        std::fs::rename(&beside, tools.join(name)).expect("a rename");
+    };
+    put("faketime.so", &|path| {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/faketime.c");
+        let cc = Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(path).arg(source).status();
+        assert!(cc.expect("cc, which links Rust programs").success());
+    });
+    put("faketime", &|path| {
+        let library = tools.join("faketime.so");
+        let days = "days=${2#+}; export FAKETIME_DAYS=${days%d}";
+        let text = format!(
+            "#!/bin/sh\n[ \"$1\" = -f ] || exit 2\n{days} LD_PRELOAD={}\nshift 2\nexec \"$@\"\n",
+            library.display()
+        );
+        std::fs::write(path, text).expect("a script");
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("its mode");
+    });
+    tools
+});
 
 /// A sealed place: own folder, own home, no variable of ours.
 struct Stage {
@@ -74,7 +104,7 @@ impl Stage {
             .arg(command)
             .current_dir(self.folder.path())
             .env_clear()
-            .env("PATH", format!("{}:/usr/bin:/bin", bin.display()))
+            .env("PATH", format!("{}:{}:/usr/bin:/bin", bin.display(), TOOLS.display()))
             .env("HOME", self.folder.path())
             .env("SOFTSERVICE_HOME", self.folder.path().join("home"))
             .env("SOFTSERVICE_UNITS", "off")
@@ -218,7 +248,21 @@ macro_rules! transcripts {
     };
 }
 
-transcripts!(author, backup, drill, errors, keys, lookalikes, matrix, overlay, provisioning, revoke, secrets, sharing);
+transcripts!(
+    author,
+    backup,
+    drill,
+    errors,
+    freshness,
+    keys,
+    lookalikes,
+    matrix,
+    overlay,
+    provisioning,
+    revoke,
+    secrets,
+    sharing
+);
 
 #[test]
 fn no_transcript_is_forgotten() {

@@ -106,7 +106,7 @@ impl Scene {
 /// Peers say these bytes, and good messages whole or changed; time passes; they come and go.
 pub fn talk(bytes: &[u8]) {
     let mut script = Script(bytes);
-    let settings = Settings { me: Peer([1; 32]), seed: 1, outbound: 8 };
+    let settings = Settings { me: Peer([1; 32]), seed: 1, outbound: 8, built: Time(0) };
     let mut scene =
         Scene { core: Core::new(settings), now: NOW, gossiped: 0, head: Head::START, told: BTreeMap::new() };
     let (anna, floor) = (&SAID.anna, Head::START);

@@ -1,6 +1,7 @@
 //! What a node is told by whoever starts it. Invariant: nothing here is read from the environment or a clock.
 
-use std::path::PathBuf;
+use crate::clock::Clock;
+use std::{path::PathBuf, sync::Arc};
 
 /// A node's settings. [`Config::default`] is what a person gets who says nothing.
 #[derive(Debug, Clone)]
@@ -27,6 +28,8 @@ pub struct Config {
     pub keeper: Vec<String>,
     /// Where systemd runs the machine, services are units of it. What is thrown away soon had better be none.
     pub units: bool,
+    /// What tells the time: the wall clock, unless whoever embeds the node lets years pass.
+    pub clock: Arc<Clock>,
 }
 
 impl Default for Config {
@@ -43,6 +46,7 @@ impl Default for Config {
             limit_down: None,
             keeper: Vec::new(),
             units: true,
+            clock: Arc::default(),
         }
     }
 }

@@ -7,7 +7,7 @@ mod jobs;
 mod view;
 
 use crate::{
-    clock::Clock,
+    clock::{self, Clock},
     device::Device,
     disk::{Disk, Lane, Task},
     handle::{Appended, Catalogue, Command, CommandError},
@@ -76,6 +76,8 @@ pub(crate) struct Parts {
     pub(crate) addresses: watch::Receiver<Vec<String>>,
     pub(crate) content: Content,
     pub(crate) catalogue: watch::Sender<Catalogue>,
+    /// How many peers are connected.
+    pub(crate) peers: watch::Sender<usize>,
 }
 
 /// The loop and what it remembers.
@@ -107,7 +109,8 @@ enum Happened {
 
 impl Driver {
     pub(crate) fn new(parts: Parts, sources: Sources) -> Self {
-        let settings = Settings { me: parts.me, seed: parts.seed, outbound: limits::OUTBOUND_PEERS };
+        let (me, seed, outbound) = (parts.me, parts.seed, limits::OUTBOUND_PEERS);
+        let settings = Settings { me, seed, outbound, built: clock::built() };
         Self {
             core: Core::new(settings),
             orders: Lane::new(parts.orders.clone()),
@@ -321,9 +324,17 @@ impl Driver {
                 self.tell_catalogue();
                 self.jobs.published(job, Ok(Appended::Published(head)));
             }
-            Event::Refreshed { job } => {
+            Event::Refreshed { job, asked } => {
                 self.tell_catalogue();
-                self.jobs.refreshed(job);
+                self.jobs.refreshed(job, asked);
+            }
+            Event::Unstated { publisher } => {
+                tracing::warn!(
+                    %publisher,
+                    "the freshness of this home's publisher was not stated anew: too few keys of its fresh role are here; \
+                     its followers will call it stale when the last statement runs out"
+                );
+                self.catalogue_changed = true;
             }
             Event::Refused { job, why } => self.jobs.published(job, Err(why)),
             Event::Unsigned { job, publisher: _, request, have, threshold } => {

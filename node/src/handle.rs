@@ -2,9 +2,9 @@
 //! Invariant: every command is answered exactly once, also when the driver stops.
 
 use softservice_protocol::{
-    feed::{Action, FeedState, Freshness, Head, Revocation},
+    feed::{Action, Difference, FeedState, Freshness, Head, Moment, Revocation, Term},
     id::{Peer, PublicKey, PublisherId, ReleaseId},
-    io::{Depth, FetchFigures, Generation, ProvisionEvent, ProvisionStep, Stage},
+    io::{Asked, Depth, FetchFigures, Generation, ProvisionEvent, ProvisionStep, Stage},
     release::ReleaseRef,
     ticket::Ticket,
 };
@@ -87,14 +87,28 @@ pub struct Known {
     pub root_digest: softservice_protocol::id::Digest,
     /// Head and catalogue.
     pub feed: FeedState,
-    /// How far it may be believed.
-    pub freshness: Freshness,
+    /// Until when its newest word holds; none while nothing of it may be shown. Kept instead of what it comes to: that
+    /// changes while nothing happens.
+    pub term: Option<Term>,
+    /// This node publishes as it.
+    pub own: bool,
     /// A newcomer can verify its head: keys that its newest root names signed it.
     pub signed: bool,
     /// It spoke twice.
     pub frozen: bool,
+    /// Where its two histories part, if that is proven.
+    pub difference: Option<Difference>,
+    /// It is this home's own, and the keys here do not suffice to say that it is current.
+    pub unstated: bool,
     /// Addresses that served it.
     pub addresses: Vec<String>,
+}
+
+impl Known {
+    /// How far it may be believed now.
+    pub fn freshness(&self, now: Moment) -> Freshness {
+        self.term.map_or(Freshness::Stale, |t| t.at(now.time()))
+    }
 }
 
 /// All publishers by id.
@@ -177,7 +191,7 @@ pub(crate) enum Command {
     ReopensAt { publisher: PublisherId, seq: u64, reply: Reply<Option<Head>> },
     Unsaid { publisher: PublisherId, reply: Reply<Vec<(ReleaseId, Revocation)>> },
     Follow { ticket: Ticket, reply: Reply<()> },
-    Refresh { publisher: PublisherId, reply: Reply<()> },
+    Refresh { publisher: PublisherId, reply: Reply<Asked> },
     Unfollow { publisher: PublisherId, reply: Reply<()> },
     Fetch { release: ReleaseRef, depth: Depth, progress: Option<ProgressSender>, reply: Reply<FetchFigures> },
     Provision { generation: Generation, previous: Option<u32>, reply: Reply<ProvisionEvent> },
@@ -191,11 +205,16 @@ pub(crate) enum Command {
 pub struct Handle {
     commands: mpsc::Sender<Command>,
     catalogue: watch::Receiver<Catalogue>,
+    peers: watch::Receiver<usize>,
 }
 
 impl Handle {
-    pub(crate) fn new(commands: mpsc::Sender<Command>, catalogue: watch::Receiver<Catalogue>) -> Self {
-        Self { commands, catalogue }
+    pub(crate) fn new(
+        commands: mpsc::Sender<Command>,
+        catalogue: watch::Receiver<Catalogue>,
+        peers: watch::Receiver<usize>,
+    ) -> Self {
+        Self { commands, catalogue, peers }
     }
 
     async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, CommandError> {
@@ -316,12 +335,25 @@ impl Handle {
             },
         }
     }
-    /// Asks connected peers what is newest of a publisher; returns when they have said it, or after a few seconds.
+    /// Asks connected peers what is newest of a publisher; returns when they have said it, or after a few seconds, with how
+    /// many there were.
     ///
     /// # Errors
     /// Only when the node stops.
-    pub async fn refresh(&self, publisher: PublisherId) -> Result<(), CommandError> {
+    pub async fn refresh(&self, publisher: PublisherId) -> Result<Asked, CommandError> {
         self.ask(|reply| Command::Refresh { publisher, reply }).await
+    }
+    /// How many peers are connected, now or as soon as there is one; 0 when none came in time.
+    ///
+    /// # Errors
+    /// Only when the node stops.
+    pub async fn company(&self, patience: std::time::Duration) -> Result<usize, CommandError> {
+        let mut peers = self.peers.clone();
+        match tokio::time::timeout(patience, peers.wait_for(|count| *count > 0)).await {
+            Ok(Ok(count)) => Ok(*count),
+            Ok(Err(_)) => Err(CommandError::Stopping),
+            Err(_) => Ok(0),
+        }
     }
     /// Follows it no more.
     ///

@@ -114,6 +114,14 @@ pub async fn freed(path: &Path) -> io::Result<()> {
 
 /// Writes a small private file so that it is whole or absent after a power cut.
 pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    write(path, bytes, |file| file.persist(path).map(drop).map_err(|e| e.error))
+}
+/// The same of a file that must not be there yet.
+pub(crate) fn write_new_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    write(path, bytes, |file| file.persist_noclobber(path).map(drop).map_err(|e| e.error))
+}
+
+fn write(path: &Path, bytes: &[u8], name: impl FnOnce(tempfile::NamedTempFile) -> io::Result<()>) -> io::Result<()> {
     use std::io::Write as _;
     let folder = path.parent().ok_or_else(|| io::Error::other("path without a folder"))?;
     let mut file = tempfile::Builder::new()
@@ -122,7 +130,7 @@ pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
         .tempfile_in(folder)?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
-    file.persist(path).map_err(|e| e.error)?;
+    name(file)?;
     File::open(folder)?.sync_all()
 }
 

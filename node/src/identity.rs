@@ -1,7 +1,7 @@
 //! The node's own key: who it is on the network. Signs transport handshakes, nothing else.
 //! Invariant: `node.key` is either whole or refused; a damaged key is never replaced silently, as peers know the old one.
 
-use crate::home::write_private;
+use crate::home::{write_new_private, write_private};
 use ed25519_dalek::SigningKey;
 use softservice_protocol::id::Peer;
 use std::{
@@ -70,12 +70,24 @@ pub(crate) fn read_key(path: &Path) -> Result<Option<SigningKey>, KeyError> {
 
 /// Writes a key file, private and durable.
 pub(crate) fn write_key(path: &Path, key: &SigningKey) -> Result<(), KeyError> {
-    let text = format!("{}\n{}\n", Peer(key.to_bytes()), Peer(key.verifying_key().to_bytes()));
-    write_private(path, text.as_bytes()).map_err(|source| KeyError::Io {
+    write_private(path, text(key).as_bytes()).map_err(|source| KeyError::Io {
         action: "write",
         path: path.to_owned(),
         source,
     })
+}
+
+/// The same in a file that must not be there yet.
+pub(crate) fn write_new_key(path: &Path, key: &SigningKey) -> Result<(), KeyError> {
+    write_new_private(path, text(key).as_bytes()).map_err(|source| KeyError::Io {
+        action: "create",
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn text(key: &SigningKey) -> String {
+    format!("{}\n{}\n", Peer(key.to_bytes()), Peer(key.verifying_key().to_bytes()))
 }
 
 /// The node's key: read, or made on the first start.

@@ -3,7 +3,7 @@
 //! Invariant: one home is one node; what a node has acknowledged is on its disk.
 
 pub mod api;
-mod clock;
+pub mod clock;
 pub mod config;
 pub mod context;
 pub mod device;

@@ -2,7 +2,6 @@
 //! it listens; a node that cannot start leaves nothing running, and one that stopped has flushed what it acknowledged.
 
 use crate::{
-    clock::Clock,
     config::Config,
     context::Context,
     device::Device,
@@ -150,13 +149,14 @@ async fn run(config: Config, home: Home, store: Arc<dyn Store>) -> Result<Node, 
     let records = records.map_err(|e| StartError::CutOff(e.to_string()))??;
     let interrupted = device.recover().await;
 
-    let (clock, stop) = (Arc::new(Clock::default()), Stop::default());
+    let (clock, stop) = (Arc::clone(&config.clock), Stop::default());
     let (facts_in, facts) = mpsc::channel(FACTS);
     let (disk_in, disk) = mpsc::channel(ANSWERS);
     let (device_in, device_answers) = mpsc::channel(ANSWERS);
     let (delivered_in, delivered) = mpsc::channel(ANSWERS);
     let (commands_in, commands) = mpsc::channel(COMMANDS);
     let (catalogue, watching) = watch::channel(Catalogue::new());
+    let (peers, connected) = watch::channel(0);
 
     let parts = behaviour::Parts { mdns: config.mdns, dht: config.dht };
     let listen = config.listen_addresses();
@@ -181,13 +181,14 @@ async fn run(config: Config, home: Home, store: Arc<dyn Store>) -> Result<Node, 
             addresses: net.addresses.clone(),
             content,
             catalogue,
+            peers,
         },
         Sources { disk, device: device_answers, delivered, facts, commands },
     );
     driver.begin(records.into_iter().map(Input::Restored));
     driver.begin(interrupted.into_iter().map(Input::Provision));
+    // The mark first: whoever owns a feed and has lost its end says nothing of it before that is known.
     if let Some(publisher) = keys.publisher() {
-        // Before the keys, so that nothing is ever signed in ignorance of it.
         let mark = store.mark(FeedId::main(publisher))?;
         driver.begin(mark.map(|head| Input::Marked { publisher, head }));
     }
@@ -198,7 +199,7 @@ async fn run(config: Config, home: Home, store: Arc<dyn Store>) -> Result<Node, 
     let driver = tokio::spawn(driver.run(stop.clone()));
 
     let context = Context {
-        handle: Handle::new(commands_in, watching),
+        handle: Handle::new(commands_in, watching, connected),
         device,
         store,
         keys,

@@ -6,13 +6,32 @@ mod village;
 use serde_json::{Value, json};
 use softservice_node::{
     api::talk::Talk,
-    publisher::{make_key, public},
+    publisher::{
+        Keys,
+        change::Change,
+        make_key, public,
+        request::{Opened, Request},
+        role::RoleName,
+    },
     verbs::{self, failure::Failure},
 };
+use softservice_protocol::{codec, sign::Kind, time::Time};
 use village::{Villager, folder, settle, soon};
 
 async fn verb(of: &Villager, verb: &str, arguments: Value) -> Result<Value, Failure> {
     soon(verb, verbs::run(&of.node.context(), verb, arguments, &Talk::alone())).await
+}
+
+/// The next root document, in the files of a home alone.
+fn renew(keys: &Keys) {
+    let mut request = asks(keys, &Change::default());
+    request.sign_where_due(&keys.at_hand());
+    keys.adopt(&request.sealed().unwrap()).unwrap();
+}
+
+fn asks(keys: &Keys, change: &Change) -> Opened {
+    let root = change.apply(&keys.newest_root().unwrap(), Time(1_790_000_000_000)).unwrap();
+    Request::new(keys.newest_envelope().unwrap(), Kind::Root, codec::encode(&root).unwrap()).open().unwrap()
 }
 
 async fn follows(bob: &Villager, alice: &Villager, publisher: softservice_protocol::id::PublisherId) {
@@ -46,17 +65,8 @@ async fn a_root_document_that_the_node_did_not_hear_of_is_taken_at_its_next_star
     let alice = settle().await;
     let publisher = alice.own().await;
     // Beside the node, as if its process had died between the file's name and the core.
-    let keys = softservice_node::publisher::Keys::open(alice.home.path()).unwrap();
-    let next = {
-        use softservice_node::publisher::{change::Change, request::Request};
-        use softservice_protocol::{codec, sign::Kind, time::Time};
-        let root = Change::default().apply(&keys.newest_root().unwrap(), Time(1_790_000_000_000)).unwrap();
-        let payload = codec::encode(&root).unwrap();
-        let mut request = Request::new(keys.newest_envelope().unwrap(), Kind::Root, payload).open().unwrap();
-        request.sign_where_due(&keys.at_hand());
-        request.sealed().unwrap()
-    };
-    keys.adopt(&next).unwrap();
+    let keys = Keys::open(alice.home.path()).unwrap();
+    renew(&keys);
     let alice = alice.restart().await;
     alice.learns("root document 2", |all| all.get(&publisher).is_some_and(|k| k.root_version == 2)).await;
     let shown = verb(&alice, "publisher", json!({})).await.unwrap();
@@ -221,4 +231,170 @@ async fn a_build_machine_publishes_what_was_delegated_to_it_and_nothing_else() {
     assert_ne!(refused.kind.exit(), 0, "{refused}");
     let (_, third) = alice.publish(publisher, "1.1.0", folder("three", 1, 1000).path()).await;
     bob.learns("that the publisher goes on", |all| all.get(&publisher).is_some_and(|k| k.feed.head == third)).await;
+}
+
+fn source(version: &str) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let toml = format!(
+        "format = 1\n[distro]\nname = \"hello\"\nversion = \"{version}\"\nsummary = \"Files\"\n\
+         [role.main.artifact]\nroot = {{ tree = \"root\" }}\n"
+    );
+    std::fs::create_dir_all(dir.path().join("root")).unwrap();
+    std::fs::write(dir.path().join("root/file"), version).unwrap();
+    std::fs::write(dir.path().join("distro.toml"), toml).unwrap();
+    dir
+}
+
+async fn publish(of: &Villager, version: &str, signing: Value) -> Result<Value, Failure> {
+    let dir = source(version);
+    verb(of, "publish", json!({ "dir": dir.path(), "signing": signing })).await
+}
+
+async fn release_key_leaves(alice: &Villager) -> std::path::PathBuf {
+    let stick = alice.home.path().join("stick.key");
+    std::fs::rename(alice.home.path().join("publisher/release.key"), &stick).unwrap();
+    verb(alice, "publisher", json!({})).await.unwrap();
+    stick
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_strangers_root_document_gets_no_signature_by_being_assembled() {
+    let alice = settle().await;
+    let publisher = alice.own().await;
+    // All that it takes is public: her root document, and a key of Mallory's.
+    let mallory = make_key(&alice.home.path().join("mallory.key")).unwrap();
+    let mut theft = Change::default();
+    theft.keys.insert(RoleName::Root, vec![public(&mallory)]);
+    let mut request = asks(&alice.node.keys(), &theft);
+    request.sign(&[mallory]).unwrap();
+    let file = alice.home.path().join("theft.request");
+    request.write(&file).unwrap();
+    let refused = verb(&alice, "publisher_assemble", json!({ "requests": [file] })).await.unwrap_err();
+    assert_eq!(refused.kind.exit(), 4, "{refused}");
+    assert!(refused.message.contains("lacks signatures: 1 of the root role of version 1"), "{refused}");
+    assert!(refused.hint.as_deref().is_some_and(|h| h.contains("not handed out here")), "{refused:?}");
+    assert_eq!(alice.known(publisher).map(|k| k.root_version), Some(1));
+    assert!(!alice.home.path().join("publisher/root-2").exists());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_entry_that_was_given_up_blocks_nothing_after_a_restart() {
+    let alice = settle().await;
+    alice.own().await;
+    let stick = release_key_leaves(&alice).await;
+    let out = alice.home.path().join("one.request");
+    let asked = publish(&alice, "1.0.0", json!({ "out": out })).await.unwrap();
+    assert_eq!(asked["published"], false, "{asked}");
+    verb(&alice, "publisher_withdraw", json!({})).await.unwrap();
+    let alice = alice.restart().await;
+    let done = publish(&alice, "1.1.0", json!({ "keys": [stick] })).await.unwrap();
+    assert_eq!(done["sequence"], 1, "{done}");
+
+    // Cut off between what the core keeps and the file in the home: nobody has a copy.
+    let out = alice.home.path().join("two.request");
+    publish(&alice, "1.2.0", json!({ "out": out })).await.unwrap();
+    let alice = alice.restart().await;
+    std::fs::remove_dir_all(alice.home.path().join("publisher/requests")).unwrap();
+    let done = publish(&alice, "1.3.0", json!({ "keys": [stick] })).await.unwrap();
+    assert_eq!(done["sequence"], 2, "{done}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_of_an_epoch_that_was_given_up_blocks_nothing_and_goes() {
+    let alice = settle().await;
+    alice.own().await;
+    publish(&alice, "1.0.0", json!({})).await.unwrap();
+    let stick = release_key_leaves(&alice).await;
+    let out = alice.home.path().join("two.request");
+    publish(&alice, "1.1.0", json!({ "out": out })).await.unwrap();
+    let refused = publish(&alice, "1.2.0", json!({ "keys": [stick] })).await.unwrap_err();
+    assert!(refused.kind.exit() == 4 && refused.message.contains("handed out to be signed elsewhere"), "{refused}");
+    verb(&alice, "publisher_recover", json!({ "from": 1 })).await.unwrap();
+    let done = publish(&alice, "1.2.0", json!({ "keys": [stick] })).await.unwrap();
+    assert_eq!((&done["epoch"], &done["sequence"]), (&json!(2), &json!(2)), "{done}");
+    let left = std::fs::read_dir(alice.home.path().join("publisher/requests")).unwrap().count();
+    assert_eq!(left, 0, "what is over waits no more");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_that_cannot_be_read_still_guards_against_a_fork() {
+    let alice = settle().await;
+    let publisher = alice.own().await;
+    let requests = alice.home.path().join("publisher/requests");
+    std::fs::create_dir(&requests).unwrap();
+    std::fs::write(requests.join("root-2.request"), "half").unwrap();
+    for (name, arguments) in [("publisher_rotate", json!({})), ("publisher_recover", json!({ "from": 0 }))] {
+        let refused = verb(&alice, name, arguments).await.unwrap_err();
+        assert!(refused.kind.exit() == 6 && refused.message.contains("root-2.request"), "{refused}");
+    }
+    let refused = publish(&alice, "1.0.0", json!({})).await.unwrap_err();
+    assert_eq!(refused.kind.exit(), 6, "{refused}");
+    std::fs::remove_dir_all(&requests).unwrap();
+    std::fs::write(&requests, "").unwrap();
+    let refused = verb(&alice, "publisher_rotate", json!({})).await.unwrap_err();
+    assert_eq!(refused.kind.exit(), 6, "{refused}");
+    assert_eq!(alice.known(publisher).map(|k| k.root_version), Some(1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_promise_that_nothing_could_keep_is_refused() {
+    let alice = settle().await;
+    alice.own().await;
+    let commit = |keys: Vec<String>| json!({ "commit": keys });
+    // A digest is no key; nor is the neutral point, for which anybody signs.
+    let weak = format!("01{}", "0".repeat(62));
+    let no_point = format!("02{}", "0".repeat(62));
+    for bad in [weak, no_point] {
+        let refused = verb(&alice, "publisher_rotate", commit(vec![bad.clone()])).await.unwrap_err();
+        assert!(refused.kind.exit() == 2 && refused.message.contains("public key"), "{refused}");
+        let role = json!({ "roles": { "fresh": [bad] } });
+        let refused = verb(&alice, "publisher_rotate", role).await.unwrap_err();
+        assert_eq!(refused.kind.exit(), 2, "{refused}");
+    }
+    let keys: Vec<String> =
+        (0..40).map(|n| public(&make_key(&alice.home.path().join(format!("{n}.key"))).unwrap()).to_string()).collect();
+    let refused = verb(&alice, "publisher_rotate", commit(keys.clone())).await.unwrap_err();
+    assert_eq!(refused.kind.exit(), 2, "{refused}");
+    assert!(!alice.home.path().join("publisher/root-2").exists());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_root_document_that_an_aborted_verb_left_is_handed_over_by_the_next_one() {
+    let alice = settle().await;
+    let publisher = alice.own().await;
+    renew(&alice.node.keys());
+    assert_eq!(alice.known(publisher).map(|k| k.root_version), Some(1));
+    verb(&alice, "publisher", json!({})).await.unwrap();
+    assert_eq!(alice.known(publisher).map(|k| k.root_version), Some(2));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_empty_home_is_made_nobody_by_verbs_that_change_a_publisher() {
+    let alice = settle().await;
+    let key = public(&make_key(&alice.home.path().join("ci.key")).unwrap()).to_string();
+    let changes = [
+        ("publisher_rotate", json!({})),
+        ("publisher_recover", json!({ "from": 0 })),
+        ("publisher_delegate", json!({ "key": key, "remove": true })),
+        ("publisher_withdraw", json!({})),
+        ("publisher_sign_head", json!({})),
+        ("publisher_freshen", json!({})),
+    ];
+    for (name, arguments) in changes {
+        let refused = verb(&alice, name, arguments).await.unwrap_err();
+        assert!(refused.kind.exit() == 4 && refused.message.contains("does not publish"), "{name}: {refused}");
+    }
+    assert!(!alice.home.path().join("publisher").exists());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_file_that_cannot_be_read_keeps_no_node_from_its_work() {
+    let alice = settle().await;
+    alice.own().await;
+    let bad = alice.home.path().join("publisher/half.key");
+    std::fs::write(&bad, "").unwrap();
+    let alice = alice.restart().await;
+    let shown = verb(&alice, "publisher", json!({})).await.unwrap();
+    assert_eq!(shown["unreadable"][0]["file"].as_str(), bad.to_str(), "{shown}");
+    publish(&alice, "1.0.0", json!({})).await.unwrap();
 }

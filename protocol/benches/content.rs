@@ -80,7 +80,7 @@ const CHUNKS: usize = 16_384;
 /// A core with one connected peer that has all, and a fetch whose list it was just given.
 fn begun() -> (Core, Vec<Output>, Peer) {
     let peer = Peer([2; 32]);
-    let mut core = Core::new(Settings { me: Peer([1; 32]), seed: 7, outbound: 8 });
+    let mut core = Core::new(Settings { me: Peer([1; 32]), seed: 7, outbound: 8, built: Time(0) });
     let (now, job) = (Time(1_000_000), Job(1));
     let release = ReleaseRef { id: ReleaseId([3; 32]), size: 100 };
     core.handle(now, Input::Connected { peer, address: "/memory/1".into(), outbound: true });

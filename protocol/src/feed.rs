@@ -6,18 +6,22 @@ use crate::{
     codec::{self, CodecError, Wire},
     id::{Digest, PublicKey, ReleaseId},
     limits,
-    root::{Root, TrustedRoot},
+    root::TrustedRoot,
     sign::{Envelope, Kind, SignatureError},
     time::{Span, Time},
 };
 use serde::{Deserialize, Serialize};
 
+mod difference;
 mod equivocation;
+mod freshness;
 mod listing;
 mod signed;
 mod standing;
 
+pub use difference::{Difference, Word};
 pub use equivocation::{Conflict, Equivocation, NoProof, claim};
+pub use freshness::{CLOCKS_DIFFER, Freshness, Moment, STALE_AT_MOST, Term, VALID_FOR, freshness};
 pub use listing::Disagreement;
 pub(crate) use signed::{Signer, verify_beginning};
 use signed::{verify_entry, within_budget};
@@ -146,18 +150,6 @@ pub struct Fresh {
 impl Wire for Fresh {
     const NAME: &'static str = "freshness statement";
     const LIMIT: usize = limits::GOSSIP_BYTES;
-}
-
-/// How far a feed's newest statement may be believed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Freshness {
-    /// Inside its validity.
-    Fresh,
-    /// Past it: run and repair, but say so.
-    Stale,
-    /// Long past it, or the root has expired: new installs need the owner's consent.
-    Expired,
 }
 
 /// All releases of a publisher, ascending by (distro, channel order of publication).
@@ -372,27 +364,3 @@ pub fn verify_fresh(root: &TrustedRoot, envelope: &Envelope) -> Result<Fresh, Fe
     }
     Ok(fresh)
 }
-
-/// How far a feed may be believed at `now`, and until when that holds; none = for good.
-///
-/// `spoken` is when the newest entry of the release role was made, or the root of an empty feed: an entry says that its feed ended there
-/// then, so it counts like a statement of [`VALID_FOR`]. A clock that runs behind what was verified is wrong; the
-/// later of both counts. Stale is loud, never bricked; expired is [`STALE_AT_MOST`] later, or under a root past its end.
-pub fn freshness(fresh: Option<&Fresh>, spoken: Time, root: &Root, now: Time) -> (Freshness, Option<Time>) {
-    let stated = fresh.map_or(Time(0), |f| f.issued_at + f.valid_for);
-    let until = (spoken + VALID_FOR).max(stated);
-    let end = (until + STALE_AT_MOST).min(root.expires_at);
-    let now = now.max(spoken).max(fresh.map_or(Time(0), |f| f.issued_at));
-    if now >= end {
-        (Freshness::Expired, None)
-    } else if now >= until {
-        (Freshness::Stale, Some(end))
-    } else {
-        (Freshness::Fresh, Some(until.min(end)))
-    }
-}
-
-/// How long an entry speaks for its feed, and what a statement says unless told otherwise.
-pub const VALID_FOR: Span = Span::days(7);
-/// After so long without a newer word, new installs ask the owner.
-pub const STALE_AT_MOST: Span = Span::days(30);

@@ -9,6 +9,7 @@
 mod allowed;
 mod assigned;
 mod form;
+mod holder;
 mod place;
 mod value;
 
@@ -20,7 +21,7 @@ use std::sync::LazyLock;
 
 /// The rule by which files are looked at: raised with every change of what is found, so that nobody relies on what an
 /// earlier rule found clean.
-pub const RULE: u32 = 1;
+pub const RULE: u32 = 2;
 
 /// Bytes of a file that are looked at. Dumps beyond that are data of a device, which no distro holds.
 const FILE_BYTES: u64 = 16 << 20;
@@ -31,6 +32,7 @@ const AFTER: usize = 16 << 10;
 const BEFORE: usize = 512;
 /// Findings of one file; it is refused for there being more, whatever is allowed.
 const FINDINGS: usize = 4096;
+const MORE: &str = "more likely secrets than can be listed";
 
 /// How much a finding matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -77,6 +79,11 @@ impl Finding {
         value::is_plausible(secret, value::Rule::Own).then(|| Self::new(file, line, &hit))
     }
 
+    /// Whether it stands for all that was not looked at any more, which nobody can let through.
+    pub fn is_more(&self) -> bool {
+        self.what == MORE
+    }
+
     /// For people: `conf/app.ini:3: a GitHub token, "ghp_…", 40 characters`.
     pub fn describe(&self) -> String {
         format!("{}:{}: {}, {}", self.file, self.line, self.what, self.shown)
@@ -94,8 +101,9 @@ struct Hit<'a> {
     weight: Weight,
 }
 
-/// Needles by number: first those of forms, then those of names.
+/// Needles by number: first those of forms, then those of names, then those of files that hold credentials.
 struct Needles {
+    held: AhoCorasick,
     all: AhoCorasick,
     forms: AhoCorasick,
 }
@@ -106,7 +114,8 @@ static NEEDLES: LazyLock<Option<Needles>> = LazyLock::new(|| {
         AhoCorasick::builder().match_kind(MatchKind::LeftmostFirst).build(needles).ok()
     };
     let forms = || form::FORMS.iter().map(|f| f.needle);
-    Some(Needles { all: make(&mut forms().chain(assigned::NEEDLES))?, forms: make(&mut forms())? })
+    let held = make(&mut forms().chain(assigned::NEEDLES).chain(holder::NEEDLES))?;
+    Some(Needles { held, all: make(&mut forms().chain(assigned::NEEDLES))?, forms: make(&mut forms())? })
 });
 
 /// Looks at one file, piece after piece.
@@ -201,7 +210,11 @@ impl Scanner {
     /// Findings that begin in `range`; `line` is the line of `bytes`' begin. Answers where the last one ends.
     fn look(&self, bytes: &[u8], range: std::ops::Range<usize>, line: &mut u32, found: &mut Vec<Finding>) -> usize {
         let Some(needles) = NEEDLES.as_ref() else { return range.start };
-        let needles = if self.place.has_names() { &needles.all } else { &needles.forms };
+        let needles = match self.place {
+            Place::Netrc | Place::Pgpass | Place::Registry => &needles.held,
+            place if place.has_names() => &needles.all,
+            _ => &needles.forms,
+        };
         let (mut counted, mut from) = (0, range.start);
         let input = aho_corasick::Input::new(bytes).range(range.start..bytes.len());
         for needle in needles.find_iter(input) {
@@ -214,14 +227,16 @@ impl Scanner {
             let number = needle.pattern().as_usize();
             let hit = match form::FORMS.get(number) {
                 Some(form) => form.judge(bytes, needle.start(), self.place),
-                None => assigned::judge(bytes, needle.start()..needle.end(), self.place),
+                None => {
+                    let at = needle.start()..needle.end();
+                    holder::judge(bytes, at.clone(), self.place).or_else(|| assigned::judge(bytes, at, self.place))
+                }
             };
             let Some(hit) = hit else { continue };
             *line += newlines(bytes.get(counted..hit.at).unwrap_or_default());
             (counted, from) = (hit.at.max(counted), hit.end.max(needle.end()));
             if found.len() >= FINDINGS {
-                let what = "more likely secrets than can be listed";
-                let many = Hit { what, secret: b"", weight: Weight::Refused, ..hit };
+                let many = Hit { what: MORE, secret: b"", weight: Weight::Refused, ..hit };
                 found.push(Finding::new(&self.file, 0, &many));
                 break;
             }
@@ -230,6 +245,14 @@ impl Scanner {
         from
     }
 }
+
+/// Counts bytes that are looked at, for the test that the effort is bounded.
+#[cfg(test)]
+fn count(bytes: usize) {
+    tests::evasion::WORK.set(tests::evasion::WORK.get() + bytes);
+}
+#[cfg(not(test))]
+const fn count(_: usize) {}
 
 fn newlines(bytes: &[u8]) -> u32 {
     u32::try_from(bytes.iter().filter(|b| **b == b'\n').count()).unwrap_or(u32::MAX)

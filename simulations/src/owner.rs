@@ -117,6 +117,7 @@ impl World {
             Event::Liar { peer, why } => self.check_liar(node, peer, &why),
             Event::Frozen { .. } => self.violation(node, "a feed was frozen though its publisher spoke once".into()),
             Event::Provision(event) => self.provision_ended(node, event),
+            Event::Unstated { .. } => self.violation(node, "a publisher could not state its freshness".into()),
             Event::Followed { .. }
             | Event::Rooted { .. }
             | Event::Refreshed { .. }

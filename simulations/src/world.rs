@@ -318,7 +318,7 @@ impl World {
 
 /// The real core of a node of either world.
 fn core(me: Peer, seed: u64) -> Core {
-    Core::new(Settings { me, seed, outbound: softservice_protocol::limits::OUTBOUND_PEERS })
+    Core::new(Settings { me, seed, outbound: softservice_protocol::limits::OUTBOUND_PEERS, built: Time(0) })
 }
 
 fn draw_node(number: usize, seed: u64, nature: Nature, scenario: &Scenario, corpus: &Corpus, dice: &mut Dice) -> Node {

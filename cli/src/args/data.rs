@@ -55,6 +55,9 @@ pub(crate) struct OverlayArgs {
     /// Accept promises of the sandbox that this machine cannot keep; the plan names them
     #[arg(long)]
     pub(crate) accept_reduced: bool,
+    /// With --next: take it also when nothing has been heard of its publisher for so long that its word expired
+    #[arg(long)]
+    pub(crate) accept_expired: bool,
 }
 
 /// `backup`.

@@ -19,6 +19,9 @@ pub(crate) enum PublisherVerb {
         /// Copies of one request
         #[arg(required = true, value_name = "REQUEST")]
         requests: Vec<PathBuf>,
+        /// Go on although no peer could be asked whether another home changed the keys already
+        #[arg(long, short)]
+        yes: bool,
     },
     /// State now that the newest entry is the newest; the fresh role alone does it, and a running node by itself
     Freshen {
@@ -129,6 +132,9 @@ pub(crate) struct Rotate {
     /// How long the document holds [default: 400]
     #[arg(long, value_name = "DAYS")]
     pub(crate) expires: Option<u32>,
+    /// Go on although no peer could be asked whether another home changed the keys already
+    #[arg(long, short)]
+    pub(crate) yes: bool,
     #[command(flatten)]
     pub(crate) signing: Signing,
 }
@@ -137,6 +143,8 @@ pub(crate) struct Rotate {
 #[derive(Debug, Clone, Args)]
 #[command(after_long_help = "\
 Shows what the signatures will say and asks. Signs nothing else, and speaks to nobody: meant for a machine without a network.
+What changes is told against the root document that came with the request. Whoever made the request chose that one: compare the
+number and digest behind `follows` with what `softservice publisher show` prints at home.
 
   softservice publisher sign /media/stick/next.request --keys root-1.key")]
 pub(crate) struct Sign {
@@ -164,7 +172,7 @@ pub(crate) struct Recover {
     /// Its hash, when this home does not have it, or has two
     #[arg(long, value_name = "HASH")]
     pub(crate) hash: Option<String>,
-    /// Give up what is shown without being asked
+    /// Give up what is shown without being asked, also when no peer could be asked for newer keys
     #[arg(long, short)]
     pub(crate) yes: bool,
     #[command(flatten)]
@@ -197,6 +205,9 @@ pub(crate) struct Delegate {
     /// Take a machine's right away
     #[arg(long, value_name = "KEY", conflicts_with = "key")]
     pub(crate) remove: Option<String>,
+    /// Go on although no peer could be asked whether another home changed the keys already
+    #[arg(long, short)]
+    pub(crate) yes: bool,
     #[command(flatten)]
     pub(crate) signing: Signing,
 }

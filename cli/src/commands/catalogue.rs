@@ -1,6 +1,6 @@
 //! `subscribe`, `unsubscribe`, `subscriptions`, `search`, `show`, `improve`, `lineage`: what others publish.
 
-use super::{content, count, list, number, short, text};
+use super::{content, count, freshness, list, number, short, text};
 use crate::{
     args::Quota,
     client::Client,
@@ -29,7 +29,7 @@ pub(super) async fn subscribe(
         text(&done, "petname"),
         text(&done, "publisher"),
         number(&done, "sequence"),
-        text(&done, "freshness")
+        if text(&done, "freshness") == "fresh" { "fresh".into() } else { freshness::words(&done) }
     ));
     Ok(())
 }
@@ -47,13 +47,11 @@ pub(super) async fn subscriptions(client: &Client, ui: &mut Ui) -> Result<(), Cl
     let all = client.call(ui, "subscriptions", json!({})).await?;
     ui.document(&all);
     let rows = rows(&all, |s| {
-        let frozen =
-            if s["frozen"].as_bool() == Some(true) { "FROZEN: it signed two histories" } else { text(s, "freshness") };
         vec![
             text(s, "petname").into(),
             short(text(s, "publisher")),
             number(s, "sequence"),
-            frozen.into(),
+            freshness::words(s),
             text(s, "policy").into(),
             content::quota_words(s),
         ]
@@ -63,6 +61,7 @@ pub(super) async fn subscriptions(client: &Client, ui: &mut Ui) -> Result<(), Cl
     } else {
         ui.data(ui::table(&["PETNAME", "PUBLISHER", "HEAD", "FRESHNESS", "POLICY", "QUOTA"], &rows));
     }
+    freshness::conflicts(ui, all.as_array().map_or(&[][..], Vec::as_slice));
     for one in all.as_array().map_or(&[][..], Vec::as_slice) {
         content::refused(ui, one);
     }
@@ -89,6 +88,7 @@ pub(super) async fn search(client: &Client, ui: &mut Ui, wanted: Option<String>)
     } else {
         ui.data(ui::table(&["DISTRO", "VERSION", "RELEASE", "SUMMARY"], &rows));
     }
+    freshness::notes(ui, found.as_array().map_or(&[][..], Vec::as_slice));
     Ok(())
 }
 
@@ -111,6 +111,10 @@ pub(super) async fn show(client: &Client, ui: &mut Ui, reference: &str) -> Resul
     };
     let versions: Vec<String> = list(&d, "versions").iter().map(shown).collect();
     ui.data(format!("versions   {}", versions.join(", ")));
+    ui.data(format!("freshness  {}", freshness::words(&d)));
+    if let Some(conflict) = d["conflict"]["message"].as_str() {
+        ui.data(format!("           {conflict}"));
+    }
     for include in list(&d, "includes") {
         ui.data(format!(
             "includes   {} = {} {}",

@@ -2,7 +2,7 @@
 //! seen is agreed to: consent names the hash of the plan that was shown.
 
 use super::{
-    content, count, list, number, plan,
+    content, count, freshness, list, number, plan,
     questions::{self, Ask},
     short, text,
 };
@@ -17,7 +17,10 @@ use softservice_node::verbs::failure::Kind;
 
 fn arguments(target: &Target) -> Result<Value, CliError> {
     let set = questions::given(&target.answers)?;
-    Ok(json!({ "reference": target.reference, "name": target.name, "set": set, "roles": target.roles }))
+    Ok(json!({
+        "reference": target.reference, "name": target.name, "set": set, "roles": target.roles,
+        "accept_expired": target.accept_expired,
+    }))
 }
 
 fn with(mut arguments: Value, key: &str, value: impl Into<Value>) -> Value {
@@ -84,7 +87,7 @@ pub(super) async fn up(
 /// The plan, once the owner has answered what is open. Without a terminal the failure names the questions.
 async fn answered(client: &Client, ui: &mut Ui, wanted: &mut Value) -> Result<Value, CliError> {
     questions::ask(client, ui, wanted, Ask::Everything).await?;
-    client.call(ui, "plan", wanted.clone()).await
+    freshness::call(client, ui, "plan", wanted).await
 }
 
 /// Shows a plan and asks; the hash is the consent. Without anybody to ask it goes on only when `quietly` allows.
@@ -173,6 +176,7 @@ pub(super) async fn update(
     answers: &Answers,
     yes: bool,
     accept_reduced: bool,
+    accept_expired: bool,
 ) -> Result<(), CliError> {
     let set = questions::given(answers)?;
     if name.is_none() && !set.is_empty() {
@@ -181,7 +185,7 @@ pub(super) async fn update(
         );
     }
     if let Some(name) = name {
-        let wanted = json!({ "name": name, "set": set });
+        let wanted = json!({ "name": name, "set": set, "accept_expired": accept_expired });
         return match update_one(client, ui, wanted, yes, accept_reduced).await {
             Ok(Some(done)) => finish(ui, Ok(done)),
             Ok(None) => {
@@ -192,12 +196,18 @@ pub(super) async fn update(
             Err(error) => finish(ui, Err(error)),
         };
     }
-    update_all(client, ui, yes, accept_reduced).await
+    update_all(client, ui, yes, accept_reduced, accept_expired).await
 }
 
 /// Each softservice that its owner wants to run and to change. One that cannot be updated is no reason to leave the next
 /// as it is: all are tried, and the first error tells the exit code.
-async fn update_all(client: &Client, ui: &mut Ui, yes: bool, accept_reduced: bool) -> Result<(), CliError> {
+async fn update_all(
+    client: &Client,
+    ui: &mut Ui,
+    yes: bool,
+    accept_reduced: bool,
+    accept_expired: bool,
+) -> Result<(), CliError> {
     let all = client.call(ui, "ps", json!({})).await?;
     let (mut done, mut failed) = (Vec::new(), Vec::new());
     let mut first = None;
@@ -211,7 +221,8 @@ async fn update_all(client: &Client, ui: &mut Ui, yes: bool, accept_reduced: boo
             ui.note(format!("{name} is stopped; `softservice update {name}` updates and starts it"));
             continue;
         }
-        match update_one(client, ui, json!({ "name": name }), yes, accept_reduced).await {
+        let wanted = json!({ "name": name, "accept_expired": accept_expired });
+        match update_one(client, ui, wanted, yes, accept_reduced).await {
             Ok(Some(result)) => done.push(result),
             Ok(None) => ui.note(format!("{name} is at its newest release")),
             Err(error) => {
@@ -237,7 +248,7 @@ async fn update_one(
     yes: bool,
     accept_reduced: bool,
 ) -> Result<Option<Value>, CliError> {
-    let plan = match client.call(ui, "plan_update", wanted.clone()).await {
+    let plan = match freshness::call(client, ui, "plan_update", &mut wanted).await {
         Ok(plan) => plan,
         // A newer release may ask what the present one did not.
         Err(error) if ui.can_ask() && questions::ask_listed(ui, &error, &mut wanted).await? => {
@@ -392,6 +403,7 @@ pub(super) async fn ps(client: &Client, ui: &mut Ui, name: Option<String>) -> Re
     for one in all {
         trouble(ui, one);
         super::revoked::running(ui, one);
+        freshness::running(ui, one);
         super::overlay::tasks(ui, one);
     }
     Ok(())

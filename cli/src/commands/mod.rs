@@ -5,6 +5,7 @@ mod author;
 mod backup;
 mod catalogue;
 mod content;
+mod freshness;
 mod instances;
 mod new;
 mod node;
@@ -116,8 +117,8 @@ async fn with_node(verb: Verb, client: &Client, ui: &mut Ui) -> Result<(), CliEr
         Verb::Up { target, plan, yes, accept_reduced } => {
             instances::up(client, ui, &target, plan, yes, accept_reduced).await
         }
-        Verb::Update { name, answers, yes, accept_reduced } => {
-            instances::update(client, ui, name, &answers, yes, accept_reduced).await
+        Verb::Update { name, answers, yes, accept_reduced, accept_expired } => {
+            instances::update(client, ui, name, &answers, yes, accept_reduced, accept_expired).await
         }
         Verb::Rollback { name, to, yes, accept_reduced, accept_revoked } => {
             let wanted = json!({ "name": name, "to": to, "accept_revoked": accept_revoked });

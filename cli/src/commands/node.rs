@@ -44,6 +44,7 @@ pub(super) async fn run(ui: &mut Ui, home: PathBuf, args: NodeArgs) -> Result<()
         limit_down: args.limit_down,
         keeper: session::keeper_command()?,
         units: session::units(),
+        ..Config::default()
     };
     let owner_gone = owner_gone(args.owned)?;
     // Before the node is up: a signal that comes in the middle of the start shall stop it in order as well.

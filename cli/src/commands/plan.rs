@@ -36,6 +36,7 @@ pub(super) fn lines(plan: &Value) -> Vec<String> {
     };
     lines.extend(list(plan, "lacks").iter().map(lack));
     lines.extend(super::revoked::lines(plan).into_iter().map(|line| format!("  {:9} {line}", "! revoked")));
+    lines.extend(super::freshness::lines(plan));
     lines.extend(isolation(&plan["isolation"]));
     lines.push(format!("  {:9} {}", "downtime", text(plan, "downtime")));
     if plan["unverified"].as_bool() == Some(true) {

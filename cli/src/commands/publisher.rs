@@ -36,9 +36,9 @@ pub(super) async fn run(client: &Client, ui: &mut Ui, verb: PublisherVerb) -> Re
             told(ui, &done, args.signing.out.as_deref());
             Ok(())
         }
-        PublisherVerb::Assemble { requests } => {
+        PublisherVerb::Assemble { requests, yes } => {
             let requests = requests.iter().map(|p| home::absolute(p)).collect::<Result<Vec<_>, _>>()?;
-            let done = client.call(ui, "publisher_assemble", json!({ "requests": requests })).await?;
+            let done = client.call(ui, "publisher_assemble", json!({ "requests": requests, "alone": yes })).await?;
             told(ui, &done, None);
             Ok(())
         }
@@ -171,6 +171,7 @@ fn rotation(args: &Rotate) -> Result<Value, CliError> {
         "commit": keys(args.commit.iter().map(String::as_str))?,
         "min_protocol": args.min_protocol,
         "days": args.expires,
+        "alone": args.yes,
         "signing": signing(&args.signing)?,
     }))
 }
@@ -180,7 +181,7 @@ fn delegation(args: Delegate) -> Result<Value, CliError> {
     let named = args.key.or(args.remove).unwrap_or_default();
     Ok(json!({
         "key": key(&named)?, "remove": remove, "channel": args.channel, "distros": args.distros,
-        "days": args.days, "entries": args.entries, "signing": signing(&args.signing)?,
+        "days": args.days, "entries": args.entries, "alone": args.yes, "signing": signing(&args.signing)?,
     }))
 }
 
@@ -196,7 +197,7 @@ async fn recover(client: &Client, ui: &mut Ui, args: &Recover) -> Result<(), Cli
         ui.data("no entry behind it is known here; what others have is given up as well");
     }
     agreed(ui, args.yes, "give up every entry behind it, for good?", "given up").await?;
-    wanted["look"] = false.into();
+    (wanted["look"], wanted["alone"]) = (false.into(), true.into());
     wanted["hash"] = seen["from_hash"].clone();
     let done = client.call(ui, "publisher_recover", wanted).await?;
     told(ui, &done, args.signing.out.as_deref());
@@ -225,6 +226,9 @@ fn told(ui: &mut Ui, done: &Value, out: Option<&Path>) {
         ui.data(
             "  the newest entry is signed by keys of before: newcomers begin after `softservice publisher sign-head`",
         );
+    }
+    if done["asked"].as_u64() == Some(0) {
+        ui.note("nobody was connected who could have told of newer keys: change keys in one home at a time");
     }
     if !adopted {
         lacking(ui, done);
@@ -286,6 +290,7 @@ async fn show(client: &Client, ui: &mut Ui) -> Result<(), CliError> {
     ui.data(format!("publisher  {}", text(&done, "publisher")));
     ui.data(format!("           {}", text(&done, "words")));
     ui.data(format!("root       version {}, expires {} UTC", number(&done, "root_version"), date("expires_at")));
+    ui.data(format!("           digest {}", text(&done, "root")));
     if done["next_keys"].is_string() {
         ui.data(format!("           promises the next root role: {}", text(&done, "next_keys")));
     }
@@ -329,6 +334,9 @@ async fn show(client: &Client, ui: &mut Ui) -> Result<(), CliError> {
     }
     for idle in list(&done, "idle_keys") {
         ui.data(format!("no role: {} in {}", short(text(idle, "key")), text(idle, "file")));
+    }
+    for one in list(&done, "unreadable") {
+        ui.data(format!("cannot be read: {}: {}", text(one, "file"), text(one, "why")));
     }
     for request in list(&done, "requests") {
         ui.data(format!("waits for signatures: {}", waits(request)));

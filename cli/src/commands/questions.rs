@@ -1,7 +1,7 @@
 //! Asks the owner what a distro wants to know. Invariant: an answer is judged here by the very rule that the device
 //! judges it by, so that a slip is told at once and asked again; nobody is asked without a terminal or with `--json`.
 
-use super::{list, text};
+use super::{freshness, list, text};
 use crate::{args::Answers, client::Client, error::CliError, ui::Ui};
 use serde_json::{Map, Value};
 use softservice_node::verbs::failure::Kind;
@@ -26,7 +26,7 @@ pub(super) async fn ask(client: &Client, ui: &mut Ui, wanted: &mut Value, ask: A
     if !ui.can_ask() {
         return Ok(());
     }
-    let open = client.call(ui, "questions", wanted.clone()).await?;
+    let open = freshness::call(client, ui, "questions", wanted).await?;
     // Who provisions again has seen the offers, and `--set` changes an answer.
     let offer = ask == Ask::Everything && open["new"].as_bool() == Some(true);
     let params: Vec<Param> = list(&open, "questions").iter().filter_map(param).collect();

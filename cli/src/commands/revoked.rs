@@ -11,10 +11,11 @@ pub(super) async fn revoke(client: &Client, ui: &mut Ui, wanted: Value) -> Resul
     let done = client.call(ui, "revoke", wanted).await?;
     ui.document(&done);
     ui.data(format!(
-        "{} {}  {}  revoked ({}), entry {}",
+        "{} {}  {}  {} ({}), entry {}",
         text(&done, "distro"),
         text(&done, "version"),
         short(text(&done, "release")),
+        if done["published"].as_bool() == Some(false) { "to be revoked" } else { "revoked" },
         text(&done, "level"),
         number(&done, "sequence")
     ));

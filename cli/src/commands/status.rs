@@ -29,17 +29,19 @@ pub(super) async fn status(client: &Client, ui: &mut Ui) -> Result<(), CliError>
     }
     if let Some(publisher) = status["publisher"].as_str() {
         ui.data(format!("publisher  {publisher}"));
+        super::freshness::own(ui, &status["own"]);
     }
     section(ui, &status, "subscriptions", &["PUBLISHER", "ID", "HEAD", "FRESHNESS", "POLICY", "QUOTA"], |s| {
         vec![
             text(s, "petname").into(),
             short(text(s, "publisher")),
             number(s, "sequence"),
-            text(s, "freshness").into(),
+            super::freshness::words(s),
             text(s, "policy").into(),
             super::content::quota_words(s),
         ]
     });
+    super::freshness::conflicts(ui, list(&status, "subscriptions"));
     for one in list(&status, "subscriptions") {
         super::content::refused(ui, one);
     }
@@ -56,6 +58,7 @@ pub(super) async fn status(client: &Client, ui: &mut Ui) -> Result<(), CliError>
     for one in list(&status, "softservices") {
         super::instances::trouble(ui, one);
         super::revoked::running(ui, one);
+        super::freshness::running(ui, one);
         super::overlay::tasks(ui, one);
     }
     let headings = ["RELEASE", "STAGE", "DONE", "OF", "RATE", "LEFT", "PEERS", "ON THE WIRE", "LIMITED BY"];

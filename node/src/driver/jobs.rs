@@ -2,7 +2,7 @@
 //! what is still here when the driver ends is dropped, and so answered as stopping.
 
 use crate::handle::{Appended, CommandError, FetchProgress, ProgressSender, Reply};
-use softservice_protocol::io::{FetchFigures, Generation, Job, ProvisionEvent, Stage};
+use softservice_protocol::io::{Asked, FetchFigures, Generation, Job, ProvisionEvent, Stage};
 use std::collections::BTreeMap;
 
 /// Open commands of each kind; a person has a handful, a script that loses its mind is told so.
@@ -21,7 +21,7 @@ pub(super) struct Jobs {
     last: u64,
     fetches: BTreeMap<Job, Fetch>,
     publishes: BTreeMap<Job, Reply<Appended>>,
-    refreshes: BTreeMap<Job, Reply<()>>,
+    refreshes: BTreeMap<Job, Reply<Asked>>,
     lives: BTreeMap<Generation, Vec<Reply<ProvisionEvent>>>,
 }
 
@@ -48,7 +48,7 @@ impl Jobs {
         }
     }
 
-    pub(super) fn refresh(&mut self, reply: Reply<()>) -> Option<Job> {
+    pub(super) fn refresh(&mut self, reply: Reply<Asked>) -> Option<Job> {
         self.refreshes.retain(|_, r| !r.is_closed());
         if self.refreshes.len() >= OPEN {
             let _ = reply.send(Err(CommandError::Failed("too many questions are under way".into())));
@@ -58,9 +58,9 @@ impl Jobs {
         self.refreshes.insert(job, reply);
         Some(job)
     }
-    pub(super) fn refreshed(&mut self, job: Job) {
+    pub(super) fn refreshed(&mut self, job: Job, asked: Asked) {
         if let Some(reply) = self.refreshes.remove(&job) {
-            let _ = reply.send(Ok(()));
+            let _ = reply.send(Ok(asked));
         }
     }
 

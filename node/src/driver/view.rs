@@ -28,6 +28,8 @@ impl Driver {
 
     /// Shows the catalogue to whoever watches, when it changed.
     pub(super) fn tell_catalogue(&mut self) {
+        let connected = self.core.peers().count();
+        self.parts.peers.send_if_modified(|count| std::mem::replace(count, connected) != connected);
         if !std::mem::take(&mut self.catalogue_changed) {
             return;
         }
@@ -36,9 +38,12 @@ impl Driver {
                 root_version: view.root_version,
                 root_digest: view.root_digest,
                 feed: view.feed.clone(),
-                freshness: view.freshness,
+                term: view.term,
+                own: view.own,
                 signed: view.signed,
                 frozen: view.frozen,
+                difference: view.difference,
+                unstated: view.unstated,
                 addresses: view.addresses.to_vec(),
             };
             (view.publisher, known)

@@ -178,6 +178,14 @@ impl Discovery {
         }
     }
 
+    /// Whether this one, its group or all strangers together have announced as much as they may.
+    fn is_full(&self, provider: PeerId, group: NetworkGroup) -> bool {
+        let total: usize = self.strangers.values().map(|(_, keys)| keys.len()).sum();
+        let of_group = self.strangers.values().filter(|(g, _)| *g == group).map(|(_, keys)| keys.len()).sum::<usize>();
+        let own = self.strangers.get(&provider).map_or(0, |(_, keys)| keys.len());
+        total >= KEYS || of_group >= KEYS_PER_GROUP || own >= KEYS_PER_PEER
+    }
+
     /// A stranger announces itself: kept within its share.
     fn provided(&mut self, table: &mut Table, record: kad::ProviderRecord) {
         if self.counted_since.is_none_or(|since| since.elapsed() > COUNTED_FOR) {
@@ -185,14 +193,26 @@ impl Discovery {
             self.strangers.clear();
         }
         let group = self.here.get(&record.provider).copied().unwrap_or(NetworkGroup::Unknown);
-        let total: usize = self.strangers.values().map(|(_, keys)| keys.len()).sum();
-        let of_group = self.strangers.values().filter(|(g, _)| *g == group).map(|(_, keys)| keys.len()).sum::<usize>();
         let bytes = record.key.to_vec();
-        let held = self.strangers.get(&record.provider).map(|(_, keys)| keys);
-        let known = held.is_some_and(|keys| keys.contains(&bytes));
-        let full = total >= KEYS || of_group >= KEYS_PER_GROUP || held.is_some_and(|keys| keys.len() >= KEYS_PER_PEER);
-        if bytes.len() != 32 || (full && !known) {
+        let known = self.strangers.get(&record.provider).is_some_and(|(_, keys)| keys.contains(&bytes));
+        if bytes.len() != 32 {
             return;
+        }
+        if !known && self.is_full(record.provider, group) {
+            // Who left gives its share back before anybody is refused.
+            let here = &self.here;
+            let mut left = false;
+            self.strangers.retain(|id, (_, keys)| {
+                let stays = here.contains_key(id);
+                if !stays {
+                    left = true;
+                    keys.iter().for_each(|key| table.store_mut().remove_provider(&kad::RecordKey::new(key), id));
+                }
+                stays
+            });
+            if !left || self.is_full(record.provider, group) {
+                return;
+            }
         }
         self.strangers.entry(record.provider).or_insert_with(|| (group, BTreeSet::new())).1.insert(bytes);
         if let Err(e) = table.store_mut().add_provider(record) {
@@ -293,5 +313,28 @@ mod tests {
         let mut kept = kept;
         let of_one: usize = (0..40).map(&mut kept).sum();
         assert_eq!((of_one, kept(100)), (KEYS_PER_GROUP, KEYS_PER_PEER));
+    }
+
+    #[tokio::test]
+    async fn who_left_gives_its_share_of_announcements_back() {
+        let me = Keypair::generate_ed25519().public().to_peer_id();
+        let (mut table, mut discovery) = (table(me), Discovery::new(me));
+        let key = |n: u8, k: u8| kad::RecordKey::new(&blake3::hash(&[n, k]).as_bytes());
+        let mut announce = |n: u8| {
+            let id = Keypair::generate_ed25519().public().to_peer_id();
+            discovery.arrived(id, &format!("/ip4/9.8.7.{n}/tcp/1"));
+            for k in 0..KEYS_PER_PEER as u8 {
+                discovery.provided(&mut table, kad::ProviderRecord::new(key(n, k), id, Vec::new()));
+            }
+            let held =
+                (0..KEYS_PER_PEER as u8).filter(|k| !table.store_mut().providers(&key(n, *k)).is_empty()).count();
+            discovery.left(id);
+            held
+        };
+        for n in 0..100 {
+            assert_eq!(announce(n), KEYS_PER_PEER, "number {n}, after all others left");
+        }
+        let kept = (0..100).filter(|n| !table.store_mut().providers(&key(*n, 0)).is_empty()).count();
+        assert!(kept <= KEYS_PER_GROUP / KEYS_PER_PEER, "the records of {kept} went with them");
     }
 }

@@ -12,11 +12,12 @@ mod tests;
 use knocks::Knocks;
 use libp2p::{
     Multiaddr, PeerId,
+    allow_block_list::Blocked,
     core::{Endpoint, transport::PortUse},
     multiaddr::Protocol,
     swarm::{
-        ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent, THandlerOutEvent,
-        ToSwarm, dummy,
+        ConnectionDenied, ConnectionId, FromSwarm, ListenError, NetworkBehaviour, THandler, THandlerInEvent,
+        THandlerOutEvent, ToSwarm, dummy,
     },
 };
 use softservice_protocol::{limits, machine::peers::group::NetworkGroup};
@@ -61,7 +62,10 @@ struct Standing {
 #[derive(Debug, Default)]
 pub(crate) struct Door {
     knocks: Knocks,
-    knocking: HashMap<ConnectionId, NetworkGroup>,
+    /// The same of sources that are only claimed: who invents them keeps their owners from this way in, and from no other.
+    claims: Knocks,
+    /// Handshakes under way: from where, and whether that is only claimed, as over UDP.
+    knocking: HashMap<ConnectionId, (NetworkGroup, bool)>,
     dialling: HashSet<ConnectionId>,
     standing: HashMap<ConnectionId, Standing>,
 }
@@ -75,14 +79,33 @@ impl Door {
         from.into_iter().for_each(|from| self.knocks.banned(now, from));
     }
     fn admit(&self, peer: PeerId, inbound: bool, places: usize) -> Result<(), ConnectionDenied> {
-        if self.standing.values().filter(|s| s.inbound == inbound).count() >= places {
-            return Err(refused("all places are taken"));
-        }
         if self.standing.values().filter(|s| s.peer == peer).count() >= PER_PEER {
             return Err(refused("it has enough connections"));
         }
+        // Places are of peers, as the core counts them: two connections of each would fill the door, and the core would
+        // see half of it empty and make nobody give way.
+        let others = self.standing.values().filter(|s| s.inbound == inbound && s.peer != peer);
+        if others.map(|s| s.peer).collect::<HashSet<_>>().len() >= places {
+            return Err(refused("all places are taken"));
+        }
         Ok(())
     }
+    /// Whether a handshake that came to nothing speaks against where it came from. Not over UDP: that source is a claim.
+    /// Not when we had no place for it. And not while somebody from there is in: who dials several of our addresses at
+    /// once drops all but one of these.
+    fn is_blamed(&self, address: &Multiaddr, from: IpAddr, error: &ListenError) -> bool {
+        let broken = match error {
+            ListenError::Denied { cause } => cause.downcast_ref::<Blocked>().is_some(),
+            ListenError::Transport(_) => !self.standing.values().any(|s| s.inbound && s.from == Some(from)),
+            ListenError::WrongPeerId { .. } | ListenError::LocalPeerId { .. } | ListenError::Aborted => false,
+        };
+        broken && !is_claimed(address)
+    }
+}
+
+/// Whether where it comes from is only claimed until the handshake is over.
+fn is_claimed(address: &Multiaddr) -> bool {
+    address.iter().any(|part| matches!(part, Protocol::Udp(_)))
 }
 
 /// Where a connection comes from.
@@ -105,14 +128,17 @@ impl NetworkBehaviour for Door {
         remote: &Multiaddr,
     ) -> Result<(), ConnectionDenied> {
         let from = ip(remote);
-        let group = from.map_or(NetworkGroup::Unknown, NetworkGroup::of_ip);
-        if self.knocking.len() >= PENDING || self.knocking.values().filter(|g| **g == group).count() >= PENDING_OF_ONE {
+        let caller = (from.map_or(NetworkGroup::Unknown, NetworkGroup::of_ip), is_claimed(remote));
+        // Each kind has a pool of its own: datagrams with invented sources must not shut out who comes over TCP.
+        let of_kind = self.knocking.values().filter(|(_, claimed)| *claimed == caller.1).count();
+        if of_kind >= PENDING || self.knocking.values().filter(|known| **known == caller).count() >= PENDING_OF_ONE {
             return Err(refused("too many handshakes are under way"));
         }
         if let Some(from) = from {
-            self.knocks.may(Instant::now(), from).map_err(refused)?;
+            let knocks = if caller.1 { &mut self.claims } else { &mut self.knocks };
+            knocks.may(Instant::now(), from).map_err(refused)?;
         }
-        self.knocking.insert(connection, group);
+        self.knocking.insert(connection, caller);
         Ok(())
     }
 
@@ -164,6 +190,7 @@ impl NetworkBehaviour for Door {
                 // Of those that were refused at the threshold nothing is known here, and they cost nothing.
                 if self.knocking.remove(&failure.connection_id).is_some()
                     && let Some(from) = ip(failure.send_back_addr)
+                    && self.is_blamed(failure.send_back_addr, from, failure.error)
                 {
                     self.knocks.broken(Instant::now(), from);
                 }

@@ -7,6 +7,7 @@ use super::{
 };
 use softservice_protocol::{
     id::{Digest, PublicKey},
+    limits,
     root::{Delegation, FeedStart, Role, Root, RootError, TrustedRoot, keys_commitment},
     time::{Span, Time},
 };
@@ -62,6 +63,16 @@ pub enum ChangeError {
     Promise {
         /// The version that promised.
         version: u64,
+    },
+    /// A promised role that no document could have.
+    #[error(
+        "the promised root role could not be kept: it would need {needed} signatures, or has {keys} keys; both are 16 at most"
+    )]
+    Unkeepable {
+        /// Signatures of the document that keeps it.
+        needed: usize,
+        /// Its keys.
+        keys: usize,
     },
     /// Minimum protocol falls.
     #[error("the minimum protocol is {now} and never falls")]
@@ -129,7 +140,14 @@ impl Change {
         root.issued_at = now.max(before.root.issued_at);
         root.expires_at = root.issued_at + valid_for;
         root.next_keys = match &self.promise {
-            Some(role) => Some(commitment(role)?),
+            Some(role) => {
+                // Judged as the document would be that keeps it: what cannot be kept ends the publisher.
+                let (needed, keys) = (signatures(&root.roles.root, role), role.keys.len());
+                if needed > limits::SIGNATURES || keys > limits::ROLE_KEYS {
+                    return Err(ChangeError::Unkeepable { needed, keys });
+                }
+                Some(commitment(role)?)
+            }
             None => None,
         };
         if let Some(promised) = before.root.next_keys
@@ -143,6 +161,13 @@ impl Change {
 
 fn commitment(role: &Role) -> Result<Digest, RootError> {
     Ok(keys_commitment(role)?)
+}
+
+/// How many signatures a root document carries whose root role follows another one: those who stand in both count for both.
+pub(super) fn signatures(old: &Role, new: &Role) -> usize {
+    let both = old.keys.iter().filter(|k| new.keys.contains(k)).count();
+    let needed = usize::from(old.threshold) + usize::from(new.threshold).saturating_sub(both);
+    needed.max(new.threshold.into())
 }
 
 /// As root documents list keys.

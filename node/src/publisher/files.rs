@@ -7,7 +7,7 @@ use super::{Identity, PublisherError, change::ROOT_VALID, public};
 use crate::{
     clock::Clock,
     home::{NEW_PUBLISHER, write_private},
-    identity::{KeyError, new_key, read_key, write_key},
+    identity::{KeyError, new_key, read_key, write_key, write_new_key},
 };
 use ed25519_dalek::SigningKey;
 use softservice_protocol::{
@@ -19,7 +19,6 @@ use softservice_protocol::{
 use std::{
     fs,
     io::ErrorKind,
-    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -35,8 +34,21 @@ pub(super) struct Found {
     pub(super) path: PathBuf,
     pub(super) key: SigningKey,
 }
-/// All of them, by path.
-pub(super) struct Ring(pub(super) Vec<Found>);
+/// A key file that is of no use as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreadable {
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub why: String,
+}
+
+/// All of them, by path. One that cannot be read is left out and told of: the others sign all the same.
+#[derive(Default)]
+pub(super) struct Ring {
+    pub(super) found: Vec<Found>,
+    pub(super) unreadable: Vec<Unreadable>,
+}
 
 fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> PublisherError {
     let path = path.to_owned();
@@ -66,26 +78,34 @@ pub fn secret_at(path: &Path) -> Result<SigningKey, PublisherError> {
 /// # Errors
 /// When something is there, or it cannot be written.
 pub fn make_key(path: &Path) -> Result<SigningKey, PublisherError> {
-    // The name is taken first: of two that make the same file, one is told so.
-    match fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-        Ok(_) => {}
-        Err(e) if e.kind() == ErrorKind::AlreadyExists => return Err(PublisherError::Exists(path.to_owned())),
-        Err(e) => return Err(io("create", path)(e)),
+    if path.symlink_metadata().is_ok() {
+        return Err(PublisherError::Exists(path.to_owned()));
     }
     let key = new_key()?;
-    write_key(path, &key)?;
-    Ok(key)
+    // Whole before it has its name; of two that make the same file, one is told so.
+    match write_new_key(path, &key) {
+        Ok(()) => Ok(key),
+        Err(KeyError::Io { source, .. }) if source.kind() == ErrorKind::AlreadyExists => {
+            Err(PublisherError::Exists(path.to_owned()))
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Keeps a key among those of this home, by a name that no other key has.
 pub(super) fn keep_key(folder: &Path, called: &str, key: &SigningKey) -> Result<PathBuf, PublisherError> {
     let path = folder.join(format!("{called}-{}.key", public(key).short()));
-    match read_key(&path)? {
-        Some(there) if there == *key => {}
-        Some(_) => return Err(PublisherError::Exists(path)),
-        None => write_key(&path, key)?,
+    match secret_at(&path) {
+        Ok(there) if there == *key => Ok(path),
+        Err(PublisherError::Key(KeyError::Io { source, .. })) if source.kind() == ErrorKind::NotFound => {
+            if listed(folder)?.len() >= KEY_FILES {
+                return Err(PublisherError::TooMany(folder.to_owned()));
+            }
+            write_new_key(&path, key)?;
+            Ok(path)
+        }
+        _ => Err(PublisherError::Exists(path)),
     }
-    Ok(path)
 }
 
 /// Keeps a root document; its name is what makes it count.
@@ -147,42 +167,49 @@ pub(super) fn load(folder: &Path) -> Result<Identity, PublisherError> {
         roots.push(bytes);
     }
     // Behind a gap there may be newer ones: going on from an older one would fork the publisher.
-    let (ring, later) = read_ring(folder, roots.len())?;
+    let later = names(folder)?.iter().any(|path| version_of(path).is_some_and(|v| v > roots.len()));
     let newest = newest.filter(|_| !later).ok_or_else(|| PublisherError::Torn(folder.to_owned()))?;
-    Ok(Identity { publisher: newest.publisher, ring, roots, newest })
+    Ok(Identity { publisher: newest.publisher, ring: read_ring(folder)?, roots, newest })
 }
 
-/// The key files below `folder`, and whether it has a root document beyond version `known`.
-fn read_ring(folder: &Path, known: usize) -> Result<(Ring, bool), PublisherError> {
-    let mut paths = Vec::new();
-    let mut later = false;
-    for folder in [folder.to_owned(), folder.join("keys")] {
-        let entries = match fs::read_dir(&folder) {
-            Ok(entries) => entries,
-            Err(e) if e.kind() == ErrorKind::NotFound => continue,
-            Err(e) => return Err(io("read", &folder)(e)),
-        };
-        for entry in entries {
-            let path = entry.map_err(io("read", &folder))?.path();
-            let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
-            let version = name.strip_prefix("root-").and_then(|n| n.parse::<usize>().ok());
-            later |= version.is_some_and(|v| v > known);
-            if path.extension().is_some_and(|e| e == "key") && !name.starts_with('.') {
-                paths.push(path);
+/// The version of a root document, by the name of its file.
+fn version_of(path: &Path) -> Option<usize> {
+    path.file_name()?.to_str()?.strip_prefix("root-")?.parse().ok()
+}
+
+/// What is in a folder, as far as there is one.
+fn names(folder: &Path) -> Result<Vec<PathBuf>, PublisherError> {
+    match fs::read_dir(folder) {
+        Ok(entries) => entries.map(|entry| Ok(entry.map_err(io("read", folder))?.path())).collect(),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        Err(e) => Err(io("read", folder)(e)),
+    }
+}
+
+/// The key files below `folder`, by path.
+fn listed(folder: &Path) -> Result<Vec<PathBuf>, PublisherError> {
+    let mut paths = names(folder)?;
+    paths.extend(names(&folder.join("keys"))?);
+    let hidden = |path: &Path| path.file_name().is_some_and(|n| n.as_encoded_bytes().starts_with(b"."));
+    paths.retain(|path| path.extension().is_some_and(|e| e == "key") && !hidden(path));
+    paths.sort();
+    Ok(paths)
+}
+
+fn read_ring(folder: &Path) -> Result<Ring, PublisherError> {
+    let mut ring = Ring::default();
+    for (number, path) in listed(folder)?.into_iter().enumerate() {
+        let read = if number < KEY_FILES { secret_at(&path) } else { Err(PublisherError::TooMany(folder.to_owned())) };
+        match read {
+            Ok(key) if ring.found.iter().all(|found| found.key != key) => ring.found.push(Found { path, key }),
+            Ok(_) => {}
+            // Gone since it was listed: somebody takes it elsewhere.
+            Err(PublisherError::Key(KeyError::Io { source, .. })) if source.kind() == ErrorKind::NotFound => {}
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "a key file of the publisher cannot be read and is left out");
+                ring.unreadable.push(Unreadable { path, why: error.to_string() });
             }
         }
-        if paths.len() > KEY_FILES {
-            return Err(PublisherError::TooMany(folder));
-        }
     }
-    paths.sort();
-    let mut ring: Vec<Found> = Vec::new();
-    for path in paths {
-        // Gone since it was listed: somebody takes it elsewhere.
-        let Some(key) = read_key(&path)? else { continue };
-        if ring.iter().all(|found| found.key != key) {
-            ring.push(Found { path, key });
-        }
-    }
-    Ok((Ring(ring), later))
+    Ok(ring)
 }

@@ -13,7 +13,7 @@ pub mod role;
 pub mod words;
 
 use crate::identity::KeyError;
-use ed25519_dalek::SigningKey;
+use ed25519_dalek::{SigningKey, VerifyingKey};
 use files::{Found, Ring};
 use request::RequestError;
 use role::RoleName;
@@ -28,7 +28,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
-pub use files::{make_key, secret_at};
+pub use files::{Unreadable, make_key, secret_at};
 
 /// Why the identity cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +58,9 @@ pub enum PublisherError {
         /// What is wrong.
         why: &'static str,
     },
+    /// A public key that is none.
+    #[error("{0} is no public key: nobody could sign for it, or anybody")]
+    Unusable(PublicKey),
     /// There is one already.
     #[error("{} exists already", .0.display())]
     Exists(PathBuf),
@@ -270,12 +273,16 @@ impl Keys {
                 delegated: root.delegations.iter().any(|d| d.key == key),
             }
         };
-        identity.ring.0.iter().map(file).collect()
+        identity.ring.found.iter().map(file).collect()
+    }
+    /// Key files that are of no use as they are.
+    pub fn unreadable(&self) -> Vec<Unreadable> {
+        self.current().map(|i| i.ring.unreadable.clone()).unwrap_or_default()
     }
     /// The keys at hand: those of this home, and what was lent.
     pub fn at_hand(&self) -> Vec<SigningKey> {
         let identity = self.current();
-        let held = identity.iter().flat_map(|i| &i.ring.0).map(|found| found.key.clone());
+        let held = identity.iter().flat_map(|i| &i.ring.found).map(|found| found.key.clone());
         let lent = self.lent.lock().unwrap_or_else(PoisonError::into_inner);
         held.chain(lent.iter().cloned()).collect()
     }
@@ -302,6 +309,17 @@ impl Keys {
 
     fn current(&self) -> Option<Arc<Identity>> {
         self.identity.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// A public key that somebody named, if it is one: a point of the curve, and none of those that every signature suits.
+///
+/// # Errors
+/// When it is none: a role that has it could not be met, or by anybody.
+pub fn usable(key: PublicKey) -> Result<PublicKey, PublisherError> {
+    match VerifyingKey::from_bytes(&key.0) {
+        Ok(point) if !point.is_weak() => Ok(key),
+        _ => Err(PublisherError::Unusable(key)),
     }
 }
 

@@ -4,6 +4,7 @@
 //! it is held against is part of the file and is bound to it, by the digest that a successor names or by the publisher whose
 //! name the signature covers. A file is read up to [`Request::LIMIT`] and no further, and is replaced as a whole.
 
+use super::change::signatures;
 use crate::home::write_private;
 use ed25519_dalek::SigningKey;
 use serde::{Deserialize, Serialize};
@@ -150,8 +151,6 @@ impl Request {
         self.again = true;
         self
     }
-
-    /// With a signature that nobody judged.
     #[cfg(test)]
     pub(super) fn add_for_test(&mut self, signature: sign::Signature) {
         self.wanted.signatures.push(signature);
@@ -230,11 +229,7 @@ pub(super) fn successor(before: &TrustedRoot, root: Root) -> Result<Root, Reques
     if root.prev != before.digest || root.publisher != before.publisher {
         return Err(RootError::OtherChain.into());
     }
-    let (old, new) = (&before.root.roles.root, &root.roles.root);
-    // Those who stand in both count for both.
-    let both = old.keys.iter().filter(|k| new.keys.contains(k)).count();
-    let needed = usize::from(old.threshold) + usize::from(new.threshold).saturating_sub(both);
-    if needed.max(new.threshold.into()) > limits::SIGNATURES {
+    if signatures(&before.root.roles.root, &root.roles.root) > limits::SIGNATURES {
         return Err(RequestError::Unsound(
             "both thresholds of the root role together are more signatures than an object may have",
         ));
@@ -243,6 +238,16 @@ pub(super) fn successor(before: &TrustedRoot, root: Root) -> Result<Root, Reques
 }
 
 impl Opened {
+    /// An entry, held against this root document in place of the one that it came with: roles may have changed since.
+    ///
+    /// # Errors
+    /// When its place is gone with its epoch.
+    pub fn rebased(self, root: &Envelope) -> Result<Self, RequestError> {
+        match self.wanted {
+            Wanted::Root(_) => Ok(self),
+            Wanted::Entry(_) => Request { root: root.clone(), ..self.request }.open(),
+        }
+    }
     /// Whose it is.
     pub fn publisher(&self) -> PublisherId {
         self.root.publisher

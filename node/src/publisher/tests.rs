@@ -61,14 +61,17 @@ fn alice_becomes_a_publisher_once_and_stays_the_same_after_a_restart() {
 }
 
 #[test]
-fn damaged_and_missing_key_files_are_named() {
+fn damaged_key_files_are_left_out_and_told_of_and_damaged_root_documents_refused() {
     let home = tempfile::tempdir().unwrap();
     Keys::open(home.path()).unwrap().create().unwrap();
     let file = home.path().join("publisher/release.key");
     let text = fs::read_to_string(&file).unwrap();
     let flipped = if text.starts_with('0') { text.replacen('0', "1", 1) } else { format!("0{}", &text[1..]) };
     fs::write(&file, flipped).unwrap();
-    assert!(matches!(Keys::open(home.path()), Err(PublisherError::Key(KeyError::Damaged { .. }))));
+    let keys = Keys::open(home.path()).unwrap();
+    assert_eq!(keys.unreadable().into_iter().map(|u| u.path).collect::<Vec<_>>(), [file.clone()]);
+    assert!(!keys.unreadable()[0].why.contains("somebody new"), "nobody is told to remove it");
+    assert_eq!(keys.at_hand().len(), 3);
     fs::write(&file, text).unwrap();
     let root = home.path().join("publisher/root-1");
     let bytes = fs::read(&root).unwrap();

@@ -1,5 +1,6 @@
 //! What a request asks for, in plain words and as a document. Invariant: everything that the signatures will change is said, and
-//! text that others wrote is one line of visible characters.
+//! text that others wrote is one line of visible characters. What changes is told against a root document that came with the
+//! request, so that one is named: whoever signs holds its digest against the one that `publisher show` prints.
 
 use super::{
     request::{Demand, Opened, Wanted},
@@ -32,6 +33,8 @@ impl Opened {
     pub fn lines(&self) -> Vec<String> {
         let mut lines = vec![self.title(), format!("  known as    {}", words::of(self.publisher()))];
         lines.push(format!("  digest      {}", self.digest()));
+        let relation = if matches!(self.wanted, Wanted::Root(_)) { "follows" } else { "under" };
+        lines.push(format!("  {relation:11} root document {} ({})", self.root.root.version, self.root.digest));
         match &self.wanted {
             Wanted::Root(next) => lines.extend(changes(&self.root.root, next).into_iter().map(|c| format!("  {c}"))),
             Wanted::Entry(entry) => lines.extend(said(entry).into_iter().map(|c| format!("  {c}"))),
@@ -69,6 +72,7 @@ impl Opened {
                 Wanted::Root(next) => changes(&self.root.root, next),
                 Wanted::Entry(entry) => said(entry),
             },
+            "follows": { "root_version": self.root.root.version, "root": self.root.digest.to_string() },
             "again": self.is_again(),
             "complete": self.is_complete(),
             "lacking": lacking,

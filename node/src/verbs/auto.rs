@@ -1,10 +1,11 @@
 //! The policy `auto`: followed publishers' newer releases are taken by themselves. Invariant: never one that asks for
-//! more permissions, never a held or stopped softservice, never a release that this softservice had before - it failed then, or its
+//! more permissions, never on a word that is not fresh, never a held or stopped softservice, never a release that this softservice had before - it failed then, or its
 //! owner went back from it. What waits for its owner is a task of the softservice, in `ps` and `status`, until it is settled.
 
 use super::{
     consent,
     failure::Failure,
+    freshness,
     instances::{self, Candidate},
     provision::{self, Unasked},
     subscriptions::{self, Policy},
@@ -48,7 +49,15 @@ async fn look(context: &Context, told: &mut BTreeSet<(String, ReleaseId)>) -> Re
     if automatic.is_empty() {
         return Ok(());
     }
-    for candidate in instances::updatable(context).await?.into_iter().filter(|c| is_due(c, &automatic)) {
+    let catalogue = context.handle.catalogue();
+    let now = context.config.clock.moment();
+    // A newer word changes the catalogue, and so wakes whoever looks here.
+    let relied_on = |c: &Candidate| {
+        let known = catalogue.get(&c.found.publisher);
+        known.is_some_and(|k| freshness::may_act_alone(k, now))
+    };
+    let candidates = instances::updatable(context).await?;
+    for candidate in candidates.into_iter().filter(|c| is_due(c, &automatic) && relied_on(c)) {
         let (name, release) = (candidate.name, candidate.found.listing.release);
         let alone = Talk::alone();
         let update = provision::update_unasked(context, &name, &alone);

@@ -53,7 +53,7 @@ pub(super) async fn roots(context: &Context) -> Result<Roots, Failure> {
     if let Some(published) = context.keys.publisher().and_then(|id| catalogue.get(&id)) {
         // All of it: this device may be the only one that has it.
         own.extend(published.feed.snapshot.listings.iter().map(|l| l.release));
-        own.extend(super::publisher::requested(context));
+        own.extend(super::publisher::requested(context)?);
     }
     for subscription in subscriptions::read(&context.home)? {
         let Some(known) = catalogue.get(&subscription.publisher) else { continue };

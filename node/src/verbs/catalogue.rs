@@ -4,7 +4,7 @@
 use super::{
     closure,
     failure::Failure,
-    lookalike, permissions,
+    freshness, lookalike, permissions,
     reference::{self, Found, Names},
     revocation,
 };
@@ -37,7 +37,9 @@ pub(super) fn search(context: &Context, args: &Search) -> Result<Value, Failure>
         for distro in distros {
             let Some(newest) = reference::newest(&catalogue, *publisher, distro) else { continue };
             if distro.contains(&wanted) || newest.summary.to_lowercase().contains(&wanted) {
-                rows.push(describe(&names, *publisher, &newest));
+                let mut row = describe(&names, *publisher, &newest);
+                freshness::add(&mut row, context, &catalogue, *publisher);
+                rows.push(row);
             }
         }
     }
@@ -102,6 +104,7 @@ pub(super) async fn show(context: &Context, args: &Reference, talk: &Talk) -> Re
     shown["children"] = json!(children(&catalogue, &names, found.listing.release));
     shown["revoked"] = json!(found.listing.revoked.as_ref().map(|r| revocation::describe(&catalogue, &names, r)));
     shown["warnings"] = revocation::warnings(&catalogue, &names, &closure)?;
+    freshness::add(&mut shown, context, &catalogue, found.publisher);
     Ok(shown)
 }
 

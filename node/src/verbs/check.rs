@@ -26,7 +26,7 @@ const LISTED: usize = 100;
 /// A failure whose details hold every problem.
 pub fn check(dir: &Path) -> Result<Value, Failure> {
     let project = source::read(dir)?;
-    let findings = Findings::of(dir)?;
+    let findings = Findings::of(dir, &project.definition)?;
     findings.look_at(&project.definition, &Folder(dir.to_owned()));
     let not_source: Vec<String> = publish::NOT_SOURCE.map(str::to_owned).into();
     look_through(dir, &not_source, &findings.watch(""))?;

@@ -30,6 +30,7 @@ pub(super) struct Fetch {
 
 pub(super) async fn fetch(context: &Context, args: &Fetch, talk: &Talk) -> Result<Value, Failure> {
     let found = reference::find(context, &args.reference).await?;
+    super::freshness::warn(context, found.publisher, talk).await?;
     let figures = bring_listed(context, &found, Depth::Content, talk).await?;
     let mut answer = describe(context, &figures).await?;
     answer["release"] = found.listing.release.to_string().into();

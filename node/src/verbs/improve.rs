@@ -63,6 +63,7 @@ pub(super) async fn improve(context: &Context, args: Improve, talk: &Talk) -> Re
             .hint("choose another folder"));
     }
     let found = reference::find(context, &args.reference).await?;
+    super::freshness::warn(context, found.publisher, talk).await?;
     fetch::bring_listed(context, &found, Depth::Content, talk).await?;
     let closure = closure::load(context, found.release()).await?;
     let release = closure.root()?;

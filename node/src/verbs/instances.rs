@@ -4,7 +4,7 @@
 use super::{
     closure,
     failure::{Failure, Kind},
-    overlay,
+    freshness, overlay,
     reference::{self, Found, Names},
     revocation,
 };
@@ -105,9 +105,10 @@ pub(super) async fn ps(context: &Context, args: MaybeNamed) -> Result<Value, Fai
     Ok(json!(shown))
 }
 
-/// Adds what became of the release that runs, and of those that it is made of or comes from.
+/// Adds what became of the release that runs, and of those that it is made of or comes from, and how old its publisher's word is.
 async fn with_revocation(context: &Context, mut shown: Value) -> Result<Value, Failure> {
     (shown["revoked"], shown["warnings"]) = (Value::Null, json!([]));
+    (shown["freshness"], shown["fresh_until"], shown["frozen"]) = (Value::Null, Value::Null, json!(false));
     let name = shown["name"].as_str().unwrap_or_default();
     let Ok(Some((_, release))) = context.device.current(name).await else { return Ok(shown) };
     // One that cannot be read must not hide the others.
@@ -116,6 +117,9 @@ async fn with_revocation(context: &Context, mut shown: Value) -> Result<Value, F
     let revoked = revocation::of(&catalogue, closure.root()?.publisher, release);
     shown["revoked"] = json!(revoked.map(|r| revocation::describe(&catalogue, &names, r)));
     shown["warnings"] = revocation::warnings(&catalogue, &names, &closure)?;
+    let publisher = closure.root()?.publisher;
+    freshness::add(&mut shown, context, &catalogue, publisher);
+    shown["petname"] = names.of(publisher).into();
     Ok(shown)
 }
 

@@ -4,6 +4,7 @@
 use super::{
     failure::Failure,
     fetch,
+    freshness::{self, Wish},
     reference::{Names, SELF},
     source::Project,
 };
@@ -36,6 +37,7 @@ pub(super) async fn resolve(
             Some(kept) => kept.clone(),
             None => {
                 let chosen = pin(context, &names, project, include)?;
+                freshness::warn(context, chosen.publisher, talk).await?;
                 talk.note(format!("{} = {} {}", include.name, chosen.distro, chosen.version)).await;
                 chosen
             }
@@ -87,6 +89,12 @@ fn pin(context: &Context, names: &Names, project: &Project, include: &IncludeSou
     let Some(known) = catalogue.get(&publisher) else {
         return Err(nowhere(project, include, "its publisher is not followed here"));
     };
+    // What is pinned already stays pinned. The author signs what is pinned now, and who installs it asks nobody else: nothing
+    // of a frozen feed. How old the newest word is is told, as for whoever installs by hand.
+    if known.frozen {
+        let what = format!("{} {}", include.distro, include.range);
+        freshness::refuse_new(context, publisher, &what, Wish::Owner { accept_expired: true })?;
+    }
     let listings = known.feed.snapshot.listings.iter().filter(|l| l.distro == include.distro);
     let Some(listing) = choose(&include.range, listings) else {
         let have: Vec<&str> = known

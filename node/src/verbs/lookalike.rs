@@ -76,7 +76,7 @@ mod tests {
     use super::*;
     use crate::handle::Known;
     use softservice_protocol::{
-        feed::{FeedState, Freshness, Listing, Snapshot},
+        feed::{FeedState, Listing, Snapshot},
         id::{Digest, ReleaseId},
     };
 
@@ -97,9 +97,12 @@ mod tests {
             root_version: 1,
             root_digest: Digest::ZERO,
             feed: FeedState { snapshot, ..FeedState::default() },
-            freshness: Freshness::Fresh,
+            term: None,
+            own: false,
             signed: true,
             frozen: false,
+            difference: None,
+            unstated: false,
             addresses: Vec::new(),
         }
     }

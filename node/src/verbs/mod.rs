@@ -13,6 +13,7 @@ mod consent;
 mod drill;
 pub mod failure;
 mod fetch;
+mod freshness;
 mod improve;
 mod instances;
 mod lock;

@@ -6,7 +6,9 @@ use super::{
     auto,
     consent::{self, Consent},
     failure::{Failure, Kind},
-    fetch, instances,
+    fetch,
+    freshness::{self, Wish},
+    instances,
     provision::{self, Prepared},
     reference,
 };
@@ -47,6 +49,9 @@ pub(super) struct Change {
     yes: bool,
     #[serde(default)]
     accept_reduced: bool,
+    /// Also on a word of its publisher that expired.
+    #[serde(default)]
+    accept_expired: bool,
 }
 
 /// An edit, as it is written.
@@ -101,6 +106,10 @@ async fn prepare(context: &Context, args: Change, talk: &Talk) -> Result<Prepare
         return Err(Failure::usage("there is nothing to change").hint("--set-file, --set-env or --drop"));
     }
     let release = release(context, &args.name, args.next, talk).await?;
+    if args.next {
+        let wish = Wish::Owner { accept_expired: args.accept_expired };
+        freshness::refuse_release(context, release.id, wish)?;
+    }
     let edits = args.edits.into_iter().map(Edit::from).collect();
     let overlay: Overlay = context.device.edited_overlay(&args.name, release.id, edits).await?;
     let request = PlanRequest { overlay: Some(overlay), ..PlanRequest::new(args.name, release.id) };

@@ -6,7 +6,9 @@ use super::{
     closure::{self, blocking},
     consent::{self, Agreed, Consent},
     failure::{Failure, Kind},
-    fetch, instances, lookalike,
+    fetch,
+    freshness::{self, Wish},
+    instances, lookalike,
     reference::{self, Found, Names},
     revocation,
 };
@@ -46,6 +48,9 @@ pub(super) struct Up {
     yes: bool,
     #[serde(default)]
     accept_reduced: bool,
+    /// Also on a word of its publisher that expired.
+    #[serde(default)]
+    accept_expired: bool,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -59,6 +64,15 @@ pub(super) struct Update {
     yes: bool,
     #[serde(default)]
     accept_reduced: bool,
+    /// Also on a word of its publisher that expired.
+    #[serde(default)]
+    accept_expired: bool,
+}
+
+impl Update {
+    fn wish(&self) -> Wish {
+        Wish::Owner { accept_expired: self.accept_expired }
+    }
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -90,7 +104,8 @@ pub(super) async fn plan(context: &Context, args: Up, talk: &Talk) -> Result<Val
     with_warnings(context, &prepared).await
 }
 
-/// A plan with what its reader must know beside it and its hash does not cover: what became of the releases in it.
+/// A plan with what its reader must know beside it and its hash does not cover: what became of the releases in it, and how
+/// old the word for them is.
 async fn with_warnings(context: &Context, prepared: &Prepared) -> Result<Value, Failure> {
     let closure = closure::load(context, prepared.release).await?;
     let (catalogue, names) = (context.handle.catalogue(), Names::read(context)?);
@@ -98,6 +113,8 @@ async fn with_warnings(context: &Context, prepared: &Prepared) -> Result<Value, 
     let revoked = revocation::of(&catalogue, closure.root()?.publisher, prepared.release.id);
     answer["revoked"] = json!(revoked.map(|r| revocation::describe(&catalogue, &names, r)));
     answer["warnings"] = revocation::warnings(&catalogue, &names, &closure)?;
+    freshness::add(&mut answer, context, &catalogue, closure.root()?.publisher);
+    answer["petname"] = names.of(closure.root()?.publisher).into();
     Ok(answer)
 }
 
@@ -125,7 +142,7 @@ pub(super) async fn up(context: &Context, args: Up, talk: &Talk) -> Result<Value
 }
 
 pub(super) async fn plan_update(context: &Context, args: Update, talk: &Talk) -> Result<Value, Failure> {
-    match prepare_update(context, &args.name, &args.set, talk).await? {
+    match prepare_update(context, &args.name, &args.set, args.wish(), talk).await? {
         Some(prepared) => {
             let mut answer = with_warnings(context, &prepared).await?;
             answer["newer"] = json!(true);
@@ -139,7 +156,7 @@ pub(super) async fn update(context: &Context, args: Update, talk: &Talk) -> Resu
     let began = Instant::now();
     // "Nothing newer" would be no answer while another is on its way.
     context.device.at_rest(&args.name)?;
-    let Some(prepared) = prepare_update(context, &args.name, &args.set, talk).await? else {
+    let Some(prepared) = prepare_update(context, &args.name, &args.set, args.wish(), talk).await? else {
         let mut answer = present(context, &args.name).await?;
         answer["newer"] = json!(false);
         answer["seconds"] = json!(began.elapsed().as_secs_f64());
@@ -163,7 +180,7 @@ pub(super) enum Unasked {
 /// The policy `auto`: an update that allows no more than what runs, and is held no less.
 pub(super) async fn update_unasked(context: &Context, name: &str, talk: &Talk) -> Result<Unasked, Failure> {
     let began = Instant::now();
-    let Some(prepared) = prepare_update(context, name, &BTreeMap::new(), talk).await? else {
+    let Some(prepared) = prepare_update(context, name, &BTreeMap::new(), Wish::Policy, talk).await? else {
         return Ok(Unasked::Nothing);
     };
     let waits_for = consent::unasked(context, &prepared.plan)?;
@@ -253,6 +270,7 @@ async fn prepare_up(context: &Context, args: &Up, talk: &Talk) -> Result<Prepare
     // Whoever names a plan has read this above it.
     if args.plan.is_none() {
         lookalike::warn(context, found.publisher, &found.listing.distro, talk).await?;
+        freshness::warn(context, found.publisher, talk).await?;
     }
     Ok(Prepared { looked, ..finish_plan(context, request, found.release()).await? })
 }
@@ -264,6 +282,10 @@ async fn wish(context: &Context, args: &Up, talk: &Talk) -> Result<(PlanRequest,
     refuse_another(context, &name, &found).await?;
     let runs_here = matches!(context.device.current(&name).await, Ok(Some((_, id))) if id == found.listing.release);
     revocation::refuse_install(context, &found, runs_here)?;
+    if !runs_here {
+        let wish = Wish::Owner { accept_expired: args.accept_expired };
+        freshness::refuse_new(context, found.publisher, &found.called(), wish)?;
+    }
     let mut request = PlanRequest::new(name, found.listing.release);
     request.answers = args.set.clone();
     let release = found.release();
@@ -277,10 +299,14 @@ async fn prepare_update(
     context: &Context,
     name: &str,
     set: &BTreeMap<String, String>,
+    wish: Wish,
     talk: &Talk,
 ) -> Result<Option<Prepared>, Failure> {
     let (release, looked) = match newer_release(context, name).await? {
-        Some(found) => (found.release(), fetch::bring_listed(context, &found, Depth::Manifests, talk).await?),
+        Some(found) => {
+            freshness::refuse_new(context, found.publisher, &found.called(), wish)?;
+            (found.release(), fetch::bring_listed(context, &found, Depth::Manifests, talk).await?)
+        }
         None => match answered_anew(context, name, set).await? {
             Some(release) => {
                 revocation::refuse_start(context, name, release.id, false).await?;
@@ -475,7 +501,7 @@ async fn described(context: &Context, name: &str, number: u32, figures: &FetchFi
     };
     let record = generation.record;
     let info = context.device.info(name).await?;
-    Ok(json!({
+    let mut answer = json!({
         "softservice": name,
         "distro": record.distro,
         "version": record.version,
@@ -487,7 +513,13 @@ async fn described(context: &Context, name: &str, number: u32, figures: &FetchFi
         "tests": record.tests,
         "phases": record.phases,
         "reduced": record.reduced,
-    }))
+    });
+    if let Ok(release) = record.release.parse()
+        && let Ok(origin) = instances::origin(context, release).await
+    {
+        freshness::add(&mut answer, context, &context.handle.catalogue(), origin.publisher);
+    }
+    Ok(answer)
 }
 
 /// As `up` answers when there was nothing to do.

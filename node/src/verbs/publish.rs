@@ -82,7 +82,7 @@ pub(super) struct Compiled {
 pub(super) async fn own(context: &Context) -> Result<PublisherId, Failure> {
     let keys = context.keys.clone();
     let publisher = blocking(move || keys.create().map_err(|e| Failure::failed(e.to_string()))).await?;
-    if !context.handle.catalogue().contains_key(&publisher) {
+    if context.handle.catalogue().get(&publisher).is_none_or(|known| !known.own) {
         context.handle.own(publisher, context.keys.roots()).await?;
     }
     Ok(publisher)
@@ -94,7 +94,8 @@ pub(super) async fn publish(context: &Context, args: Publish, talk: &Talk) -> Re
     let (project, findings, allowed) = blocking(move || {
         let project = source::read(&dir)?;
         let allowed = secrets::allow(&dir, &project.definition, &places)?;
-        Ok((project, Findings::of(&dir)?, allowed))
+        let findings = Findings::of(&dir, &project.definition)?;
+        Ok((project, findings, allowed))
     })
     .await?;
     for warning in &project.warnings {

@@ -23,6 +23,10 @@ pub(super) struct Found {
 }
 
 impl Found {
+    /// Its distro and version.
+    pub(super) fn called(&self) -> String {
+        format!("{} {}", self.listing.distro, self.listing.version)
+    }
     /// What a fetch needs.
     pub(super) fn release(&self) -> ReleaseRef {
         ReleaseRef { id: self.listing.release, size: self.listing.size }
@@ -156,7 +160,7 @@ mod tests {
     use crate::handle::Known;
     use crate::verbs::failure::Kind;
     use softservice_protocol::{
-        feed::{FeedState, Freshness, Snapshot},
+        feed::{FeedState, Snapshot},
         id::{Digest, ReleaseId},
     };
 
@@ -178,9 +182,12 @@ mod tests {
             root_version: 1,
             root_digest: Digest::ZERO,
             feed: FeedState { snapshot: Snapshot { listings, ..Snapshot::default() }, ..FeedState::default() },
-            freshness: Freshness::Fresh,
+            term: None,
+            own: false,
             signed: true,
             frozen: false,
+            difference: None,
+            unstated: false,
             addresses: Vec::new(),
         }
     }

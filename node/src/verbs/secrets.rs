@@ -22,6 +22,8 @@ use std::{
 
 /// Findings that are remembered; of more, only that there are.
 const KEPT: usize = 10_000;
+/// Findings of one line that are let through at once; of more, nobody has read each.
+const AT_ONCE: usize = 16;
 /// Findings that an answer lists.
 const LISTED: usize = 50;
 
@@ -29,6 +31,8 @@ const LISTED: usize = 50;
 #[derive(Debug, Default)]
 pub(super) struct Findings {
     allowed: Allowed,
+    /// Folders of the definition's trees.
+    trees: Vec<String>,
     found: Mutex<Found>,
 }
 
@@ -55,10 +59,11 @@ struct Watched<'a> {
 
 impl Look for Watch<'_> {
     fn rule(&self, path: &str) -> u32 {
-        Place::of(&format!("{}{path}", self.prefix)).rule()
+        self.findings.place(&format!("{}{path}", self.prefix)).rule()
     }
     fn open<'a>(&'a self, path: &str) -> Box<dyn Looking + 'a> {
-        let scanner = Scanner::new(&format!("{}{path}", self.prefix));
+        let file = format!("{}{path}", self.prefix);
+        let scanner = Scanner::placed(&file, self.findings.place(&file));
         Box::new(Watched { findings: self.findings, scanner })
     }
     fn lets_in(&self) -> bool {
@@ -79,12 +84,18 @@ impl Looking for Watched<'_> {
 }
 
 impl Findings {
-    /// Nothing yet; what the author of this folder lets through is known. Blocks.
+    /// Nothing yet; what the author of this folder lets through is known, and where its trees are. Blocks.
     ///
     /// # Errors
     /// `distro.allow` is there and cannot be read.
-    pub(super) fn of(dir: &Path) -> Result<Self, Failure> {
-        Ok(Self { allowed: read_allowed(dir)?, found: Mutex::default() })
+    pub(super) fn of(dir: &Path, definition: &Definition) -> Result<Self, Failure> {
+        Ok(Self { allowed: read_allowed(dir)?, trees: trees_of(definition), found: Mutex::default() })
+    }
+
+    /// What kind of file stands at a path below the definition's folder: the same whether it is read as part of a tree or
+    /// of the source.
+    fn place(&self, file: &str) -> Place {
+        Place::below(self.trees.iter().map(String::as_str), file)
     }
 
     /// Looks at the definition and its templates.
@@ -178,11 +189,18 @@ fn described(finding: &Finding) -> Value {
 
 /// What to do about one.
 pub(super) fn hint(finding: &Finding) -> String {
+    if finding.is_more() {
+        return "leave the file out: nobody can let through what is not listed".into();
+    }
     let place = format!("{}:{}", finding.file, finding.line);
     format!(
         "let each device make its own, with [secret], or leave the file out; if it is to be public, \
          `publish --allow-secret {place}` writes that down in {ALLOW_FILE}"
     )
+}
+
+fn trees_of(definition: &Definition) -> Vec<String> {
+    definition::trees(definition).into_iter().map(|tree| tree.dir).collect()
 }
 
 fn read_allowed(dir: &Path) -> Result<Allowed, Failure> {
@@ -197,26 +215,35 @@ fn read_allowed(dir: &Path) -> Result<Allowed, Failure> {
     })
 }
 
-/// Writes down that what stands at these places, `FILE:LINE` each, may be published; answers with what that is. Blocks.
+/// Writes down that what stands at these places, `FILE:LINE` each, or `FILE:LINE:N` for one of many in a line, may be
+/// published; answers with what that is. Blocks.
 ///
 /// # Errors
 /// At one of them nothing is found; then nothing is written.
 pub(super) fn allow(dir: &Path, definition: &Definition, places: &[String]) -> Result<Vec<String>, Failure> {
     let mut allowed = read_allowed(dir)?;
-    let folder = Folder(dir.to_owned());
+    let (folder, trees) = (Folder(dir.to_owned()), trees_of(definition));
     let mut all = definition::secrets(definition, &folder);
     let mut done = Vec::new();
     for place in places {
-        let Some((file, line)) = place.rsplit_once(':').and_then(|(f, l)| Some((f, l.parse::<u32>().ok()?))) else {
+        let Some((file, line, one)) = place_of(&folder, place) else {
             return Err(Failure::usage(format!("{place:?} is no place: FILE:LINE, as the refusal names it")));
         };
         if all.iter().all(|f| f.file != file || f.line != line) {
-            all.extend(look_at_file(&folder, file)?);
+            all.extend(look_at_file(&folder, &trees, file)?);
         }
-        let here: Vec<&Finding> = all.iter().filter(|f| f.file == file && f.line == line).collect();
+        let mut here: Vec<&Finding> = all.iter().filter(|f| f.file == file && f.line == line && !f.is_more()).collect();
+        let count = here.len();
+        if let Some(one) = one {
+            here = here.into_iter().skip(one - 1).take(1).collect();
+        }
         if here.is_empty() {
-            return Err(Failure::usage(format!("nothing at {place} looks like a secret"))
+            return Err(Failure::usage(format!("nothing at {place} looks like a secret that can be let through"))
                 .hint("places are those that `check` and the refusal name; lines move when a file is edited"));
+        }
+        if here.len() > AT_ONCE {
+            return Err(Failure::usage(format!("{count} likely secrets stand at {place}, too many for one look"))
+                .hint(format!("name each: {place}:1 to {place}:{count}; or leave the file out")));
         }
         for finding in here {
             if !allowed.allows(finding) {
@@ -232,13 +259,26 @@ pub(super) fn allow(dir: &Path, definition: &Definition, places: &[String]) -> R
     Ok(done)
 }
 
-fn look_at_file(folder: &Folder, file: &str) -> Result<Vec<Finding>, Failure> {
+/// File, line, and which one in the line, from 1, if that is said. A file's name may itself end in a number.
+fn place_of<'a>(folder: &Folder, place: &'a str) -> Option<(&'a str, u32, Option<usize>)> {
+    let (before, last) = place.rsplit_once(':')?;
+    if let Some((file, line)) = before.rsplit_once(':')
+        && let (Ok(line), Ok(one @ 1..)) = (line.parse(), last.parse())
+        && !folder.is_file(before)
+    {
+        return Some((file, line, Some(one)));
+    }
+    Some((before, last.parse().ok()?, None))
+}
+
+fn look_at_file(folder: &Folder, trees: &[String], file: &str) -> Result<Vec<Finding>, Failure> {
     let sound = softservice_protocol::path::check_path(file).is_ok() && folder.is_file(file);
     if !sound {
         return Err(Failure::usage(format!("there is no file {file:?} below the definition's folder")));
     }
     let path = folder.0.join(file);
-    let mut scanner = Scanner::new(file);
+    let place = Place::below(trees.iter().map(String::as_str), file);
+    let mut scanner = Scanner::placed(file, place);
     let mut reader =
         std::fs::File::open(&path).map_err(|e| Failure::failed(format!("read {}: {e}", path.display())))?;
     let mut piece = vec![0; 1 << 20];

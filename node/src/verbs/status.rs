@@ -3,7 +3,7 @@
 
 use super::{
     failure::{Failure, Kind},
-    fetch, instances, quota,
+    fetch, freshness, instances, quota,
     reference::Names,
     subscriptions,
 };
@@ -29,12 +29,21 @@ pub(super) async fn status(context: &Context) -> Result<Value, Failure> {
         "web": context.config.web,
         "peers": status.peers.len(),
         "publisher": context.keys.publisher().map(|p| p.to_string()),
+        "own": own(context),
         "subscriptions": subscriptions::list(context).await?,
         "softservices": instances::summary(context).await?,
         "transfers": transfers,
         "traffic": status.traffic,
         "store": { "objects": objects, "bytes": bytes, "used": total["used"], "quota": total["quota"], "refused": total["refused"], "upkeep": upkeep },
     }))
+}
+
+/// How current this home's own publisher looks to others, and whether it can keep that up.
+fn own(context: &Context) -> Option<Value> {
+    let known = context.handle.catalogue().remove(&context.keys.publisher()?)?;
+    let mut own = freshness::describe(Some(&known), context.config.clock.moment());
+    own["unstated"] = json!(known.unstated);
+    Some(own)
 }
 
 pub(super) async fn peers(context: &Context) -> Result<Value, Failure> {

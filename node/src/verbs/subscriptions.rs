@@ -3,13 +3,13 @@
 
 use super::{
     failure::{Failure, Kind},
-    lookalike, quota,
+    freshness, lookalike, quota,
     reference::{Names, SELF},
 };
 use crate::{api::talk::Talk, context::Context, handle::Known};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use softservice_protocol::{id::PublisherId, ticket::Ticket, words};
+use softservice_protocol::{feed::Moment, id::PublisherId, ticket::Ticket, words};
 use std::path::{Path, PathBuf};
 use tokio::sync::Mutex;
 
@@ -176,7 +176,7 @@ pub(super) async fn subscribe(context: &Context, args: Subscribe, talk: &Talk) -
 }
 
 async fn described(context: &Context, one: &Subscription, known: Option<&Known>) -> Result<Value, Failure> {
-    let mut rows = [describe(one, known)];
+    let mut rows = [describe(one, known, context.config.clock.moment())];
     quota::describe(context, &mut rows).await?;
     lookalike::describe(context, &mut rows)?;
     let [row] = rows;
@@ -192,21 +192,23 @@ fn where_from(ticket: &Ticket) -> String {
 }
 
 /// As `subscriptions` lists it.
-fn describe(subscription: &Subscription, known: Option<&Known>) -> Value {
-    json!({
+fn describe(subscription: &Subscription, known: Option<&Known>, now: Moment) -> Value {
+    let mut row = json!({
         "publisher": subscription.publisher.to_string(),
         "petname": subscription.petname,
         "policy": subscription.policy,
         "root_version": known.map_or(0, |k| k.root_version),
         "epoch": known.map_or(0, |k| k.feed.head.at.epoch),
         "sequence": known.map_or(0, |k| k.feed.head.at.seq),
-        "freshness": known.map(|k| k.freshness),
-        "frozen": known.is_some_and(|k| k.frozen),
-        "distros": known.map_or(0, |k| {
-            k.feed.snapshot.listings.iter().map(|l| &l.distro).collect::<std::collections::BTreeSet<_>>().len()
-        }),
-        "words": words::of(subscription.publisher),
-    })
+    });
+    for (key, value) in freshness::describe(known, now).as_object().into_iter().flatten() {
+        row[key] = value.clone();
+    }
+    row["distros"] = json!(known.map_or(0, |k| {
+        k.feed.snapshot.listings.iter().map(|l| &l.distro).collect::<std::collections::BTreeSet<_>>().len()
+    }));
+    row["words"] = json!(words::of(subscription.publisher));
+    row
 }
 
 #[derive(Debug, Deserialize)]
@@ -233,7 +235,8 @@ pub(super) async fn unsubscribe(context: &Context, args: Unsubscribe) -> Result<
 pub(super) async fn list(context: &Context) -> Result<Value, Failure> {
     let catalogue = context.handle.catalogue();
     let all = read(&context.home)?;
-    let mut rows: Vec<Value> = all.iter().map(|s| describe(s, catalogue.get(&s.publisher))).collect();
+    let now = context.config.clock.moment();
+    let mut rows: Vec<Value> = all.iter().map(|s| describe(s, catalogue.get(&s.publisher), now)).collect();
     quota::describe(context, &mut rows).await?;
     lookalike::describe(context, &mut rows)?;
     Ok(Value::Array(rows))

@@ -114,6 +114,7 @@ impl Throwaway {
             dht: false,
             keeper: like.keeper.clone(),
             units: false,
+            clock: like.clock.clone(),
             ..Config::default()
         };
         let mut place = Self { folder, config, node: None };

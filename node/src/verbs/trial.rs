@@ -4,7 +4,7 @@
 use super::{
     closure, drill,
     failure::Failure,
-    fetch, matrix, provision, reference,
+    fetch, freshness, matrix, provision, reference,
     throwaway::{self, Throwaway},
 };
 use crate::{Context, api::talk::Talk, device::PlanRequest};
@@ -75,6 +75,7 @@ pub(super) async fn subject(
         (Some(dir), _) => throwaway::from_folder(context, trial, dir.clone(), talk).await,
         (None, Some(text)) => {
             let found = reference::find(context, text).await?;
+            freshness::warn(context, found.publisher, talk).await?;
             fetch::bring_listed(context, &found, Depth::Content, talk).await?;
             throwaway::hand_over(context, trial, &[found.release()], talk).await?;
             Ok(found.release())

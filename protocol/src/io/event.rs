@@ -6,6 +6,17 @@ use crate::{
     id::{Peer, PublisherId},
 };
 
+/// How many peers a question went to. Few of them, or all in one place, may be one liar's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Asked {
+    /// Peers that were asked.
+    pub peers: u32,
+    /// Parts of the network that they are in.
+    pub groups: u32,
+    /// Peers that answered in time.
+    pub answered: u32,
+}
+
 /// What the owner may want to know.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
@@ -34,13 +45,21 @@ pub enum Event {
     Refreshed {
         /// The caller's number.
         job: Job,
+        /// Who was asked, and who answered.
+        asked: Asked,
     },
-    /// Freshness changed.
+    /// Freshness changed, or how long it lasts.
     Freshness {
         /// Whose.
         publisher: PublisherId,
         /// Now.
         freshness: Freshness,
+    },
+    /// The freshness of an own feed could not be stated anew: too few keys of its fresh role are here. Told once, until it
+    /// works again.
+    Unstated {
+        /// Whose.
+        publisher: PublisherId,
     },
     /// A publisher spoke twice; its feed is frozen.
     Frozen {

@@ -3,6 +3,7 @@
 
 use crate::{
     codec,
+    feed::Moment,
     id::{Peer, PublicKey, PublisherId},
     io::{Event, Output, Record, Source, Token},
     message::Message,
@@ -44,6 +45,8 @@ pub(crate) enum Note {
 pub(crate) struct Desk {
     pub(crate) me: Peer,
     pub(crate) now: Time,
+    /// When this program was made.
+    built: Time,
     rng: ChaCha8Rng,
     last: u64,
     out: Vec<Output>,
@@ -52,7 +55,16 @@ pub(crate) struct Desk {
 
 impl Desk {
     pub(crate) fn new(me: Peer, seed: u64) -> Self {
-        Self { me, now: Time(0), rng: ChaCha8Rng::seed_from_u64(seed), last: 0, out: Vec::new(), notes: Vec::new() }
+        let (rng, built) = (ChaCha8Rng::seed_from_u64(seed), Time(0));
+        Self { me, now: Time(0), built, rng, last: 0, out: Vec::new(), notes: Vec::new() }
+    }
+    /// With the day when this program was made.
+    pub(crate) fn built(self, built: Time) -> Self {
+        Self { built, ..self }
+    }
+    /// What is known of the time. Pauses and patience go by the clock alone: they only need to pass.
+    pub(crate) fn moment(&self) -> Moment {
+        Moment { clock: self.now, built: self.built }
     }
     pub(crate) fn take(&mut self) -> Vec<Output> {
         std::mem::take(&mut self.out)

@@ -9,12 +9,12 @@ use super::{
 };
 use crate::{
     codec,
-    feed::{Equivocation, Fresh, Freshness, Head},
+    feed::{Equivocation, Head},
     id::{Digest, Peer, PublisherId},
-    io::{Output, Token, Verdict},
+    io::{Output, Verdict},
     limits,
     message::Message,
-    sign::{Envelope, Kind, Signature},
+    sign::Envelope,
     time::{Span, Time},
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,8 +39,6 @@ const ASKED: usize = 8;
 const GOSSIP_BURST: u32 = 10;
 /// See [`GOSSIP_BURST`].
 const GOSSIP_EVERY: Span = Span::seconds(10);
-/// Pause before a statement is tried again that our keys did not sign.
-const RESTATE_AGAIN: Span = Span::seconds(60);
 
 /// What is under way with one peer.
 #[derive(Debug, Default)]
@@ -63,8 +61,6 @@ pub struct Gossip {
     talks: BTreeMap<Peer, Talk>,
     round: Option<Time>,
     search: Option<Time>,
-    restate: BTreeMap<PublisherId, Time>,
-    signing: BTreeMap<Token, (PublisherId, Vec<u8>)>,
     /// Tokens of gossip by publisher: how many are left, and since when.
     purse: BTreeMap<PublisherId, (u32, Time)>,
     /// Heads that were passed on although a pull had brought them first.
@@ -104,16 +100,16 @@ impl Gossip {
         }
     }
 
-    /// Asks the first of these peers what is newest, whatever they said before; answers who owes an answer now.
-    pub(crate) fn ask_everybody(
+    /// Asks these peers, best first, what is newest, whatever they said before; answers who owes an answer now.
+    pub(crate) fn ask_these(
         &mut self,
         desk: &mut Desk,
         feeds: &Feeds,
         publisher: PublisherId,
-        mut peers: Vec<Peer>,
+        peers: &[Peer],
     ) -> BTreeSet<Peer> {
-        peers.truncate(ASKED);
-        for &peer in &peers {
+        let talking: Vec<Peer> = peers.iter().copied().filter(|p| self.talks.contains_key(p)).take(ASKED).collect();
+        for &peer in &talking {
             // An answer that is on its way may be older than the question.
             if let Some(talk) = self.talks.get_mut(&peer) {
                 talk.asked.remove(&publisher);
@@ -121,7 +117,7 @@ impl Gossip {
             self.ask(desk, feeds, peer, publisher, None);
         }
         let owes = |p: &Peer| self.talks.get(p).is_some_and(|t| t.asked.contains_key(&publisher));
-        peers.into_iter().filter(owes).collect()
+        talking.into_iter().filter(owes).collect()
     }
 
     /// Tells peers that lag behind of a head that moved.
@@ -162,7 +158,7 @@ impl Gossip {
             } else if given_up
                 || feed.is_ahead(theirs)
                 || !feed.is_visible()
-                || feed.wants_fresh(desk.now)
+                || feed.wants_fresh(desk.moment())
                 || feed.wants_root()
             {
                 self.ask(desk, feeds, peer, publisher, None);
@@ -371,53 +367,6 @@ impl Gossip {
         Some(head)
     }
 
-    /// Signs a new statement of freshness for an own feed.
-    pub(crate) fn restate(&mut self, desk: &mut Desk, feeds: &mut Feeds, publisher: PublisherId) {
-        let Some(feed) = feeds.get(publisher).filter(|f| f.own && !f.is_frozen() && f.state.head.at.seq > 0) else {
-            return;
-        };
-        let Some(root) = &feed.root else { return };
-        let valid_for = crate::feed::VALID_FOR;
-        // Twice in one millisecond would look like a repetition.
-        let last = feed.fresh.as_ref().map_or(Time(0), |(f, _)| Time(f.issued_at.0 + 1));
-        let issued_at = desk.now.max(last);
-        let fresh = Fresh { head: feed.state.head, root_version: root.root.version, issued_at, valid_for };
-        self.restate.insert(publisher, desk.now + Span(valid_for.0 / 4));
-        match codec::encode(&fresh) {
-            Ok(payload) => {
-                let token = desk.sign(Kind::Fresh, publisher, payload.clone(), root.root.roles.fresh.keys.clone());
-                self.signing.insert(token, (publisher, payload));
-            }
-            Err(error) => tracing::error!(%publisher, %error, "a freshness statement does not fit"),
-        }
-    }
-
-    /// Takes signatures of a statement; gives those of anything else back.
-    pub(crate) fn signed(
-        &mut self,
-        desk: &mut Desk,
-        feeds: &mut Feeds,
-        token: Token,
-        mut signatures: Vec<Signature>,
-    ) -> Option<Vec<Signature>> {
-        let Some((publisher, payload)) = self.signing.remove(&token) else { return Some(signatures) };
-        signatures.sort();
-        signatures.dedup_by(|a, b| a.key == b.key);
-        let feed = crate::id::FeedId::main(publisher);
-        let envelope = Envelope { kind: Kind::Fresh, publisher, feed, payload, signatures };
-        let Ok(bytes) = codec::encode(&envelope) else { return None };
-        match feeds.judge(desk, &envelope, &bytes) {
-            Judged::New if bytes.len() <= limits::GOSSIP_BYTES => desk.out(Output::Gossip { publisher, bytes }),
-            // An entry came in between, which says the same and more.
-            Judged::New | Judged::Known { .. } | Judged::Useless => {}
-            Judged::Ask(_) | Judged::UnknownKeys(_) | Judged::Forged(_) => {
-                tracing::warn!(%publisher, "the freshness statement is not signed by enough keys of its role");
-                self.restate.insert(publisher, desk.now + RESTATE_AGAIN);
-            }
-        }
-        None
-    }
-
     fn tell_heads(&mut self, desk: &mut Desk, feeds: &Feeds, peer: Peer) {
         let Some(talk) = self.talks.get_mut(&peer) else { return };
         let heads: Vec<_> = feeds.known().map(|(p, f)| (p, f.visible_head())).take(limits::HEADS).collect();
@@ -431,11 +380,10 @@ impl Gossip {
         let talking = !self.talks.is_empty() && feeds.known().next().is_some();
         let round = self.round.filter(|_| talking);
         let search = self.search.filter(|_| talking);
-        let restate = self.restate.values().min().copied();
-        [round, search, restate].into_iter().flatten().min()
+        [round, search].into_iter().flatten().min()
     }
 
-    pub(crate) fn tick(&mut self, desk: &mut Desk, feeds: &mut Feeds) {
+    pub(crate) fn tick(&mut self, desk: &mut Desk, feeds: &Feeds) {
         let now = desk.now;
         if self.round.is_none_or(|at| at <= now) {
             let first = self.round.is_none();
@@ -450,17 +398,6 @@ impl Gossip {
             self.search = Some(now + jitter(desk, if lost.is_empty() { ROUND } else { SEARCH }));
             for publisher in lost.into_iter().take(ASKED) {
                 self.ask_around(desk, feeds, publisher);
-            }
-        }
-        let own: Vec<_> = feeds
-            .known()
-            .filter(|(_, f)| f.own && f.state.head.at.seq > 0 && f.freshness(now).0 != Freshness::Expired)
-            .map(|(p, f)| (p, f.fresh.as_ref().map_or(Time(0), |(s, _)| s.issued_at + Span(s.valid_for.0 / 4))))
-            .collect();
-        for (publisher, due) in own {
-            let due = *self.restate.entry(publisher).or_insert(due);
-            if due <= now {
-                self.restate(desk, feeds, publisher);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The core: inputs in, outputs out. It routes to its children and waits for nothing.
 //!
 //! Children: [`feeds`] knows publishers and verifies what they say, [`gossip`] talks about feeds, [`publish`] appends
-//! to own ones, [`exchange`] brings content, [`peers`] chooses whom to be connected to, [`provision`] leads a
+//! to own ones, [`restate`] says that they are current, [`exchange`] brings content, [`peers`] chooses whom to be connected to, [`provision`] leads a
 //! generation's life. A child never calls another: what concerns another is left as a note, which the core hands on.
 //! Invariant: equal settings and equal inputs at equal times give equal outputs.
 
@@ -13,9 +13,10 @@ pub mod peers;
 pub mod provision;
 pub mod publish;
 pub mod refresh;
+pub mod restate;
 
 use crate::{
-    feed::{FeedState, Freshness, Head, Revocation},
+    feed::{Difference, FeedState, Freshness, Head, Revocation, Term},
     id::{Digest, Peer, PublisherId, ReleaseId},
     io::{Depth, FetchFigures, Input, Job, Output, Record, Stage},
     message::Message,
@@ -35,10 +36,12 @@ pub struct Settings {
     pub seed: u64,
     /// Peers that we wish to be connected to.
     pub outbound: usize,
+    /// When the program was built: a clock that shows less is wrong.
+    pub built: Time,
 }
 
 /// What is known of a publisher, as durable here.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct PublisherView<'a> {
     /// Who.
     pub publisher: PublisherId,
@@ -52,8 +55,14 @@ pub struct PublisherView<'a> {
     pub feed: &'a FeedState,
     /// How far it may be believed.
     pub freshness: Freshness,
+    /// Until when that holds, and what comes then; none while nothing of it may be shown.
+    pub term: Option<Term>,
     /// It spoke twice, or its root chain forked.
     pub frozen: bool,
+    /// Where its two histories part, when that is proven.
+    pub difference: Option<Difference>,
+    /// It is our own, and the keys at hand do not suffice to say that it is current.
+    pub unstated: bool,
     /// A newcomer can verify the head: keys that the newest root names signed it, or the root names the entry.
     pub signed: bool,
     /// The entry that was handed out to be signed elsewhere and has not come back: its payload.
@@ -108,6 +117,7 @@ pub struct Core {
     feeds: feeds::Feeds,
     gossip: gossip::Gossip,
     refresh: refresh::Refresh,
+    restate: restate::Restate,
     publish: publish::Publish,
     exchange: exchange::Exchange,
     provision: provision::Provision,
@@ -119,11 +129,12 @@ impl Core {
     /// A core that knows nothing yet.
     pub fn new(settings: Settings) -> Self {
         Self {
-            desk: Desk::new(settings.me, settings.seed),
+            desk: Desk::new(settings.me, settings.seed).built(settings.built),
             peers: peers::Peers::new(settings.me, settings.outbound),
             feeds: feeds::Feeds::default(),
             gossip: gossip::Gossip::default(),
             refresh: refresh::Refresh::default(),
+            restate: restate::Restate::default(),
             publish: publish::Publish::default(),
             exchange: exchange::Exchange::default(),
             provision: provision::Provision::default(),
@@ -158,11 +169,14 @@ impl Core {
 
     /// All publishers that are followed or own, ascending by id.
     pub fn publishers(&self) -> impl Iterator<Item = PublisherView<'_>> {
-        self.feeds.views(self.desk.now)
+        let unstated = |p: PublisherId| self.restate.is_unable(p);
+        let views = self.feeds.views(self.desk.moment());
+        views.map(move |v| PublisherView { unstated: unstated(v.publisher), ..v })
     }
     /// One publisher.
     pub fn publisher(&self, publisher: PublisherId) -> Option<PublisherView<'_>> {
-        self.feeds.view(publisher, self.desk.now)
+        let view = self.feeds.view(publisher, self.desk.moment())?;
+        Some(PublisherView { unstated: self.restate.is_unable(publisher), ..view })
     }
     /// What stands at this number of a feed, where a root may reopen it: the catalogue at it can be had again here.
     pub fn reopens_at(&self, publisher: PublisherId, seq: u64) -> Option<Head> {
@@ -231,7 +245,7 @@ impl Core {
                 self.publish.not_kept(desk, &mut self.feeds, token, &why);
             }
             Input::Signed { token, signatures } => {
-                if let Some(signatures) = self.gossip.signed(desk, &mut self.feeds, token, signatures) {
+                if let Some(signatures) = self.restate.signed(desk, &mut self.feeds, token, signatures) {
                     self.publish.signed(desk, &mut self.feeds, token, signatures);
                 }
             }
@@ -241,8 +255,9 @@ impl Core {
             }
             Input::Refresh { job, publisher } => {
                 let peers = self.peers.diverse(desk);
-                let asked = self.gossip.ask_everybody(desk, &self.feeds, publisher, peers);
-                self.refresh.begin(desk, job, publisher, asked);
+                let asked = self.gossip.ask_these(desk, &self.feeds, publisher, &peers);
+                let groups = self.peers.groups(&asked);
+                self.refresh.begin(desk, job, publisher, asked, groups);
             }
             Input::Unfollow { publisher } => self.feeds.unfollow(desk, publisher),
             Input::Own { publisher, roots } => self.feeds.own(desk, publisher, &roots),
@@ -337,7 +352,7 @@ impl Core {
                     }
                     Note::Unfollowed { publisher } => self.peers.forget(publisher),
                     Note::Tend { publisher } => self.publish.tend(desk, &mut self.feeds, publisher),
-                    Note::Published { publisher } => self.gossip.restate(desk, &mut self.feeds, publisher),
+                    Note::Published { publisher } => self.restate.state(desk, &self.feeds, publisher),
                 }
             }
         }
@@ -347,7 +362,8 @@ impl Core {
         let desk = &mut self.desk;
         self.peers.tick(desk);
         self.feeds.tick(desk);
-        self.gossip.tick(desk, &mut self.feeds);
+        self.gossip.tick(desk, &self.feeds);
+        self.restate.tick(desk, &self.feeds);
         self.exchange.tick(desk);
         self.provision.tick(desk);
     }
@@ -357,6 +373,7 @@ impl Core {
             self.peers.wake(),
             self.feeds.wake(),
             self.gossip.wake(&self.feeds),
+            self.restate.wake(&self.desk, &self.feeds),
             self.exchange.wake(),
             self.refresh.wake(),
             self.provision.wake(),

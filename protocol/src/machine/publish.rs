@@ -382,7 +382,8 @@ fn new(
 ) -> Result<Draft, String> {
     let keys = by.map_or_else(|| root.signers(&action), |key| vec![key]);
     // A build machine's clock may lag behind the entry before; its entries do not.
-    let now = if by.is_some() { desk.now.max(feed.newest_state().issued_at) } else { desk.now };
+    let now = desk.moment().time();
+    let now = if by.is_some() { now.max(feed.newest_state().issued_at) } else { now };
     let entry = feed.newest_state().draft_by(root, action.clone(), by, now).map_err(|e| e.to_string())?;
     let mut payload = codec::encode(&entry).map_err(|e| e.to_string())?;
     if let Some((_, requested)) = feed.requested.as_ref().filter(|(head, _)| head.at == entry.at) {

@@ -1,11 +1,12 @@
-//! The owner wants to know now what is newest: connected peers are asked at once, and the answer waits for theirs.
+//! The owner wants to know now what is newest: connected peers are asked at once, in as many parts of the network as there
+//! are, so that no neighbourhood alone says what is new; the answer waits for theirs.
 //! Invariant: each refresh is told to be over exactly once: when all who were asked have answered or are gone and what
 //! they brought is durable, or when its patience ends.
 
 use super::{desk::Desk, feeds::Feeds};
 use crate::{
     id::{Peer, PublisherId},
-    io::{Event, Job, Output},
+    io::{Asked, Event, Job, Output},
     time::{Span, Time},
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,6 +20,7 @@ const WAITING: usize = 256;
 struct Wait {
     publisher: PublisherId,
     peers: BTreeSet<Peer>,
+    asked: Asked,
     until: Time,
 }
 
@@ -29,17 +31,28 @@ pub struct Refresh {
 }
 
 impl Refresh {
-    /// Begins to wait for `peers`, who were asked.
-    pub(crate) fn begin(&mut self, desk: &mut Desk, job: Job, publisher: PublisherId, peers: BTreeSet<Peer>) {
+    /// Begins to wait for `peers`, who were asked and are in so many parts of the network.
+    pub(crate) fn begin(
+        &mut self,
+        desk: &mut Desk,
+        job: Job,
+        publisher: PublisherId,
+        peers: BTreeSet<Peer>,
+        groups: usize,
+    ) {
+        let few = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let asked = Asked { peers: few(peers.len()), groups: few(groups), answered: 0 };
         if peers.is_empty() || self.waits.len() >= WAITING {
-            return desk.out(Output::Tell(Event::Refreshed { job }));
+            return desk.out(Output::Tell(Event::Refreshed { job, asked }));
         }
-        self.waits.insert(job, Wait { publisher, peers, until: desk.now + PATIENCE });
+        self.waits.insert(job, Wait { publisher, peers, asked, until: desk.now + PATIENCE });
     }
     /// This peer has said all it knows of this publisher.
     pub(crate) fn answered(&mut self, peer: Peer, publisher: PublisherId) {
         for wait in self.waits.values_mut().filter(|w| w.publisher == publisher) {
-            wait.peers.remove(&peer);
+            if wait.peers.remove(&peer) {
+                wait.asked.answered += 1;
+            }
         }
     }
     pub(crate) fn disconnected(&mut self, peer: Peer) {
@@ -55,8 +68,9 @@ impl Refresh {
         let over = |w: &Wait| w.until <= now || (w.peers.is_empty() && durable(w.publisher));
         let jobs: Vec<Job> = self.waits.iter().filter(|(_, w)| over(w)).map(|(job, _)| *job).collect();
         for job in jobs {
-            self.waits.remove(&job);
-            desk.out(Output::Tell(Event::Refreshed { job }));
+            if let Some(wait) = self.waits.remove(&job) {
+                desk.out(Output::Tell(Event::Refreshed { job, asked: wait.asked }));
+            }
         }
     }
     pub(crate) fn wake(&self) -> Option<Time> {

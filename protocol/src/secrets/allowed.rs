@@ -65,12 +65,13 @@ impl Allowed {
 
     /// Whether this finding may be published.
     pub fn allows(&self, finding: &Finding) -> bool {
-        self.by_id.contains_key(&finding.id)
+        // That there are more says nothing of what they are.
+        !finding.is_more() && self.by_id.contains_key(&finding.id)
     }
 
-    /// Lets one through.
+    /// Lets one through, if it is one.
     pub fn add(&mut self, finding: &Finding) {
-        if self.allows(finding) {
+        if finding.is_more() || self.allows(finding) {
             return;
         }
         if self.lines.is_empty() {

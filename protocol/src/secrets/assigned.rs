@@ -80,14 +80,15 @@ pub(super) fn judge(text: &[u8], needle: Range<usize>, place: Place) -> Option<H
         return address(text, needle, place);
     }
     let rule = match place {
-        Place::Own => Rule::Own,
+        Place::Own | Place::Netrc | Place::Pgpass | Place::Registry => Rule::Own,
         Place::Settings => Rule::Chosen,
         Place::Program => Rule::Drawn,
-        Place::Definition | Place::Specimen => return None,
+        Place::Definition | Place::Specimen | Place::Written => return None,
     };
     let name = name(text, &needle)?;
     let line = line_before(text, name.start);
-    if is_comment(line) {
+    // In npm's file a line begins with the host: `//registry/:_authToken=…`.
+    if is_comment(line) && !(place == Place::Registry && line.starts_with(b"//")) {
         return None;
     }
     let (at, secret, quoted) = given(text, name, line)?;
@@ -97,7 +98,7 @@ pub(super) fn judge(text: &[u8], needle: Range<usize>, place: Place) -> Option<H
     Some(Hit { at, end: at + secret.len(), what: LITERAL, secret, weight: Weight::Refused })
 }
 
-fn is_named(byte: u8) -> bool {
+pub(super) fn is_named(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-'
 }
 
@@ -119,13 +120,13 @@ fn name(text: &[u8], needle: &Range<usize>) -> Option<Range<usize>> {
 }
 
 /// What stands on the line before a place.
-fn line_before(text: &[u8], at: usize) -> &[u8] {
+pub(super) fn line_before(text: &[u8], at: usize) -> &[u8] {
     let before = text.get(at.saturating_sub(LINE)..at).unwrap_or_default();
     let start = before.iter().rposition(|b| *b == b'\n').map_or(0, |n| n + 1);
     before.get(start..).unwrap_or_default()
 }
 
-fn is_comment(line: &[u8]) -> bool {
+pub(super) fn is_comment(line: &[u8]) -> bool {
     let line = line.trim_ascii_start();
     [&b"#"[..], b";", b"//", b"/*", b"*", b"<!", b"--", b"%", b">>>", b"..."]
         .into_iter()
@@ -134,7 +135,7 @@ fn is_comment(line: &[u8]) -> bool {
 }
 
 /// The value that a name is given: where it begins, and whether it stands in quotes.
-fn given<'a>(text: &'a [u8], name: Range<usize>, line: &[u8]) -> Option<(usize, &'a [u8], bool)> {
+pub(super) fn given<'a>(text: &'a [u8], name: Range<usize>, line: &[u8]) -> Option<(usize, &'a [u8], bool)> {
     let rest = text.get(name.end..text.len().min(name.end + VALUE))?;
     let rest = rest.split(|b| *b == b'\n').next()?;
     let tagged = line.ends_with(b"<");
@@ -145,7 +146,9 @@ fn given<'a>(text: &'a [u8], name: Range<usize>, line: &[u8]) -> Option<(usize, 
     skip(&mut at, b"\"'`", 1);
     let named_in_quotes = at > 0;
     skip(&mut at, b"])", 1);
+    let close = at;
     skip(&mut at, b" \t", 40);
+    let mut tight = at == close;
     let separator = (rest.get(at).copied()?, rest.get(at + 1).copied().unwrap_or(b' '));
     at += match separator {
         (b'=', b'=' | b'~') | (b':', b':') => return None,
@@ -155,7 +158,9 @@ fn given<'a>(text: &'a [u8], name: Range<usize>, line: &[u8]) -> Option<(usize, 
         (b',', _) if named_in_quotes && line.windows(6).any(|w| w == b"define") => 1,
         _ => return None,
     };
+    let close = at;
     skip(&mut at, b" \t", 40);
+    tight &= at == close;
     if !tagged
         && rest.get(at).is_some_and(|b| b"brufL@".contains(b))
         && rest.get(at + 1).is_some_and(|b| b"\"'".contains(b))
@@ -172,22 +177,38 @@ fn given<'a>(text: &'a [u8], name: Range<usize>, line: &[u8]) -> Option<(usize, 
     let ends: &[u8] = if tagged { b"<" } else { b" \t\r\"'<>`" };
     let length = value.iter().position(|b| ends.contains(b)).unwrap_or(value.len());
     let (value, after) = value.split_at(length);
-    let after = after.trim_ascii();
-    // More words behind it: prose.
-    if !tagged && !after.is_empty() && !after.starts_with(b"#") && !after.starts_with(b";") && !after.starts_with(b"//")
-    {
+    if !tagged && !tight && is_prose(after) {
         return None;
     }
     let end = value.iter().rposition(|b| !b",;".contains(b)).map_or(0, |n| n + 1);
-    Some((name.end + at, value.get(..end)?, tagged))
+    let value = value.get(..end)?;
+    // Other settings of the same line: `password=…&user=…`; a comma alone may be part of a password that begins with it.
+    let first = value.split(|b| b";&,".contains(b)).next().unwrap_or_default();
+    let value = if tight && (first.len() > 3 || value.contains(&b'=')) { first } else { value };
+    Some((name.end + at, value, tagged))
+}
+
+/// Whether more words follow. They do so behind `password: ` and `password = `, which people write in sentences; and
+/// nothing that was in quotes, or in brackets, goes on behind them.
+fn is_prose(after: &[u8]) -> bool {
+    let closed = match after {
+        // `doesn't`
+        [b'\'', next, ..] => !next.is_ascii_alphabetic(),
+        [first, ..] => b"\"`".contains(first),
+        [] => true,
+    };
+    let after = after.trim_ascii();
+    !closed
+        && ![&b"#"[..], b";", b"//", b"}", b"]", b")"].into_iter().any(|mark| after.starts_with(mark))
+        && !after.is_empty()
 }
 
 /// `scheme://user:password@host`.
 fn address(text: &[u8], needle: Range<usize>, place: Place) -> Option<Hit<'_>> {
     let rule = match place {
-        Place::Own | Place::Definition => Rule::Own,
+        Place::Own | Place::Definition | Place::Netrc | Place::Pgpass | Place::Registry => Rule::Own,
         Place::Settings | Place::Program => Rule::Chosen,
-        Place::Specimen => return None,
+        Place::Specimen | Place::Written => return None,
     };
     let scheme = text.get(needle.start.saturating_sub(2)..needle.start)?;
     let rest = text.get(needle.end..text.len().min(needle.end + 256))?;
@@ -207,7 +228,7 @@ fn address(text: &[u8], needle: Range<usize>, place: Place) -> Option<Hit<'_>> {
     if nowhere.into_iter().any(|end| host.ends_with(end)) || name == secret || !value::is_plausible(secret, rule) {
         return None;
     }
-    if is_comment(line_before(text, needle.start)) && place != Place::Own {
+    if is_comment(line_before(text, needle.start)) && rule != Rule::Own {
         return None;
     }
     let at = needle.end + user + 1;

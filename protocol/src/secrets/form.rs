@@ -2,7 +2,7 @@
 //! enough: what follows must be as long and as varied as the real thing, so that programs and documents that speak of
 //! a form are not it.
 
-use super::{Hit, Place, Weight, value};
+use super::{Hit, Place, Weight, count, value};
 use ed25519_dalek::SigningKey;
 
 const KEY: &str = "a private key";
@@ -87,9 +87,10 @@ pub(super) const FORMS: [Form; 42] = [
     Form { needle: "eyJraWQi", what: WEB_TOKEN, shape: Shape::WebToken },
 ];
 
-/// Longest body of a key, and of a token.
+/// Longest body of a key, of a token or the head of one that is signed, and of such a one as a whole.
 const BODY: usize = 14 << 10;
-const TOKEN: usize = 4 << 10;
+const TOKEN: usize = 512;
+const SIGNED: usize = 4 << 10;
 /// What a token has in it that nobody was given.
 const STAND_INS: [&[u8]; 7] = [b"example", b"xxxx", b"your", b"placeholder", b"redacted", b"dummy", b"notreal"];
 
@@ -106,16 +107,22 @@ impl Form {
             Shape::Armour => armour(text, at, self.needle.len(), told),
             Shape::Putty => {
                 let text = after.get(..after.len().min(BODY))?;
+                // Where the next one begins is the next one's.
+                let text = text.get(..find(text, self.needle.as_bytes()).unwrap_or(text.len()))?;
                 let lines = find(text, b"Private-Lines:")?;
-                let body = text.get(lines..)?;
-                (run(body, b"+/=: -\r\n") > 60).then(|| hit(rest.len().min(BODY), self.what, told)).flatten()
+                let body = run(text.get(lines..)?, b"+/=: -\r\n");
+                (body > 60).then(|| hit(self.needle.len() + lines + body, self.what, told)).flatten()
             }
             Shape::Base64(least) => {
-                let length = run(rest, b"+/=");
-                (length >= least && !is_word(before)).then(|| hit(length, self.what, told)).flatten()
+                if is_word(before) {
+                    return None;
+                }
+                let length = run(rest.get(..rest.len().min(TOKEN))?, b"+/=");
+                (length >= least).then(|| hit(length, self.what, told)).flatten()
             }
             Shape::Id(wanted) => {
-                let length = after.iter().take_while(|b| b.is_ascii_uppercase() || b.is_ascii_digit()).count();
+                let length =
+                    after.iter().take(wanted + 1).take_while(|b| b.is_ascii_uppercase() || b.is_ascii_digit()).count();
                 let body = after.get(..length)?;
                 let whole = length == wanted && !is_word(before) && !after.get(length).is_some_and(|b| is_word(*b));
                 (whole && is_varied(body, 7))
@@ -123,13 +130,17 @@ impl Form {
                     .flatten()
             }
             Shape::Token { least, also } => {
-                let body = after.get(..run(after.get(..after.len().min(TOKEN))?, also))?;
                 // The prefix of an OpenAI key stands in its middle.
-                let whole = !is_word(before) || self.needle.starts_with('T');
-                let fits = whole && body.len() >= least && is_varied(body, 8) && body.iter().any(u8::is_ascii_digit);
+                if is_word(before) && !self.needle.starts_with('T') {
+                    return None;
+                }
+                let body = after.get(..run(after.get(..after.len().min(TOKEN))?, also))?;
+                let fits = body.len() >= least && body.iter().any(u8::is_ascii_digit) && is_varied(body, 8);
                 fits.then(|| hit(self.needle.len() + body.len(), self.what, Weight::Refused)).flatten()
             }
-            Shape::WebToken => web_token(rest, before, at, told),
+            Shape::WebToken => {
+                web_token(rest, before, at, if place.has_names() { Weight::Refused } else { Weight::Told })
+            }
         }
     }
 }
@@ -139,20 +150,19 @@ fn web_token(rest: &[u8], before: u8, at: usize, weight: Weight) -> Option<Hit<'
     if is_word(before) {
         return None;
     }
-    let text = rest.get(..rest.len().min(TOKEN))?;
+    let text = rest.get(..rest.len().min(SIGNED))?;
     let (mut parts, mut end) = (0, 0);
     while parts < 3 {
         let part = text.get(end..)?;
+        let part = if parts == 0 { part.get(..part.len().min(TOKEN))? } else { part };
         let length = run(part, b"_-");
         let least = if parts == 2 { 27 } else { 10 };
-        if length < least || (parts == 1 && !part.starts_with(b"eyJ")) || !is_varied(part.get(..length)?, 6) {
+        let ended = parts == 2 || part.get(length) == Some(&b'.');
+        if length < least || !ended || (parts == 1 && !part.starts_with(b"eyJ")) || !is_varied(part.get(..length)?, 6) {
             return None;
         }
         (end, parts) = (end + length, parts + 1);
-        if parts < 3 {
-            (text.get(end) == Some(&b'.')).then_some(())?;
-            end += 1;
-        }
+        end += usize::from(parts < 3);
     }
     Some(Hit { at, end: at + end, what: WEB_TOKEN, secret: text.get(..end)?, weight })
 }
@@ -168,8 +178,11 @@ fn armour(text: &[u8], at: usize, needle: usize, weight: Weight) -> Option<Hit<'
     let start = at - before.len() + begin;
     let rest = text.get(at + needle..text.len().min(at + needle + BODY))?;
     let rest = rest.strip_prefix(b" BLOCK").unwrap_or(rest).strip_prefix(b"-----")?;
-    let whole = find(rest, b"-----END ");
-    let inside = rest.get(..whole.unwrap_or(rest.len()))?;
+    // Where the next one begins is the next one's; each byte is looked at for one of them.
+    let stop = rest.windows(6).position(|w| w == b"-----B" || w == b"-----E");
+    let inside = rest.get(..stop.unwrap_or(rest.len()))?;
+    count(inside.len());
+    let whole = stop.filter(|at| rest.get(*at..).is_some_and(|r| r.starts_with(b"-----END ")));
     let (length, varied) = body(inside);
     // A short body may have been cut down to be shown; one with an end says that it is all there is.
     if length < if whole.is_some() { 24 } else { 64 } || varied < 10 {
@@ -186,10 +199,13 @@ fn body(text: &[u8]) -> (usize, u32) {
     let (mut length, mut varied) = (0, 0);
     let mut rest = text;
     while !rest.is_empty() {
-        let end = find(rest, b"\\n").into_iter().chain(rest.iter().position(|b| *b == b'\n')).min();
+        // As a program's text writes it, or a real one.
+        let end =
+            rest.iter().enumerate().position(|(n, b)| *b == b'\n' || *b == b'\\' && rest.get(n + 1) == Some(&b'n'));
         let line = rest.get(..end.unwrap_or(rest.len())).unwrap_or_default();
         let skip = end.map_or(rest.len(), |end| end + if rest.get(end) == Some(&b'\\') { 2 } else { 1 });
         rest = rest.get(skip..).unwrap_or_default();
+        count(skip);
         let trim = |b: &u8| b" \t\r\"',+;*#|>".contains(b);
         let from = line.iter().position(|b| !trim(b)).unwrap_or(line.len());
         let to = line.iter().rposition(|b| !trim(b)).map_or(from, |n| n + 1);
@@ -275,7 +291,9 @@ fn is_binary_key(bytes: &[u8]) -> bool {
 
 /// How many letters and digits stand at the begin, `also` counted.
 fn run(text: &[u8], also: &[u8]) -> usize {
-    text.iter().take_while(|b| b.is_ascii_alphanumeric() || also.contains(b)).count()
+    let length = text.iter().take_while(|b| b.is_ascii_alphanumeric() || also.contains(b)).count();
+    count(length);
+    length
 }
 
 fn is_word(byte: u8) -> bool {
@@ -288,5 +306,7 @@ fn is_varied(body: &[u8], least: u32) -> bool {
 }
 
 fn find(text: &[u8], what: &[u8]) -> Option<usize> {
-    text.windows(what.len()).position(|w| w == what)
+    let at = text.windows(what.len()).position(|w| w == what);
+    count(at.unwrap_or(text.len()));
+    at
 }

@@ -17,21 +17,26 @@ pub enum Place {
     Settings = 3,
     /// Programs and everything else: only a quoted value that looks drawn by lot is one.
     Program = 4,
-    /// Tests, documentation, translations and samples: names mean nothing here, and keys are told, not refused.
+    /// Below folders of tests, documentation, translations and samples: names mean nothing here, and keys are told, not
+    /// refused.
     Specimen = 5,
+    /// A document or a sample by its name alone: names mean nothing here, but a key is refused, since anything may be called
+    /// `server.txt`.
+    Written = 6,
+    /// `.netrc`: words, of which the one behind `password` is one.
+    Netrc = 7,
+    /// `.pgpass`: fields between colons, of which the last is one.
+    Pgpass = 8,
+    /// What Docker and npm log in with: `auth` is a user and a password.
+    Registry = 9,
 }
 
-/// Files that are there to hold credentials.
-const HOLDERS: [&str; 15] = [
+/// Files that are there to hold credentials, by names that say it.
+const HOLDERS: [&str; 10] = [
     ".env",
-    ".netrc",
-    "_netrc",
-    ".npmrc",
     ".pypirc",
-    ".pgpass",
     ".my.cnf",
     ".git-credentials",
-    ".dockercfg",
     ".s3cfg",
     "credentials",
     "wp-config.php",
@@ -115,13 +120,28 @@ fn is_specimen(folder: &str) -> bool {
 }
 
 impl Place {
-    /// That of a path below the definition's folder.
+    /// That of a path below the definition's folder, which has these folders of trees. What an author calls the folder of a
+    /// tree says nothing about what is in it: a tree `help` is no documentation.
+    pub fn below<'a>(trees: impl IntoIterator<Item = &'a str>, path: &str) -> Self {
+        let inside = trees.into_iter().map(|dir| dir.trim_matches('/')).filter(|dir| !dir.is_empty());
+        let inside = inside.filter_map(|dir| path.strip_prefix(dir)?.strip_prefix('/'));
+        // Of trees in trees the innermost; no tree has a definition that is read.
+        inside
+            .min_by_key(|rest| rest.len())
+            .map_or_else(|| Self::of(path), |rest| Self::of_file(&rest.to_ascii_lowercase()))
+    }
+
+    /// The same of a definition without trees.
     pub fn of(path: &str) -> Self {
         let lower = path.to_ascii_lowercase();
-        let (folders, name) = lower.rsplit_once('/').unwrap_or(("", &lower));
-        if folders.is_empty() && ["distro.toml", "distro.lock", super::ALLOW_FILE].contains(&name) {
+        if ["distro.toml", "distro.lock", super::ALLOW_FILE].contains(&lower.as_str()) {
             return Self::Definition;
         }
+        Self::of_file(&lower)
+    }
+
+    fn of_file(lower: &str) -> Self {
+        let (folders, name) = lower.rsplit_once('/').unwrap_or(("", lower));
         let (stem, ending) = name.rsplit_once('.').unwrap_or((name, ""));
         let written = WRITTEN.contains(&ending) || (ending.len() == 1 && ending.as_bytes()[0].is_ascii_digit());
         let of_tests = ["test_", "test-"].iter().any(|s| stem.starts_with(s))
@@ -130,8 +150,18 @@ impl Place {
         let plain = ending.is_empty() && told.contains(&stem);
         let variant = [".example", ".sample", ".dist", ".template", "-sample", "-example", "_sample", "_example"];
         let sampled = variant.iter().any(|v| stem.ends_with(v));
-        if written || of_tests || plain || sampled || folders.split('/').any(is_specimen) {
+        if folders.split('/').any(is_specimen) {
             return Self::Specimen;
+        }
+        if written || of_tests || plain || sampled {
+            return Self::Written;
+        }
+        match name {
+            ".netrc" | "_netrc" | ".authinfo" => return Self::Netrc,
+            ".pgpass" | "pgpass.conf" => return Self::Pgpass,
+            ".npmrc" | ".dockercfg" | ".dockerconfigjson" => return Self::Registry,
+            "config.json" if folders.rsplit('/').next() == Some(".docker") => return Self::Registry,
+            _ => {}
         }
         if HOLDERS.contains(&name) || name.starts_with(".env.") || ending == "tfvars" {
             return Self::Own;
@@ -141,11 +171,11 @@ impl Place {
 
     /// Names that say `password` are looked for.
     pub(super) fn has_names(self) -> bool {
-        self != Self::Specimen
+        !matches!(self, Self::Specimen | Self::Written)
     }
 
     /// By what rule it is looked at, as a number to remember; never 0.
     pub fn rule(self) -> u32 {
-        RULE * 8 + self as u32
+        RULE * 16 + self as u32
     }
 }

@@ -131,7 +131,7 @@ fn a_ban_ends() {
 fn equal_inputs_give_equal_outputs() {
     let run = || {
         let me = Peer([7; 32]);
-        let mut core = Core::new(Settings { me, seed: 42, outbound: 4 });
+        let mut core = Core::new(Settings { me, seed: 42, outbound: 4, built: Time(0) });
         let mut trace: Vec<Output> = vec![];
         let ticket = Publisher::new(3).ticket(Head::START, &[&address(1), &address(2)]);
         trace.extend(core.handle(START, Input::Follow { ticket }));
@@ -149,7 +149,7 @@ fn equal_inputs_give_equal_outputs() {
 
 #[test]
 fn no_timer_is_asked_for_at_the_end_of_time() {
-    let mut core = Core::new(Settings { me: Peer([7; 32]), seed: 42, outbound: 4 });
+    let mut core = Core::new(Settings { me: Peer([7; 32]), seed: 42, outbound: 4, built: Time(0) });
     let ticket = Publisher::new(3).ticket(Head::START, &[]);
     for output in core.handle(START, Input::Follow { ticket }) {
         if let Output::Wake(at) = output {

@@ -28,7 +28,7 @@ fn comes(core: &mut Core, now: Time, peer: Peer, address: &str, outbound: bool) 
     outputs.iter().filter_map(gone).collect()
 }
 fn bob() -> Core {
-    Core::new(Settings { me: Peer([7; 32]), seed: 42, outbound: 16 })
+    Core::new(Settings { me: Peer([7; 32]), seed: 42, outbound: 16, built: softservice_protocol::time::Time(0) })
 }
 const NOW: Time = Time(1_700_000_000_000);
 

@@ -110,7 +110,8 @@ impl Figures {
         for failed in self.quiet.failed.iter().chain(&self.flooded.failed) {
             faults.push(format!("an honest fetch failed: {failed}"));
         }
-        if rates && self.share().is_nan() || rates && self.share() < SHARE {
+        // Nothing fetched at all is no number, and no share either.
+        if rates && (self.share().is_nan() || self.share() < SHARE) {
             faults.push(format!("{:.0} % of the quiet rate were left", self.share() * 100.0));
         }
         faults

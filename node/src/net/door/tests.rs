@@ -48,6 +48,36 @@ async fn all_places_may_be_taken_and_not_one_more_until_somebody_leaves() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_connections_of_one_peer_take_one_place() {
+    let (alice, _node) = alice().await;
+    let mut inside = Vec::new();
+    // Each from an address of its own, twice: more connections than places, and half as many peers.
+    for n in 0..INBOUND / 2 + 2 {
+        let key = Keypair::generate_ed25519();
+        for _ in 0..PER_PEER {
+            inside.push(comes(&key, from(n), &alice).await.unwrap_or_else(|| panic!("number {n} has a place")));
+        }
+    }
+    assert!(inside.len() > INBOUND);
+    assert!(comes(&Keypair::generate_ed25519(), from(900), &alice).await.is_some(), "half of the places are free");
+}
+
+#[test]
+fn only_what_is_proven_and_hostile_is_blamed() {
+    let mut door = Door::default();
+    let from = from(1);
+    let (tcp, quic): (Multiaddr, Multiaddr) =
+        (format!("/ip4/{from}/tcp/4").parse().unwrap(), format!("/ip4/{from}/udp/4/quic-v1").parse().unwrap());
+    let broke = || ListenError::Transport(libp2p::TransportError::Other(std::io::Error::other("it ended")));
+    assert!(door.is_blamed(&tcp, from, &broke()));
+    assert!(!door.is_blamed(&quic, from, &broke()), "anybody may claim this source");
+    assert!(!door.is_blamed(&tcp, from, &ListenError::Denied { cause: refused("all places are taken") }));
+    let inside = Standing { peer: PeerId::random(), inbound: true, from: Some(from) };
+    door.standing.insert(ConnectionId::new_unchecked(1), inside);
+    assert!(!door.is_blamed(&tcp, from, &broke()), "its dials raced, and one of them won");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_peer_has_two_connections_and_no_third_and_leaves_no_trace() {
     let (alice, _node) = alice().await;
     let key = Keypair::generate_ed25519();

@@ -7,7 +7,9 @@ use super::{
         failure::{Failure, Kind},
         publish::APPENDING,
     },
-    is_over, newest, rotate, waiting,
+    entry::free,
+    newest, rotate, undisputed,
+    waiting::{self, forget, is_ours, tidied},
 };
 use crate::{
     context::Context,
@@ -25,6 +27,9 @@ use std::path::PathBuf;
 #[serde(deny_unknown_fields)]
 pub(crate) struct Assemble {
     requests: Vec<PathBuf>,
+    /// Goes on although nobody could be asked who would know of a newer root document.
+    #[serde(default)]
+    alone: bool,
 }
 
 pub(crate) async fn assemble(context: &Context, args: Assemble) -> Result<Value, Failure> {
@@ -48,7 +53,10 @@ pub(crate) async fn assemble(context: &Context, args: Assemble) -> Result<Value,
     });
     let mut request = merged.await?;
     let _changing = APPENDING.lock().await;
-    let own = newest(context).await?;
+    let own = match request.wanted {
+        Wanted::Root(_) => undisputed(context, args.alone).await?,
+        Wanted::Entry(_) => newest(context).await?,
+    };
     if request.publisher() != own.publisher {
         return Err(Failure::refused(format!(
             "the request is of publisher {}, this home is {}",
@@ -56,13 +64,15 @@ pub(crate) async fn assemble(context: &Context, args: Assemble) -> Result<Value,
             own.publisher
         )));
     }
-    request.sign_where_due(&context.keys.at_hand());
-    let Some(envelope) = request.sealed() else {
-        let lacking = words::lacks(&request.lacking());
-        return Err(Failure::refused(format!("{} lacks signatures: {lacking}", request.title()))
-            .hint("`softservice publisher sign REQUEST --keys FILE` adds them, where the keys are; then assemble all copies")
-            .with(request.document()));
-    };
+    // Judged by the root document of now, which may be newer than the request.
+    request = request.rebased(&own.envelope)?;
+    let waiting = tidied(context, &own)?;
+    // Whatever came from elsewhere was shown to nobody here: it is signed where somebody sees what it says.
+    let ours = is_ours(context, &request)?;
+    if ours {
+        request.sign_where_due(&context.keys.at_hand());
+    }
+    let Some(envelope) = request.sealed() else { return Err(lacks(&request, ours)) };
     let mut answer = request.document();
     match &request.wanted {
         Wanted::Root(next) => {
@@ -77,6 +87,7 @@ pub(crate) async fn assemble(context: &Context, args: Assemble) -> Result<Value,
             answer["root_version"] = json!(version);
         }
         Wanted::Entry(_) => {
+            free(context, &own, &waiting).await?;
             let bytes = codec::encode(&envelope).map_err(|e| Failure::new(Kind::Bug, e.to_string()))?;
             let head = context.handle.append(own.publisher, bytes).await?;
             answer["epoch"] = json!(head.at.epoch);
@@ -84,18 +95,22 @@ pub(crate) async fn assemble(context: &Context, args: Assemble) -> Result<Value,
         }
     }
     forget(context, &request);
+    answer["asked"] = own.asked.into();
     answer["adopted"] = true.into();
     Ok(answer)
 }
 
-/// A request that is over waits no more. A file that stays is passed over, so failing does no harm.
-fn forget(context: &Context, request: &Opened) {
-    let file = context.keys.requests().join(request.file_name());
-    if let Err(error) = std::fs::remove_file(&file)
-        && error.kind() != std::io::ErrorKind::NotFound
-    {
-        tracing::warn!(file = %file.display(), %error, "a request that is over could not be removed");
-    }
+fn lacks(request: &Opened, ours: bool) -> Failure {
+    let lacking = words::lacks(&request.lacking());
+    let hint = match ours {
+        true => {
+            "`softservice publisher sign REQUEST --keys FILE` adds them, where the keys are; then assemble all copies"
+        }
+        false => {
+            "it was not handed out here, so no key of this home signs it unseen: `softservice publisher sign REQUEST --keys FILE` shows what it says and signs it"
+        }
+    };
+    Failure::refused(format!("{} lacks signatures: {lacking}", request.title())).hint(hint).with(request.document())
 }
 
 #[derive(Debug, Deserialize)]
@@ -110,12 +125,15 @@ pub(crate) struct Withdraw {
 pub(crate) async fn withdraw(context: &Context, args: Withdraw) -> Result<Value, Failure> {
     let _changing = APPENDING.lock().await;
     let own = newest(context).await?;
-    let waiting: Vec<Opened> = waiting(context).into_iter().filter(|r| !is_over(&own, r)).collect();
+    let waiting = if args.look { waiting::open(context, &own)? } else { tidied(context, &own)? };
+    if !args.look {
+        // Also where no file is: the core may remember one.
+        context.handle.withdraw(own.publisher).await?;
+    }
     if waiting.is_empty() {
         return Err(Failure::not_found("no request waits for signatures"));
     }
     if !args.look {
-        context.handle.withdraw(own.publisher).await?;
         waiting.iter().for_each(|request| forget(context, request));
     }
     Ok(json!({ "withdrawn": waiting.iter().map(Opened::document).collect::<Vec<_>>() }))

@@ -1,7 +1,10 @@
 //! Entries of the own feed, wherever their keys are. Invariant: an entry is appended with enough signatures, or nothing is; what
 //! goes out to be signed is kept in the home before anybody else can have it.
 
-use super::{Signing, current, hand_out, newest, secrets, waiting};
+use super::{
+    Own, Signing, newest, secrets,
+    waiting::{hand_out, tidied},
+};
 use crate::{
     clock::Clock,
     context::Context,
@@ -56,8 +59,15 @@ pub(crate) async fn enter(
     signing: &Signing,
 ) -> Result<Entered, Failure> {
     signing.check()?;
-    let own = current(context).await?;
-    if let Some(other) = spoken_for(context, publisher, &action) {
+    let own = newest(context).await?;
+    if own.known.frozen {
+        return Err(Failure::refused(
+            "the feed is frozen: two entries stand at one number, and nothing goes on behind them",
+        )
+        .hint("`softservice publisher recover` goes back to the last good entry"));
+    }
+    let waiting = tidied(context, &own)?;
+    if let Some(other) = spoken_for(&waiting, &action) {
         return Err(Failure::refused(format!(
             "entry {} was handed out to be signed elsewhere: another at its number would freeze the feed",
             other.place().seq
@@ -65,6 +75,7 @@ pub(crate) async fn enter(
         .hint("`softservice publisher assemble` appends it; when every copy is destroyed, `softservice publisher withdraw` gives it up")
         .with(json!({ "pending": other.document() })));
     }
+    free(context, &own, &waiting).await?;
     let _lent = context.keys.lend(secrets(signing.keys.clone()).await?);
     if let Some(by) = delegated(context, &own.root, &action)? {
         return Ok(Entered::Published(context.handle.publish_by(publisher, action, by).await?));
@@ -128,12 +139,20 @@ async fn ask(
 }
 
 /// What waits for the next number, if it is anything else. The core refuses it as well, in its own words.
-fn spoken_for(context: &Context, publisher: PublisherId, action: &Action) -> Option<Opened> {
-    let head = context.handle.catalogue().remove(&publisher)?.feed.head.at;
-    waiting(context).into_iter().find(|request| match &request.wanted {
-        Wanted::Entry(entry) => entry.at.seq == head.seq.saturating_add(1) && entry.action != *action,
+fn spoken_for<'a>(waiting: &'a [Opened], action: &Action) -> Option<&'a Opened> {
+    waiting.iter().find(|request| match &request.wanted {
+        Wanted::Entry(entry) => !request.is_again() && entry.action != *action,
         Wanted::Root(_) => false,
     })
+}
+
+/// Where no entry waits, none was handed out: what the core remembers was given up, or cut off before anybody had it.
+pub(super) async fn free(context: &Context, own: &Own, waiting: &[Opened]) -> Result<(), Failure> {
+    let entry = |request: &Opened| matches!(request.wanted, Wanted::Entry(_)) && !request.is_again();
+    if !waiting.iter().any(entry) {
+        context.handle.withdraw(own.publisher).await?;
+    }
+    Ok(())
 }
 
 /// The delegated key that publishes here, where those of the release role are not at hand: what a build machine is.

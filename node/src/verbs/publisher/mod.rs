@@ -6,14 +6,18 @@ mod assemble;
 mod entry;
 mod freshen;
 mod join;
+mod recover;
 mod rotate;
 mod unsaid;
+mod waiting;
 
 pub(super) use assemble::{assemble, withdraw};
 pub(super) use entry::{Entered, enter, sign_head};
 pub(super) use freshen::freshen;
 pub(super) use join::join;
-pub(super) use rotate::{delegate, recover, rotate};
+pub(super) use recover::recover;
+pub(super) use rotate::{delegate, rotate};
+pub(super) use waiting::requested;
 
 use super::{
     closure::blocking,
@@ -27,9 +31,9 @@ use crate::{
     publisher::{
         KeyFile, PublisherError,
         change::ChangeError,
-        request::{Opened, Request, RequestError, Wanted},
+        request::{Opened, RequestError},
         role::RoleName,
-        secret_at, words as said,
+        secret_at,
     },
 };
 use ed25519_dalek::SigningKey;
@@ -41,7 +45,7 @@ use softservice_protocol::{
     sign::Envelope,
     words,
 };
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 impl From<PublisherError> for Failure {
     fn from(error: PublisherError) -> Self {
@@ -58,6 +62,7 @@ impl From<PublisherError> for Failure {
                 Self::usage(message).hint("`softservice publisher new-key FILE` makes one; a public key is 64 hexadecimal digits")
             }
             PublisherError::Another(_) | PublisherError::Exists(_) => Self::refused(message),
+            PublisherError::Unusable(_) => Self::usage(message).hint("`softservice publisher new-key FILE` makes one and prints its public half"),
             PublisherError::Nobody => {
                 Self::refused(message).hint("`softservice publisher show` makes a publisher, `softservice publisher join` takes part in one")
             }
@@ -98,12 +103,13 @@ impl From<ChangeError> for Failure {
             ChangeError::Request(RequestError::Root(error)) => Self::usage(error.to_string()),
             ChangeError::Request(error) => error.into(),
             ChangeError::Promise { .. } => Self::refused(message).hint(
-                "--role root=KEY,... and --threshold root=N name the promised role; `publisher show` shows the promise",
+                "rotate first: `publisher rotate --role root=KEY,... --threshold root=N` with the promised keys; `publisher show` shows the promise",
             ),
             ChangeError::Epochs => Self::refused(message),
             ChangeError::Threshold { .. }
             | ChangeError::Protocol { .. }
             | ChangeError::Validity
+            | ChangeError::Unkeepable { .. }
             | ChangeError::Root(_) => Self::usage(message),
         }
     }
@@ -141,11 +147,20 @@ struct Own {
     root: TrustedRoot,
     envelope: Envelope,
     known: Known,
+    /// Peers that were connected when what they know was asked for.
+    asked: usize,
 }
+
+/// How long a home that others are known to serve waits for one of them.
+const MEETING: Duration = Duration::from_secs(5);
+/// Addresses of them that are tried.
+const TRIED: usize = 8;
 
 /// The identity of this home as it is now: key files that came or went are seen, and root documents that another home of this
 /// publisher made are taken over.
 async fn current(context: &Context) -> Result<Own, Failure> {
+    // A verb that changes a publisher makes none.
+    context.keys.publisher().ok_or(PublisherError::Nobody)?;
     let keys = context.keys.clone();
     blocking(move || Ok(keys.reload()?)).await?;
     let publisher = publish::own(context).await?;
@@ -153,18 +168,48 @@ async fn current(context: &Context) -> Result<Own, Failure> {
     let keys = context.keys.clone();
     blocking(move || Ok(keys.catch_up(&roots)?)).await?;
     let bug = || Failure::new(Kind::Bug, "this home publishes, yet the node does not know as whom");
-    let known = context.handle.catalogue().remove(&publisher).ok_or_else(bug)?;
     let root = context.keys.newest_root().ok_or_else(bug)?;
+    let known = || context.handle.catalogue().remove(&publisher).ok_or_else(bug);
+    if known()?.root_version < root.root.version {
+        // A verb was cut off between the file and the core.
+        hand_over(context, publisher, root.root.version).await?;
+    }
+    let known = known()?;
     let envelope = context.keys.newest_envelope().ok_or_else(bug)?;
-    Ok(Own { publisher, root, envelope, known })
+    Ok(Own { publisher, root, envelope, known, asked: 0 })
 }
 
-/// The same, after asking connected peers: what they know of it must not be gone against.
+/// The same, after asking peers: what they know of it must not be gone against. A node that was started for this verb alone has
+/// nobody yet, so one of those who are known to have it is waited for.
 async fn newest(context: &Context) -> Result<Own, Failure> {
-    if let Some(publisher) = context.keys.publisher() {
-        context.handle.refresh(publisher).await?;
+    let own = current(context).await?;
+    let others = &own.known.addresses;
+    let patience = if others.is_empty() && context.config.peers.is_empty() { Duration::ZERO } else { MEETING };
+    if context.handle.company(Duration::ZERO).await? == 0 {
+        for address in others.iter().take(TRIED) {
+            context.handle.dial(address.clone()).await?;
+        }
     }
-    current(context).await
+    let asked = context.handle.company(patience).await?;
+    if asked > 0 {
+        context.handle.refresh(own.publisher).await?;
+    }
+    Ok(Own { asked, ..current(context).await? })
+}
+
+/// The same before a root document is made: two of one version fork the publisher for good, so where others are known and none
+/// answers, its owner must say that none of them makes one.
+async fn undisputed(context: &Context, alone: bool) -> Result<Own, Failure> {
+    let own = newest(context).await?;
+    let expected = !own.known.addresses.is_empty() || !context.config.peers.is_empty();
+    if own.asked == 0 && expected && !alone {
+        return Err(Failure::refused(
+            "no peer could be asked whether another home of this publisher made a root document already: two would fork it",
+        )
+        .hint("run `softservice node` until `softservice peers` shows one; --yes goes on, when no other home has changed its keys")
+        .with(json!({ "asked": 0 })));
+    }
+    Ok(own)
 }
 
 /// The secrets of key files from elsewhere.
@@ -175,29 +220,14 @@ async fn secrets(files: Vec<PathBuf>) -> Result<Vec<SigningKey>, Failure> {
     blocking(move || files.iter().map(|file| Ok(secret_at(file)?)).collect()).await
 }
 
-/// Requests that wait here to come back signed, by name of their file.
-fn waiting(context: &Context) -> Vec<Opened> {
-    let Ok(entries) = std::fs::read_dir(context.keys.requests()) else { return Vec::new() };
-    let mut paths: Vec<PathBuf> =
-        entries.flatten().map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "request")).collect();
-    paths.sort();
-    let read = |path: &PathBuf| match Request::read(path) {
-        Ok(request) => Some(request),
-        Err(error) => {
-            tracing::warn!(path = %path.display(), %error, "a request that waits cannot be read");
-            None
-        }
-    };
-    paths.iter().filter_map(read).collect()
-}
-
 /// Who this home publishes as, made when there is none yet.
 pub(super) async fn show(context: &Context) -> Result<Value, Failure> {
+    publish::own(context).await?;
     let own = current(context).await?;
     let Own { publisher, root, known, .. } = &own;
     let files = context.keys.files();
     let root = &root.root;
-    let requests: Vec<Value> = waiting(context).iter().filter(|r| !is_over(&own, r)).map(Opened::document).collect();
+    let requests: Vec<Value> = waiting::open(context, &own)?.iter().map(Opened::document).collect();
     let file = |f: &KeyFile| json!({ "key": f.key.to_string(), "file": f.path, "delegated": f.delegated });
     Ok(json!({
         "publisher": publisher.to_string(),
@@ -221,7 +251,8 @@ pub(super) async fn show(context: &Context) -> Result<Value, Failure> {
             "not_after": d.not_after.0 / 1000, "max_entries": d.max_entries,
         })).collect::<Vec<_>>(),
         "idle_keys": files.iter().filter(|f| f.role.is_none() && !f.delegated).map(file).collect::<Vec<_>>(),
-        "freshness": known.freshness,
+        "unreadable": context.keys.unreadable().iter().map(|u| json!({ "file": u.path, "why": u.why })).collect::<Vec<_>>(),
+        "freshness": known.freshness(context.config.clock.moment()),
         "frozen": known.frozen,
         "requests": requests,
     }))
@@ -236,15 +267,6 @@ fn describe(role: RoleName, root: &softservice_protocol::root::Root, files: &[Ke
     let keys: Vec<Value> =
         of.keys.iter().map(|k| json!({ "key": k.to_string(), "file": path_of(files, *k) })).collect();
     json!({ "role": role.name(), "threshold": of.threshold, "keys": keys })
-}
-
-/// Whether a request has no use any more: what it asked for is there, or can never be.
-fn is_over(own: &Own, request: &Opened) -> bool {
-    match &request.wanted {
-        Wanted::Root(next) => next.version <= own.root.root.version,
-        Wanted::Entry(_) if request.is_again() => own.known.signed,
-        Wanted::Entry(entry) => entry.at <= own.known.feed.head.at || entry.at.epoch < own.root.root.feed.epoch,
-    }
 }
 
 /// Tells the core of a root document that the home has adopted, and waits until it is durable there as well.
@@ -264,38 +286,4 @@ async fn hand_over(context: &Context, publisher: PublisherId, version: u64) -> R
                 .hint("it does when it starts the next time; its log says why it did not"))
         }
     }
-}
-
-/// Writes a request: into the home first, so that it is known to wait before anybody can sign it.
-async fn hand_out(context: &Context, opened: &Opened, out: PathBuf) -> Result<(), Failure> {
-    let (folder, opened) = (context.keys.requests(), opened.clone());
-    blocking(move || {
-        std::fs::create_dir_all(&folder).map_err(|e| Failure::failed(format!("create {}: {e}", folder.display())))?;
-        opened.write(&folder.join(opened.file_name()))?;
-        Ok(opened.write(&out)?)
-    })
-    .await
-}
-
-/// Releases that wait to be signed: their content is nowhere else yet.
-pub(super) fn requested(context: &Context) -> Vec<softservice_protocol::id::ReleaseId> {
-    use softservice_protocol::feed::Action;
-    let release = |request: Opened| match request.wanted {
-        Wanted::Entry(entry) => match entry.action {
-            Action::Release(listing) => Some(listing.release),
-            Action::Revoke { .. } => None,
-        },
-        Wanted::Root(_) => None,
-    };
-    waiting(context).into_iter().filter_map(release).collect()
-}
-
-/// Refused for want of signatures.
-fn unsigned(opened: &Opened, flag: &str) -> Failure {
-    let lacking = said::lacks(&opened.lacking());
-    Failure::refused(format!("{} lacks signatures: {lacking}", opened.title()))
-        .hint(format!(
-            "--keys FILE,... names key files that are elsewhere; {flag} FILE writes a request for `softservice publisher sign`"
-        ))
-        .with(opened.document())
 }

@@ -1,9 +1,10 @@
-//! `rotate`, `delegate` and `recover`: the next root document. Invariant: it is judged in full before anything is written; then
+//! `rotate` and `delegate`, and how a next root document comes to be. Invariant: it is judged in full before anything is written; then
 //! new keys, then the document or the request for it, each durable before the next.
 
 use super::{
     super::{closure::blocking, failure::Failure, publish::APPENDING},
-    Own, Signing, hand_out, hand_over, newest, secrets, unsaid, unsigned, waiting,
+    Own, Signing, hand_over, secrets, undisputed, unsaid,
+    waiting::{hand_out, tidied, unsigned},
 };
 use crate::{
     clock::Clock,
@@ -15,7 +16,7 @@ use crate::{
         public,
         request::{Request, Wanted},
         role::RoleName,
-        secret_at,
+        secret_at, usable,
     },
 };
 use ed25519_dalek::SigningKey;
@@ -23,9 +24,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use softservice_protocol::{
     codec,
-    feed::{Entry, Head},
-    id::{Digest, PublicKey, PublisherId},
-    io::Record,
+    id::PublicKey,
     name,
     root::{Delegation, Role},
     sign::{Envelope, Kind},
@@ -50,6 +49,9 @@ pub(crate) struct Rotate {
     commit: Vec<String>,
     min_protocol: Option<u16>,
     days: Option<u32>,
+    /// Goes on although nobody could be asked who would know of a newer root document.
+    #[serde(default)]
+    alone: bool,
     #[serde(default)]
     signing: Signing,
 }
@@ -57,7 +59,7 @@ pub(crate) struct Rotate {
 /// A key that a flag names: public, or in a file.
 fn named(text: &str) -> Result<(PublicKey, Option<SigningKey>), Failure> {
     if let Ok(key) = text.parse() {
-        return Ok((key, None));
+        return Ok((usable(key)?, None));
     }
     let path = Path::new(text);
     if !path.is_absolute() {
@@ -71,16 +73,16 @@ fn named(text: &str) -> Result<(PublicKey, Option<SigningKey>), Failure> {
 
 /// What is made beside the document.
 #[derive(Default)]
-struct Beside {
+pub(super) struct Beside {
     /// New keys for this home.
-    made: Vec<(RoleName, SigningKey)>,
+    pub(super) made: Vec<(RoleName, SigningKey)>,
     /// Keys from elsewhere that sign.
-    lent: Vec<SigningKey>,
+    pub(super) lent: Vec<SigningKey>,
 }
 
 pub(crate) async fn rotate(context: &Context, args: Rotate) -> Result<Value, Failure> {
     let _changing = APPENDING.lock().await;
-    let own = newest(context).await?;
+    let own = undisputed(context, args.alone).await?;
     let mut change = Change { min_protocol: args.min_protocol, valid_for: days(args.days), ..Change::default() };
     let mut beside = Beside { lent: secrets(args.signing.keys.clone()).await?, ..Beside::default() };
     for (role, keys) in &args.roles {
@@ -174,18 +176,23 @@ pub(crate) struct Delegate {
     distros: Vec<String>,
     days: Option<u32>,
     entries: Option<u32>,
+    /// Goes on although nobody could be asked who would know of a newer root document.
+    #[serde(default)]
+    alone: bool,
     #[serde(default)]
     signing: Signing,
 }
 
 pub(crate) async fn delegate(context: &Context, args: Delegate) -> Result<Value, Failure> {
     let _changing = APPENDING.lock().await;
-    let own = newest(context).await?;
-    let (key, _) = named(&args.key)?;
+    let own = undisputed(context, args.alone).await?;
     let mut change = Change::default();
     if args.remove {
-        change.dismiss.push(key);
+        // Whatever was let in goes.
+        let key = args.key.parse();
+        change.dismiss.push(key.map_or_else(|_| named(&args.key).map(|(key, _)| key), Ok)?);
     } else {
+        let (key, _) = named(&args.key)?;
         let needed = |flag: &str| Failure::usage(format!("a delegation needs {flag}"));
         let channel_prefix = args.channel.clone().ok_or_else(|| needed("--channel PREFIX"))?;
         let mut distros = args.distros.clone();
@@ -206,116 +213,8 @@ pub(crate) async fn delegate(context: &Context, args: Delegate) -> Result<Value,
     succeed(context, own, &change, beside, &args.signing).await
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Recover {
-    /// The last entry that still counts; 0 for none.
-    from: u64,
-    /// Its digest, where it is not kept here.
-    hash: Option<String>,
-    /// Only says what would be given up.
-    #[serde(default)]
-    look: bool,
-    #[serde(default)]
-    signing: Signing,
-}
-
-pub(crate) async fn recover(context: &Context, args: Recover) -> Result<Value, Failure> {
-    let _changing = APPENDING.lock().await;
-    let own = newest(context).await?;
-    let kept = entries(context, own.publisher).await?;
-    let given: Option<Digest> = match &args.hash {
-        Some(text) => Some(text.parse().map_err(|e| Failure::usage(format!("--hash: {e}")))?),
-        None => None,
-    };
-    let begun = own.root.root.feed;
-    if args.from < begun.from_seq {
-        return Err(Failure::refused(format!(
-            "epoch {} began behind entry {}: nothing before it can be gone back to",
-            begun.epoch, begun.from_seq
-        )));
-    }
-    let hash = match (context.handle.reopens_at(own.publisher, args.from).await?, given) {
-        (Some(head), None) => head.hash,
-        (Some(head), Some(given)) if given == head.hash => given,
-        (Some(_), Some(given)) => {
-            return Err(Failure::refused(format!("entry {} of this feed is another here than {given}", args.from))
-                .hint("leave --hash out to take the one that is here"));
-        }
-        // Its catalogue comes from peers, then.
-        (None, Some(given)) => given,
-        (None, None) => {
-            return Err(Failure::not_found(format!("entry {} of this feed is not here", args.from)).hint(
-                "an earlier one may be; or --hash HASH names it, and a peer that has its catalogue must be connected before anything is published",
-            ));
-        }
-    };
-    let given_up: Vec<Value> = kept
-        .iter()
-        .filter(|(head, _)| head.at.seq > args.from)
-        .map(|(head, entry)| json!({ "sequence": head.at.seq, "hash": head.hash.to_string(), "says": line(entry) }))
-        .collect();
-    let seen = json!({ "from_sequence": args.from, "from_hash": hash.to_string(), "given_up": given_up });
-    if args.look {
-        return Ok(seen);
-    }
-    let change = Change { reopen: Some((args.from, hash)), ..Change::default() };
-    let beside = Beside { lent: secrets(args.signing.keys.clone()).await?, ..Beside::default() };
-    let publisher = own.publisher;
-    let mut answer = succeed(context, own, &change, beside, &args.signing).await?;
-    let unsaid = context.handle.unsaid(publisher).await?;
-    if !unsaid.is_empty() {
-        answer["unsaid"] = unsaid.iter().map(|(release, _)| release.to_string()).collect::<Vec<_>>().into();
-    }
-    if let (Value::Object(answer), Value::Object(seen)) = (&mut answer, seen) {
-        answer.extend(seen);
-    }
-    Ok(answer)
-}
-
-/// What an entry did, in a few words.
-fn line(entry: &Entry) -> String {
-    use softservice_protocol::{feed::Action, text::Foreign};
-    match &entry.action {
-        Action::Release(l) => format!("release {} {}", Foreign(&l.distro), Foreign(&l.version)),
-        Action::Revoke { release, .. } => format!("revocation of {}", release.short()),
-    }
-}
-
-/// The entries of an own feed that the log still has, and those of a proof against it, by number.
-async fn entries(context: &Context, publisher: PublisherId) -> Result<Vec<(Head, Entry)>, Failure> {
-    let store = context.store.clone();
-    let records = blocking(move || Ok(store.records()?)).await?;
-    let mut found = BTreeMap::new();
-    let mut take = |envelope: Envelope| {
-        if envelope.publisher == publisher
-            && envelope.kind == Kind::Entry
-            && let Ok(entry) = envelope.open::<Entry>()
-        {
-            found.insert(Head { at: entry.at, hash: envelope.digest() }, entry);
-        }
-    };
-    for record in records {
-        match record {
-            Record::Entry { publisher: whose, envelope } | Record::Onboarded { publisher: whose, envelope, .. }
-                if whose == publisher =>
-            {
-                codec::decode(&envelope).map(&mut take).unwrap_or_default();
-            }
-            Record::Proof { proof } => {
-                if let Ok(proof) = codec::decode::<softservice_protocol::feed::Equivocation>(&proof) {
-                    take(proof.one);
-                    take(proof.other);
-                }
-            }
-            _ => {}
-        }
-    }
-    Ok(found.into_iter().collect())
-}
-
 /// Makes the next root document: adopts it when it has its signatures, else writes a request for them.
-async fn succeed(
+pub(super) async fn succeed(
     context: &Context,
     own: Own,
     change: &Change,
@@ -323,8 +222,9 @@ async fn succeed(
     signing: &Signing,
 ) -> Result<Value, Failure> {
     signing.check()?;
-    let version = own.root.root.version.saturating_add(1);
-    let pending = waiting(context).into_iter().find(|r| matches!(&r.wanted, Wanted::Root(n) if n.version == version));
+    let (version, asked) = (own.root.root.version.saturating_add(1), own.asked);
+    let pending =
+        tidied(context, &own)?.into_iter().find(|r| matches!(&r.wanted, Wanted::Root(n) if n.version == version));
     if let Some(pending) = pending {
         return Err(Failure::refused(format!(
             "a request for root document {version} waits: a second one, once both were signed, would fork the publisher"
@@ -370,6 +270,7 @@ async fn succeed(
             answer["out"] = json!(signing.out);
         }
     }
+    answer["asked"] = asked.into();
     answer["root_version"] = version.into();
     answer["made"] = made.into();
     Ok(answer)

@@ -72,7 +72,9 @@ pub(crate) fn findings(d: &Definition, sources: &dyn Sources) -> Vec<Finding> {
     let mut found: Vec<Finding> =
         named(d).filter_map(|(at, _, value)| Finding::of_value(FILE, line(&at), value)).collect();
     found.extend(Scanner::placed(FILE, Place::Definition).whole(d.text().as_bytes()));
-    for text in references::texts_of(&d.draft).into_iter().filter(|t| t.at.contains(".command")) {
+    // Programs of services, and those of hooks, migrations and probes.
+    let runs = |at: &str| at.contains(".command[") || at.contains(".exec[");
+    for text in references::texts_of(&d.draft).into_iter().filter(|t| runs(&t.at)) {
         let line = line(&text.at);
         let inside = Scanner::placed(FILE, Place::Own).whole(text.text.as_bytes());
         found.extend(inside.into_iter().map(|f| Finding { line, ..f }));

@@ -8,7 +8,9 @@ use super::{
 };
 use crate::{
     codec,
-    feed::{Entry, Equivocation, FeedState, Fresh, Freshness, Head, Listing, Position, Revocation, freshness},
+    feed::{
+        Difference, Entry, Equivocation, FeedState, Fresh, Freshness, Head, Listing, Moment, Position, Revocation, Term,
+    },
     id::{Digest, PublisherId, ReleaseId},
     io::{Event, Record, Token},
     machine::desk::Desk,
@@ -64,7 +66,7 @@ pub(crate) struct Feed {
     pub(crate) requested: Option<(Head, Vec<u8>)>,
     /// What the disk's mark remembered when this life began.
     pub(crate) mark: Option<Head>,
-    told: Option<Freshness>,
+    told: Option<(Freshness, Option<Term>)>,
     pub(crate) told_until: Option<Time>,
 }
 
@@ -114,6 +116,11 @@ impl Feed {
     pub(crate) fn is_frozen(&self) -> bool {
         let open = self.root.as_ref().map_or(0, |r| r.root.feed.epoch);
         self.forked || (self.proof.is_some() && self.proof_epoch >= open)
+    }
+    /// Where the two histories of a publisher part, as far as it is proven.
+    pub(crate) fn difference(&self) -> Option<Difference> {
+        let proof = self.proof.as_ref().filter(|_| self.is_frozen())?;
+        proof.difference(|seq| codec::decode(self.trail.get(seq)?).ok())
     }
     pub(crate) fn freeze(&mut self, proof: Equivocation) {
         self.forked |= proof.one.kind == Kind::Root;
@@ -220,7 +227,8 @@ impl Feed {
         let newer = self.root.as_ref().map(|r| r.digest) != batch.root.as_ref().map(|r| r.digest);
         self.root = batch.root;
         if let (true, Some(root)) = (newer, &self.root) {
-            // Whoever holds keys that were rotated out says nothing new with them, freezes nobody, and keeps nothing fresh.
+            // Whoever holds keys that were rotated out says nothing new with them, freezes nobody, and keeps nothing fresh: that
+            // is how a stolen one ends.
             self.fresh = self.fresh.take().filter(|said| holds(root, said));
             if let (false, Some(proof)) = (self.forked, &self.proof) {
                 if proves(root, &proof.one, &proof.other) {
@@ -299,7 +307,8 @@ impl Feed {
             Record::Entry { envelope, .. } => {
                 batch.entry_bytes(&codec::decode(&envelope)?, &envelope)?;
             }
-            Record::Fresh { envelope, .. } => batch.fresh_bytes(self, &codec::decode(&envelope)?, &envelope)?,
+            // Each was judged when it came; the one that was kept last is the newest.
+            Record::Fresh { envelope, .. } => batch.fresh_bytes(&codec::decode(&envelope)?, &envelope, |_| Ok(()))?,
         }
         self.adopt(batch);
         Ok(())
@@ -344,20 +353,35 @@ impl Feed {
         }
     }
 
-    /// How far the feed may be believed, and until when this answer holds.
-    pub(crate) fn freshness(&self, now: Time) -> (Freshness, Option<Time>) {
-        let Some(root) = self.root.as_ref().filter(|_| self.is_visible()) else { return (Freshness::Stale, None) };
+    /// When the publisher's release role spoke last, or its root while the feed is empty.
+    pub(crate) fn spoken(&self) -> Time {
+        let root = self.root.as_ref().map_or(Time(0), |r| r.root.issued_at);
         // What a build machine dates speaks for its channel, not for the feed.
         let by_role = self.anchor.as_ref().filter(|a| a.head.at.seq > 0).map_or(self.state.issued_at, |a| a.issued_at);
-        let spoken = if self.state.head.at.seq == 0 { root.root.issued_at } else { by_role };
-        freshness(self.fresh.as_ref().map(|(f, _)| f), spoken, &root.root, now)
+        if self.state.head.at.seq == 0 { root } else { by_role }
+    }
+    /// The newest statement, unless a clock that came right meanwhile shows its date to be absurd.
+    pub(crate) fn statement(&self, now: Moment) -> Option<&Fresh> {
+        self.fresh.as_ref().map(|(f, _)| f).filter(|f| !now.is_ahead(f.issued_at, self.spoken()))
+    }
+    /// Until when the feed's newest word holds; none while nothing of it may be shown.
+    pub(crate) fn term(&self, now: Moment) -> Option<Term> {
+        let root = self.root.as_ref().filter(|_| self.is_visible())?;
+        Some(Term::of(self.statement(now), self.spoken(), &root.root))
+    }
+    /// How far the feed may be believed, and until when this answer holds.
+    pub(crate) fn freshness(&self, now: Moment) -> (Freshness, Option<Time>) {
+        self.term(now).map_or((Freshness::Stale, None), |t| (t.at(now.time()), t.holds(now.time())))
     }
 
+    /// Tells how far the feed may be believed when that is not what was told last: also a later end is news.
     pub(crate) fn tell_freshness(&mut self, desk: &mut Desk, publisher: PublisherId) {
-        let (freshness, until) = self.freshness(desk.now);
+        let now = desk.moment();
+        let (freshness, until) = self.freshness(now);
         self.told_until = Some(until.unwrap_or(Time(u64::MAX)));
-        if self.is_anchored() && self.told != Some(freshness) {
-            self.told = Some(freshness);
+        let telling = (freshness, self.term(now));
+        if self.is_anchored() && self.told != Some(telling) {
+            self.told = Some(telling);
             desk.tell(Event::Freshness { publisher, freshness });
         }
     }

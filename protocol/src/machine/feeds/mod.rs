@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     codec,
-    feed::{Equivocation, FeedState, Head},
+    feed::{Equivocation, FeedState, Freshness, Head, Moment},
     id::{Digest, PublisherId, ReleaseId},
     io::{Event, Output, Record, Source, Token},
     release::ReleaseRef,
@@ -69,10 +69,10 @@ impl Feeds {
     pub(crate) fn known(&self) -> impl Iterator<Item = (PublisherId, &Feed)> {
         self.feeds.iter().filter(|(_, f)| f.is_known()).map(|(p, f)| (*p, f))
     }
-    pub(crate) fn views(&self, now: Time) -> impl Iterator<Item = PublisherView<'_>> {
+    pub(crate) fn views(&self, now: Moment) -> impl Iterator<Item = PublisherView<'_>> {
         self.known().map(move |(publisher, feed)| view(publisher, feed, now))
     }
-    pub(crate) fn view(&self, publisher: PublisherId, now: Time) -> Option<PublisherView<'_>> {
+    pub(crate) fn view(&self, publisher: PublisherId, now: Moment) -> Option<PublisherView<'_>> {
         self.get(publisher).map(|feed| view(publisher, feed, now))
     }
     /// The newest release of each distro of a followed publisher, at most [`NEWEST`].
@@ -349,14 +349,16 @@ impl Feeds {
 
     pub(crate) fn tick(&mut self, desk: &mut Desk) {
         for (publisher, feed) in &mut self.feeds {
-            if feed.is_known() && feed.told_until.is_none_or(|at| at <= desk.now) {
+            // Every one, not only those whose end has come: a clock that was set right may change any of them.
+            if feed.is_known() {
                 feed.tell_freshness(desk, *publisher);
             }
         }
     }
 }
 
-fn view(publisher: PublisherId, feed: &Feed, now: Time) -> PublisherView<'_> {
+fn view(publisher: PublisherId, feed: &Feed, now: Moment) -> PublisherView<'_> {
+    let term = feed.term(now);
     PublisherView {
         publisher,
         own: feed.own,
@@ -364,8 +366,11 @@ fn view(publisher: PublisherId, feed: &Feed, now: Time) -> PublisherView<'_> {
         root_digest: feed.root.as_ref().filter(|_| feed.is_anchored()).map_or(Digest::ZERO, |r| r.digest),
         feed: if feed.is_visible() { &feed.shown } else { &NOTHING },
         signed: !feed.wants_signature(),
-        freshness: feed.freshness(now).0,
+        freshness: term.map_or(Freshness::Stale, |t| t.at(now.time())),
+        term,
         frozen: feed.is_frozen(),
+        difference: feed.difference(),
+        unstated: false,
         requested: feed.requested.as_ref().filter(|(head, _)| head.at > feed.state.head.at).map(|(_, p)| p.as_slice()),
         addresses: &feed.addresses,
     }

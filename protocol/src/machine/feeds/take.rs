@@ -5,22 +5,21 @@ use super::{
     Feeds,
     feed::{Batch, Clash, Feed},
     page::Page,
-    verify::{Fault, check_floor, is_forged, proves, signature_error, spoken},
+    verify::{Fault, check_floor, holds, is_forged, proves, signature_error, spoken},
 };
 use crate::{
     codec,
-    feed::{Conflict, Entry, Equivocation, FeedError, Freshness, Head, Position, verify_beginning, verify_fresh},
+    feed::{
+        Conflict, Entry, Equivocation, FeedError, Fresh, Freshness, Head, Moment, Position, VALID_FOR, verify_beginning,
+    },
     id::{Digest, PublisherId},
     io::Record,
     limits,
     machine::desk::Desk,
     root::{RootError, TrustedRoot},
     sign::{Envelope, Kind, SignatureError},
-    time::{Span, Time},
+    time::Time,
 };
-
-/// A statement from the future beyond this is of a wrong clock, ours or theirs, and waits.
-const CLOCKS_DIFFER: Span = Span::seconds(3600);
 
 /// What a page of a feed came to.
 #[derive(Debug)]
@@ -70,8 +69,12 @@ impl Feeds {
             && let Some(bytes) = &page.fresh
         {
             result = feed.take_fresh(desk, &mut batch, publisher, &bytes.0, &mut clash);
-            // Whoever sent it may not know yet that its key was dropped: what else it brought is no worse for that.
-            if batch.waiting.len() > before && result.as_ref().is_err_and(|f| signature_error(f).is_some()) {
+            // A statement that says nothing new takes nothing from the entries before it; nor does one whose sender may not
+            // know yet that its key was dropped from what else it brought.
+            let new = batch.waiting.len() > before;
+            if matches!(result, Err(Fault::Feed(FeedError::Known(_))))
+                || (new && result.as_ref().is_err_and(|f| signature_error(f).is_some()))
+            {
                 result = Ok(());
             }
         }
@@ -302,19 +305,32 @@ impl Feed {
         clash: &mut Clash,
     ) -> Result<(), Fault> {
         let envelope: Envelope = codec::decode(bytes)?;
-        if let Some(root) = &batch.root
-            && verify_fresh(root, &envelope).is_ok_and(|f| f.issued_at > desk.now + CLOCKS_DIFFER)
-        {
-            return Err(Fault::Refused("the statement is from the future"));
-        }
-        match batch.fresh_bytes(self, &envelope, bytes) {
+        let spoken = if batch.state.head.at.seq == 0 { self.spoken() } else { batch.state.issued_at };
+        let ahead = |f: &Fresh| desk.moment().is_ahead(f.issued_at, spoken);
+        // One that was taken under a wrong clock does not stand in the way of better ones.
+        let newest = batch.fresh.as_ref().or(self.fresh.as_ref());
+        // Under a root that is on its way, what a dropped key said bars nobody.
+        let same = self.root.as_ref().map(|r| r.digest) == batch.root.as_ref().map(|r| r.digest);
+        let newest = newest.filter(|said| same || batch.root.as_ref().is_some_and(|root| holds(root, said)));
+        let newest = newest.map(|(f, _)| f).filter(|f| !ahead(f));
+        let newest = newest.map(|f| f.issued_at);
+        let timely = |f: &Fresh| match newest {
+            _ if ahead(f) => Err(Fault::Refused("the statement is from the future")),
+            Some(newest) if newest >= f.issued_at => Err(FeedError::Known(f.head.at.seq).into()),
+            _ => Ok(()),
+        };
+        match batch.fresh_bytes(&envelope, bytes, timely) {
             Ok(()) => {
                 batch.waiting.insert(desk.keep(Record::Fresh { publisher, envelope: bytes.to_vec() }));
                 Ok(())
             }
-            Err(Fault::Feed(FeedError::Equivocation(seq))) => {
-                self.clashes(batch, &envelope, clash);
-                Err(FeedError::Equivocation(seq).into())
+            Err(Fault::Feed(error @ (FeedError::Equivocation(_) | FeedError::Known(_)))) => {
+                // One that is late may still name what never stood there.
+                let ours = batch.state.head.at.seq;
+                if !matches!(error, FeedError::Known(seq) if seq >= ours) {
+                    self.clashes(batch, &envelope, clash);
+                }
+                Err(error.into())
             }
             Err(fault) => Err(fault),
         }
@@ -323,7 +339,7 @@ impl Feed {
     /// A delegated key alone dates nothing ahead of the clocks: it would bind whoever comes after it.
     fn refuse_ahead(&self, desk: &Desk, batch: &Batch, envelope: &Envelope) -> Result<(), Fault> {
         let Some(root) = &batch.root else { return Ok(()) };
-        let ahead = |e: Entry| e.by.is_some() && e.issued_at > desk.now + CLOCKS_DIFFER;
+        let ahead = |e: Entry| e.by.is_some() && desk.moment().is_ahead(e.issued_at, self.spoken());
         if envelope.kind == Kind::Entry
             && envelope.open::<Entry>().is_ok_and(ahead)
             && verify_beginning(root, envelope).is_err()
@@ -351,10 +367,12 @@ impl Feed {
         }
     }
 
-    /// Whether a newer statement would be welcome: none yet, or the newest is past half of its validity.
-    pub(crate) fn wants_fresh(&self, now: Time) -> bool {
-        let (freshness, until) = self.freshness(now);
-        freshness != Freshness::Fresh || until.is_none_or(|u| u.since(now).0 < crate::feed::VALID_FOR.0 / 2)
+    /// Whether a newer statement would be welcome: none yet, or the newest was said long ago. How long it claims to hold does
+    /// not matter: one that somebody made with a stolen key must not keep us from hearing of the root that ends it.
+    pub(crate) fn wants_fresh(&self, now: Moment) -> bool {
+        let said = self.term(now).map_or(Time(0), |t| t.said);
+        // Whoever does not know the time cannot say what is long ago.
+        now.is_lost() || self.freshness(now).0 != Freshness::Fresh || now.time().since(said).0 >= VALID_FOR.0 / 2
     }
 }
 

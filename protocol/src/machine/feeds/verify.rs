@@ -164,7 +164,14 @@ impl Batch {
         Ok(())
     }
 
-    pub(super) fn fresh_bytes(&mut self, feed: &Feed, envelope: &Envelope, bytes: &[u8]) -> Result<(), Fault> {
+    /// Takes a statement that is about our head and that `timely` lets pass. One about an older head is late or a lie: an
+    /// entry that we verified came after it.
+    pub(super) fn fresh_bytes(
+        &mut self,
+        envelope: &Envelope,
+        bytes: &[u8],
+        timely: impl FnOnce(&Fresh) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
         let root = self.root.as_ref().ok_or(Fault::Refused("no root is known"))?;
         let fresh = verify_fresh(root, envelope)?;
         let open = root.root.feed;
@@ -175,15 +182,13 @@ impl Batch {
             let (wanted, found) = (self.state.head.at.seq.saturating_add(1), fresh.head.at.seq);
             return Err(FeedError::Gap { wanted, found }.into());
         }
+        if open.rank(fresh.head) < open.rank(self.state.head) {
+            return Err(FeedError::Known(fresh.head.at.seq).into());
+        }
         if fresh.head.at == self.state.head.at && fresh.head.hash != self.state.head.hash {
             return Err(FeedError::Equivocation(fresh.head.at.seq).into());
         }
-        // Under a root that is on its way, what a dropped key said bars nobody.
-        let same = feed.root.as_ref().is_some_and(|r| r.digest == root.digest);
-        let newest = self.fresh.as_ref().or(feed.fresh.as_ref()).filter(|said| same || holds(root, said));
-        if newest.is_some_and(|(f, _)| f.issued_at >= fresh.issued_at) {
-            return Err(FeedError::Known(fresh.head.at.seq).into());
-        }
+        timely(&fresh)?;
         self.fresh = Some((fresh, bytes.to_vec()));
         Ok(())
     }

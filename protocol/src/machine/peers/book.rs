@@ -152,11 +152,17 @@ impl Book {
         }
     }
 
-    /// A connection to this address lasted.
-    pub(super) fn held(&mut self, address: &str) {
-        if let Some(known) = self.known.get_mut(address) {
-            known.failures = 0;
-        }
+    /// A connection to this peer, at this address, lasted.
+    pub(super) fn held(&mut self, peer: Peer, address: &str) {
+        let of_it = self.known.iter_mut().filter(|(a, k)| *a == address || k.peer == Some(peer));
+        of_it.for_each(|(_, known)| known.failures = 0);
+    }
+    /// A connection to this peer, at this address, did not last: whatever else leads to it waits as well, such as its
+    /// name. A device that was refused would otherwise come again each second.
+    pub(super) fn refused(&mut self, desk: &mut Desk, peer: Peer, address: &str) {
+        let of_it = self.known.iter().filter(|(a, k)| *a == address || k.peer == Some(peer));
+        let of_it: Vec<String> = of_it.map(|(a, _)| a.clone()).collect();
+        of_it.iter().for_each(|address| self.failed(desk, address));
     }
 
     pub(super) fn failed(&mut self, desk: &mut Desk, address: &str) {

@@ -119,6 +119,11 @@ impl Peers {
             received: exchange.received_from(peer),
         })
     }
+    /// How many parts of the network these connected peers are in.
+    pub(crate) fn groups(&self, peers: &BTreeSet<Peer>) -> usize {
+        let links = peers.iter().filter_map(|p| self.links.get(p));
+        links.map(|l| l.group).collect::<BTreeSet<_>>().len()
+    }
     /// Connected peers in an order of chance in which no network group comes twice before each has come once: what the
     /// first few say was not said by one party alone, if there is another.
     pub(crate) fn diverse(&self, desk: &mut Desk) -> Vec<Peer> {
@@ -191,7 +196,7 @@ impl Peers {
         let peer = crowd::gives_way(&places)?;
         let gone = self.links.remove(&peer)?;
         if gone.outbound {
-            self.book.failed(desk, &gone.address);
+            self.book.refused(desk, peer, &gone.address);
         }
         desk.out(Output::Disconnect { peer, ban_until: None, why: "others need its place".into() });
         Some(peer)
@@ -200,9 +205,9 @@ impl Peers {
     pub(crate) fn disconnected(&mut self, desk: &mut Desk, peer: Peer) {
         if let Some(link) = self.links.remove(&peer) {
             if link.outbound && desk.now.since(link.since) < HOLDS {
-                self.book.failed(desk, &link.address);
+                self.book.refused(desk, peer, &link.address);
             } else {
-                self.book.held(&link.address);
+                self.book.held(peer, &link.address);
             }
             self.look = Some(Time(0));
         }

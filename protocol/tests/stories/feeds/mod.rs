@@ -1,5 +1,6 @@
 //! Stories about feeds: alice publishes, bob and others follow, eve means no good.
 
+mod age;
 mod delegated;
 mod disk;
 mod floods;

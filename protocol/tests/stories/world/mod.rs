@@ -189,7 +189,7 @@ impl World {
 
     /// Hands one input over at once and carries out what follows.
     pub(crate) fn input(&mut self, name: &'static str, input: Input) {
-        let now = self.now;
+        let now = Time(self.now.0 - self.node(name).behind.0);
         let outputs = self.node(name).core.handle(now, input);
         for output in outputs {
             self.carry(name, output);

@@ -1,12 +1,12 @@
 //! One peer of a story: the real core, and everything beside it that a process would have. Invariant: what a restart takes
 //! away is written in one place, [`Node::reborn`].
 
-use super::{Manner, Publisher, uplink::Uplink};
+use super::{Manner, Publisher, START, uplink::Uplink};
 use softservice_protocol::{
     id::{ChunkId, Peer, PublisherId},
     io::{Event, Job, ProvisionStep, Record, Request, Token, Verdict},
     machine::{Core, Settings},
-    time::Time,
+    time::{Span, Time},
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,6 +29,8 @@ pub(crate) struct Node {
     /// So many times more a chunk is gone when content is to be made whole.
     pub(crate) forgets: u32,
     pub(crate) signs: bool,
+    /// Its clock shows so much less than the world's.
+    pub(crate) behind: Span,
     pub(crate) links: BTreeSet<&'static str>,
     pub(crate) topics: BTreeSet<PublisherId>,
     pub(crate) dials: Vec<String>,
@@ -47,7 +49,7 @@ pub(crate) struct Node {
 }
 
 fn core(me: Peer, seed: u64) -> Core {
-    Core::new(Settings { me, seed, outbound: 8 })
+    Core::new(Settings { me, seed, outbound: 8, built: START })
 }
 
 impl Node {
@@ -69,6 +71,7 @@ impl Node {
             waiting: vec![],
             forgets: 0,
             signs: true,
+            behind: Span(0),
             links: BTreeSet::new(),
             topics: BTreeSet::new(),
             dials: vec![],

@@ -18,7 +18,10 @@ impl World {
         let me = self.peer(name);
         let soon = Time(now.0 + 5);
         match output {
-            Output::Wake(at) => drop(self.node(name).wakes.insert(at)),
+            Output::Wake(at) => {
+                let at = at + self.node(name).behind;
+                self.node(name).wakes.insert(at);
+            }
             Output::Dial { address } => self.node(name).dials.push(address),
             Output::Disconnect { peer, ban_until, .. } => {
                 if let (Some(until), node) = (ban_until, self.node(name)) {

@@ -1,0 +1,235 @@
+//! How old a publisher's newest word is, and what may begin on it. Invariant: age and doubt keep new software away, never what
+//! is here: what runs goes on, and is started, mended and taken back as ever.
+//!
+//! Stale: by hand everything, by policy nothing - what a policy would take may have been taken back meanwhile, and nobody told
+//! us. Expired: new software by its owner's consent only. Frozen, which is when a publisher signed two histories: none at all,
+//! since nobody can tell which of them is meant. Our own word is never too old for us: there is nobody to withhold it.
+
+use super::{
+    failure::Failure,
+    reference::{Found, Names},
+};
+use crate::{
+    api::talk::Talk,
+    context::Context,
+    handle::{Catalogue, Known},
+};
+use serde_json::{Value, json};
+use softservice_protocol::{
+    feed::{Conflict, Difference, Freshness, Moment, Word},
+    id::{PublisherId, ReleaseId},
+    time::{Time, calendar},
+};
+
+/// Who wants something new.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wish {
+    /// The owner, who may have agreed to an expired word.
+    Owner { accept_expired: bool },
+    /// The policy `auto`.
+    Policy,
+}
+
+/// The fields that every answer about a publisher has.
+pub(super) fn describe(known: Option<&Known>, now: Moment) -> Value {
+    let term = known.and_then(|k| k.term);
+    let seconds = |time: Time| time.0 / 1000;
+    json!({
+        "freshness": known.map(|k| k.freshness(now)),
+        "fresh_until": term.map(|t| seconds(t.fresh_until)),
+        "stale_until": term.map(|t| seconds(t.stale_until)),
+        "frozen": known.is_some_and(|k| k.frozen),
+        "conflict": known.and_then(|k| k.difference.as_ref()).map(conflict),
+    })
+}
+
+/// Puts them into an answer.
+pub(super) fn add(answer: &mut Value, context: &Context, catalogue: &Catalogue, publisher: PublisherId) {
+    let fields = describe(catalogue.get(&publisher), context.config.clock.moment());
+    for (key, value) in fields.as_object().into_iter().flatten() {
+        answer[key] = value.clone();
+    }
+}
+
+/// Where two histories part.
+fn conflict(difference: &Difference) -> Value {
+    let word = |w: &Word| json!({ "what": w.what, "digest": w.digest.to_string() });
+    let (one, other) = (word(&difference.one), word(&difference.other));
+    let message = difference.to_string();
+    match difference.place {
+        Conflict::Feed(at) => {
+            json!({ "epoch": at.epoch, "sequence": at.seq, "one": one, "other": other, "message": message })
+        }
+        Conflict::Root(version) => json!({ "root_version": version, "one": one, "other": other, "message": message }),
+    }
+}
+
+/// Whether a policy may act on this publisher's word by itself.
+pub(super) fn may_act_alone(known: &Known, now: Moment) -> bool {
+    !known.frozen && known.freshness(now) == Freshness::Fresh
+}
+
+/// Nothing new on a word that cannot be relied on; `what` is the release that is wanted.
+///
+/// # Errors
+/// Why not, with what to do about it.
+pub(super) fn refuse_new(context: &Context, publisher: PublisherId, what: &str, wish: Wish) -> Result<(), Failure> {
+    let catalogue = context.handle.catalogue();
+    let Some(known) = catalogue.get(&publisher) else { return Ok(()) };
+    let who = Names::read(context)?.of(publisher);
+    judge(known, context.keys.publisher() == Some(publisher), &who, what, wish, context.config.clock.moment())
+}
+
+/// The same of a release that is known by its id.
+///
+/// # Errors
+/// Why not, with what to do about it.
+pub(super) fn refuse_release(context: &Context, release: ReleaseId, wish: Wish) -> Result<(), Failure> {
+    let listed = |k: &Known| k.feed.snapshot.listings.iter().find(|l| l.release == release).cloned();
+    let mut catalogue = context.handle.catalogue().into_iter();
+    match catalogue.find_map(|(publisher, known)| Some((publisher, listed(&known)?))) {
+        Some((publisher, listing)) => {
+            let found = Found { publisher, listing };
+            refuse_new(context, publisher, &found.called(), wish)
+        }
+        None => Ok(()),
+    }
+}
+
+fn judge(known: &Known, own: bool, who: &str, what: &str, wish: Wish, now: Moment) -> Result<(), Failure> {
+    let refused = |message: String, hint: String| {
+        let mut details = describe(Some(known), now);
+        details["refused_new"] = what.into();
+        Err(Failure::refused(message).hint(hint).with(details))
+    };
+    if known.frozen {
+        let part = known.difference.as_ref().map(|d| format!(": {d}")).unwrap_or_default();
+        return refused(
+            format!("{who} signed two different histories, so its feed is frozen and nothing new is taken of it{part}"),
+            format!("what runs here runs on; {who} alone can reopen the feed, with a new root document"),
+        );
+    }
+    let since = known.term.map_or_else(|| "ever".into(), |t| date(t.fresh_until));
+    match (known.freshness(now), wish) {
+        (Freshness::Fresh, _) => Ok(()),
+        _ if own => Ok(()),
+        (Freshness::Stale, Wish::Owner { .. }) | (Freshness::Expired, Wish::Owner { accept_expired: true }) => Ok(()),
+        (_, Wish::Policy) => refused(
+            format!("nothing has been heard of {who} since {since}, so {what} is not taken by itself"),
+            "it is when a newer word comes; by hand, `softservice update` takes it now".into(),
+        ),
+        (Freshness::Expired, _) => refused(
+            format!(
+                "the word of {who} expired: nothing newer has been heard than what held until {since}, so nobody here knows whether {what} still stands"
+            ),
+            format!(
+                "connect peers that follow {who} (`softservice peers` lists those connected), or ask {who} whether it still publishes; \
+                 --accept-expired (`accept_expired` in the API) takes it all the same"
+            ),
+        ),
+    }
+}
+
+/// Tells whoever is about to look at or install something how old the word for it is, when it is not fresh.
+///
+/// # Errors
+/// When the list of subscriptions cannot be read.
+pub(super) async fn warn(context: &Context, publisher: PublisherId, talk: &Talk) -> Result<(), Failure> {
+    let catalogue = context.handle.catalogue();
+    let Some(known) = catalogue.get(&publisher) else { return Ok(()) };
+    if let Some(told) = sentence(known, &Names::read(context)?.of(publisher), context.config.clock.moment()) {
+        talk.note(format!("warning: {told}")).await;
+    }
+    Ok(())
+}
+
+/// One line about what is not fresh; when, and what of it.
+fn sentence(known: &Known, who: &str, now: Moment) -> Option<String> {
+    if known.frozen {
+        return Some(format!("{who} signed two different histories; its feed is frozen"));
+    }
+    let term = known.term?;
+    match known.freshness(now) {
+        Freshness::Fresh => None,
+        Freshness::Stale => Some(format!(
+            "the word of {who} is stale since {}, and expires {}",
+            date(term.fresh_until),
+            date(term.stale_until)
+        )),
+        Freshness::Expired => {
+            let since = if term.stale_until > now.time() { term.fresh_until } else { term.stale_until };
+            Some(format!("the word of {who} expired {}", date(since)))
+        }
+    }
+}
+
+/// For people.
+fn date(time: Time) -> String {
+    let mut text = calendar(time.0 / 1000);
+    text.truncate("2026-01-01 00:00".len());
+    text + " UTC"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::verbs::failure::Kind;
+    use softservice_protocol::{
+        feed::{FeedState, Term},
+        id::Digest,
+        time::Span,
+    };
+
+    const SAID: Time = Time(1_790_000_000_000);
+    const OWNER: Wish = Wish::Owner { accept_expired: false };
+
+    fn known(frozen: bool) -> Known {
+        let term = Term { said: SAID, fresh_until: SAID + Span::days(7), stale_until: SAID + Span::days(37) };
+        Known {
+            root_version: 1,
+            root_digest: Digest::ZERO,
+            feed: FeedState::default(),
+            term: Some(term),
+            signed: true,
+            frozen,
+            difference: None,
+            unstated: false,
+            addresses: Vec::new(),
+        }
+    }
+    fn after(days: u64) -> Moment {
+        Moment { clock: SAID + Span::days(days), built: SAID }
+    }
+
+    #[test]
+    fn what_is_old_waits_for_its_owner_and_what_is_frozen_for_its_publisher() {
+        let wish = |accept_expired| Wish::Owner { accept_expired };
+        let asked = |frozen, days, wish| judge(&known(frozen), false, "anna", "hello 1.0.0", wish, after(days));
+        for (days, by_hand, by_consent, alone) in
+            [(6, true, true, true), (7, true, true, false), (36, true, true, false), (37, false, true, false)]
+        {
+            assert_eq!(asked(false, days, OWNER).is_ok(), by_hand, "by hand after {days} days");
+            assert_eq!(asked(false, days, wish(true)).is_ok(), by_consent, "by consent after {days} days");
+            assert_eq!(asked(false, days, Wish::Policy).is_ok(), alone, "by policy after {days} days");
+            assert_eq!(may_act_alone(&known(false), after(days)), alone);
+            for wish in [OWNER, wish(true), Wish::Policy] {
+                assert_eq!(asked(true, days, wish).unwrap_err().kind, Kind::Refused, "frozen after {days} days");
+            }
+        }
+        let expired = asked(false, 40, OWNER).unwrap_err();
+        assert!(expired.hint.as_deref().is_some_and(|h| h.contains("--accept-expired")), "{expired:?}");
+        assert_eq!(expired.details["freshness"], "expired");
+        // Our own word is withheld by nobody; our own two histories are two all the same.
+        assert!(judge(&known(false), true, "self", "hello 1.0.0", OWNER, after(99)).is_ok());
+        assert!(judge(&known(true), true, "self", "hello 1.0.0", OWNER, after(1)).is_err());
+    }
+
+    #[test]
+    fn a_date_says_what_it_is_of() {
+        let told = |days| sentence(&known(false), "anna", after(days));
+        assert_eq!(told(6), None);
+        let stale = "the word of anna is stale since 2026-09-28 14:13 UTC, and expires 2026-10-28 14:13 UTC";
+        assert_eq!(told(8).as_deref(), Some(stale));
+        assert_eq!(told(38).as_deref(), Some("the word of anna expired 2026-10-28 14:13 UTC"));
+    }
+}

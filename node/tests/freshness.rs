@@ -1,0 +1,272 @@
+//! A publisher that falls silent, seen by its follower: years pass at a word, and what runs goes on. Invariant: nothing waits
+//! for a clock; time passes when a story says so.
+
+mod workshop;
+
+use serde_json::{Value, json};
+use softservice_node::{
+    Config, Node,
+    api::talk::Talk,
+    clock::Clock,
+    start,
+    verbs::{self, failure::Failure},
+};
+use softservice_protocol::{id::PublisherId, time::Span};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+#[test]
+fn keeper_part() {
+    workshop::play_keeper();
+}
+
+/// Waits for something that must come.
+async fn soon<T>(what: &str, wait: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(workshop::DEADLINE, wait).await {
+        Ok(value) => value,
+        Err(_) => panic!("{what} did not come"),
+    }
+}
+
+/// Homes of one story, and the clock that all of them have.
+struct Place {
+    folder: tempfile::TempDir,
+    clock: Arc<Clock>,
+}
+
+impl Place {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().expect("a folder"), clock: Arc::default() }
+    }
+    fn home(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+    async fn node(&self, name: &str) -> Node {
+        let config = Config {
+            home: self.home(name),
+            listen: vec!["/ip4/127.0.0.1/tcp/0".into()],
+            mdns: false,
+            dht: false,
+            units: false,
+            keeper: workshop::keeper(),
+            clock: Arc::clone(&self.clock),
+            ..Config::default()
+        };
+        start(config).await.expect("a node")
+    }
+    /// Writes a version of a distro that runs for ever.
+    fn distro(&self, version: &str) -> PathBuf {
+        let dir = self.folder.path().join("clockwork");
+        std::fs::create_dir_all(&dir).expect("a folder");
+        let toml = format!(
+            "format = 1\n[distro]\nname = \"clockwork\"\nversion = \"{version}\"\n\
+             [role.main.service.tick]\ncommand = [\"/bin/sleep\", \"100000\"]\n[update]\nsettle = \"100ms\"\n"
+        );
+        std::fs::write(dir.join("distro.toml"), toml).expect("a definition");
+        dir
+    }
+    /// Ends what a device runs.
+    async fn clear(&self, node: Node) {
+        let device = node.device();
+        device.clear().await.expect("nothing is left");
+        node.stop().await;
+    }
+}
+
+async fn ask(node: &Node, verb: &str, arguments: Value) -> Result<Value, Failure> {
+    soon(verb, verbs::run(&node.context(), verb, arguments, &Talk::alone())).await
+}
+async fn done(node: &Node, verb: &str, arguments: Value) -> Value {
+    ask(node, verb, arguments).await.unwrap_or_else(|e| panic!("{verb}: {e:?}"))
+}
+async fn publish(node: &Node, dir: &Path) -> Value {
+    done(node, "publish", json!({ "dir": dir })).await
+}
+fn up(reference: &str) -> Value {
+    json!({ "reference": reference, "yes": true, "accept_reduced": true })
+}
+/// Bob meets whoever this is.
+async fn meet(bob: &Node, other: &Node) {
+    for address in other.addresses() {
+        bob.handle().dial(address).await.expect("a dial");
+    }
+}
+/// Waits until what is known of a publisher is as wished.
+async fn until(
+    node: &Node,
+    publisher: PublisherId,
+    what: &str,
+    wished: impl Fn(&softservice_node::handle::Known) -> bool,
+) {
+    let mut handle = node.handle();
+    soon(what, async {
+        while !handle.catalogue().get(&publisher).is_some_and(&wished) {
+            handle.catalogue_changed().await.expect("a node");
+        }
+    })
+    .await;
+}
+
+/// Anna has published `clockwork` 1.0.0, and bob follows and runs it.
+async fn running(place: &Place) -> (Node, Node, PublisherId, String) {
+    let (anna, bob) = (place.node("anna").await, place.node("bob").await);
+    let ticket = publish(&anna, &place.distro("1.0.0")).await["ticket"].as_str().expect("a ticket").to_owned();
+    let followed = done(&bob, "subscribe", json!({ "ticket": ticket, "petname": "anna" })).await;
+    assert_eq!(followed["freshness"], "fresh");
+    assert!(followed["fresh_until"].as_u64() < followed["stale_until"].as_u64(), "{followed}");
+    let upped = done(&bob, "up", up("clockwork")).await;
+    assert_eq!((&upped["state"], &upped["freshness"]), (&json!("running"), &json!("fresh")));
+    (anna, bob, followed["publisher"].as_str().expect("an id").parse().expect("an id"), ticket)
+}
+/// Anna publishes 1.0.1, and bob has heard of it.
+async fn second(place: &Place, anna: &Node, bob: &Node, publisher: PublisherId) {
+    publish(anna, &place.distro("1.0.1")).await;
+    until(bob, publisher, "the second release", |k| k.feed.head.at.seq == 2).await;
+    // Its documents are looked at ahead; then they are here, whoever is gone.
+    let content = json!({ "reference": "clockwork@1.0.1" });
+    done(bob, "fetch", content).await;
+}
+async fn pid(bob: &Node) -> Value {
+    let one = done(bob, "ps", json!({ "name": "clockwork" })).await[0].clone();
+    assert_eq!(one["state"], "running");
+    one["services"][0]["pid"].clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_new_waits_for_a_word_or_for_its_owner_and_what_runs_runs_on() {
+    let place = Place::new();
+    let (anna, bob, publisher, _) = running(&place).await;
+    second(&place, &anna, &bob, publisher).await;
+    let process = pid(&bob).await;
+    soon("anna's end", anna.stop()).await;
+
+    place.clock.pass(Span::days(8));
+    let listed = done(&bob, "subscriptions", json!({})).await;
+    assert_eq!(listed[0]["freshness"], "stale");
+    for verb in ["ps", "search"] {
+        assert_eq!(done(&bob, verb, json!({})).await[0]["freshness"], "stale", "{verb}");
+    }
+    assert_eq!(done(&bob, "status", json!({})).await["softservices"][0]["freshness"], "stale");
+    // By hand all goes as ever; the plan says how old the word is.
+    let plan = done(&bob, "plan", json!({ "reference": "clockwork", "name": "other" })).await;
+    assert_eq!((&plan["freshness"], &plan["petname"]), (&json!("stale"), &json!("anna")));
+    let newer = done(&bob, "plan_update", json!({ "name": "clockwork" })).await;
+    assert_eq!((&newer["newer"], &newer["freshness"]), (&json!(true), &json!("stale")));
+
+    place.clock.pass(Span::days(30));
+    assert_eq!(done(&bob, "show", json!({ "reference": "clockwork" })).await["freshness"], "expired");
+    for (verb, arguments) in [
+        ("plan", json!({ "reference": "clockwork", "name": "other" })),
+        ("questions", json!({ "reference": "clockwork", "name": "other" })),
+        ("up", up("clockwork@1.0.1")),
+        ("plan_update", json!({ "name": "clockwork" })),
+        ("update", json!({ "name": "clockwork", "yes": true, "accept_reduced": true })),
+        (
+            "set_overlay",
+            json!({ "name": "clockwork", "next": true, "yes": true, "accept_reduced": true,
+                    "edits": [{ "set_env": { "service": "tick", "name": "A", "value": "b" } }] }),
+        ),
+    ] {
+        let refused = ask(&bob, verb, arguments).await.expect_err(verb);
+        assert_eq!(refused.kind.exit(), 4, "{verb}: {refused}");
+        let hint = refused.hint.clone().unwrap_or_default();
+        assert!(hint.contains("--accept-expired") && hint.contains("peers"), "{verb}: {hint}");
+        assert_eq!(refused.details["freshness"], "expired", "{verb}");
+    }
+    // What is here is started, mended and taken back as ever.
+    assert_eq!(pid(&bob).await, process, "nothing touched it");
+    assert_eq!(done(&bob, "up", up("clockwork@1.0.0")).await["generation"], 1);
+    done(&bob, "down", json!({ "name": "clockwork" })).await;
+    done(&bob, "start", json!({ "name": "clockwork" })).await;
+    // And the owner may insist.
+    let insist = json!({ "name": "clockwork", "yes": true, "accept_reduced": true, "accept_expired": true });
+    let updated = done(&bob, "update", insist).await;
+    assert_eq!((&updated["version"], &updated["freshness"]), (&json!("1.0.1"), &json!("expired")));
+    let back = done(&bob, "rollback", json!({ "name": "clockwork", "accept_reduced": true })).await;
+    assert_eq!(back["version"], "1.0.0");
+
+    // Anna comes back, says so by herself, and nobody has to insist any more.
+    let anna = place.node("anna").await;
+    meet(&bob, &anna).await;
+    let mut handle = bob.handle();
+    soon("a fresh word", async {
+        while done(&bob, "subscriptions", json!({})).await[0]["freshness"] != "fresh" {
+            handle.catalogue_changed().await.expect("a node");
+        }
+    })
+    .await;
+    done(&bob, "plan", json!({ "reference": "clockwork", "name": "other" })).await;
+    place.clear(bob).await;
+    anna.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_acts_on_a_fresh_word_only() {
+    let place = Place::new();
+    let (anna, bob, publisher, ticket) = running(&place).await;
+    second(&place, &anna, &bob, publisher).await;
+    soon("anna's end", anna.stop()).await;
+    place.clock.pass(Span::days(8));
+    done(&bob, "subscribe", json!({ "ticket": ticket, "policy": "auto" })).await;
+    let policies = tokio::spawn(verbs::follow_policies(bob.context()));
+    // The policy has looked by the time that these are answered, and would hold the softservice's turn.
+    for _ in 0..3 {
+        assert_eq!(done(&bob, "plan_update", json!({ "name": "clockwork" })).await["newer"], true);
+        assert_eq!(done(&bob, "ps", json!({})).await[0]["generation"], 1);
+    }
+    let anna = place.node("anna").await;
+    meet(&bob, &anna).await;
+    soon("the update by policy", async {
+        while done(&bob, "ps", json!({})).await[0]["version"] != "1.0.1" {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    policies.abort();
+    soon("its confirmation", async {
+        while bob.device().at_rest("clockwork").is_err() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    place.clear(bob).await;
+    anna.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_publisher_with_two_histories_nothing_new_is_taken_and_the_first_difference_is_shown() {
+    let place = Place::new();
+    let (anna, bob, publisher, _) = running(&place).await;
+    // Somebody has anna's keys, and publishes another first entry.
+    let stolen = place.home("mallory").join("publisher");
+    std::fs::create_dir_all(&stolen).expect("a folder");
+    for file in std::fs::read_dir(place.home("anna").join("publisher")).expect("her keys") {
+        let file = file.expect("a file").path();
+        std::fs::copy(&file, stolen.join(file.file_name().expect("a name"))).expect("a copy");
+    }
+    let mallory = place.node("mallory").await;
+    publish(&mallory, &place.distro("6.6.6")).await;
+    meet(&bob, &mallory).await;
+    until(&bob, publisher, "the proof", |k| k.frozen && k.difference.is_some()).await;
+
+    let one = done(&bob, "ps", json!({})).await[0].clone();
+    assert_eq!((&one["state"], &one["frozen"]), (&json!("running"), &json!(true)));
+    let told = one["conflict"]["message"].as_str().expect("a difference");
+    assert!(told.starts_with("entry 1 is") && told.contains("1.0.0") && told.contains("6.6.6"), "{told}");
+    for (verb, arguments) in [
+        ("plan", json!({ "reference": "clockwork", "name": "other", "accept_expired": true })),
+        ("up", json!({ "reference": "clockwork", "name": "other", "yes": true, "accept_expired": true })),
+    ] {
+        let refused = ask(&bob, verb, arguments).await.expect_err(verb);
+        assert_eq!(refused.kind.exit(), 4, "{verb}: {refused}");
+        assert!(refused.message.contains(told), "{verb}: {refused}");
+    }
+    done(&bob, "down", json!({ "name": "clockwork" })).await;
+    done(&bob, "start", json!({ "name": "clockwork" })).await;
+    assert_eq!(done(&bob, "up", up("clockwork")).await["generation"], 1, "what runs here may be put in order");
+    place.clear(bob).await;
+    mallory.stop().await;
+    anna.stop().await;
+}
