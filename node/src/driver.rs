@@ -397,6 +397,9 @@ impl Driver {
             Command::ReopensAt { publisher, seq, reply } => {
                 let _ = reply.send(Ok(self.core.reopens_at(publisher, seq)));
             }
+            Command::Unsaid { publisher, reply } => {
+                let _ = reply.send(Ok(self.core.unsaid(publisher)));
+            }
             Command::Withdraw { publisher, reply } => {
                 self.take(Input::Withdraw { publisher });
                 let _ = reply.send(Ok(()));

@@ -2,8 +2,8 @@
 //! Invariant: every command is answered exactly once, also when the driver stops.
 
 use softservice_protocol::{
-    feed::{Action, Difference, FeedState, Freshness, Head, Moment, Term},
-    id::{Peer, PublicKey, PublisherId},
+    feed::{Action, Difference, FeedState, Freshness, Head, Moment, Revocation, Term},
+    id::{Peer, PublicKey, PublisherId, ReleaseId},
     io::{Asked, Depth, FetchFigures, Generation, ProvisionEvent, ProvisionStep, Stage},
     release::ReleaseRef,
     ticket::Ticket,
@@ -189,6 +189,7 @@ pub(crate) enum Command {
     Resign { publisher: PublisherId, request: bool, reply: Reply<Appended> },
     Withdraw { publisher: PublisherId, reply: Reply<()> },
     ReopensAt { publisher: PublisherId, seq: u64, reply: Reply<Option<Head>> },
+    Unsaid { publisher: PublisherId, reply: Reply<Vec<(ReleaseId, Revocation)>> },
     Follow { ticket: Ticket, reply: Reply<()> },
     Refresh { publisher: PublisherId, reply: Reply<Asked> },
     Unfollow { publisher: PublisherId, reply: Reply<()> },
@@ -296,6 +297,13 @@ impl Handle {
     /// Only when the node stops.
     pub async fn reopens_at(&self, publisher: PublisherId, seq: u64) -> Result<Option<Head>, CommandError> {
         self.ask(|reply| Command::ReopensAt { publisher, seq, reply }).await
+    }
+    /// Revocations that a new epoch gave up, of releases that are still listed: whoever opens it says them again.
+    ///
+    /// # Errors
+    /// Only when the node stops.
+    pub async fn unsaid(&self, publisher: PublisherId) -> Result<Vec<(ReleaseId, Revocation)>, CommandError> {
+        self.ask(|reply| Command::Unsaid { publisher, reply }).await
     }
     /// Frees the number of a request that nobody will sign any more.
     ///

@@ -34,7 +34,7 @@ pub(crate) enum Note {
     Moved { publisher: PublisherId },
     /// A publisher is followed no more.
     Unfollowed { publisher: PublisherId },
-    /// An own feed has a new root, or just began: its head may want a signature, or a revocation to be said again.
+    /// An own feed has a new root, or just began, or is idle again: its head may want a signature.
     Tend { publisher: PublisherId },
     /// We published: restate freshness.
     Published { publisher: PublisherId },

@@ -16,7 +16,7 @@ pub mod refresh;
 pub mod restate;
 
 use crate::{
-    feed::{Difference, FeedState, Freshness, Head, Term},
+    feed::{Difference, FeedState, Freshness, Head, Revocation, Term},
     id::{Digest, Peer, PublisherId, ReleaseId},
     io::{Depth, FetchFigures, Input, Job, Output, Record, Stage},
     message::Message,
@@ -181,6 +181,12 @@ impl Core {
     /// What stands at this number of a feed, where a root may reopen it: the catalogue at it can be had again here.
     pub fn reopens_at(&self, publisher: PublisherId, seq: u64) -> Option<Head> {
         self.feeds.get(publisher)?.trail.head_at(seq)
+    }
+    /// Revocations that a new epoch gave up, of releases that are still listed. They are shown, but newcomers do not hear of
+    /// them until the publisher says them again: whoever opens the epoch does so, once.
+    pub fn unsaid(&self, publisher: PublisherId) -> Vec<(ReleaseId, Revocation)> {
+        let feed = self.feeds.get(publisher).into_iter();
+        feed.flat_map(feeds::Feed::unsaid).map(|(release, said)| (release, said.clone())).collect()
     }
     /// The root chain of a publisher as envelopes, version 1 first, as far as it is durable.
     pub fn roots(&self, publisher: PublisherId) -> &[Vec<u8>] {

@@ -14,9 +14,11 @@
 //! too few keys handed out nothing, and so speaks for nothing.
 //! Abandoning a reserved number was refused: feeds have no gaps.
 //!
-//! Two things are done unasked, as far as the keys here go ([`Publish::tend`]). When a root came under which the head's
-//! signatures do not count, the head is signed anew: the same payload, so the same digest, and no second word. And a
-//! revocation that a new epoch gave up is said again, for releases that are still listed.
+//! One thing is done unasked, as far as the keys here go ([`Publish::tend`]): when a root came under which the head's
+//! signatures do not count, the head is signed anew: the same payload, so the same digest, and no second word.
+//! Saying a revocation again that a new epoch gave up was refused as a second such thing: two homes with the keys, or one
+//! that lost the end of its log, would each say it in words of their own, for one place. Whoever opens the epoch asks
+//! what is unsaid ([`super::Core::unsaid`]), and publishes it as anything else.
 
 use super::{
     desk::{Desk, Note},
@@ -109,22 +111,17 @@ impl Publish {
         self.next(desk, feeds, publisher);
     }
 
-    /// Puts an own feed in order, unless something is under way: a head that only old keys signed, a revocation that a
-    /// new epoch forgot.
+    /// Puts an own feed in order, unless something is under way: a head that only old keys signed.
     pub(crate) fn tend(&mut self, desk: &mut Desk, feeds: &mut Feeds, publisher: PublisherId) {
         let Some(feed) = feeds.get(publisher).filter(|f| f.own && !f.is_frozen()) else { return };
         if self.running.contains_key(&publisher) {
             return;
         }
-        let work = match feed.unsaid() {
-            // What a build machine appended nobody vouches for unasked, when its key may be the reason for the new root.
-            _ if feed.wants_signature() && !is_delegated(feed) => Work::Again { request: false },
-            Some((release, revocation)) => {
-                Work::New { action: Box::new(Action::Revoke { release, revocation }), request: false }
-            }
-            None => return,
-        };
-        self.queue.entry(publisher).or_default().push_back((None, work));
+        // What a build machine appended nobody vouches for unasked, when its key may be the reason for the new root.
+        if !feed.wants_signature() || is_delegated(feed) {
+            return;
+        }
+        self.queue.entry(publisher).or_default().push_back((None, Work::Again { request: false }));
         self.next(desk, feeds, publisher);
     }
 
@@ -190,14 +187,20 @@ impl Publish {
                 }
                 self.end(desk, feeds, publisher);
             }
+            Stage::Keeping(_) if !feeds.get(publisher).is_some_and(|f| f.counts(run.draft.head, run.draft.again)) => {
+                let seq = run.draft.head.at.seq;
+                let why =
+                    "what comes before it could not be written down; make room on the disk and start the node again";
+                refuse(desk, job, format!("entry {seq} is written down, but {why}"));
+                self.end(desk, feeds, publisher);
+            }
             Stage::Keeping(envelope) => {
                 // A larger entry is found by its head.
                 if envelope.len() <= limits::GOSSIP_BYTES {
                     desk.out(Output::Gossip { publisher, bytes: envelope.clone() });
                 }
-                match job {
-                    Some(job) => desk.tell(Event::Published { job, head: run.draft.head }),
-                    None => desk.note(Note::Tend { publisher }),
+                if let Some(job) = job {
+                    desk.tell(Event::Published { job, head: run.draft.head });
                 }
                 desk.note(Note::Published { publisher });
                 self.end(desk, feeds, publisher);
@@ -207,8 +210,12 @@ impl Publish {
 
     /// What ran is over: begins what waits behind it.
     fn end(&mut self, desk: &mut Desk, feeds: &mut Feeds, publisher: PublisherId) {
-        self.running.remove(&publisher);
+        let ended = self.running.remove(&publisher);
         self.next(desk, feeds, publisher);
+        if ended.is_some_and(|run| run.job.is_some()) {
+            // A root may have come meanwhile.
+            desk.note(Note::Tend { publisher });
+        }
     }
 
     pub(crate) fn not_kept(&mut self, desk: &mut Desk, feeds: &mut Feeds, token: Token, why: &str) {

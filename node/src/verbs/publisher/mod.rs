@@ -8,6 +8,7 @@ mod freshen;
 mod join;
 mod recover;
 mod rotate;
+mod unsaid;
 mod waiting;
 
 pub(super) use assemble::{assemble, withdraw};

@@ -94,7 +94,12 @@ pub(crate) async fn recover(context: &Context, args: Recover) -> Result<Value, F
     }
     let change = Change { reopen: Some((args.from, hash)), ..Change::default() };
     let beside = Beside { lent: secrets(args.signing.keys.clone()).await?, ..Beside::default() };
+    let publisher = own.publisher;
     let mut answer = succeed(context, own, &change, beside, &args.signing).await?;
+    let unsaid = context.handle.unsaid(publisher).await?;
+    if !unsaid.is_empty() {
+        answer["unsaid"] = unsaid.iter().map(|(release, _)| release.to_string()).collect::<Vec<_>>().into();
+    }
     if let (Value::Object(answer), Value::Object(seen)) = (&mut answer, seen) {
         answer.extend(seen);
     }

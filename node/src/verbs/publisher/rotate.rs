@@ -3,7 +3,7 @@
 
 use super::{
     super::{closure::blocking, failure::Failure, publish::APPENDING},
-    Own, Signing, hand_over, secrets, undisputed,
+    Own, Signing, hand_over, secrets, undisputed, unsaid,
     waiting::{hand_out, tidied, unsigned},
 };
 use crate::{
@@ -283,5 +283,7 @@ pub(super) async fn adopt(context: &Context, own: &Own, envelope: Envelope) -> R
     let version = adopted.root.version;
     hand_over(context, own.publisher, version).await?;
     // The core does it by itself where the keys are here. This waits for it, or says that it could not be.
-    Ok(matches!(context.handle.resign(own.publisher, false).await, Ok(Appended::Published(_))))
+    let signed = matches!(context.handle.resign(own.publisher, false).await, Ok(Appended::Published(_)));
+    unsaid::say_again(context, own.publisher).await;
+    Ok(signed)
 }

@@ -4,13 +4,12 @@
 
 use super::{
     trail::Trail,
-    verify::{Fault, proves},
+    verify::{Fault, holds, proves},
 };
 use crate::{
     codec,
     feed::{
-        Difference, Entry, Equivocation, FeedState, Fresh, Freshness, Head, Listing, Moment, Position, Revocation,
-        Term, verify_fresh,
+        Difference, Entry, Equivocation, FeedState, Fresh, Freshness, Head, Listing, Moment, Position, Revocation, Term,
     },
     id::{Digest, PublisherId, ReleaseId},
     io::{Event, Record, Token},
@@ -125,7 +124,8 @@ impl Feed {
     }
     pub(crate) fn freeze(&mut self, proof: Equivocation) {
         self.forked |= proof.one.kind == Kind::Root;
-        self.proof_epoch = self.root.as_ref().map_or(u32::MAX, |r| r.root.feed.epoch);
+        // Of the root that made it a proof, which may still be on its way to the disk.
+        self.proof_epoch = self.newest_root().map_or(u32::MAX, |r| r.root.feed.epoch);
         self.proof = Some(proof);
     }
     /// The entry of the newest head, as it came.
@@ -168,6 +168,13 @@ impl Feed {
     pub(crate) fn wants_signature(&self) -> bool {
         let anchor = self.batch.as_ref().map_or(&self.anchor, |b| &b.anchor);
         self.newest().at.seq > 0 && anchor.is_none()
+    }
+    /// Whether an entry of ours counts now that its record is durable; not when something before it could not be kept.
+    pub(crate) fn counts(&self, head: Head, again: bool) -> bool {
+        let failed = self.batch.as_ref().is_some_and(|b| b.failed);
+        !failed
+            && self.rank(self.newest()) >= self.rank(head)
+            && !(again && self.newest() == head && self.wants_signature())
     }
     /// Whether the newest statement speaks of a root that is not here.
     pub(crate) fn wants_root(&self) -> bool {
@@ -219,27 +226,19 @@ impl Feed {
         }
         let newer = self.root.as_ref().map(|r| r.digest) != batch.root.as_ref().map(|r| r.digest);
         self.root = batch.root;
-        if newer {
-            self.forget_unvouched();
-        }
-        if let (true, false, Some(root), Some(proof)) = (newer, self.forked, &self.root, &self.proof)
-            && !proves(root, &proof.one, &proof.other)
-        {
-            // Whoever holds keys that were rotated out says nothing new with them, and freezes nobody either.
-            self.proof = None;
+        if let (true, Some(root)) = (newer, &self.root) {
+            // Whoever holds keys that were rotated out says nothing new with them, freezes nobody, and keeps nothing fresh: that
+            // is how a stolen one ends.
+            self.fresh = self.fresh.take().filter(|said| holds(root, said));
+            if let (false, Some(proof)) = (self.forked, &self.proof) {
+                if proves(root, &proof.one, &proof.other) {
+                    self.proof_epoch = root.root.feed.epoch;
+                } else {
+                    self.proof = None;
+                }
+            }
         }
         batch.added
-    }
-
-    /// A statement whose key a newer root took away says nothing any more: that is how a stolen one ends.
-    fn forget_unvouched(&mut self) {
-        let held = |(_, bytes): &(Fresh, Vec<u8>)| {
-            let envelope = codec::decode::<Envelope>(bytes).ok();
-            self.root.as_ref().zip(envelope).is_some_and(|(root, e)| verify_fresh(root, &e).is_ok())
-        };
-        if !self.fresh.as_ref().is_none_or(held) {
-            self.fresh = None;
-        }
     }
 
     /// Makes what is shown of what is: with every revocation that a root gave up and nobody has said again.
@@ -262,10 +261,10 @@ impl Feed {
         }
         self.shown = Arc::new(shown);
     }
-    /// A revocation that a root gave up, of a release that is still listed: to be said again by its publisher.
-    pub(crate) fn unsaid(&self) -> Option<(ReleaseId, Revocation)> {
+    /// Revocations that a root gave up, of releases that are still listed: to be said again by their publisher.
+    pub(crate) fn unsaid(&self) -> impl Iterator<Item = (ReleaseId, &Revocation)> {
         let listed = |release: &ReleaseId| self.state.snapshot.listings.iter().any(|l| l.release == *release);
-        self.stays.iter().find(|(release, _)| listed(release)).map(|(release, r)| (*release, r.clone()))
+        self.stays.iter().filter(move |(release, _)| listed(release)).map(|(release, said)| (*release, said))
     }
 
     /// Takes a record of an earlier life; it was verified then, and is verified again.
@@ -357,7 +356,9 @@ impl Feed {
     /// When the publisher's release role spoke last, or its root while the feed is empty.
     pub(crate) fn spoken(&self) -> Time {
         let root = self.root.as_ref().map_or(Time(0), |r| r.root.issued_at);
-        if self.state.head.at.seq == 0 { root } else { self.state.issued_at }
+        // What a build machine dates speaks for its channel, not for the feed.
+        let by_role = self.anchor.as_ref().filter(|a| a.head.at.seq > 0).map_or(self.state.issued_at, |a| a.issued_at);
+        if self.state.head.at.seq == 0 { root } else { by_role }
     }
     /// The newest statement, unless a clock that came right meanwhile shows its date to be absurd.
     pub(crate) fn statement(&self, now: Moment) -> Option<&Fresh> {

@@ -5,13 +5,16 @@ use super::{
     Feeds,
     feed::{Batch, Clash, Feed},
     page::Page,
-    verify::{Fault, check_floor, claim, is_forged, proves, signature_error},
+    verify::{Fault, check_floor, holds, is_forged, proves, signature_error, spoken},
 };
 use crate::{
     codec,
-    feed::{Equivocation, FeedError, Fresh, Freshness, Head, Moment, Position, VALID_FOR},
+    feed::{
+        Conflict, Entry, Equivocation, FeedError, Fresh, Freshness, Head, Moment, Position, VALID_FOR, verify_beginning,
+    },
     id::{Digest, PublisherId},
     io::Record,
+    limits,
     machine::desk::Desk,
     root::{RootError, TrustedRoot},
     sign::{Envelope, Kind, SignatureError},
@@ -52,6 +55,9 @@ impl Feeds {
     /// Takes an answer to a pull.
     pub(crate) fn take_page(&mut self, desk: &mut Desk, publisher: PublisherId, page: Page) -> Taken {
         let Some(feed) = self.feeds.get_mut(&publisher).filter(|f| f.is_known()) else { return Taken::Nothing };
+        if page.entries.len() > limits::FEED_PAGE {
+            return Taken::Refused { fault: Fault::Refused("a page brings more entries than one holds"), forged: true };
+        }
         let mut batch = feed.batch();
         let before = batch.waiting.len();
         let mut clash = None;
@@ -63,8 +69,12 @@ impl Feeds {
             && let Some(bytes) = &page.fresh
         {
             result = feed.take_fresh(desk, &mut batch, publisher, &bytes.0, &mut clash);
-            // A statement that says nothing new takes nothing from the entries before it.
-            if matches!(result, Err(Fault::Feed(FeedError::Known(_)))) {
+            // A statement that says nothing new takes nothing from the entries before it; nor does one whose sender may not
+            // know yet that its key was dropped from what else it brought.
+            let new = batch.waiting.len() > before;
+            if matches!(result, Err(Fault::Feed(FeedError::Known(_))))
+                || (new && result.as_ref().is_err_and(|f| signature_error(f).is_some()))
+            {
                 result = Ok(());
             }
         }
@@ -75,6 +85,7 @@ impl Feeds {
             (Ok(()), _) => false,
         };
         let head = batch.state.head;
+        let unsigned = batch.anchor.is_none() && head.at.seq > 0;
         self.put(desk, publisher, batch);
         if let Some((one, other)) = clash {
             self.freeze(desk, publisher, one, other);
@@ -90,6 +101,12 @@ impl Feeds {
             Err(Fault::Feed(FeedError::Known(_))) => Taken::Nothing,
             Err(Fault::Feed(FeedError::Gap { .. })) if new => Taken::New,
             Err(Fault::Feed(FeedError::Gap { .. })) => Taken::Ask(head),
+            // Theirs is signed, ours only by keys that are gone: a catalogue that counts now takes its place.
+            Err(Fault::Feed(FeedError::Equivocation(_) | FeedError::Broken { .. }))
+                if unsigned && page.snapshot.is_none() =>
+            {
+                Taken::Ask(Head::START)
+            }
             Err(Fault::Feed(FeedError::Broken { .. })) if head.at.seq > 0 && page.snapshot.is_none() => {
                 Taken::Ask(one_back(head))
             }
@@ -130,7 +147,10 @@ impl Feeds {
             Err(Fault::Feed(FeedError::Gap { .. })) => Judged::Ask(head),
             Err(Fault::Feed(FeedError::Epoch { open, found })) if found > open => Judged::Ask(head),
             // Signed, but it continues something else: what stands at our head may be the other branch's start.
-            Err(Fault::Feed(FeedError::Broken { .. })) => Judged::Ask(one_back(head)),
+            // Or signed by whoever speaks now, while ours has only signatures that prove nothing any more.
+            Err(Fault::Feed(FeedError::Broken { .. } | FeedError::Equivocation(_) | FeedError::Reopened { .. })) => {
+                Judged::Ask(one_back(head))
+            }
             Err(Fault::Refused(_) | Fault::Feed(FeedError::Epoch { .. })) => Judged::Useless,
             Err(fault) => match signature_error(&fault) {
                 Some(error) if !is_forged(&root, envelope, error) => Judged::UnknownKeys(head),
@@ -247,6 +267,14 @@ impl Feed {
         clash: &mut Clash,
     ) -> Result<(), Fault> {
         let place = batch.state.head.at;
+        if let Some(Conflict::Feed(at)) = spoken(envelope).map(|(at, _)| at)
+            && at.seq <= place.seq
+            && self.kept_at(batch, at.seq) == Some(bytes)
+        {
+            // The very bytes that were verified once.
+            return Err(FeedError::Known(at.seq).into());
+        }
+        self.refuse_ahead(desk, batch, envelope)?;
         match batch.entry_bytes(envelope, bytes) {
             Ok(()) => {
                 let head = batch.state.head;
@@ -280,7 +308,11 @@ impl Feed {
         let spoken = if batch.state.head.at.seq == 0 { self.spoken() } else { batch.state.issued_at };
         let ahead = |f: &Fresh| desk.moment().is_ahead(f.issued_at, spoken);
         // One that was taken under a wrong clock does not stand in the way of better ones.
-        let newest = batch.fresh.as_ref().or(self.fresh.as_ref()).map(|(f, _)| f).filter(|f| !ahead(f));
+        let newest = batch.fresh.as_ref().or(self.fresh.as_ref());
+        // Under a root that is on its way, what a dropped key said bars nobody.
+        let same = self.root.as_ref().map(|r| r.digest) == batch.root.as_ref().map(|r| r.digest);
+        let newest = newest.filter(|said| same || batch.root.as_ref().is_some_and(|root| holds(root, said)));
+        let newest = newest.map(|(f, _)| f).filter(|f| !ahead(f));
         let newest = newest.map(|f| f.issued_at);
         let timely = |f: &Fresh| match newest {
             _ if ahead(f) => Err(Fault::Refused("the statement is from the future")),
@@ -304,13 +336,32 @@ impl Feed {
         }
     }
 
+    /// A delegated key alone dates nothing ahead of the clocks: it would bind whoever comes after it.
+    fn refuse_ahead(&self, desk: &Desk, batch: &Batch, envelope: &Envelope) -> Result<(), Fault> {
+        let Some(root) = &batch.root else { return Ok(()) };
+        let ahead = |e: Entry| e.by.is_some() && desk.moment().is_ahead(e.issued_at, self.spoken());
+        if envelope.kind == Kind::Entry
+            && envelope.open::<Entry>().is_ok_and(ahead)
+            && verify_beginning(root, envelope).is_err()
+        {
+            return Err(Fault::Refused("a delegated key dates its entry into the future"));
+        }
+        Ok(())
+    }
+
+    /// The entry of this number, if it is still in memory.
+    fn kept_at<'a>(&'a self, batch: &'a Batch, seq: u64) -> Option<&'a [u8]> {
+        let coming = batch.entries.iter().rev().find(|(s, _)| *s == seq).map(|(_, b)| b.as_slice());
+        coming.or_else(|| self.trail.get(seq))
+    }
+
     /// Finds the entry of ours, if it is still in memory, that `envelope` contradicts.
     fn clashes(&self, batch: &Batch, envelope: &Envelope, clash: &mut Clash) {
         let Some(root) = &batch.root else { return };
-        let Some((at, _)) = claim(root, envelope) else { return };
-        let ours = batch.entries.iter().find(|(seq, _)| *seq == at.seq).map(|(_, b)| b.as_slice());
-        let ours = ours.or_else(|| self.trail.get(at.seq));
-        let Some(ours) = ours.and_then(|bytes| codec::decode::<Envelope>(bytes).ok()) else { return };
+        let Some((Conflict::Feed(at), _)) = spoken(envelope) else { return };
+        let Some(ours) = self.kept_at(batch, at.seq).and_then(|bytes| codec::decode::<Envelope>(bytes).ok()) else {
+            return;
+        };
         if proves(root, &ours, envelope) {
             *clash = Some((ours, envelope.clone()));
         }

@@ -66,15 +66,20 @@ impl Trail {
     pub(crate) fn head_at(&self, seq: u64) -> Option<Head> {
         if self.base.head.at.seq == seq { Some(self.base.head) } else { open(self.get(seq)?).map(|(head, _)| head) }
     }
-    /// The state at the head of this number and digest; `more` are entries behind those here.
-    pub(crate) fn state_at(&self, head: Head, more: &[(u64, Vec<u8>)]) -> Option<FeedState> {
+    /// The state at the head of this number and digest; of those here entries up to `cut` count, `more` come behind them.
+    pub(crate) fn state_at(&self, head: Head, cut: u64, more: &[(u64, Vec<u8>)]) -> Option<FeedState> {
         let mut state = (*self.base).clone();
+        let mut promised = None;
         let wanted = state.head.at.seq.saturating_add(1)..=head.at.seq;
-        let kept = self.entries.iter().map(|(seq, bytes)| (*seq, bytes));
+        let kept = self.entries.iter().map(|(seq, bytes)| (*seq, bytes)).filter(|(seq, _)| *seq <= cut);
         for (_, bytes) in kept.chain(more.iter().map(|(s, b)| (*s, b))).filter(|(seq, _)| wanted.contains(seq)) {
             let (at, entry) = open(bytes)?;
             state.snapshot.apply(&entry.action, entry.by).ok()?;
             (state.head, state.issued_at) = (at, entry.issued_at);
+            promised = Some(entry.state_root);
+        }
+        if promised.is_some_and(|wanted| state.snapshot.state_root() != Ok(wanted)) {
+            return None;
         }
         ((state.head.at.seq, state.head.hash) == (head.at.seq, head.hash)).then_some(state)
     }

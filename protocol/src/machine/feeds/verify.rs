@@ -6,11 +6,12 @@ use super::feed::{Batch, Feed};
 use crate::{
     codec::{self, CodecError},
     feed::{
-        Action, Conflict, FeedError, FeedState, Fresh, Head, Listing, Position, Signer, verify_beginning, verify_fresh,
+        Action, Conflict, Entry, FeedError, FeedState, Fresh, Head, Listing, Position, Signer, verify_beginning,
+        verify_fresh,
     },
     id::{Digest, PublisherId},
-    root::{Delegation, FeedStart, Role, RootError, TrustedRoot},
-    sign::{Envelope, SignatureError},
+    root::{FeedStart, Root, RootError, TrustedRoot},
+    sign::{Envelope, Kind, SignatureError},
 };
 use std::sync::Arc;
 
@@ -60,7 +61,7 @@ impl Batch {
         let open = root.root.feed;
         if open.rank(self.state.head).is_none() {
             self.go_back(feed, open);
-        } else if before.is_some_and(|b| b.root.feed == open && signs_entries(b) == signs_entries(root)) {
+        } else if before.is_some_and(|b| b.root.feed == open && still_sign(b, root)) {
             return;
         }
         self.rotated_at = self.state.head.at.seq;
@@ -71,9 +72,11 @@ impl Batch {
     fn go_back(&mut self, feed: &Feed, open: FeedStart) {
         let named = Head { at: Position { epoch: 0, seq: open.from_seq }, hash: open.from_hash };
         let more = if self.onboarded { &[][..] } else { self.entries.as_slice() };
-        let found = feed.trail.state_at(named, more).filter(|_| !self.onboarded);
+        // What an earlier root of this batch gave up is still in the trail, and leads nowhere.
+        let cut = self.cut.unwrap_or(u64::MAX);
+        let found = feed.trail.state_at(named, cut, more).filter(|_| !self.onboarded);
         let state = found.unwrap_or_default();
-        self.cut = Some(state.head.at.seq);
+        self.cut = Some(state.head.at.seq.min(cut));
         if state.head.at.seq == 0 {
             (self.onboarded, self.base) = (true, Some(Arc::new(state.clone())));
         }
@@ -105,10 +108,16 @@ impl Batch {
         let open = root.root.feed;
         check_floor(feed.floor, open, state.head)?;
         let old = &self.state;
-        if open.rank(state.head) <= open.rank(old.head) {
+        // Where nobody who speaks now signed our head, it may be a thief's: what they signed for its place takes it. Places
+        // never go back, and what was revoked stays so.
+        let unsigned = self.anchor.is_none() && old.head.at.seq > 0;
+        let (new, known) = (open.rank(state.head), open.rank(old.head));
+        let takes_place = unsigned && new == known && state.head.hash != old.head.hash;
+        if new <= known && !takes_place {
             return Err(FeedError::Known(state.head.at.seq).into());
         }
-        if state.head.at.epoch == old.head.at.epoch && !continues(old, &state) {
+        let vouched = unsigned || open.names(state.head);
+        if state.head.at.epoch == old.head.at.epoch && !vouched && !continues(old, &state) {
             return Err(Fault::Refused("the snapshot does not continue the catalogue that is known"));
         }
         let known = old.snapshot.listings.len();
@@ -128,8 +137,12 @@ impl Batch {
         let head = self.state.head;
         if head.at.seq > 0 && envelope.digest() == head.hash {
             let begins = self.anchor.as_ref().is_some_and(|anchor| anchor.head == head);
+            let current = verify_beginning(root, envelope).is_ok();
+            if begins && current {
+                return Err(FeedError::Known(head.at.seq).into());
+            }
             // Of an older epoch it is no longer anybody's to sign: the root that names it has done so.
-            if begins || verify_beginning(root, envelope).is_err() {
+            if begins || !current {
                 return Err(match self.state.follow(root, envelope) {
                     Err(FeedError::Signature(error)) => error.into(),
                     _ => FeedError::Known(head.at.seq).into(),
@@ -181,6 +194,12 @@ impl Batch {
     }
 }
 
+/// Whether a kept statement still speaks under this root: its keys, and of a head that the root did not give up.
+pub(super) fn holds(root: &TrustedRoot, (fresh, bytes): &(Fresh, Vec<u8>)) -> bool {
+    let signed = codec::decode::<Envelope>(bytes).is_ok_and(|e| verify_fresh(root, &e).is_ok());
+    signed && root.root.feed.rank(fresh.head).is_some()
+}
+
 /// A head behind the ticket's floor, or another one at it, is a rollback.
 pub(super) fn check_floor(floor: Head, open: FeedStart, head: Head) -> Result<(), Fault> {
     let rank = open.rank(head);
@@ -228,22 +247,30 @@ pub(super) fn signature_error(fault: &Fault) -> Option<&SignatureError> {
     }
 }
 
-/// Who signs entries under a root.
-fn signs_entries(root: &TrustedRoot) -> (&Role, &Role, &[Delegation]) {
-    (&root.root.roles.release, &root.root.roles.revoke, &root.root.delegations)
+/// Whether everything that keys of `old` signed holds under `new` as well: a right more takes nothing from anybody.
+fn still_sign(old: &TrustedRoot, new: &TrustedRoot) -> bool {
+    let (was, is) = (&old.root, &new.root);
+    was.roles.release == is.roles.release
+        && was.roles.revoke == is.roles.revoke
+        && was.delegations.iter().all(|d| is.delegations.contains(d))
 }
 
-/// What a verified envelope says about a place of the feed.
-pub(super) fn claim(root: &TrustedRoot, envelope: &Envelope) -> Option<(Position, Digest)> {
-    match crate::feed::claim(root, envelope).ok()? {
-        (Conflict::Feed(at), digest) => Some((at, digest)),
-        (Conflict::Root(_), _) => None,
+/// What an envelope says about a place, before anybody looks at its signatures.
+pub(super) fn spoken(envelope: &Envelope) -> Option<(Conflict, Digest)> {
+    match envelope.kind {
+        Kind::Entry => Some((Conflict::Feed(envelope.open::<Entry>().ok()?.at), envelope.digest())),
+        Kind::Fresh => envelope.open::<Fresh>().ok().map(|f| (Conflict::Feed(f.head.at), f.head.hash)),
+        Kind::Root => Some((Conflict::Root(envelope.open::<Root>().ok()?.version), envelope.digest())),
     }
 }
 
 /// Whether two envelopes prove that the publisher spoke twice: in the open epoch of its feed, or about a root document.
 /// Both are signed by keys that the newest root names: those that were rotated out prove nothing.
 pub(crate) fn proves(root: &TrustedRoot, one: &Envelope, other: &Envelope) -> bool {
+    // Signatures are dear, and most pairs say the same or speak of two places.
+    if spoken(one).is_none_or(|a| spoken(other).is_none_or(|b| a.0 != b.0 || a.1 == b.1)) {
+        return false;
+    }
     let (Ok((place, a)), Ok((other_place, b))) = (crate::feed::claim(root, one), crate::feed::claim(root, other))
     else {
         return false;

@@ -152,3 +152,42 @@ fn a_newcomer_knows_what_is_left_of_a_budget_it_did_not_see_spent() {
     world.pass(Span::seconds(5));
     assert_eq!(world.head("dave", &p), 4);
 }
+
+#[test]
+fn a_root_that_only_adds_a_delegation_leaves_newcomers_their_beginning() {
+    let (mut world, mut p, key) = delegated(&["alice", "bob", "carol", "dave"]);
+    build(&mut world, &p, key, nightly(2));
+    world.until("bob has it", |w| w.head("bob", &p) == 2);
+    let other = p.new_key(51);
+    p.succeed(|root| {
+        let first = root.delegations[0].clone();
+        root.delegations.push(Delegation { key: other, ..first });
+        root.delegations.sort_by_key(|d| d.key);
+    });
+    world.own("alice", &p);
+    world.until("bob knows", |w| view(w, "bob", &p).root_version == 3);
+    assert!(view(&world, "bob", &p).signed);
+    world.vanish("alice");
+    world.connect("dave", "bob");
+    world.follow("dave", &p);
+    world.until("dave has all", |w| w.head("dave", &p) == 2);
+}
+
+#[test]
+fn a_build_key_dates_nothing_ahead_and_does_not_keep_a_feed_fresh() {
+    let (mut world, p, key) = delegated(&["alice", "bob", "carol", "eve"]);
+    world.vanish("alice");
+    world.vanish("carol");
+    world.connect("eve", "bob");
+    let before = view(&world, "bob", &p).feed.clone();
+    let ahead = forged(&p, &before, Action::Release(nightly(2)), key, world.now + Span::seconds(3700));
+    assert_ne!(world.whisper("eve", "bob", codec::encode(&ahead).unwrap()), Verdict::Accept);
+    assert_eq!(world.head("bob", &p), 1);
+    world.pass(Span::days(6));
+    world.connect("eve", "bob");
+    let build = forged(&p, &before, Action::Release(nightly(2)), key, world.now);
+    world.whisper("eve", "bob", codec::encode(&build).unwrap());
+    world.until("bob has it", |w| w.head("bob", &p) == 2);
+    world.pass(Span::days(3));
+    assert_eq!(view(&world, "bob", &p).freshness, Freshness::Stale, "the publisher said nothing for nine days");
+}

@@ -13,6 +13,7 @@ mod revoke;
 mod rotation;
 mod second_word;
 mod trust;
+mod victims;
 
 use crate::world::{Node, Publisher, START, World, listing, release};
 use softservice_protocol::{

@@ -9,6 +9,12 @@ fn at(world: &World, name: &str, p: &Publisher, seq: u64) -> Head {
 fn listings(world: &World, name: &str, p: &Publisher) -> Vec<softservice_protocol::feed::Listing> {
     view(world, name, p).feed.snapshot.listings.clone()
 }
+/// Says again what an epoch gave up, as whoever opens it does.
+fn say_again(world: &mut World, name: &'static str, p: &Publisher) {
+    for (release, revocation) in world.nodes[name].core.unsaid(p.id) {
+        world.append(name, p, Action::Revoke { release, revocation });
+    }
+}
 /// Alice published `versions` releases, and bob has them.
 fn published(names: &[&'static str], versions: u32) -> (World, Publisher) {
     let (mut world, p) = following(names);
@@ -76,10 +82,11 @@ fn a_revocation_outlives_the_entry_that_said_it() {
     assert_eq!((listings(&world, "bob", &p).len(), revoked(&world, "bob")), (2, 1));
     world.restart("bob");
     assert_eq!(revoked(&world, "bob"), 1, "bob remembers");
-    // With her keys: she says it again, so that newcomers hear it, too.
+    // With her keys and asked to: she says it again, so that newcomers hear it, too.
     world.node("alice").signs = true;
     world.restart("alice");
     world.connect("alice", "bob");
+    say_again(&mut world, "alice", &p);
     world.until("it stands in the new epoch", |w| view(w, "bob", &p).feed.head.at == Position { epoch: 2, seq: 3 });
     world.vanish("alice");
     world.connect("carol", "bob");
@@ -140,4 +147,80 @@ fn floors_and_marks_of_an_older_epoch_are_below_the_newer_one_and_nothing_else_i
     // What lies before the named entry is as far behind the floor as ever.
     let open = p.root().feed;
     assert!(open.rank(early) < Some(floor.at) && open.rank(named) > Some(floor.at) && open.rank(floor).is_none());
+}
+
+#[test]
+fn nothing_new_is_signed_unasked_so_two_homes_open_one_epoch_and_no_two() {
+    let (mut world, mut p) = first(&["alice", "bob", "carol"]);
+    world.connect("carol", "bob");
+    world.own("carol", &p);
+    for seq in [2, 3] {
+        world
+            .until("both homes are as far", |w| ["alice", "carol"].iter().all(|n| w.head(n, &p) + 1 == u64::from(seq)));
+        world.publish("alice", &p, listed(seq));
+    }
+    let named = at(&world, "alice", &p, 2);
+    let revocation = Revocation { level: RevokeLevel::Unsafe, replaced_by: None, reason: "leaks".into() };
+    world.append("alice", &p, Action::Revoke { release: listed(1).release, revocation });
+    world.until("all are told", |w| ["alice", "bob", "carol"].iter().all(|n| w.head(n, &p) == 4));
+    world.part("carol", "bob");
+    p.reopen(2, named);
+    world.own("alice", &p);
+    world.pass(Span::seconds(1));
+    world.own("carol", &p);
+    world.pass(Span::seconds(1));
+    for name in ["alice", "carol"] {
+        assert_eq!(view(&world, name, &p).feed.head, named, "{name} says nothing by herself");
+        let unsaid: Vec<_> = world.nodes[name].core.unsaid(p.id).into_iter().map(|(release, _)| release).collect();
+        assert_eq!(unsaid, [listed(1).release], "{name} knows what is to be said again");
+    }
+    say_again(&mut world, "alice", &p);
+    world.connect("carol", "bob");
+    let said = Position { epoch: 2, seq: 3 };
+    world.until("all have it", |w| ["alice", "bob", "carol"].iter().all(|n| view(w, n, &p).feed.head.at == said));
+    assert!(world.nodes["carol"].core.unsaid(p.id).is_empty());
+    // The end of her log is lost; what she said is not said in other words.
+    world.vanish("alice");
+    let lost = |r: &Record| match r {
+        Record::Entry { envelope, .. } => codec::decode::<Envelope>(envelope).unwrap() == last_entry(&world),
+        Record::Reserved { head, .. } => head.at == said,
+        _ => false,
+    };
+    let kept: Vec<_> = world.nodes["alice"].kept.iter().filter(|r| !lost(r)).cloned().collect();
+    world.node("alice").kept = kept.clone();
+    world.restart("alice");
+    world.pass(Span::seconds(60));
+    let signed = |records: &[Record]| records.iter().filter(|r| matches!(r, Record::Entry { .. })).count();
+    assert_eq!(signed(&world.nodes["alice"].kept), signed(&kept));
+    world.connect("alice", "bob");
+    world.until("she has it back", |w| view(w, "alice", &p).feed.head.at == said);
+    assert!(["alice", "bob", "carol"].iter().all(|n| !is_frozen(&world, n, &p)));
+}
+
+#[test]
+fn a_second_return_before_the_first_is_kept_mixes_no_branches() {
+    let (mut world, mut p) = published(&["alice", "bob"], 6);
+    world.node("bob").slow_disk = true;
+    p.reopen(2, at(&world, "alice", &p, 4));
+    world.own("alice", &p);
+    let waits = |w: &World, wanted: fn(&Record) -> bool| w.nodes["bob"].waiting.iter().any(|(_, r)| wanted(r));
+    world.until("bob is about to keep the root", |w| waits(w, |r| matches!(r, Record::Root { .. })));
+    world.publish("alice", &p, listed(20));
+    world.publish("alice", &p, listed(22));
+    let entries = |w: &World| w.nodes["bob"].waiting.iter().filter(|(_, r)| matches!(r, Record::Entry { .. })).count();
+    world.until("bob is about to keep both entries", |w| entries(w) == 2);
+    let named = at(&world, "alice", &p, 5);
+    p.reopen(3, named);
+    world.own("alice", &p);
+    let roots = |w: &World| w.nodes["bob"].waiting.iter().filter(|(_, r)| matches!(r, Record::Root { .. })).count();
+    world.until("and the next root, too", |w| roots(w) == 2);
+    world.node("bob").slow_disk = false;
+    world.sync("bob");
+    let expected: Vec<_> = [1, 2, 3, 4, 20].map(listed).into();
+    world.until("bob is there", |w| view(w, "bob", &p).feed.head == named);
+    assert_eq!(listings(&world, "bob", &p), expected);
+    world.publish("alice", &p, listed(21));
+    world.until("bob goes on", |w| w.head("bob", &p) == 6);
+    world.restart("bob");
+    assert_eq!(listings(&world, "bob", &p).len(), 6);
 }

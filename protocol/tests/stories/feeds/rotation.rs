@@ -215,3 +215,33 @@ fn two_root_documents_of_one_version_stop_the_publisher_everywhere() {
     world.pass(Span::seconds(60));
     assert!(is_frozen(&world, "bob", &p));
 }
+
+#[test]
+fn a_root_that_comes_while_an_entry_is_signed_has_the_head_signed_anew_afterwards() {
+    let (mut world, mut p) = first(&["alice", "bob"]);
+    let job = world.publish("alice", &p, listed(2));
+    rotate(&mut world, &mut p, 70);
+    world.until("the old key's signature is not enough", |w| is_refused(w, "alice", job));
+    world.until("the head is signed by the new one", |w| {
+        let bob = view(w, "bob", &p);
+        bob.root_version == 2 && bob.signed && view(w, "alice", &p).signed
+    });
+}
+
+#[test]
+fn an_entry_whose_root_could_not_be_kept_is_not_published() {
+    let (mut world, mut p) = first(&["alice", "bob"]);
+    world.node("alice").slow_disk = true;
+    p.succeed(|root| root.issued_at.0 += 1);
+    world.own("alice", &p);
+    let (root, _) = world.nodes["alice"].waiting[0].clone();
+    let job = world.publish("alice", &p, listed(2));
+    let (reserved, _) = world.nodes["alice"].waiting[1].clone();
+    world.input("alice", Input::Durable(reserved));
+    world.until("it is signed", |w| w.nodes["alice"].waiting.len() == 3);
+    let (entry, _) = world.nodes["alice"].waiting[2].clone();
+    world.input("alice", Input::NotKept { token: root, why: "the disk is full".into() });
+    world.input("alice", Input::Durable(entry));
+    assert!(is_refused(&world, "alice", job));
+    assert!(!has(&world.nodes["alice"], |e| matches!(e, Event::Published { job: j, .. } if *j == job)));
+}

@@ -45,7 +45,7 @@ pub(crate) struct Node {
     pub(super) seed: u64,
     pub(super) next: u64,
     pub(super) jobs: u64,
-    pub(super) bans: BTreeMap<Peer, Time>,
+    pub(crate) bans: BTreeMap<Peer, Time>,
 }
 
 fn core(me: Peer, seed: u64) -> Core {
