@@ -58,10 +58,13 @@ impl Place {
     }
     /// Writes a version of a distro that runs for ever.
     fn distro(&self, version: &str) -> PathBuf {
-        let dir = self.folder.path().join("clockwork");
+        self.named("clockwork", version)
+    }
+    fn named(&self, name: &str, version: &str) -> PathBuf {
+        let dir = self.folder.path().join(name);
         std::fs::create_dir_all(&dir).expect("a folder");
         let toml = format!(
-            "format = 1\n[distro]\nname = \"clockwork\"\nversion = \"{version}\"\n\
+            "format = 1\n[distro]\nname = \"{name}\"\nversion = \"{version}\"\n\
              [role.main.service.tick]\ncommand = [\"/bin/sleep\", \"100000\"]\n[update]\nsettle = \"100ms\"\n"
         );
         std::fs::write(dir.join("distro.toml"), toml).expect("a definition");
@@ -207,32 +210,44 @@ async fn a_policy_acts_on_a_fresh_word_only() {
     let place = Place::new();
     let (anna, bob, publisher, ticket) = running(&place).await;
     second(&place, &anna, &bob, publisher).await;
+    // Carol stays, and bob runs something of hers whose name comes after: the policy looks at one after the other.
+    let carol = place.node("carol").await;
+    let hers = publish(&carol, &place.named("zeppelin", "1.0.0")).await["ticket"].clone();
+    let carols: PublisherId = done(&bob, "subscribe", json!({ "ticket": hers })).await["publisher"]
+        .as_str()
+        .expect("an id")
+        .parse()
+        .expect("an id");
+    done(&bob, "up", up("zeppelin")).await;
     soon("anna's end", anna.stop()).await;
     place.clock.pass(Span::days(8));
-    done(&bob, "subscribe", json!({ "ticket": ticket, "policy": "auto" })).await;
-    let policies = tokio::spawn(verbs::follow_policies(bob.context()));
-    // The policy has looked by the time that these are answered, and would hold the softservice's turn.
-    for _ in 0..3 {
-        assert_eq!(done(&bob, "plan_update", json!({ "name": "clockwork" })).await["newer"], true);
-        assert_eq!(done(&bob, "ps", json!({})).await[0]["generation"], 1);
+    publish(&carol, &place.named("zeppelin", "1.0.1")).await;
+    until(&bob, carols, "carol's second release", |k| k.feed.head.at.seq == 2).await;
+    for ticket in [json!(ticket), hers] {
+        done(&bob, "subscribe", json!({ "ticket": ticket, "policy": "auto" })).await;
     }
+    assert_eq!(done(&bob, "plan_update", json!({ "name": "clockwork" })).await["newer"], true);
+    let policies = tokio::spawn(verbs::follow_policies(bob.context()));
+    let version = async |name: &str| done(&bob, "ps", json!({ "name": name })).await[0]["version"].clone();
+    soon("carol's update by policy", async {
+        while version("zeppelin").await != "1.0.1" {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert_eq!(version("clockwork").await, "1.0.0", "nothing was taken on a stale word");
     let anna = place.node("anna").await;
     meet(&bob, &anna).await;
     soon("the update by policy", async {
-        while done(&bob, "ps", json!({})).await[0]["version"] != "1.0.1" {
+        while version("clockwork").await != "1.0.1" || bob.device().at_rest("clockwork").is_err() {
             tokio::task::yield_now().await;
         }
     })
     .await;
     policies.abort();
-    soon("its confirmation", async {
-        while bob.device().at_rest("clockwork").is_err() {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
     place.clear(bob).await;
     anna.stop().await;
+    carol.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
