@@ -69,7 +69,7 @@ fn damaged_key_files_are_left_out_and_told_of_and_damaged_root_documents_refused
     let flipped = if text.starts_with('0') { text.replacen('0', "1", 1) } else { format!("0{}", &text[1..]) };
     fs::write(&file, flipped).unwrap();
     let keys = Keys::open(home.path()).unwrap();
-    assert_eq!(keys.unreadable().into_iter().map(|u| u.path).collect::<Vec<_>>(), [file.clone()]);
+    assert_eq!(keys.unreadable().into_iter().map(|u| u.path).collect::<Vec<_>>(), std::slice::from_ref(&file));
     assert!(!keys.unreadable()[0].why.contains("somebody new"), "nobody is told to remove it");
     assert_eq!(keys.at_hand().len(), 3);
     fs::write(&file, text).unwrap();
