@@ -22,6 +22,8 @@ const SETTLE: Duration = Duration::from_secs(20);
 /// How long a home may be taken by a process that does not answer: a node that starts reads its records, one that ends
 /// closes its store.
 const TURN: Duration = Duration::from_secs(30);
+/// A call that is still in work after this is another process's, or worth a word all the same.
+const OWN_END: Duration = Duration::from_secs(1);
 
 /// How a home came to have a node.
 pub(crate) enum Begun {
@@ -85,11 +87,13 @@ impl Session {
     /// Stops the node if it is ours. Verbs of other processes that found it are waited for, unless somebody is impatient.
     pub(crate) async fn close(&self, ui: &mut Ui, at_once: bool) {
         let Some(node) = self.own.lock().await.take() else { return };
-        if !at_once && node.working() > 0 {
-            ui.note("another process uses the node of this one; it is waited for, Ctrl-C ends both");
-        }
         if !at_once {
-            tokio::select! { () = node.drain() => {}, () = interrupted() => {} }
+            // The call of this very process may be counted for a moment longer than its answer takes.
+            let moment = tokio::time::timeout(OWN_END, node.drain()).await;
+            if moment.is_err() {
+                ui.note("another process uses the node of this one; it is waited for, Ctrl-C ends both");
+                tokio::select! { () = node.drain() => {}, () = interrupted() => {} }
+            }
         }
         node.stop().await;
     }

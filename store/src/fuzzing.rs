@@ -17,7 +17,9 @@ pub fn log(payloads: &[&[u8]], damaged: Range<usize>, with: u8) {
     // As secret as a log's own: another for any other payloads, or a fuzzer that sees what tags are compared with learns to
     // put good records into payloads.
     let mut secret = blake3::Hasher::new();
-    payloads.iter().for_each(|payload| drop(secret.update(payload).update(&payload.len().to_le_bytes())));
+    for payload in payloads {
+        secret.update(payload).update(&payload.len().to_le_bytes());
+    }
     let key: [u8; 32] = secret.finalize().into();
     let (mut bytes, mut ends) = (Vec::new(), Vec::new());
     for payload in payloads {

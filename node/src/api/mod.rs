@@ -70,10 +70,6 @@ impl Server {
         });
         Ok(Self { stop, calls, served, socket: socket::path(&home) })
     }
-    /// How many calls have an end and have not come to it.
-    pub fn working(&self) -> usize {
-        *self.calls.0.borrow()
-    }
     /// Nobody new finds the node; returns when the last call that has an end has come to it.
     pub async fn drain(&self) {
         let _ = std::fs::remove_file(&self.socket);

@@ -56,10 +56,6 @@ impl Served {
     pub fn context(&self) -> Context {
         self.node.context()
     }
-    /// How many calls have an end and have not come to it.
-    pub fn working(&self) -> usize {
-        self.server.working()
-    }
     /// Nobody new finds the node; returns when the last call that has an end has come to it.
     pub async fn drain(&self) {
         self.server.drain().await;
