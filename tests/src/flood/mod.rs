@@ -55,9 +55,9 @@ struct Stage {
 /// Runs it all, and tells each step.
 pub fn run(orders: &Orders, tell: &mut dyn FnMut(&str)) -> Figures {
     let mallory = mallory();
-    if orders.pin {
-        pin(0);
-    }
+    let cores = orders.pin.then(Cores::two).flatten();
+    let to_honest = || cores.iter().for_each(|c| pin(c.honest));
+    to_honest();
     let stage = set(orders);
     let honest = |span: Duration| Visitors::new(&stage.world, &stage.ticket, RELEASES).fetch(span);
     tell("quiet");
@@ -67,13 +67,9 @@ pub fn run(orders: &Orders, tell: &mut dyn FnMut(&str)) -> Figures {
     let mut quiet_cpu = spent() - before;
     let mut quiet_span = began.elapsed();
     tell("flood");
-    if orders.pin {
-        pin(1);
-    }
+    cores.iter().for_each(|c| pin(c.hostile));
     let attackers = attack::start(&mallory, &stage, orders);
-    if orders.pin {
-        pin(0);
-    }
+    to_honest();
     let (before, began) = (spent(), Instant::now());
     let flooded = honest(orders.flood);
     let (flood_cpu, flood_span) = (spent() - before, began.elapsed());
@@ -130,13 +126,27 @@ fn random(seed: u64, bytes: usize) -> Vec<u8> {
     content
 }
 
-/// Whoever this thread starts from now on runs on this core. With one core there is nothing to keep apart.
-fn pin(core: usize) {
-    if std::thread::available_parallelism().is_ok_and(|n| n.get() > 1) || core == 0 {
-        let mut set = rustix::thread::CpuSet::new();
-        set.set(core);
-        let _ = rustix::thread::sched_setaffinity(None, &set);
+/// Two cores that this process may use, for the two sides.
+struct Cores {
+    honest: usize,
+    hostile: usize,
+}
+
+impl Cores {
+    /// None where there is but one: nothing can be kept apart then. Asked before anybody is kept to a core, because
+    /// from then on there is but one for whoever asks.
+    fn two() -> Option<Self> {
+        let set = rustix::thread::sched_getaffinity(None).ok()?;
+        let mut cores = (0..rustix::thread::CpuSet::MAX_CPU).filter(|core| set.is_set(*core));
+        Some(Self { honest: cores.next()?, hostile: cores.next()? })
     }
+}
+
+/// Whoever this thread starts from now on runs on this core.
+fn pin(core: usize) {
+    let mut set = rustix::thread::CpuSet::new();
+    set.set(core);
+    rustix::thread::sched_setaffinity(None, &set).expect("a core that was there is there");
 }
 
 /// CPU seconds of a process.
