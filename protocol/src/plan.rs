@@ -3,14 +3,13 @@
 //! the next: the hash, `fetch_bytes`, which shrinks while content arrives, `bytes` of single steps, which grow while a
 //! service writes, and what is free of a space that lacks. They would make an agreed plan void.
 
+mod permissions;
 mod steps;
 
 use crate::{
     definition::units::bytes,
     id::{ObjectId, ReleaseId},
-    instance::{
-        Change, Instance, Isolation, Limits, Needs, RoleNeed, Transition, limits::amount, overlay::OverlayChange,
-    },
+    instance::{Change, Instance, Isolation, Needs, RoleNeed, Transition, overlay::OverlayChange},
 };
 use serde::{Deserialize, Serialize};
 
@@ -209,7 +208,7 @@ pub fn plan(release: ReleaseId, needs: &Needs, instance: &Instance, facts: &Fact
         steps: steps::all(needs, instance, facts, &changes),
         total_bytes: total_bytes(needs),
         fetch_bytes: facts.fetch_bytes,
-        permissions: permissions(instance, current),
+        permissions: permissions::between(instance, current),
         isolation: facts.isolation.clone(),
         lacks: lacks(instance, current, facts),
         downtime: summary(&downtimes, facts),
@@ -264,40 +263,6 @@ fn lacks(instance: &Instance, current: Option<&Instance>, facts: &Facts<'_>) -> 
         (has < needed).then(|| Lack { what: what.into(), needed, has })
     };
     each.into_iter().filter_map(lack).collect()
-}
-
-fn permissions(new: &Instance, old: Option<&Instance>) -> Permissions {
-    let had: &[String] = old.map_or(&[], |i| &i.permissions);
-    let missing = |list: &[String], other: &[String]| -> Vec<String> {
-        list.iter().filter(|p| !other.contains(p)).cloned().collect()
-    };
-    let mut found = Permissions { added: missing(&new.permissions, had), removed: missing(had, &new.permissions) };
-    // Of a new softservice everything is new, and its limits are steps of the plan.
-    for role in old.iter().flat_map(|_| &new.roles) {
-        match old.and_then(|o| o.roles.iter().find(|r| r.key == role.key)) {
-            Some(before) => limits(role, &before.limits, &mut found),
-            None => found.added.push(newcomer(role)),
-        }
-    }
-    found.added.sort();
-    found.removed.sort();
-    found
-}
-
-/// A role that comes with an update uses what nobody had agreed to, also where it asks for nothing by name.
-fn newcomer(role: &RoleNeed) -> String {
-    let limits = role.limits.describe();
-    let most = if limits.is_empty() { "without limit".into() } else { format!("at most {}", limits.join(", ")) };
-    format!("{}: run as a new role, {most}", role.key)
-}
-
-/// A limit that rises is a permission that comes, one that falls is a permission that goes.
-fn limits(role: &RoleNeed, before: &Limits, found: &mut Permissions) {
-    for (measure, before, now) in before.against(&role.limits) {
-        let line = format!("{}: {measure} {} instead of {}", role.key, amount(measure, now), amount(measure, before));
-        let wider = now.is_none_or(|now| before.is_some_and(|before| now > before));
-        if wider { &mut found.added } else { &mut found.removed }.push(line);
-    }
 }
 
 fn downtimes(instance: &Instance, facts: &Facts<'_>, changes: &Transition) -> Vec<Downtime> {

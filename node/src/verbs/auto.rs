@@ -1,10 +1,11 @@
 //! The policy `auto`: followed publishers' newer releases are taken by themselves. Invariant: never one that asks for
-//! more permissions, never on a word that is not fresh, never a held or stopped softservice, never a release that this softservice had before - it failed then, or its
-//! owner went back from it. What waits for its owner is a task of the softservice, in `ps` and `status`, until it is settled.
+//! more permissions, never on a word that is not fresh, never a held or stopped softservice, never a release that this
+//! softservice had before - it failed then, or its owner went back from it. What waits for its owner, or cannot even be
+//! planned, is a task of the softservice, in `ps` and `status`, until it is settled; nothing is done about it unasked.
 
 use super::{
     consent,
-    failure::Failure,
+    failure::{Failure, Kind},
     freshness,
     instances::{self, Candidate},
     provision::{self, Unasked},
@@ -12,13 +13,20 @@ use super::{
 };
 use crate::{Context, api::talk::Talk, device::PlanRequest};
 use serde_json::{Value, json};
-use softservice_protocol::id::{PublisherId, ReleaseId};
-use std::collections::BTreeSet;
+use softservice_protocol::{
+    id::{PublisherId, ReleaseId},
+    plan::Plan,
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What the log said last of each softservice, and of which release: news come often, and the same line each time would
+/// hide the others.
+type Told = BTreeMap<String, (ReleaseId, String)>;
 
 /// Follows the policies until the node stops.
 pub async fn follow(context: Context) {
     let mut handle = context.handle.clone();
-    let mut told = BTreeSet::new();
+    let mut told = Told::new();
     loop {
         // One that was refused may fit by now.
         let allowed = context.quotas.changed();
@@ -43,8 +51,7 @@ fn is_due(candidate: &Candidate, automatic: &BTreeSet<PublisherId>) -> bool {
     !candidate.held && candidate.up && !candidate.had && automatic.contains(&candidate.found.publisher)
 }
 
-/// `told` is what the log said already: news come often, and the same line each time would hide the others.
-async fn look(context: &Context, told: &mut BTreeSet<(String, ReleaseId)>) -> Result<(), Failure> {
+async fn look(context: &Context, told: &mut Told) -> Result<(), Failure> {
     let automatic = automatic(context)?;
     if automatic.is_empty() {
         return Ok(());
@@ -67,36 +74,77 @@ async fn look(context: &Context, told: &mut BTreeSet<(String, ReleaseId)>) -> Re
             }
             Ok(Unasked::Nothing) => {}
             Ok(Unasked::Waits(why)) => {
-                if told.insert((name.clone(), release)) {
-                    let why = why.join("; ");
+                let why = why.join("; ");
+                if is_new(told, &name, release, &why) {
                     tracing::warn!(softservice = name, %release, why, "a newer release waits for its owner's yes");
                 }
             }
-            Err(failure) => tracing::warn!(softservice = name, %failure, "the update by policy did not hold"),
+            Err(failure) => {
+                if is_new(told, &name, release, &failure.message) {
+                    tracing::warn!(softservice = name, %release, %failure, "the update by policy did not hold");
+                }
+            }
         }
     }
     Ok(())
 }
 
+/// Whether the log did not say just this of it; from now on it has.
+fn is_new(told: &mut Told, name: &str, release: ReleaseId, why: &str) -> bool {
+    let now = (release, why.to_owned());
+    told.insert(name.to_owned(), now.clone()) != Some(now)
+}
+
 /// What an owner who follows by `auto` has to decide: the newer release that is not taken unasked, and why. Found out
 /// anew each time, so that it is gone once it is settled and there after a restart.
 pub(super) async fn task(context: &Context, candidate: &Candidate) -> Option<Value> {
-    if !is_due(candidate, &automatic(context).ok()?) {
-        return None;
+    match automatic(context) {
+        Ok(automatic) if !is_due(candidate, &automatic) => return None,
+        Ok(_) => {}
+        Err(failure) => return Some(blocked(candidate, &failure)),
     }
+    match planned(context, candidate).await {
+        Ok((_, why)) if why.is_empty() => None,
+        Ok((plan, why)) => Some(wider(candidate, &plan, &why)),
+        // Documents that have not come yet are no reason to fail: the policy fetches them. What the owner's own changes
+        // stand in the way of is a task already.
+        Err(failure) if failure.kind == Kind::NotFound || failure.details.contains_key("tasks") => None,
+        Err(failure) => Some(blocked(candidate, &failure)),
+    }
+}
+
+/// What would be done, and why it is not done unasked.
+async fn planned(context: &Context, candidate: &Candidate) -> Result<(Plan, Vec<String>), Failure> {
+    let request = PlanRequest::new(candidate.name.clone(), candidate.found.listing.release);
+    let plan = provision::finish_plan(context, request, candidate.found.release()).await?.plan;
+    consent::refuse_lacking(&plan)?;
+    let why = consent::unasked(context, &plan)?;
+    Ok((plan, why))
+}
+
+fn wider(candidate: &Candidate, plan: &Plan, why: &[String]) -> Value {
+    let mut task = waits(candidate, "wider_permissions", &why.join("; "), "");
+    task["permissions"] = json!(plan.permissions);
+    task["reduced"] = json!(plan.isolation.reduced);
+    task
+}
+
+/// It cannot be planned, and the policy does nothing about that.
+fn blocked(candidate: &Candidate, failure: &Failure) -> Value {
+    // What is asked without a default is answered with the update.
+    let answers = failure.hint.as_deref().filter(|_| failure.details.contains_key("questions"));
+    waits(candidate, "update_blocked", &failure.message, answers.unwrap_or_default())
+}
+
+fn waits(candidate: &Candidate, kind: &str, why: &str, answers: &str) -> Value {
     let (name, listing) = (&candidate.name, &candidate.found.listing);
-    // Documents that have not come yet are no reason to fail: the policy fetches them.
-    let request = PlanRequest::new(name.clone(), listing.release);
-    let plan = provision::finish_plan(context, request, candidate.found.release()).await.ok()?.plan;
-    let why = consent::unasked(context, &plan).ok().filter(|why| !why.is_empty())?;
-    Some(json!({
+    let update = format!("softservice update {name} {answers}");
+    json!({
         "softservice": name,
-        "kind": "wider_permissions",
+        "kind": kind,
         "what": format!("{} {}", listing.distro, listing.version),
-        "why": format!("it is not taken unasked: {}", why.join("; ")),
+        "why": format!("it is not taken unasked: {why}"),
         "release": listing.release.to_string(),
-        "permissions": plan.permissions,
-        "reduced": plan.isolation.reduced,
-        "resolve": [format!("softservice update {name}"), format!("softservice hold {name}")],
-    }))
+        "resolve": [update.trim_end(), &format!("softservice hold {name}")],
+    })
 }

@@ -27,6 +27,7 @@ mod world;
 
 pub use error::InstanceError;
 pub use limits::Limits;
+pub(crate) use resolve::reached;
 pub use sandbox::{Isolation, Sandbox};
 pub use transition::{Change, Move, Transition, ends_first, transition};
 

@@ -127,7 +127,12 @@ fn exposed<'a>(
 ) -> impl Iterator<Item = String> + 'a {
     let key = component.key(&[&role.name]);
     let ports = role.ports.iter().filter(|p| reachable.contains(&component.key(&[&role.name, &p.name])));
-    ports.map(move |port| format!("{key}: be reached from the network at port {}", port.name))
+    ports.map(move |port| reached(&key, &port.name))
+}
+
+/// The permission that this is, by the role's key.
+pub(crate) fn reached(role: &str, port: &str) -> String {
+    format!("{role}: be reached from the network at port {port}")
 }
 
 /// Keys of the ports behind what the top distro exports: people reach them.

@@ -4,6 +4,7 @@ mod asked;
 mod bindings;
 mod cast;
 mod overlay;
+mod permissions;
 mod plan;
 mod sandbox;
 mod transition;
