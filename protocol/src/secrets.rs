@@ -7,25 +7,30 @@
 //! Entropy alone, without a name or a form, was refused: hashes, fixtures and compressed data have more of it than keys.
 
 mod allowed;
+mod argument;
 mod assigned;
 mod form;
 mod holder;
 mod place;
+mod tar;
+mod text;
 mod value;
+mod wide;
 
 pub use allowed::{ALLOW_FILE, AllowError, Allowed};
 pub use place::Place;
 
 use aho_corasick::{AhoCorasick, MatchKind};
 use std::sync::LazyLock;
+use tar::Tar;
+use text::Text;
+use wide::Wide;
 
 /// The rule by which files are looked at: raised with every change of what is found, so that nobody relies on what an
 /// earlier rule found clean.
-pub const RULE: u32 = 2;
+pub const RULE: u32 = 3;
 
-/// Bytes of a file that are looked at. Dumps beyond that are data of a device, which no distro holds.
-const FILE_BYTES: u64 = 16 << 20;
-/// A file with a zero in so many first bytes is no text.
+/// What kind of file it is shows in so many first bytes; one with a zero in them is no text.
 const HEAD: usize = 8 << 10;
 /// What may have to be seen behind a hit, and before it, to judge it.
 const AFTER: usize = 16 << 10;
@@ -79,6 +84,18 @@ impl Finding {
         value::is_plausible(secret, value::Rule::Own).then(|| Self::new(file, line, &hit))
     }
 
+    /// Passwords in the arguments of one command that a definition has, where each alone does not show it: behind the option
+    /// that names it, and behind `-p` of programs that take it so.
+    pub(crate) fn of_command(file: &str, line: u32, command: &[&str]) -> Vec<Self> {
+        let alone = |option: &str| option.starts_with('-') && !option.contains(['=', '"', '\n']);
+        let pairs = command.windows(2).filter(|pair| alone(pair[0]) && !pair[1].contains(['"', '\n']));
+        let pairs = pairs.flat_map(|pair| {
+            Scanner::placed(file, Place::Own).whole(format!("\"{}\", \"{}\"", pair[0], pair[1]).as_bytes())
+        });
+        let short = argument::short(command).into_iter().filter_map(|value| Self::of_value(file, line, value));
+        pairs.map(|found| Self { line, ..found }).chain(short).collect()
+    }
+
     /// Whether it stands for all that was not looked at any more, which nobody can let through.
     pub fn is_more(&self) -> bool {
         self.what == MORE
@@ -121,17 +138,30 @@ static NEEDLES: LazyLock<Option<Needles>> = LazyLock::new(|| {
 /// Looks at one file, piece after piece.
 #[derive(Debug)]
 pub struct Scanner {
+    /// What its findings name.
     file: String,
+    /// What its name says of what is in it: that of a member, in an archive.
+    name: String,
     place: Place,
-    /// The end of the piece before.
-    carry: Vec<u8>,
-    /// Where in `carry` what has not been judged begins.
-    fresh: usize,
-    /// The line in which `carry` begins.
-    line: u32,
-    seen: u64,
-    done: bool,
+    /// It is a member: archives in archives are not looked into.
+    inside: bool,
+    kind: Kind,
     found: Vec<Finding>,
+}
+
+/// What a file proved to be.
+#[derive(Debug)]
+enum Kind {
+    /// Nobody knows yet: its first bytes.
+    Unknown(Vec<u8>),
+    /// Text.
+    Text(Text),
+    /// Text of two bytes a letter.
+    Wide(Box<(Wide, Text)>),
+    /// Files behind each other as they are.
+    Tar(Box<Tar>),
+    /// Nothing that is looked into, or something that was found out at once.
+    Other,
 }
 
 impl Scanner {
@@ -142,107 +172,88 @@ impl Scanner {
 
     /// The same, as what it is whatever its path says.
     pub fn placed(file: &str, place: Place) -> Self {
-        let (carry, found) = (Vec::new(), Vec::new());
-        Self { file: file.into(), place, carry, fresh: 0, line: 1, seen: 0, done: false, found }
+        let (kind, found) = (Kind::Unknown(Vec::new()), Vec::new());
+        Self { file: file.into(), name: file.into(), place, inside: false, kind, found }
+    }
+
+    /// A file in an archive, whose findings are the archive's.
+    fn member(archive: &str, name: String, place: Place) -> Self {
+        Self { name, inside: true, ..Self::placed(archive, place) }
     }
 
     /// The whole of a file at once.
     pub fn whole(mut self, bytes: &[u8]) -> Vec<Finding> {
-        if self.begin(bytes) {
-            let end = bytes.len().min(FILE_BYTES as usize);
-            let bytes = bytes.get(..end).unwrap_or_default();
-            let (mut found, mut line) = (std::mem::take(&mut self.found), self.line);
-            self.look(bytes, 0..bytes.len(), &mut line, &mut found);
-            self.found = found;
+        self.begin(bytes);
+        match std::mem::replace(&mut self.kind, Kind::Other) {
+            Kind::Text(text) => return text.whole(bytes),
+            kind => self.kind = kind,
         }
-        self.found
+        self.go_on(bytes);
+        self.finish()
     }
 
     /// The next bytes of a file.
     pub fn push(&mut self, piece: &[u8]) {
-        // Nothing is judged before so much was seen, so what proves to be no text by then has no findings either.
-        let head = HEAD.saturating_sub(usize::try_from(self.seen).unwrap_or(HEAD));
-        if (self.seen == 0 && !self.begin(piece)) || piece.iter().take(head).any(|b| *b == 0) {
-            self.done = true;
-            self.carry.clear();
+        let Kind::Unknown(head) = &mut self.kind else { return self.go_on(piece) };
+        if head.is_empty() && piece.len() >= HEAD {
+            self.begin(piece);
+            return self.go_on(piece);
         }
-        self.seen = self.seen.saturating_add(piece.len() as u64);
-        if self.done {
-            return;
+        head.extend_from_slice(piece);
+        if head.len() >= HEAD {
+            let head = std::mem::take(head);
+            self.begin(&head);
+            self.go_on(&head);
         }
-        self.carry.extend_from_slice(piece);
-        let limit = self.carry.len().saturating_sub(AFTER).max(self.fresh);
-        self.advance(limit);
-        self.done = self.seen >= FILE_BYTES;
     }
 
     /// What was found.
     pub fn finish(mut self) -> Vec<Finding> {
-        let end = self.carry.len();
-        if end > 0 {
-            self.advance(end);
+        if let Kind::Unknown(head) = &mut self.kind {
+            let head = std::mem::take(head);
+            self.begin(&head);
+            self.go_on(&head);
         }
-        self.found
+        match self.kind {
+            Kind::Text(text) => text.finish(),
+            Kind::Wide(both) => {
+                let (mut wide, mut text) = *both;
+                wide.end(|piece| text.push(piece));
+                text.finish()
+            }
+            Kind::Tar(tar) => tar.finish(),
+            Kind::Unknown(_) | Kind::Other => self.found,
+        }
     }
 
-    /// Judges what begins before `limit`, and keeps what the judgement of the rest needs.
-    fn advance(&mut self, limit: usize) {
-        let bytes = std::mem::take(&mut self.carry);
-        let (mut found, mut line) = (std::mem::take(&mut self.found), self.line);
-        let judged = self.look(&bytes, self.fresh..limit, &mut line, &mut found).max(limit);
-        self.found = found;
-        let keep = limit.saturating_sub(BEFORE);
-        self.line += newlines(bytes.get(..keep).unwrap_or_default());
-        self.carry = bytes.get(keep..).unwrap_or_default().to_vec();
-        self.fresh = judged - keep;
-    }
-
-    /// Whether it is worth looking at; keys that are no text are judged by how they begin.
-    fn begin(&mut self, bytes: &[u8]) -> bool {
+    /// Finds out what it is; keys that are no text are judged by how they begin.
+    fn begin(&mut self, bytes: &[u8]) {
         let head = bytes.get(..HEAD.min(bytes.len())).unwrap_or_default();
-        let whole = form::whole_file(&self.file, bytes, self.place);
-        if let Some(hit) = &whole {
-            self.found.push(Finding::new(&self.file, 0, hit));
-        }
-        whole.is_none() && !head.contains(&0)
+        let text = || Text::new(&self.file, self.place);
+        self.kind = if let Some(hit) = form::whole_file(&self.name, bytes, self.place) {
+            self.found.push(Finding::new(&self.file, 0, &hit));
+            Kind::Other
+        } else if let Some(wide) = Wide::of(head) {
+            Kind::Wide(Box::new((wide, text())))
+        } else if !self.inside && Tar::is(head) {
+            Kind::Tar(Box::new(Tar::new(&self.file, self.place)))
+        } else if head.contains(&0) {
+            Kind::Other
+        } else {
+            Kind::Text(text())
+        };
     }
 
-    /// Findings that begin in `range`; `line` is the line of `bytes`' begin. Answers where the last one ends.
-    fn look(&self, bytes: &[u8], range: std::ops::Range<usize>, line: &mut u32, found: &mut Vec<Finding>) -> usize {
-        let Some(needles) = NEEDLES.as_ref() else { return range.start };
-        let needles = match self.place {
-            Place::Netrc | Place::Pgpass | Place::Registry => &needles.held,
-            place if place.has_names() => &needles.all,
-            _ => &needles.forms,
-        };
-        let (mut counted, mut from) = (0, range.start);
-        let input = aho_corasick::Input::new(bytes).range(range.start..bytes.len());
-        for needle in needles.find_iter(input) {
-            if needle.start() >= range.end {
-                break;
+    fn go_on(&mut self, piece: &[u8]) {
+        match &mut self.kind {
+            Kind::Text(text) => text.push(piece),
+            Kind::Wide(both) => {
+                let (wide, text) = &mut **both;
+                wide.push(piece, |piece| text.push(piece));
             }
-            if needle.start() < from {
-                continue;
-            }
-            let number = needle.pattern().as_usize();
-            let hit = match form::FORMS.get(number) {
-                Some(form) => form.judge(bytes, needle.start(), self.place),
-                None => {
-                    let at = needle.start()..needle.end();
-                    holder::judge(bytes, at.clone(), self.place).or_else(|| assigned::judge(bytes, at, self.place))
-                }
-            };
-            let Some(hit) = hit else { continue };
-            *line += newlines(bytes.get(counted..hit.at).unwrap_or_default());
-            (counted, from) = (hit.at.max(counted), hit.end.max(needle.end()));
-            if found.len() >= FINDINGS {
-                let many = Hit { what: MORE, secret: b"", weight: Weight::Refused, ..hit };
-                found.push(Finding::new(&self.file, 0, &many));
-                break;
-            }
-            found.push(Finding::new(&self.file, *line, &hit));
+            Kind::Tar(tar) => tar.push(piece),
+            Kind::Unknown(_) | Kind::Other => {}
         }
-        from
     }
 }
 
@@ -253,10 +264,6 @@ fn count(bytes: usize) {
 }
 #[cfg(not(test))]
 const fn count(_: usize) {}
-
-fn newlines(bytes: &[u8]) -> u32 {
-    u32::try_from(bytes.iter().filter(|b| **b == b'\n').count()).unwrap_or(u32::MAX)
-}
 
 #[cfg(test)]
 mod tests;

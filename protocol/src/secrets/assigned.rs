@@ -2,7 +2,7 @@
 //! them. Invariant: each look goes a bounded way to both sides.
 
 use super::{
-    Hit, Place, Weight,
+    Hit, Place, Weight, argument,
     value::{self, Rule},
 };
 use std::ops::Range;
@@ -91,10 +91,19 @@ pub(super) fn judge(text: &[u8], needle: Range<usize>, place: Place) -> Option<H
     if is_comment(line) && !(place == Place::Registry && line.starts_with(b"//")) {
         return None;
     }
-    let (at, secret, quoted) = given(text, name, line)?;
-    if (!quoted && rule == Rule::Drawn) || !value::is_plausible(secret, rule) {
-        return None;
-    }
+    let (at, secret) = match given(text, name.clone(), line) {
+        Some((_, _, false)) if rule == Rule::Drawn => return None,
+        Some((at, secret, _)) if value::is_plausible(secret, rule) => (at, secret),
+        Some(_) => return None,
+        None => match argument::behind(text, name, line)? {
+            // A word behind an option may be a sentence's.
+            (at, secret, false) => {
+                let rule = if rule == Rule::Own { Rule::Chosen } else { rule };
+                value::is_plausible(secret, rule).then_some((at, secret))?
+            }
+            (at, secret, true) => value::is_plausible(secret, rule).then_some((at, secret))?,
+        },
+    };
     Some(Hit { at, end: at + secret.len(), what: LITERAL, secret, weight: Weight::Refused })
 }
 

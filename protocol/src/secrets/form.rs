@@ -31,6 +31,9 @@ enum Shape {
     Putty,
     /// Base64 from the needle's begin on.
     Base64(usize),
+    /// An armour as base64 once more, as settings of containers have it; so many of its letters stand before the first
+    /// whole three bytes, and so many dashes in them.
+    Wrapped { letters: usize, dashes: &'static [u8] },
 }
 
 const fn token(needle: &'static str, what: &'static str, least: usize) -> Form {
@@ -38,8 +41,12 @@ const fn token(needle: &'static str, what: &'static str, least: usize) -> Form {
 }
 
 /// All forms. With the names' needles they are at most 64.
-pub(super) const FORMS: [Form; 42] = [
+pub(super) const FORMS: [Form; 45] = [
     Form { needle: "PRIVATE KEY", what: KEY, shape: Shape::Armour },
+    // `-----BEGIN` at each of three places in a group.
+    Form { needle: "LS0tLS1CRUdJTi", what: KEY, shape: Shape::Wrapped { letters: 0, dashes: b"" } },
+    Form { needle: "0tLS0tQkVHSU4", what: KEY, shape: Shape::Wrapped { letters: 2, dashes: b"--" } },
+    Form { needle: "tLS0tLUJFR0lO", what: KEY, shape: Shape::Wrapped { letters: 1, dashes: b"-" } },
     Form { needle: "PuTTY-User-Key-File-", what: KEY, shape: Shape::Putty },
     Form { needle: "AGE-SECRET-KEY-1", what: "an age identity", shape: Shape::Id(58) },
     Form { needle: "RWRTY0Iy", what: "a minisign secret key", shape: Shape::Base64(180) },
@@ -89,6 +96,9 @@ pub(super) const FORMS: [Form; 42] = [
 
 /// Longest body of a key, of a token or the head of one that is signed, and of such a one as a whole.
 const BODY: usize = 14 << 10;
+/// Letters of an armour as base64, and how many bytes of it tell whether it is one.
+const WRAPPED: usize = 12 << 10;
+const FIRST_LINE: usize = 48;
 const TOKEN: usize = 512;
 const SIGNED: usize = 4 << 10;
 /// What a token has in it that nobody was given.
@@ -105,6 +115,10 @@ impl Form {
             |length: usize, what, weight| Some(Hit { at, end: at + length, what, secret: rest.get(..length)?, weight });
         match self.shape {
             Shape::Armour => armour(text, at, self.needle.len(), told),
+            Shape::Wrapped { letters, dashes } => {
+                let (length, what) = wrapped(rest, self.needle, letters, dashes)?;
+                hit(length, what, told)
+            }
             Shape::Putty => {
                 let text = after.get(..after.len().min(BODY))?;
                 // Where the next one begins is the next one's.
@@ -191,6 +205,55 @@ fn armour(text: &[u8], at: usize, needle: usize, weight: Weight) -> Option<Hit<'
     let what = if kind.starts_with(b"ENCRYPTED") { ENCRYPTED } else { KEY };
     let end = at + needle + inside.len();
     Some(Hit { at: start, end, what, secret: text.get(start..end)?, weight })
+}
+
+/// How long a key is that begins here as base64 once more, and what it is.
+fn wrapped(rest: &[u8], needle: &str, letters: usize, dashes: &[u8]) -> Option<(usize, &'static str)> {
+    let text = rest.get(..rest.len().min(WRAPPED))?;
+    // Where the next one begins is the next one's.
+    let next = find(text.get(needle.len()..)?, needle.as_bytes());
+    let text = text.get(..next.map_or(text.len(), |next| needle.len() + next))?;
+    let (mut plain, mut group, mut held, mut end) = (dashes.to_vec(), 0u32, 0, text.len());
+    let mut bytes = text.iter().enumerate().skip(letters).peekable();
+    while let Some((n, byte)) = bytes.next() {
+        let value = match byte {
+            b'A'..=b'Z' => byte - b'A',
+            b'a'..=b'z' => byte - b'a' + 26,
+            b'0'..=b'9' => byte - b'0' + 52,
+            b'+' | b'-' => 62,
+            b'/' | b'_' => 63,
+            // As a text of lines has it, or a program's.
+            b'\\' if bytes.peek().is_some_and(|(_, b)| b"nr".contains(b)) => {
+                bytes.next();
+                continue;
+            }
+            b' ' | b'\t' | b'\r' | b'\n' | b'"' | b'\'' => continue,
+            _ => {
+                end = n;
+                break;
+            }
+        };
+        (group, held) = (group << 6 | u32::from(value), held + 1);
+        if held == 4 {
+            plain.extend(group.to_be_bytes().into_iter().skip(1));
+            (group, held) = (0, 0);
+            // Certificates and public keys are as common, and for everybody.
+            if (FIRST_LINE..FIRST_LINE + 3).contains(&plain.len()) && find(&plain, b"PRIVATE KEY").is_none() {
+                count(n);
+                return None;
+            }
+            // What stands behind it is no part of it.
+            let tail = plain.get(plain.len().saturating_sub(11)..).unwrap_or_default();
+            if tail.windows(9).any(|w| w == b"-----END ") {
+                end = n + 1;
+                break;
+            }
+        }
+    }
+    count(end);
+    let at = find(plain.get(..plain.len().min(FIRST_LINE))?, b"PRIVATE KEY")?;
+    let inside = armour(&plain, at, b"PRIVATE KEY".len(), Weight::Refused)?;
+    Some((end, inside.what))
 }
 
 /// Letters of base64 in the longest stretch of lines that have nothing else, and how many different ones. Lines may be

@@ -140,7 +140,8 @@ impl Place {
         Self::of_file(&lower)
     }
 
-    fn of_file(lower: &str) -> Self {
+    /// The same of a file that is no definition, by its path in lower case.
+    pub(super) fn of_file(lower: &str) -> Self {
         let (folders, name) = lower.rsplit_once('/').unwrap_or(("", lower));
         let (stem, ending) = name.rsplit_once('.').unwrap_or((name, ""));
         let written = WRITTEN.contains(&ending) || (ending.len() == 1 && ending.as_bytes()[0].is_ascii_digit());

@@ -3,6 +3,7 @@
 use super::*;
 
 pub(super) mod evasion;
+mod hidden;
 
 fn found(file: &str, text: &str) -> Vec<(u32, &'static str, Weight)> {
     Scanner::new(file).whole(text.as_bytes()).into_iter().map(|f| (f.line, f.what, f.weight)).collect()

@@ -5,7 +5,7 @@ use crate::{
     definition::{Definition, FILE, Fault, Problem, Severity, Sources, references, source, substitution},
     secrets::{Finding, Place, Scanner},
 };
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 const HINT: &str = "let each device make its own: [secret] NAME = { generate = \"bytes:32\" }, read as a file";
 
@@ -74,10 +74,17 @@ pub(crate) fn findings(d: &Definition, sources: &dyn Sources) -> Vec<Finding> {
     found.extend(Scanner::placed(FILE, Place::Definition).whole(d.text().as_bytes()));
     // Programs of services, and those of hooks, migrations and probes.
     let runs = |at: &str| at.contains(".command[") || at.contains(".exec[");
-    for text in references::texts_of(&d.draft).into_iter().filter(|t| runs(&t.at)) {
+    let mut commands: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    let texts: Vec<_> = references::texts_of(&d.draft).into_iter().filter(|t| runs(&t.at)).collect();
+    for text in &texts {
         let line = line(&text.at);
         let inside = Scanner::placed(FILE, Place::Own).whole(text.text.as_bytes());
         found.extend(inside.into_iter().map(|f| Finding { line, ..f }));
+        let command = text.at.rsplit_once('[').map_or(text.at.as_str(), |(command, _)| command);
+        commands.entry(command).or_default().push(text.text);
+    }
+    for (at, command) in &commands {
+        found.extend(Finding::of_command(FILE, line(&format!("{at}[0]")), command));
     }
     let templates: BTreeSet<&String> = d.templates.iter().map(|t| &t.template).collect();
     for path in templates {

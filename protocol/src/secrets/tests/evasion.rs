@@ -123,6 +123,12 @@ fn no_bytes_cost_more_than_a_bounded_look_each() {
         "-ghp_abcdef123456-",
         "-eyJhbGci",
         "T3BlbkFJ",
+        "LS0tLS1CRUdJTi",
+        "LS0tLS1CRUdJTi BQUklWQVRFIEtFWS0tLS0t",
+        "0tLS0tQkVHSU4",
+        "tLS0tLUJFR0lO LS0tLS1CRUdJTi 0tLS0tQkVHSU4",
+        "\"--password\", \"",
+        "- --token\n",
     ] {
         let work = |length: usize| {
             let text = piece.repeat(length / piece.len());
