@@ -193,8 +193,7 @@ async fn a_refused_folder_leaves_nothing_behind_and_is_looked_at_again() {
         assert_eq!((&first["file"], &first["line"]), (&json!("root/app.ini"), &json!(1)));
         assert!(!told.to_string().contains("hunter"), "{told}");
         assert_eq!(alice.store.totals().unwrap(), before, "something of it is in the store");
-        let publisher = alice.node.keys().publisher().expect("made before");
-        assert_eq!(alice.known(publisher).map(|k| k.feed.head.at.seq), Some(0), "something was signed");
+        assert!(alice.node.keys().publisher().is_none(), "a publisher that has nothing to say");
     }
     let checked = alice.verb("check", json!({ "dir": source.path() })).await.unwrap();
     let advice: Vec<_> =
@@ -256,4 +255,48 @@ async fn neither_the_name_of_a_tree_nor_a_crowded_line_lets_a_secret_through() {
     rest.push(format!("distro.toml:{line}"));
     let done = alice.verb("publish", publish(rest)).await.unwrap();
     assert_eq!(done["version"], "1.0.0");
+}
+
+/// What `publish` will refuse, file and line.
+async fn refused(alice: &Villager, dir: &std::path::Path) -> Vec<(String, u64)> {
+    let refused = alice.verb("publish", json!({ "dir": dir })).await.unwrap_err();
+    assert_eq!(refused.kind, Kind::Secrets, "{refused}");
+    let all = refused.details["secrets"].as_array().unwrap().clone();
+    all.iter().map(|s| (s["file"].as_str().unwrap().to_owned(), s["line"].as_u64().unwrap())).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn check_tells_of_exactly_what_publish_refuses_and_a_refusal_makes_no_publisher() {
+    let (scratch, source) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let alice = settle_on(Arc::new(softservice_store::open(scratch.path()).unwrap()), LOOPBACK).await;
+    settings(source.path(), "1.0.0", "password = hunter1\n");
+    let put = |path: &str, text: &str| {
+        let path = source.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    // A history in a tree is published with the tree; that of the source is not.
+    put("root/.git/config", "url = https://ann:sunny7days@git.lan/a\n[b]\ntoken = hunter2x\n");
+    put("root/.git/hooks/push.conf", "password = hunter3\n");
+    put(".git/config", "password = hunter4\n");
+    put("other/app.ini", "password = hunter5\n");
+    let refused = refused(&alice, source.path()).await;
+    let files: Vec<&str> = refused.iter().map(|(file, _)| file.as_str()).collect();
+    assert_eq!(
+        files,
+        ["other/app.ini", "root/.git/config", "root/.git/hooks/push.conf", "root/app.ini"],
+        "{refused:?}"
+    );
+    let checked = alice.verb("check", json!({ "dir": source.path() })).await.unwrap();
+    let told: Vec<(String, u64)> = checked["problems"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|p| p["message"].as_str().unwrap().ends_with("`publish` refuses it"))
+        .map(|p| (p["file"].as_str().unwrap().to_owned(), p["line"].as_u64().unwrap()))
+        .collect();
+    assert_eq!(told, refused);
+    assert_eq!(checked["secrets_in_all"], 4);
+    assert!(alice.node.keys().publisher().is_none(), "a refusal made a publisher");
+    assert_eq!(std::fs::read_dir(alice.home.path().join("publisher")).map_or(0, Iterator::count), 0);
 }

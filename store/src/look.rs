@@ -12,6 +12,10 @@ pub trait Look: Sync {
     fn rule(&self, path: &str) -> u32;
     /// Begins to look at a file.
     fn open<'a>(&'a self, path: &str) -> Box<dyn Looking + 'a>;
+    /// Whether a file need not even be read by somebody who only looks.
+    fn passes_over(&self, _path: &str) -> bool {
+        false
+    }
     /// Whether what was read may come in: asked when all of it was, before any of it can be seen in the store.
     fn lets_in(&self) -> bool;
 }
@@ -32,7 +36,9 @@ pub trait Looking: Send {
 /// What a tree cannot say, and what cannot be read, as in an ingest.
 pub fn look_through(dir: &Path, exclude: &[String], look: &dyn Look) -> Result<(), StoreError> {
     walk::walk(dir, exclude)?.into_par_iter().try_for_each(|found| match found.kind {
-        walk::Kind::File { .. } => walk::show_file(&found.place, look.open(&found.path)),
+        walk::Kind::File { .. } if !look.passes_over(&found.path) => {
+            walk::show_file(&found.place, look.open(&found.path))
+        }
         _ => Ok(()),
     })
 }

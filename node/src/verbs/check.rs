@@ -11,7 +11,7 @@ use super::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 use softservice_protocol::{
-    definition::{Problem, Severity},
+    definition::{self, Problem, Severity},
     secrets::Finding,
 };
 use softservice_store::look_through;
@@ -28,8 +28,12 @@ pub fn check(dir: &Path) -> Result<Value, Failure> {
     let project = source::read(dir)?;
     let findings = Findings::of(dir, &project.definition)?;
     findings.look_at(&project.definition, &Folder(dir.to_owned()));
+    // As `publish` reads: a tree may hold what is no part of the source, such as a history of its own, and the other way round.
     let not_source: Vec<String> = publish::NOT_SOURCE.map(str::to_owned).into();
-    look_through(dir, &not_source, &findings.watch(""))?;
+    look_through(dir, &not_source, &findings.watch_once(""))?;
+    for tree in definition::trees(&project.definition) {
+        look_through(&dir.join(&tree.dir), &tree.exclude, &findings.watch_once(&tree.dir))?;
+    }
     let secrets = findings.refused();
     let mut problems = project.warnings;
     // One place is told once, by what is sure.

@@ -106,9 +106,11 @@ pub(super) async fn publish(context: &Context, args: Publish, talk: &Talk) -> Re
     }
     // Content too: whoever gets the ticket may know nobody but us, so we must be able to serve the whole closure.
     let (lock, releases) = lock::resolve(context, &project, Depth::Content, talk).await?;
-    let publisher = own(context).await?;
     let reading = Reading { anew: args.reread, findings: Some(findings) };
-    let compiled = compile(context, publisher, &project, (lock, releases), reading, talk).await?;
+    let taken = take_in(context, &project, reading, talk).await?;
+    // What is refused leaves no publisher behind where there was none.
+    let publisher = own(context).await?;
+    let compiled = put_together(context, publisher, &project, (lock, releases), taken).await?;
     // It is let in before anything is signed, and counts as such until the feed has it.
     let _coming = quota::admit_own(context, compiled.reference.id, talk).await?;
     let release = &compiled.release;
@@ -188,30 +190,41 @@ pub(super) async fn compile(
     reading: Reading,
     talk: &Talk,
 ) -> Result<Compiled, Failure> {
+    let taken = take_in(context, project, reading, talk).await?;
+    put_together(context, publisher, project, locked, taken).await
+}
+
+/// A project's folders in the store, and looked at; nothing says yet whose they are.
+struct Taken {
+    trees: BTreeMap<(String, String, String), TreeRef>,
+    source: TreeRef,
+    bytes: u64,
+    new_bytes: u64,
+}
+
+/// Ingests the folders of a project; or refuses them all for what was found in one.
+async fn take_in(context: &Context, project: &Project, reading: Reading, talk: &Talk) -> Result<Taken, Failure> {
     let (store, within, project) = (closure::store(context), talk.clone(), project.clone());
-    let (compiled, notes) = blocking(move || {
-        let compiled = compile_blocking(store, publisher, &project, (&locked.0, &locked.1), &reading, &within)?;
-        Ok((compiled, reading.findings.map(|f| f.notes()).unwrap_or_default()))
+    let (taken, notes) = blocking(move || {
+        let taken = take_in_blocking(store, &project, &reading, &within)?;
+        Ok((taken, reading.findings.map(|f| f.notes()).unwrap_or_default()))
     })
     .await?;
     for note in notes {
         talk.note(note).await;
     }
-    Ok(compiled)
+    Ok(taken)
 }
 
-fn compile_blocking(
+fn take_in_blocking(
     store: Arc<dyn Store>,
-    publisher: PublisherId,
     project: &Project,
-    (lock, releases): (&Lock, &Releases),
     reading: &Reading,
     talk: &Talk,
-) -> Result<Compiled, Failure> {
+) -> Result<Taken, Failure> {
     let (mut bytes, mut new_bytes) = (0_u64, 0_u64);
-    let folder = Folder(project.dir.clone());
     if let Some(findings) = &reading.findings {
-        findings.look_at(&project.definition, &folder);
+        findings.look_at(&project.definition, &Folder(project.dir.clone()));
     }
     // None: it was looked at, and does not come in; the others are looked at as well, so that one refusal tells of all.
     let mut ingest = |dir: &str, exclude: &[String]| -> Result<Option<TreeRef>, Failure> {
@@ -244,26 +257,39 @@ fn compile_blocking(
     let Some(source) = source else {
         return Err(Failure::new(Kind::Bug, "the source was not let in, and nothing was found in it"));
     };
-    let materials = Materials {
-        publisher,
-        lock,
-        releases,
-        trees: &trees,
-        source,
-        templates: &folder,
-        parents: improve::parents(&project.dir)?,
-    };
-    let release =
-        definition::compile(&project.definition, &materials).map_err(|problems| source::unsound(&problems))?;
-    let document = codec::encode(&release).map_err(|e| Failure::failed(e.to_string()))?;
-    let size = u32::try_from(document.len()).map_err(|_| Failure::failed("the release is too long"))?;
-    let id = ReleaseId::of(&document);
-    if !store.has_object(id.object()) {
-        new_bytes = new_bytes.saturating_add(u64::from(size));
-    }
-    store.add(&document)?;
-    bytes = bytes.saturating_add(u64::from(size));
-    Ok(Compiled { release, reference: ReleaseRef { id, size }, bytes, new_bytes })
+    Ok(Taken { trees, source, bytes, new_bytes })
+}
+
+/// Compiles the release of what was taken in, and adds it.
+async fn put_together(
+    context: &Context,
+    publisher: PublisherId,
+    project: &Project,
+    locked: (Lock, Releases),
+    taken: Taken,
+) -> Result<Compiled, Failure> {
+    let (store, project) = (closure::store(context), project.clone());
+    blocking(move || {
+        let materials = Materials {
+            publisher,
+            lock: &locked.0,
+            releases: &locked.1,
+            trees: &taken.trees,
+            source: taken.source,
+            templates: &Folder(project.dir.clone()),
+            parents: improve::parents(&project.dir)?,
+        };
+        let release =
+            definition::compile(&project.definition, &materials).map_err(|problems| source::unsound(&problems))?;
+        let document = codec::encode(&release).map_err(|e| Failure::failed(e.to_string()))?;
+        let size = u32::try_from(document.len()).map_err(|_| Failure::failed("the release is too long"))?;
+        let id = ReleaseId::of(&document);
+        let fresh = if store.has_object(id.object()) { 0 } else { u64::from(size) };
+        store.add(&document)?;
+        let (bytes, new_bytes) = (taken.bytes.saturating_add(u64::from(size)), taken.new_bytes.saturating_add(fresh));
+        Ok(Compiled { release, reference: ReleaseRef { id, size }, bytes, new_bytes })
+    })
+    .await
 }
 
 fn within(dir: &Path, error: StoreError) -> Failure {

@@ -34,6 +34,8 @@ pub(super) struct Findings {
     /// Folders of the definition's trees.
     trees: Vec<String>,
     found: Mutex<Found>,
+    /// Files that whoever only looks has seen.
+    seen: Mutex<BTreeSet<String>>,
 }
 
 #[derive(Debug, Default)]
@@ -50,6 +52,8 @@ struct Watch<'a> {
     findings: &'a Findings,
     /// Its path below the definition's folder, with the slash behind it.
     prefix: String,
+    /// Files that were seen are passed over.
+    once: bool,
 }
 
 struct Watched<'a> {
@@ -65,6 +69,10 @@ impl Look for Watch<'_> {
         let file = format!("{}{path}", self.prefix);
         let scanner = Scanner::placed(&file, self.findings.place(&file));
         Box::new(Watched { findings: self.findings, scanner })
+    }
+    fn passes_over(&self, path: &str) -> bool {
+        let mut seen = self.findings.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        self.once && !seen.insert(format!("{}{path}", self.prefix))
     }
     fn lets_in(&self) -> bool {
         !self.findings.refuse()
@@ -89,7 +97,7 @@ impl Findings {
     /// # Errors
     /// `distro.allow` is there and cannot be read.
     pub(super) fn of(dir: &Path, definition: &Definition) -> Result<Self, Failure> {
-        Ok(Self { allowed: read_allowed(dir)?, trees: trees_of(definition), found: Mutex::default() })
+        Ok(Self { allowed: read_allowed(dir)?, trees: trees_of(definition), ..Self::default() })
     }
 
     /// What kind of file stands at a path below the definition's folder: the same whether it is read as part of a tree or
@@ -105,8 +113,17 @@ impl Findings {
 
     /// Who looks at the folder `dir` of the definition's, which is the whole one when it is empty.
     pub(super) fn watch<'a>(&'a self, dir: &str) -> impl Look + 'a {
+        self.watching(dir, false)
+    }
+
+    /// The same for whoever only looks, and at each file once, in however many folders it is.
+    pub(super) fn watch_once<'a>(&'a self, dir: &str) -> impl Look + 'a {
+        self.watching(dir, true)
+    }
+
+    fn watching(&self, dir: &str, once: bool) -> Watch<'_> {
         let prefix = if dir.is_empty() { String::new() } else { format!("{}/", dir.trim_end_matches('/')) };
-        Watch { findings: self, prefix }
+        Watch { findings: self, prefix, once }
     }
 
     fn found(&self) -> MutexGuard<'_, Found> {
