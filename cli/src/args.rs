@@ -64,6 +64,9 @@ pub(crate) enum Verb {
         template: String,
     },
     /// Check a definition: file, line, what is wrong and what was meant
+    ///
+    /// Also names every likely secret in the folder, FILE:LINE each, that `publish` would refuse; distro.allow lists those that
+    /// are let through.
     Check {
         /// Folder with distro.toml
         #[arg(default_value = ".")]
@@ -96,8 +99,9 @@ pub(crate) enum Verb {
         /// Read every file again, also those that look as they did when they were read last
         #[arg(long)]
         reread: bool,
-        /// Publish this likely secret on purpose, as the refusal names it; written down in distro.allow; may be repeated
-        #[arg(long = "allow-secret", value_name = "FILE:LINE")]
+        /// Publish this likely secret on purpose, as the refusal names it, or FILE:LINE:N for the Nth of a line; written down in
+        /// distro.allow beside distro.toml, bound to the secret; may be repeated
+        #[arg(long = "allow-secret", value_name = "FILE:LINE[:N]")]
         allow_secrets: Vec<String>,
         #[command(flatten)]
         hands: Hands,
