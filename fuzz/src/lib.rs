@@ -4,6 +4,7 @@
 mod cast;
 pub mod content;
 pub mod frames;
+pub mod requests;
 pub mod script;
 #[path = "../../protocol/tests/specimens/mod.rs"]
 mod specimens;
@@ -11,6 +12,22 @@ pub mod talk;
 pub mod walk;
 
 use softservice_protocol::codec::{self, Wire};
+
+/// What stands here for the node's: a target writes nothing, and keeps what would be written.
+mod home {
+    use std::{cell::RefCell, io, path::Path};
+
+    thread_local! {
+        static WRITTEN: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    }
+    pub(crate) fn write_private(_: &Path, bytes: &[u8]) -> io::Result<()> {
+        WRITTEN.set(bytes.to_vec());
+        Ok(())
+    }
+    pub(crate) fn written() -> Vec<u8> {
+        WRITTEN.take()
+    }
+}
 
 /// Bytes that decode are the only spelling of their value. The value, if the bytes are one; panics when it has another spelling too.
 pub fn one_spelling<T: Wire>(bytes: &[u8]) -> Option<T> {
