@@ -3,6 +3,7 @@
 
 use crate::world::{Publisher, World, listing, release};
 use softservice_protocol::{
+    codec,
     feed::{Freshness, Head},
     id::Peer,
     io::{Event, Input, Job, Output, Source},
@@ -11,6 +12,7 @@ use softservice_protocol::{
     message::Message,
     time::{Span, Time},
 };
+use std::collections::BTreeSet;
 
 fn stranger(n: u32) -> Peer {
     Peer(*blake3::hash(&n.to_le_bytes()).as_bytes())
@@ -48,6 +50,85 @@ fn a_book_full_of_one_network_has_room_for_others_and_they_are_dialled_first() {
         let dials = &world.nodes["bob"].dials;
         assert_eq!(dials.iter().filter(|d| !d.starts_with("/ip4/9.8.")).count(), 6, "{source:?}: {dials:?}");
     }
+}
+
+/// Somebody comes, and tells of these.
+fn tells(world: &mut World, p: &Publisher, (peer, address): (Peer, String), addresses: Vec<String>) {
+    world.input("bob", Input::Connected { peer, address, outbound: false });
+    let bytes = codec::encode(&Message::Peers { publisher: p.id, addresses }).unwrap();
+    world.input("bob", Input::Received { peer, bytes });
+}
+/// Everything that bob dials within ten minutes in which nobody answers.
+fn dialled_in_vain(world: &mut World) -> BTreeSet<String> {
+    let mut all = BTreeSet::new();
+    for _ in 0..600 {
+        for address in std::mem::take(&mut world.node("bob").dials) {
+            world.input("bob", Input::DialFailed { address: address.clone() });
+            all.insert(address);
+        }
+        world.pass(Span::seconds(1));
+    }
+    all
+}
+
+#[test]
+fn what_one_network_tells_of_others_takes_its_share_of_the_book_and_no_more() {
+    let mut world = World::new(&["bob"]);
+    let p = Publisher::new(1);
+    world.follow("bob", &p);
+    // Mallory says what costs her nothing: addresses of two thousand networks that are not hers.
+    let claimed = |n: u32| format!("/ip4/{}.{}.1.1/tcp/4001/p2p/{}", 60 + n / 250, n % 250, stranger(70_000 + n));
+    for n in 0..64 {
+        tells(&mut world, &p, (stranger(n), rented(n)), (0..32).map(|m| claimed(n * 32 + m)).collect());
+    }
+    let honest: Vec<String> = (0..20).map(elsewhere).collect();
+    let carol = format!("/ip4/7.7.7.7/tcp/4001/p2p/{}", stranger(80_000));
+    tells(&mut world, &p, (stranger(80_000), carol), honest.clone());
+    let dialled = dialled_in_vain(&mut world);
+    let missing: Vec<_> = honest.iter().filter(|a| !dialled.contains(*a)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+    assert_eq!(dialled.len() - honest.len(), 64, "a quarter of the book");
+}
+
+#[test]
+fn no_stranger_sends_bob_into_his_lan_and_no_neighbour_to_his_own_machine() {
+    let doors = ["/ip4/192.168.1.1/tcp/22", "/ip4/10.0.0.7/tcp/445", "/ip4/127.0.0.1/tcp/6379", "/ip6/::1/tcp/80"];
+    let doors = doors.into_iter().chain(["/ip6/::ffff:192.168.1.1/tcp/23", "/dns4/router.lan/tcp/80"]);
+    let doors: Vec<String> = doors.enumerate().map(|(n, d)| format!("{d}/p2p/{}", stranger(500 + n as u32))).collect();
+    for (from, reaches) in [("9.8.7.6", [].as_slice()), ("192.168.1.9", &[0, 1, 4]), ("127.0.0.1", &[0, 1, 2, 3, 4, 5])]
+    {
+        let mut world = World::new(&["bob"]);
+        let p = Publisher::new(1);
+        world.follow("bob", &p);
+        let mallory = format!("/ip4/{from}/tcp/4001/p2p/{}", stranger(1));
+        tells(&mut world, &p, (stranger(1), mallory), doors.clone());
+        let expected: BTreeSet<String> = reaches.iter().map(|n: &usize| doors[*n].clone()).collect();
+        assert_eq!(dialled_in_vain(&mut world), expected, "{from}");
+        let blamed = |o: &Peer| *o == stranger(1);
+        assert!(!world.nodes["bob"].bans.keys().any(blamed), "an older program may tell of what it sees");
+    }
+}
+
+#[test]
+fn who_is_not_in_the_lan_is_told_nothing_of_it() {
+    let mut world = World::new(&["alice", "bob"]);
+    let p = Publisher::new(1);
+    world.own("alice", &p);
+    world.follow("bob", &p);
+    world.connect("bob", "alice");
+    world.until("bob follows", |w| w.nodes["bob"].core.publisher(p.id).is_some_and(|v| v.root_version == 1));
+    let heads = codec::encode(&Message::Heads(vec![(p.id, Head::START)])).unwrap();
+    for (n, from) in [(1, "9.8.7.6"), (2, "10.0.0.9")] {
+        let address = format!("/ip4/{from}/tcp/4001/p2p/{}", stranger(n));
+        world.input("bob", Input::Connected { peer: stranger(n), address, outbound: false });
+        world.input("bob", Input::Received { peer: stranger(n), bytes: heads.clone() });
+    }
+    world.pass(Span::seconds(120));
+    let told = |n: u32| {
+        let sends = world.nodes["bob"].sends.iter();
+        sends.filter(|(to, m)| *to == stranger(n) && matches!(m, Message::Peers { .. })).count()
+    };
+    assert_eq!((told(1), told(2)), (0, 1), "alice's address is of the LAN");
 }
 
 #[test]
@@ -239,7 +320,7 @@ fn bob_who_sees_nobody_but_sybils_knows_that_his_news_are_stale() {
     }
     // They repeat what bob has, as if there were nothing newer.
     let head = world.nodes["bob"].core.publisher(p.id).unwrap().feed.head;
-    let bytes = softservice_protocol::codec::encode(&Message::Heads(vec![(p.id, head)])).unwrap();
+    let bytes = codec::encode(&Message::Heads(vec![(p.id, head)])).unwrap();
     while world.now < since + softservice_protocol::feed::VALID_FOR + Span::days(1) {
         for n in 0..6 {
             world.input("bob", Input::Received { peer: stranger(n), bytes: bytes.clone() });

@@ -1,7 +1,11 @@
 //! The address book: what was heard of, from whom, and when it may be dialled again.
 //! Invariant: each source has its own bound, so that no source can push out another's addresses, and within it no network
-//! group holds what another one needs; one dial a peer at a time; the pause after a failure doubles, with chance in it,
-//! up to the source's longest.
+//! group holds what another one needs, neither by the addresses in it nor by the addresses that its peers told us: what an
+//! address claims costs nobody anything, where its teller is does. One dial a peer at a time; the pause after a failure
+//! doubles, with chance in it, up to the source's longest.
+//!
+//! Where we once got through is known to be good: it is dialled before what was only heard of, and no hearsay takes
+//! its place. Bitcoin's tables of new and tried addresses, and its buckets by source, are where both rules come from.
 
 use super::group::NetworkGroup;
 use crate::{
@@ -29,12 +33,21 @@ const FAILURES: u32 = 6;
 /// Addresses that one peer may have in the book.
 const FROM_ONE: usize = 32;
 
+/// Who told us of an address, and where that one is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Teller {
+    pub(super) peer: Peer,
+    pub(super) group: NetworkGroup,
+}
+
 #[derive(Debug)]
 struct Known {
     peer: Option<Peer>,
     group: NetworkGroup,
     source: Source,
-    by: Option<Peer>,
+    by: Option<Teller>,
+    /// We got through to it, and have not failed too often since.
+    good: bool,
     failures: u32,
     next: Time,
     /// Under way until then.
@@ -47,8 +60,8 @@ struct Wish {
     stranger: bool,
     /// Connections and dials of its group.
     crowding: usize,
-    /// Source, failures, whether it is QUIC, chance.
-    quality: (Source, u32, bool, u32),
+    /// Whether it never worked, source, failures, whether it is QUIC, chance.
+    quality: (bool, Source, u32, bool, u32),
     address: String,
 }
 
@@ -78,7 +91,7 @@ fn is_named(source: Source) -> bool {
 
 impl Book {
     /// Takes an address, if there is room for it; gives the peer that it names.
-    pub(super) fn add(&mut self, address: String, source: Source, by: Option<Peer>) -> Option<Peer> {
+    pub(super) fn add(&mut self, address: String, source: Source, by: Option<Teller>) -> Option<Peer> {
         if address.is_empty() || address.len() > ADDRESS_BYTES || address.chars().any(char::is_control) {
             return None;
         }
@@ -88,50 +101,75 @@ impl Book {
                 known.next = Time(0);
                 known.failures = 0;
             }
-            known.source = known.source.min(source);
+            // Hearsay moves nothing among the sources: where we got through, or a neighbour of the LAN, would stand where
+            // whoever tells us most has a say in what is forgotten.
+            if by.is_none() {
+                known.source = known.source.min(source);
+            }
             return known.peer;
         }
-        if by.is_some() && self.known.values().filter(|k| k.by == by).count() >= FROM_ONE {
+        if by.is_some_and(|by| self.count(|k| k.by.is_some_and(|b| b.peer == by.peer)) >= FROM_ONE) {
             return None;
         }
         let group = NetworkGroup::of(&address);
-        if !self.has_room(source, group) {
+        if !self.has_room(source, group, by.map(|by| by.group)) {
             return None;
         }
         let peer = peer_of(&address);
-        self.known.insert(address, Known { peer, group, source, by, failures: 0, next: Time(0), dialling: None });
+        let known = Known { peer, group, source, by, good: false, failures: 0, next: Time(0), dialling: None };
+        self.known.insert(address, known);
         peer
     }
 
-    /// Whether a newcomer of this group has room among the addresses of its source, perhaps in place of another.
-    fn has_room(&mut self, source: Source, group: NetworkGroup) -> bool {
+    /// Whether a newcomer of this group, told by somebody of that one, has room among the addresses of its source, perhaps
+    /// in place of another.
+    fn has_room(&mut self, source: Source, group: NetworkGroup, teller: Option<NetworkGroup>) -> bool {
         let of = |k: &Known| k.source == source;
-        let (bound, own) = (bound(source), self.known.values().filter(|k| of(k) && k.group == group).count());
-        if group.is_public() && !is_named(source) && own >= share(bound) {
+        if is_named(source) {
+            return self.count(of) < bound(source) || self.replace(|k| of(k) && k.failures > 0);
+        }
+        let told = |k: &Known| k.by.map(|by| by.group);
+        let share = share(bound(source));
+        // The group itself has as many machines as it likes; all that they say together is the word of one.
+        if teller.is_some_and(|t| !t.is_near()) && self.count(|k| of(k) && told(k) == teller) >= share {
+            return self.replace(|k| of(k) && told(k) == teller && k.failures > 0);
+        }
+        if group.is_public() && self.count(|k| of(k) && k.group == group) >= share {
             return self.replace(|k| of(k) && k.group == group && k.failures > 0);
         }
-        if self.known.values().filter(|k| of(k)).count() < bound {
+        if self.count(of) < bound(source) {
             return true;
         }
-        if !is_named(source) {
-            let mut groups: BTreeMap<NetworkGroup, usize> = BTreeMap::new();
-            for known in self.known.values().filter(|k| of(k)) {
-                *groups.entry(known.group).or_default() += 1;
-            }
-            // A crowd gives way to who has fewer, even if its addresses never failed: nobody has tried them all.
-            if let Some((crowd, _)) = groups.into_iter().filter(|(_, n)| *n > own + 1).max_by_key(|(_, n)| *n)
-                && self.replace(|k| of(k) && k.group == crowd)
-            {
-                return true;
-            }
+        // A crowd gives way to who has fewer, even if its addresses never failed: nobody has tried them all.
+        let crowd = self.crowd(source, &teller, told);
+        if crowd.is_some_and(|crowd| self.replace(|k| of(k) && told(k) == crowd)) {
+            return true;
+        }
+        let crowd = self.crowd(source, &group, |k| k.group);
+        if crowd.is_some_and(|crowd| self.replace(|k| of(k) && k.group == crowd)) {
+            return true;
         }
         // All are still of use, as far as known: otherwise the newcomer has no better claim.
         self.replace(|k| of(k) && k.failures > 0)
     }
 
-    /// Forgets the address of these that failed most; not one that is being dialled.
+    fn count(&self, which: impl Fn(&Known) -> bool) -> usize {
+        self.known.values().filter(|k| which(k)).count()
+    }
+
+    /// Of the parts that `part` makes of a source's addresses, the largest, if it is larger than `own` would be with one more.
+    fn crowd<K: Ord>(&self, source: Source, own: &K, part: impl Fn(&Known) -> K) -> Option<K> {
+        let mut parts: BTreeMap<K, usize> = BTreeMap::new();
+        for known in self.known.values().filter(|k| k.source == source) {
+            *parts.entry(part(known)).or_default() += 1;
+        }
+        let fewer = parts.get(own).copied().unwrap_or(0) + 1;
+        parts.into_iter().filter(|(_, n)| *n > fewer).max_by_key(|(_, n)| *n).map(|(part, _)| part)
+    }
+
+    /// Forgets the address of these that failed most; not one that is being dialled, nor one that is known to be good.
     fn replace(&mut self, which: impl Fn(&Known) -> bool) -> bool {
-        let these = self.known.iter().filter(|(_, k)| k.dialling.is_none() && which(k));
+        let these = self.known.iter().filter(|(_, k)| k.dialling.is_none() && !k.good && which(k));
         let worst = these.max_by_key(|(_, k)| k.failures).map(|(a, _)| a.clone());
         worst.is_some_and(|worst| self.known.remove(&worst).is_some())
     }
@@ -148,6 +186,8 @@ impl Book {
                 known.peer = Some(peer);
                 known.dialling = None;
                 known.next = now + PAUSE;
+                // Only where we got through: what else is said of this peer may be said by anybody.
+                known.good |= a == address;
             }
         }
     }
@@ -172,6 +212,7 @@ impl Book {
         let longest = if is_named(known.source) { PAUSE_NAMED } else { PAUSE_REST };
         let pause = PAUSE.0.saturating_mul(1 << known.failures.min(16).saturating_sub(1)).min(longest.0);
         known.next = desk.now + Span(pause / 2 + desk.below(pause));
+        known.good &= known.failures < FAILURES;
         let forget = known.failures >= FAILURES && matches!(known.source, Source::PeerExchange | Source::Dht);
         if forget {
             self.known.remove(address);
@@ -206,7 +247,7 @@ impl Book {
         let mut list: BTreeSet<Wish> = BTreeSet::new();
         for (address, known) in self.known.iter().filter(|(_, k)| ready(k)) {
             let crowding = if is_named(known.source) { 0 } else { groups.get(&known.group).copied().unwrap_or(0) };
-            let quality = (known.source, known.failures, address.contains("/udp/"), desk.chance());
+            let quality = (!known.good, known.source, known.failures, address.contains("/udp/"), desk.chance());
             list.insert(Wish { stranger: !is_named(known.source), crowding, quality, address: address.clone() });
         }
         let mut room = room.saturating_sub(under_way);
@@ -299,6 +340,53 @@ mod tests {
             assert_eq!(book.choose(&mut desk, 8, 2, BTreeMap::new(), |_| true), [quic.as_str()]);
         }
     }
+    fn at(n: u32) -> String {
+        format!("/ip4/{}.{}.1.1/tcp/1/p2p/{}", 20 + n / 250, n % 250, Peer(*blake3::hash(&n.to_le_bytes()).as_bytes()))
+    }
+    /// A teller in a network of its own.
+    fn teller(n: u8) -> Option<Teller> {
+        Some(Teller { peer: Peer([n; 32]), group: NetworkGroup::V4([n, 1]) })
+    }
+
+    #[test]
+    fn hearsay_takes_the_place_of_nothing_that_worked_and_moves_nothing_among_the_sources() {
+        let (mut book, mut desk) = (Book::default(), Desk::new(Peer([1; 32]), 1));
+        book.add(at(5000), Source::Remembered, None);
+        book.add(at(5000), Source::PeerExchange, teller(1));
+        assert_eq!(book.known[&at(5000)].source, Source::Remembered);
+        // Two of a network of its own; bob got through to one of them once.
+        book.add(at(6000), Source::PeerExchange, teller(2));
+        book.add(at(6001), Source::PeerExchange, teller(2));
+        book.worked(desk.now, &at(6000), peer_of(&at(6000)).unwrap());
+        book.failed(&mut desk, &at(6000));
+        book.failed(&mut desk, &at(6001));
+        for n in 0..1000 {
+            book.add(at(n), Source::PeerExchange, teller(10 + (n / 25) as u8));
+        }
+        assert!(book.known.contains_key(&at(6000)) && !book.known.contains_key(&at(6001)));
+        assert!(book.count(|k| k.source == Source::PeerExchange) <= bound(Source::PeerExchange));
+        // It is dialled first, too, and no longer good when nobody is there for long.
+        book.known.get_mut(&at(6000)).unwrap().next = Time(0);
+        assert_eq!(book.choose(&mut desk, 1, 2, BTreeMap::new(), |_| true), [at(6000)]);
+        (0..FAILURES).for_each(|_| book.failed(&mut desk, &at(6000)));
+        assert!(!book.known.contains_key(&at(6000)));
+    }
+
+    #[test]
+    fn a_full_book_is_shared_by_who_tells() {
+        let mut book = Book::default();
+        let of = |book: &Book, n: u8| book.count(|k| k.by == teller(n));
+        // Nine networks fill it with what they claim of others, a tenth comes late.
+        for n in 0..1000 {
+            book.add(at(n), Source::PeerExchange, teller(1 + (n % 9) as u8));
+        }
+        for n in 0..32 {
+            book.add(at(2000 + n), Source::PeerExchange, teller(99));
+        }
+        assert_eq!(book.known.len(), bound(Source::PeerExchange));
+        assert!((24..=32).contains(&of(&book, 99)), "{}", of(&book, 99));
+    }
+
     #[test]
     fn a_libp2p_address_names_its_key() {
         // The identity that libp2p's own documentation shows.

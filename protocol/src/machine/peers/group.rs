@@ -61,6 +61,34 @@ impl NetworkGroup {
     pub fn is_public(self) -> bool {
         matches!(self, Self::V4(_) | Self::V6(_))
     }
+    /// Whether it is a LAN's, an overlay's or this machine's.
+    pub fn is_near(self) -> bool {
+        matches!(self, Self::Near(_))
+    }
+    /// Whether somebody here may send us there. What is nearer than the teller itself is none of its business: a stranger
+    /// could have us knock at everything that stands in our LAN, and a neighbour at what listens to this machine alone. A
+    /// name may lead anywhere, so it counts as the nearest.
+    pub fn may_send_to(self, there: Self) -> bool {
+        match (self, there) {
+            (_, Self::V4(_) | Self::V6(_)) => true,
+            (Self::Near(here), Self::Near(there)) => {
+                is_plain_host(there) && (here.is_loopback() || !there.is_loopback())
+            }
+            (Self::Near(here), Self::Unknown) => here.is_loopback(),
+            (Self::V4(_) | Self::V6(_) | Self::Unknown, Self::Near(_) | Self::Unknown) => false,
+        }
+    }
+}
+
+/// Whether this is the address of one machine.
+fn is_plain_host(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => {
+            let [a, ..] = v4.octets();
+            a != 0 && !v4.is_multicast() && !v4.is_broadcast()
+        }
+        IpAddr::V6(v6) => !v6.is_unspecified() && !v6.is_multicast(),
+    }
 }
 
 /// The first IP address of a multiaddress.
@@ -99,12 +127,14 @@ fn is_near(address: IpAddr) -> bool {
             let [a, b, ..] = v4.octets();
             // 100.64/10 is what overlays and providers' own networks use.
             let shared = a == 100 && (64..128).contains(&b);
-            v4.is_loopback() || v4.is_private() || v4.is_link_local() || v4.is_unspecified() || shared
+            // What has no host on the internet, least of all one that strangers could tell us of.
+            let nowhere = a == 0 || a >= 224;
+            v4.is_loopback() || v4.is_private() || v4.is_link_local() || shared || nowhere
         }
         IpAddr::V6(v6) => {
             let [first, ..] = v6.segments();
-            let (local, link) = (first & 0xfe00 == 0xfc00, first & 0xffc0 == 0xfe80);
-            v6.is_loopback() || v6.is_unspecified() || local || link
+            let (local, link) = (first & 0xfe00 == 0xfc00, first & 0xff80 == 0xfe80);
+            v6.is_loopback() || v6.is_unspecified() || v6.is_multicast() || local || link
         }
     }
 }
@@ -147,6 +177,23 @@ mod tests {
         assert_eq!(NetworkGroup::of(relayed), group("/ip4/9.8.1.1"));
         assert_eq!(Host::of("::ffff:9.8.7.6".parse().unwrap()), Host::of("9.8.7.6".parse().unwrap()));
         assert_eq!(Host::of("2a01:4f8::1".parse().unwrap()), Host::of("2a01:4f8::ffff:1".parse().unwrap()));
+    }
+
+    #[test]
+    fn nobody_sends_us_to_what_is_nearer_than_itself() {
+        let [machine, lan, internet, name] =
+            ["/ip4/127.0.0.1", "/ip4/192.168.1.2", "/ip4/9.8.7.6", "/dns4/router.lan"].map(group);
+        let may = |teller: NetworkGroup| [internet, lan, machine, name].map(|there| teller.may_send_to(there));
+        assert_eq!(may(internet), [true, false, false, false]);
+        assert_eq!(may(lan), [true, true, false, false]);
+        assert_eq!(may(machine), [true; 4]);
+        assert_eq!(may(name), [true, false, false, false]);
+        for clothes in ["/ip6/::ffff:192.168.1.1", "/ip6/64:ff9b::10.0.0.1", "/ip6/2002:7f00:1::1", "/ip6/fec0::1"] {
+            assert!(!internet.may_send_to(group(clothes)), "{clothes}");
+        }
+        for nowhere in ["/ip4/0.1.2.3", "/ip4/224.0.0.1", "/ip4/255.255.255.255", "/ip6/ff02::1", "/ip6/::"] {
+            assert!([machine, lan, internet].iter().all(|teller| !teller.may_send_to(group(nowhere))), "{nowhere}");
+        }
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::{
     message::Message,
     time::{Span, Time},
 };
-use book::Book;
+use book::{Book, Teller};
 use conduct::{Conduct, PATIENCE};
 use crowd::{Place, Standing};
 use group::NetworkGroup;
@@ -243,10 +243,13 @@ impl Peers {
             return desk.punish(by, NOISE, "it tells of peers too often, or of too many".into());
         }
         link.heard = Some(now);
+        let teller = Teller { peer: by, group: link.group };
         for address in addresses {
             // Without a peer id an address could point anybody at a victim.
-            if peer_of(&address).is_some_and(|p| p != self.me && !self.links.contains_key(&p)) {
-                self.book.add(address, Source::PeerExchange, Some(by));
+            let names = peer_of(&address).is_some_and(|p| p != self.me && !self.links.contains_key(&p));
+            // Nobody is blamed for the rest: an older program tells what it sees of its own LAN.
+            if names && teller.group.may_send_to(NetworkGroup::of(&address)) {
+                self.book.add(address, Source::PeerExchange, Some(teller));
             }
         }
         self.look_now(desk);
@@ -358,12 +361,12 @@ impl Peers {
     }
 
     /// Tells a peer of others that take part in the same exchange, if there is news.
+    /// Only where we got through ourselves, and nothing of our LAN to who is not in it.
     fn tell(&mut self, desk: &mut Desk, peer: Peer, publisher: PublisherId) {
-        let mut addresses: Vec<String> = self
-            .links
-            .iter()
-            .filter(|(p, l)| **p != peer && (l.outbound || l.served) && l.interests.contains(&publisher))
-            .filter(|(p, l)| l.outbound && peer_of(&l.address) == Some(**p))
+        let Some(to) = self.links.get(&peer).map(|l| l.group) else { return };
+        let others = self.links.iter().filter(|(p, l)| **p != peer && l.outbound && l.interests.contains(&publisher));
+        let mut addresses: Vec<String> = others
+            .filter(|(p, l)| peer_of(&l.address) == Some(**p) && to.may_send_to(l.group))
             .map(|(_, l)| l.address.clone())
             .collect();
         desk.shuffle(&mut addresses);
