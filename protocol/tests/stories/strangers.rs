@@ -184,6 +184,30 @@ fn a_full_door_opens_for_who_the_owner_names_and_not_to_a_lone_stranger_of_many_
 }
 
 #[test]
+fn who_served_once_is_a_stranger_again_an_hour_later() {
+    for (later, stays) in [(Span::seconds(50 * 60), true), (Span::seconds(70 * 60), false)] {
+        let mut world = World::new(&["alice", "bob"]);
+        let p = Publisher::new(1);
+        world.own("alice", &p);
+        world.follow("bob", &p);
+        // Two of one network, and alice is the later one: who stands above her neighbour is not asked to go.
+        let neighbour = format!("/ip4/10.0.0.1/tcp/2/p2p/{}", stranger(1000));
+        world.input("bob", Input::Connected { peer: stranger(1000), address: neighbour, outbound: false });
+        world.connect("alice", "bob");
+        // Her root document is of use, and nothing comes after it.
+        world.until("she serves", |w| w.nodes["bob"].core.publisher(p.id).is_some_and(|v| v.root_version == 1));
+        world.pass(later);
+        for n in 1..limits::INBOUND_PEERS as u32 {
+            let address = format!("/ip4/{}.{}.1.1/tcp/4001/p2p/{}", 11 + n / 100, n % 100, stranger(n));
+            world.input("bob", Input::Connected { peer: stranger(n), address, outbound: false });
+        }
+        let peers: Vec<Peer> = world.nodes["bob"].core.peers().map(|v| v.peer).collect();
+        assert_eq!(peers.len(), limits::INBOUND_PEERS);
+        assert_eq!(peers.contains(&world.peer("alice")), stays, "after {later:?}");
+    }
+}
+
+#[test]
 fn who_left_gives_the_place_back() {
     let mut core = bob();
     for round in 0..20 {

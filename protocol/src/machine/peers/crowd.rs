@@ -1,5 +1,5 @@
 //! Who gives way when more are connected than there is room for. Invariant: a group gives way only to one that has fewer
-//! places, whoever the owner named never gives way, and who served us only when nobody else is left.
+//! places, whoever the owner named never gives way, and who served us lately only when nobody else is left.
 //!
 //! Among equals the newcomer gives way: a place that is held was earned by being there, and an attacker who comes last
 //! must not push out who came first.
@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Standing {
     Stranger,
-    /// Something that came from it was verified and of use.
+    /// Something that came from it lately was verified and of use.
     Served,
     /// The owner or a ticket names it.
     Named,

@@ -52,6 +52,9 @@ const TELL_EVERY: Span = Span::seconds(60);
 const LOOK_EVERY: Span = Span::seconds(1);
 /// Peers that served us and are remembered across restarts, in one life.
 const REMEMBERED: usize = 64;
+/// Who served us is more than a stranger for so long. Not for good: one useful answer would buy a place for life, and an
+/// attacker can give as many answers as there are places.
+const SERVED: Span = Span::seconds(60 * 60);
 /// Publishers whose exchange one peer may take part in, as far as we note it.
 const INTERESTS: usize = 256;
 
@@ -59,7 +62,8 @@ const INTERESTS: usize = 256;
 struct Link {
     address: String,
     outbound: bool,
-    served: bool,
+    /// When it served us last.
+    served: Option<Time>,
     /// The owner or a ticket names it.
     named: bool,
     group: NetworkGroup,
@@ -72,10 +76,10 @@ struct Link {
 }
 
 impl Link {
-    fn standing(&self) -> Standing {
+    fn standing(&self, now: Time) -> Standing {
         match self {
             Self { named: true, .. } => Standing::Named,
-            Self { served: true, .. } => Standing::Served,
+            Self { served: Some(at), .. } if now.since(*at) < SERVED => Standing::Served,
             _ => Standing::Stranger,
         }
     }
@@ -168,7 +172,7 @@ impl Peers {
             group: NetworkGroup::of(&address),
             address,
             outbound,
-            served: false,
+            served: None,
             since: desk.now,
             came: self.arrivals,
             interests: BTreeSet::new(),
@@ -188,7 +192,8 @@ impl Peers {
     fn make_room(&mut self, desk: &mut Desk, outbound: bool) -> Option<Peer> {
         // What the owner names is dialled beyond the wished degree, so there is room for more than that.
         let room = if outbound { 2 * self.wished } else { limits::INBOUND_PEERS };
-        let place = |(peer, link): (&Peer, &Link)| Place::of(*peer, &link.address, link.standing(), link.came);
+        let now = desk.now;
+        let place = |(peer, link): (&Peer, &Link)| Place::of(*peer, &link.address, link.standing(now), link.came);
         let places: Vec<Place> = self.links.iter().filter(|(_, l)| l.outbound == outbound).map(place).collect();
         if places.len() <= room {
             return None;
@@ -272,7 +277,7 @@ impl Peers {
 
     pub(crate) fn served(&mut self, desk: &mut Desk, peer: Peer) {
         let Some(link) = self.links.get_mut(&peer) else { return };
-        link.served = true;
+        link.served = Some(desk.now);
         if link.outbound && self.remembered.len() < REMEMBERED && self.remembered.insert(link.address.clone()) {
             // Losing it costs a little time at the next start: nobody waits for the answer.
             desk.keep(Record::Address { address: link.address.clone() });
