@@ -329,6 +329,18 @@ impl TrustedRoot {
             Action::Revoke { .. } => roles.revoke.keys.iter().chain(&roles.release.keys).copied().collect(),
         }
     }
+    /// Whether a signature by this key can be worth anything under something of that kind.
+    pub fn names(&self, kind: Kind, key: &PublicKey) -> bool {
+        let roles = &self.root.roles;
+        match kind {
+            Kind::Root => roles.root.keys.contains(key),
+            Kind::Entry => {
+                let role = roles.release.keys.contains(key) || roles.revoke.keys.contains(key);
+                role || self.delegation(*key).is_some()
+            }
+            Kind::Fresh => roles.fresh.keys.contains(key),
+        }
+    }
     /// The right of a build machine's key, if it has one.
     pub fn delegation(&self, key: PublicKey) -> Option<&Delegation> {
         self.root.delegations.iter().find(|d| d.key == key)

@@ -1,5 +1,6 @@
 //! Signed envelopes. Invariant: a signature covers the exact bytes that are stored and forwarded, bound to kind,
-//! publisher and feed, so that it means nothing anywhere else; nothing is decoded before a signature holds.
+//! publisher and feed, so that it means nothing anywhere else; nothing is decoded before a signature holds; which signatures
+//! stand beside a payload is part of nothing, so what is passed on and newly kept has only those that count.
 //! Source: `verify_strict` of ed25519-dalek (the plain check accepts small-order keys), DSSE's order of steps.
 
 use crate::{
@@ -154,7 +155,7 @@ impl Envelope {
         threshold: usize,
     ) -> Result<(), SignatureError> {
         self.place(kind, publisher)?;
-        if self.signatures.len() > limits::SIGNATURES || !self.signatures.is_sorted_by(|a, b| a.key < b.key) {
+        if !self.is_ordered() {
             return Err(SignatureError::Disorder);
         }
         let message = signed_bytes(kind, publisher, self.feed, &self.payload);
@@ -163,6 +164,22 @@ impl Envelope {
             return Err(SignatureError::TooFew { role, good, needed: threshold.max(1) });
         }
         Ok(())
+    }
+    fn is_ordered(&self) -> bool {
+        self.signatures.len() <= limits::SIGNATURES && self.signatures.is_sorted_by(|a, b| a.key < b.key)
+    }
+    /// The same with no signature but those that hold, by keys that count; none when there are no others. Whoever passes a
+    /// message on could add some, or spoil one that is not needed: a message that many spell differently is many messages.
+    /// What a single signature is worth, or what stands out of order, shows when it is verified.
+    pub fn pruned(&self, counts: impl Fn(&PublicKey) -> bool) -> Option<Self> {
+        if self.signatures.len() < 2 || !self.is_ordered() {
+            return None;
+        }
+        let message = signed_bytes(self.kind, self.publisher, self.feed, &self.payload);
+        // Whether a key counts costs nothing to see, so it is looked at first.
+        let needed = |s: &&Signature| counts(&s.key) && is_good(s, &message);
+        let signatures: Vec<Signature> = self.signatures.iter().filter(needed).cloned().collect();
+        (signatures.len() < self.signatures.len()).then(|| Self { signatures, ..self.clone() })
     }
     /// Keys that really signed this payload, whosever they are.
     pub fn signers(&self) -> Vec<PublicKey> {

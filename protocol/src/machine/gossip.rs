@@ -300,7 +300,7 @@ impl Gossip {
                 }
             },
         };
-        if matches!(judged, Judged::New) && feeds.get(publisher).is_some_and(Feed::wants_root) {
+        if matches!(judged, Judged::New | Judged::Padded) && feeds.get(publisher).is_some_and(Feed::wants_root) {
             self.ask(desk, feeds, peer, publisher, None);
         }
         match judged {
@@ -310,6 +310,11 @@ impl Gossip {
                 Verdict::Accept
             }
             Judged::New | Judged::Known { .. } | Judged::Useless => Verdict::Ignore,
+            Judged::Padded => {
+                // Nobody here passes that on; who does so all the time makes many messages of one.
+                desk.punish(peer, peers::DOUBT, "it passes on signatures that are worth nothing".into());
+                Verdict::Ignore
+            }
             Judged::Ask(from) => {
                 self.ask(desk, feeds, peer, publisher, Some(from));
                 Verdict::Ignore

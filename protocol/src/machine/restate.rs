@@ -77,7 +77,7 @@ impl Restate {
             }
             // An entry came in between, which says the same and more.
             Judged::Known { .. } | Judged::Useless => {}
-            Judged::Ask(_) | Judged::UnknownKeys(_) | Judged::Forged(_) => {
+            Judged::Ask(_) | Judged::Padded | Judged::UnknownKeys(_) | Judged::Forged(_) => {
                 if self.unable.insert(publisher) {
                     desk.tell(Event::Unstated { publisher });
                 }

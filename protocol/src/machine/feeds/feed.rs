@@ -302,13 +302,18 @@ impl Feed {
             Record::Address { .. } => return Ok(()),
             Record::Root { envelope, .. } => batch.root_bytes(self, publisher, &envelope)?,
             Record::Onboarded { envelope, snapshot, .. } => {
-                batch.onboard_bytes(self, &codec::decode(&envelope)?, &envelope, &snapshot)?;
+                let (envelope, bytes) = batch.came(&envelope)?;
+                batch.onboard_bytes(self, &envelope, &bytes, &snapshot)?;
             }
             Record::Entry { envelope, .. } => {
-                batch.entry_bytes(&codec::decode(&envelope)?, &envelope)?;
+                let (envelope, bytes) = batch.came(&envelope)?;
+                batch.entry_bytes(&envelope, &bytes)?;
             }
             // Each was judged when it came; the one that was kept last is the newest.
-            Record::Fresh { envelope, .. } => batch.fresh_bytes(&codec::decode(&envelope)?, &envelope, |_| Ok(()))?,
+            Record::Fresh { envelope, .. } => {
+                let (envelope, bytes) = batch.came(&envelope)?;
+                batch.fresh_bytes(&envelope, &bytes, |_| Ok(()))?;
+            }
         }
         self.adopt(batch);
         Ok(())
@@ -332,8 +337,8 @@ impl Feed {
             }
             other => other?,
         }
-        if batch.roots.len() > known {
-            batch.waiting.insert(desk.keep(Record::Root { publisher, envelope: bytes.to_vec() }));
+        if let Some(envelope) = batch.roots.get(known).cloned() {
+            batch.waiting.insert(desk.keep(Record::Root { publisher, envelope }));
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use super::{
     Feeds,
     feed::{Batch, Clash, Feed},
     page::Page,
-    verify::{Fault, check_floor, holds, is_forged, proves, signature_error, spoken},
+    verify::{Fault, check_floor, holds, is_forged, proves, pruned, signature_error, spoken},
 };
 use crate::{
     codec,
@@ -41,6 +41,8 @@ pub(crate) enum Judged {
     New,
     /// Valid and known.
     Known { is_head: bool },
+    /// Valid, with signatures beside it that are worth nothing: taken without them, if it was new, and not passed on.
+    Padded,
     /// Of no use here.
     Useless,
     /// It tells of something that is missing here: ask its bringer from this place.
@@ -68,7 +70,9 @@ impl Feeds {
         if result.is_ok()
             && let Some(bytes) = &page.fresh
         {
-            result = feed.take_fresh(desk, &mut batch, publisher, &bytes.0, &mut clash);
+            let taken = batch.came(&bytes.0);
+            result =
+                taken.and_then(|(said, bytes)| feed.take_fresh(desk, &mut batch, publisher, &said, &bytes, &mut clash));
             // A statement that says nothing new takes nothing from the entries before it; nor does one whose sender may not
             // know yet that its key was dropped from what else it brought.
             let new = batch.waiting.len() > before;
@@ -127,17 +131,20 @@ impl Feeds {
         }
         let mut batch = feed.batch();
         let mut clash = None;
+        let bare = pruned(&root, envelope);
+        let (clean, bytes) = bare.as_ref().map_or((envelope, bytes), |(e, b)| (e, b.as_slice()));
         let result = match envelope.kind {
-            Kind::Fresh => feed.take_fresh(desk, &mut batch, publisher, bytes, &mut clash),
-            _ => feed.take_entry(desk, &mut batch, publisher, envelope, bytes, &mut clash),
+            Kind::Fresh => feed.take_fresh(desk, &mut batch, publisher, clean, bytes, &mut clash),
+            _ => feed.take_entry(desk, &mut batch, publisher, clean, bytes, &mut clash),
         };
         let head = batch.state.head;
         self.put(desk, publisher, batch);
         if let Some((one, other)) = clash {
             self.freeze(desk, publisher, one, other);
-            return Judged::New;
+            return if bare.is_some() { Judged::Padded } else { Judged::New };
         }
         match result {
+            Ok(()) | Err(Fault::Feed(FeedError::Known(_))) if bare.is_some() => Judged::Padded,
             Ok(()) => Judged::New,
             Err(Fault::Feed(FeedError::Known(_))) => {
                 // What only old keys signed is not passed on: whoever is behind would learn nothing from it.
@@ -168,8 +175,12 @@ impl Feeds {
             // Perhaps of an epoch or of keys that are not ours: of no use here, nobody blamed.
             return Judged::Useless;
         }
-        self.freeze(desk, proof.publisher, proof.one, proof.other);
-        Judged::New
+        let bare = [pruned(root, &proof.one), pruned(root, &proof.other)];
+        let padded = bare.iter().any(Option::is_some);
+        let [one, other] = bare.map(|bare| bare.map(|(envelope, _)| envelope));
+        // Once it is kept, everybody hears of it from here as well.
+        self.freeze(desk, proof.publisher, one.unwrap_or(proof.one), other.unwrap_or(proof.other));
+        if padded { Judged::Padded } else { Judged::New }
     }
 }
 
@@ -223,16 +234,15 @@ impl Feed {
         let mut entries = page.entries.iter();
         if let Some(snapshot) = &page.snapshot {
             let bytes = entries.next().ok_or(Fault::Refused("a snapshot came without its head entry"))?;
-            let envelope = codec::decode(&bytes.0)?;
-            match batch.onboard_bytes(self, &envelope, &bytes.0, &snapshot.0) {
+            let (envelope, bytes) = batch.came(&bytes.0)?;
+            match batch.onboard_bytes(self, &envelope, &bytes, &snapshot.0) {
                 Ok(()) => {
-                    let record =
-                        Record::Onboarded { publisher, envelope: bytes.0.clone(), snapshot: snapshot.0.clone() };
+                    let record = Record::Onboarded { publisher, envelope: bytes, snapshot: snapshot.0.clone() };
                     batch.waiting.insert(desk.keep(record));
                 }
                 // Not the catalogue, but perhaps the entry is better signed than ours, or another one.
                 Err(Fault::Feed(FeedError::Known(_))) => {
-                    let result = self.take_entry(desk, batch, publisher, &envelope, &bytes.0, clash);
+                    let result = self.take_entry(desk, batch, publisher, &envelope, &bytes, clash);
                     if let Err(fault) = result
                         && !matches!(fault, Fault::Feed(FeedError::Known(_) | FeedError::Equivocation(_)))
                     {
@@ -243,8 +253,8 @@ impl Feed {
             }
         }
         for bytes in entries {
-            let envelope: Envelope = codec::decode(&bytes.0)?;
-            let result = self.take_entry(desk, batch, publisher, &envelope, &bytes.0, clash);
+            let (envelope, bytes) = batch.came(&bytes.0)?;
+            let result = self.take_entry(desk, batch, publisher, &envelope, &bytes, clash);
             if clash.is_some() {
                 return Ok(());
             }
@@ -301,10 +311,10 @@ impl Feed {
         desk: &mut Desk,
         batch: &mut Batch,
         publisher: PublisherId,
+        envelope: &Envelope,
         bytes: &[u8],
         clash: &mut Clash,
     ) -> Result<(), Fault> {
-        let envelope: Envelope = codec::decode(bytes)?;
         let spoken = if batch.state.head.at.seq == 0 { self.spoken() } else { batch.state.issued_at };
         let ahead = |f: &Fresh| desk.moment().is_ahead(f.issued_at, spoken);
         // One that was taken under a wrong clock does not stand in the way of better ones.
@@ -319,7 +329,7 @@ impl Feed {
             Some(newest) if newest >= f.issued_at => Err(FeedError::Known(f.head.at.seq).into()),
             _ => Ok(()),
         };
-        match batch.fresh_bytes(&envelope, bytes, timely) {
+        match batch.fresh_bytes(envelope, bytes, timely) {
             Ok(()) => {
                 batch.waiting.insert(desk.keep(Record::Fresh { publisher, envelope: bytes.to_vec() }));
                 Ok(())
@@ -328,7 +338,7 @@ impl Feed {
                 // One that is late may still name what never stood there.
                 let ours = batch.state.head.at.seq;
                 if !matches!(error, FeedError::Known(seq) if seq >= ours) {
-                    self.clashes(batch, &envelope, clash);
+                    self.clashes(batch, envelope, clash);
                 }
                 Err(error.into())
             }

@@ -9,7 +9,7 @@ use crate::{
         Action, Conflict, Entry, FeedError, FeedState, Fresh, Head, Listing, Position, Signer, verify_beginning,
         verify_fresh,
     },
-    id::{Digest, PublisherId},
+    id::{Digest, PublicKey, PublisherId},
     root::{FeedStart, Root, RootError, TrustedRoot},
     sign::{Envelope, Kind, SignatureError},
 };
@@ -48,10 +48,21 @@ impl Batch {
         if feed.pin.is_some_and(|(version, digest)| version == root.root.version && digest != root.digest) {
             return Err(Fault::Refused("the root document is not the one that the ticket pins"));
         }
+        // What was signed by both, as a change of keys is.
+        let counts =
+            |key: &PublicKey| [self.root.as_ref(), Some(&root)].into_iter().flatten().any(|r| r.names(Kind::Root, key));
+        let bare = envelope.pruned(counts).and_then(|bare| codec::encode(&bare).ok());
         let before = self.root.replace(root);
-        self.roots.push(bytes.to_vec());
+        self.roots.push(bare.unwrap_or_else(|| bytes.to_vec()));
         self.stand(feed, before.as_ref());
         Ok(())
+    }
+
+    /// Something that a page brought, as it is to be kept.
+    pub(super) fn came(&self, bytes: &[u8]) -> Result<(Envelope, Vec<u8>), Fault> {
+        let envelope: Envelope = codec::decode(bytes)?;
+        let bare = self.root.as_ref().and_then(|root| pruned(root, &envelope));
+        Ok(bare.unwrap_or_else(|| (envelope, bytes.to_vec())))
     }
 
     /// What a new root leaves of the state: of another epoch, it may give up the branch that is here; with other keys for
@@ -192,6 +203,17 @@ impl Batch {
         self.fresh = Some((fresh, bytes.to_vec()));
         Ok(())
     }
+}
+
+/// What is to be kept and passed on of something that came: without signatures that are worth nothing here, if there are
+/// such; see [`Envelope::pruned`]. Of the entry that a root names every good one stays: the root's own vouch for it, and
+/// whose keys those were it does not say. What was kept by an earlier program stays as it is.
+pub(super) fn pruned(root: &TrustedRoot, envelope: &Envelope) -> Option<(Envelope, Vec<u8>)> {
+    let open = root.root.feed;
+    let named = envelope.kind == Kind::Entry && open.from_seq > 0 && envelope.digest() == open.from_hash;
+    let pruned = envelope.pruned(|key| named || root.names(envelope.kind, key))?;
+    let bytes = codec::encode(&pruned).ok()?;
+    Some((pruned, bytes))
 }
 
 /// Whether a kept statement still speaks under this root: its keys, and of a head that the root did not give up.

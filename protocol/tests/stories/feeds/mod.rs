@@ -8,6 +8,7 @@ mod forgery;
 mod key_loss;
 mod news;
 mod offline;
+mod padding;
 mod reopened;
 mod revoke;
 mod rotation;

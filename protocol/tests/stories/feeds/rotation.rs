@@ -24,7 +24,7 @@ fn forged(world: &World, p: &Publisher, version: u32, keys: &[PublicKey]) -> Env
     };
     p.sealed(Kind::Entry, codec::encode(&entry).unwrap(), keys)
 }
-fn tell(world: &mut World, from: &'static str, to: &'static str, p: &Publisher, entries: &[&Envelope]) {
+pub(super) fn tell(world: &mut World, from: &'static str, to: &'static str, p: &Publisher, entries: &[&Envelope]) {
     // Bob asks whoever says that there is more.
     let head = Head { at: Position { epoch: 1, seq: 900 }, hash: Digest::of(b"more") };
     let heads = codec::encode(&Message::Heads(vec![(p.id, head)])).unwrap();
