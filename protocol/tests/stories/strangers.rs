@@ -332,11 +332,14 @@ fn bob_who_sees_nobody_but_sybils_knows_that_his_news_are_stale() {
     world.own("alice", &p);
     let (r, closure) = release(1, 4, 0);
     world.shelve(r, closure);
+    // What bob looks at ahead comes as well: news alone are to be missing, and he asks nobody for eight days for the rest.
+    world.give("alice", r);
     world.connect("alice", "bob");
     world.follow("bob", &p);
     world.publish("alice", &p, listing("guestbook", 1, r));
     let freshness = |w: &World| w.nodes["bob"].core.publisher(p.id).map(|v| v.freshness);
     world.until("bob has it", |w| w.head("bob", &p) == 1 && freshness(w) == Some(Freshness::Fresh));
+    world.until("bob has looked ahead", |w| w.nodes["bob"].core.transfers().is_empty());
     world.vanish("alice");
     let since = world.now;
     for n in 0..6 {
