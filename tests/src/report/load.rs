@@ -5,7 +5,7 @@ use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
     sync::{
-        Arc, Mutex,
+        Arc, Condvar, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::JoinHandle,
@@ -32,7 +32,7 @@ pub struct Visit {
 #[derive(Debug)]
 pub struct Load {
     stop: Arc<AtomicBool>,
-    visits: Arc<Mutex<Vec<Visit>>>,
+    visits: Arc<(Mutex<Vec<Visit>>, Condvar)>,
     visitors: Vec<JoinHandle<()>>,
     /// The beginning of the stream.
     pub began: Instant,
@@ -41,7 +41,7 @@ pub struct Load {
 impl Load {
     /// Begins to send `rate` requests a second to `address`, each on a connection of its own.
     pub fn begin(address: SocketAddr, rate: u32) -> Self {
-        let (stop, visits) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
+        let (stop, visits) = (Arc::new(AtomicBool::new(false)), Arc::<(Mutex<Vec<Visit>>, Condvar)>::default());
         let (began, next) = (Instant::now(), Arc::new(AtomicU64::new(0)));
         let visitor = |_| {
             let (stop, visits, next) = (Arc::clone(&stop), Arc::clone(&visits), Arc::clone(&next));
@@ -53,12 +53,22 @@ impl Load {
                     std::thread::sleep(due.saturating_sub(began.elapsed()));
                     let answer = ask(address).map_err(|e| e.to_string());
                     let visit = Visit { due, ended: began.elapsed(), answer };
-                    visits.lock().expect("no visitor panics").push(visit);
+                    visits.0.lock().expect("no visitor panics").push(visit);
+                    visits.1.notify_all();
                 }
             })
         };
         let visitors = (0..VISITORS).map(visitor).collect();
         Self { stop, visits, visitors, began }
+    }
+
+    /// Waits until so many visits have ended that were due after this call.
+    pub fn passes(&self, count: usize) {
+        let from = self.began.elapsed();
+        let short = |visits: &mut Vec<Visit>| visits.iter().filter(|v| v.due >= from).count() < count;
+        let visits = self.visits.0.lock().expect("no visitor panics");
+        let waited = self.visits.1.wait_timeout_while(visits, 2 * PATIENCE, short).expect("no visitor panics");
+        assert!(!waited.1.timed_out(), "{count} visitors come");
     }
 
     /// Ends the stream; every visit in the order in which it was due.
@@ -67,7 +77,7 @@ impl Load {
         for visitor in self.visitors {
             visitor.join().expect("no visitor panics");
         }
-        let mut visits = std::mem::take(&mut *self.visits.lock().expect("no visitor panics"));
+        let mut visits = std::mem::take(&mut *self.visits.0.lock().expect("no visitor panics"));
         visits.sort_by_key(|v| v.due);
         visits
     }

@@ -64,17 +64,18 @@ pub(super) fn measure(world: &World, updates: usize, rate: u32) -> Vec<Figure> {
     let address: SocketAddr = url.trim_start_matches("http://").trim_end_matches('/').parse().expect("an address");
 
     let load = Load::begin(address, rate);
+    let between = rate as usize / 3;
     let (mut windows, mut took) = (Vec::new(), Vec::new());
     for number in 0..updates {
         // Some visits between two updates, so that each is seen by itself.
-        std::thread::sleep(Duration::from_millis(300));
+        load.passes(between);
         let (from, to) = (number % 2 + 1, (number + 1) % 2 + 1);
         let began = load.began.elapsed();
         up(to);
         took.push(load.began.elapsed() - began);
         windows.push((from, to, began));
     }
-    std::thread::sleep(Duration::from_millis(300));
+    load.passes(between);
     let visits = load.end();
     call(&node.home, "remove", &json!({ "name": "site", "data": true })).expect("it can be removed");
 
