@@ -33,7 +33,13 @@ pub(crate) struct Figures {
     /// Bytes that wait in its outbox.
     pub(crate) waiting: AtomicUsize,
     /// What it asks for again and again.
-    pub(crate) appetite: Mutex<Appetite>,
+    appetite: Mutex<Appetite>,
+}
+
+impl Figures {
+    pub(crate) fn appetite(&self) -> MutexGuard<'_, Appetite> {
+        self.appetite.lock().unwrap_or_else(|e| e.into_inner())
+    }
 }
 
 #[derive(Debug)]

@@ -18,7 +18,7 @@ use libp2p_stream::IncomingStreams;
 use softservice_protocol::{
     bitmap::Bitmap,
     codec::{self, Wire as _},
-    id::Peer,
+    id::{ChunkId, Peer},
     limits,
     message::{Coding, SpanAnswer, SpanRequest},
 };
@@ -62,6 +62,9 @@ struct Span {
     head: usize,
     /// How long it took to make it.
     prepared: Duration,
+    /// The number of its request on the stream, and the chunks in it.
+    number: u64,
+    held: Vec<ChunkId>,
     lease: Lease,
     _permit: OwnedSemaphorePermit,
 }
@@ -87,7 +90,9 @@ pub(super) async fn accept(mut incoming: IncomingStreams, shared: Shared) {
             let _permit = permit;
             let Some(figures) = shared.desk.neighbours.expect(peer, NEWS).await else { return };
             if figures.content_streams.fetch_add(1, Ordering::Relaxed) < STREAMS_PER_PEER {
-                serve(peer, stream, &shared, &figures).await;
+                let number = figures.appetite().begins();
+                serve(peer, stream, number, &shared, &figures).await;
+                figures.appetite().ends(number);
             }
             figures.content_streams.fetch_sub(1, Ordering::Relaxed);
         });
@@ -95,16 +100,16 @@ pub(super) async fn accept(mut incoming: IncomingStreams, shared: Shared) {
 }
 
 /// Reading requests and answering them go on side by side.
-async fn serve(peer: Peer, stream: Stream, shared: &Shared, figures: &Figures) {
+async fn serve(peer: Peer, stream: Stream, number: u64, shared: &Shared, figures: &Figures) {
     let (reader, writer) = stream.split();
     let (requests, asked) = mpsc::channel(limits::PENDING_SPANS);
     let withdrawn = Withdrawn::default();
     tokio::select! {
         // Without a fault it wants nothing more, and what it asked for is not worth sending to a closed stream.
-        fault = read(reader, requests, withdrawn.clone(), figures) => if let Some(why) = fault {
+        fault = read(reader, number, requests, withdrawn.clone(), figures) => if let Some(why) = fault {
             shared.desk.broke(peer, format!("broke the content protocol: {why}")).await;
         },
-        result = answer(writer, asked, withdrawn, shared, figures) => if let Err(e) = result {
+        result = answer(writer, number, asked, withdrawn, shared, figures) => if let Err(e) = result {
             tracing::debug!(peer = peer.short(), "content stream ended: {e}");
         },
     }
@@ -113,7 +118,8 @@ async fn serve(peer: Peer, stream: Stream, shared: &Shared, figures: &Figures) {
 /// Reads requests; gives the fault of a peer that breaks the protocol.
 async fn read(
     mut stream: ReadHalf<Stream>,
-    requests: mpsc::Sender<SpanRequest>,
+    number: u64,
+    requests: mpsc::Sender<(u64, SpanRequest)>,
     withdrawn: Withdrawn,
     figures: &Figures,
 ) -> Option<String> {
@@ -137,12 +143,11 @@ async fn read(
         if request.checked_bytes().is_none() {
             return Some("asked for more than one span may hold".into());
         }
-        let sane = figures.appetite.lock().unwrap_or_else(|e| e.into_inner()).is_sane(Instant::now(), &request.chunks);
-        if !sane {
+        let Some(nth) = figures.appetite().asked(Instant::now(), number, &request.chunks) else {
             return Some("asks for the same content over and over".into());
-        }
+        };
         withdrawn.lock().unwrap_or_else(|e| e.into_inner()).open.insert(request.request);
-        match requests.try_send(request) {
+        match requests.try_send((nth, request)) {
             Ok(()) => {}
             Err(mpsc::error::TrySendError::Full(_)) => {
                 return Some(format!("has more than {} requests open", limits::PENDING_SPANS));
@@ -155,7 +160,8 @@ async fn read(
 /// Answers requests in their order. While one span is written, the next [`AHEAD`] come from the disk.
 async fn answer(
     mut stream: WriteHalf<Stream>,
-    asked: mpsc::Receiver<SpanRequest>,
+    number: u64,
+    asked: mpsc::Receiver<(u64, SpanRequest)>,
     withdrawn: Withdrawn,
     shared: &Shared,
     figures: &Figures,
@@ -166,19 +172,21 @@ async fn answer(
     loop {
         let asked = Instant::now();
         let Some(span) = spans.next().await else { return Ok(()) };
-        let span = span?;
+        let mut span = span?;
         // What it took to prepare; the rest of the wait is for the asker.
         let waited = asked.elapsed().min(span.prepared);
         let (bytes, begun) = (span.wire.len() as u64, Instant::now());
         let slice = turn::slice(lock(&pace).link());
+        let (nth, held) = (span.number, std::mem::take(&mut span.held));
         write(&mut stream, span, slice, shared, figures).await?;
+        figures.appetite().sent(number, nth, held.into_iter());
         lock(&pace).wrote(bytes, begun.elapsed(), waited);
     }
 }
 
 /// Reads a span from the store; nothing of one that was withdrawn meanwhile.
 async fn fetch(
-    mut request: SpanRequest,
+    (number, mut request): (u64, SpanRequest),
     withdrawn: &Withdrawn,
     shared: &Shared,
     pace: &Arc<Mutex<Pace>>,
@@ -204,18 +212,27 @@ async fn fetch(
         let span = read_span(&request, asked, &*store, (&pace, choice), wire)?;
         Ok::<_, std::io::Error>((span, begun.elapsed()))
     };
-    let ((wire, head), prepared) = tokio::task::spawn_blocking(read).await.map_err(std::io::Error::other)??;
-    Ok(Span { wire, head, prepared, lease, _permit: permit })
+    let (made, prepared) = tokio::task::spawn_blocking(read).await.map_err(std::io::Error::other)??;
+    let Made { wire, head, held } = made;
+    Ok(Span { wire, head, prepared, number, held, lease, _permit: permit })
 }
 
-/// The answer to a request that asked for so many chunks, ready for the wire, in `wire`; gives where its content begins.
+/// An answer, ready for the wire.
+struct Made {
+    wire: Vec<u8>,
+    /// Where its content begins.
+    head: usize,
+    held: Vec<ChunkId>,
+}
+
+/// The answer to a request that asked for so many chunks, in `wire`.
 fn read_span(
     request: &SpanRequest,
     asked: usize,
     store: &dyn Store,
     pace: (&Mutex<Pace>, Choice),
     mut wire: Vec<u8>,
-) -> std::io::Result<(Vec<u8>, usize)> {
+) -> std::io::Result<Made> {
     let found = store.read(&request.chunks).unwrap_or_else(|e| {
         // Our own disk fails: for the peer it is as if we had nothing.
         tracing::warn!("cannot read content for a peer: {e}");
@@ -236,7 +253,8 @@ fn read_span(
         Some((_, packed)) => wire.extend_from_slice(&packed),
         None => found.iter().flatten().for_each(|content| wire.extend_from_slice(content)),
     }
-    Ok((wire, head))
+    let held = request.chunks.iter().zip(&found).filter(|(_, content)| content.is_some()).map(|(c, _)| c.id).collect();
+    Ok(Made { wire, head, held })
 }
 
 /// What is held of a span, made smaller; none when that would cost more than it saves.

@@ -255,6 +255,67 @@ async fn alice_sends_away_who_asks_for_too_much() {
     assert!(read.is_err() || rest.is_empty());
 }
 
+/// Chunks of which some are watched, whatever the node's sample is.
+fn many() -> (Vec<Vec<u8>>, SpanRequest) {
+    let chunks: Vec<_> = (0..250).map(|i| chunk(i, 2000)).collect();
+    let request = SpanRequest { request: 1, chunks: chunks.iter().map(|c| named(c)).collect(), base: Vec::new() };
+    (chunks, request)
+}
+/// An answer's header and the bytes behind it.
+async fn whole(stream: &mut libp2p::Stream) -> std::io::Result<usize> {
+    let header = frame::read(stream, SpanAnswer::LIMIT).await.map_err(std::io::Error::other)?;
+    let answer: SpanAnswer = codec::decode(&header.ok_or(std::io::ErrorKind::UnexpectedEof)?).unwrap();
+    let mut content = vec![0; answer.held.count() * 2000];
+    stream.read_exact(&mut content).await?;
+    Ok(content.len())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_fetcher_with_one_seeder_may_ask_again_after_every_deadline() {
+    let (chunks, request) = many();
+    let (mut alice, _content, _delivered) = alice_has(&chunks, "/ip4/127.0.0.1/tcp/0").await;
+    let (mut alone, mut streams) = Station::start(3, "/ip4/127.0.0.1/tcp/0").await;
+    alone.dial(&alice.address()).await;
+    let id = crate::net::names::id_of(alice.me).unwrap();
+    for _ in 0..20 {
+        let mut stream = streams.control.open_stream(id, CONTENT).await.unwrap();
+        frame::write(&mut stream, &codec::encode(&request).unwrap()).await.unwrap();
+        stream.flush().await.unwrap();
+        // The answer has begun when the deadline comes: he gives the stream up and tries anew.
+        let begun = tokio::time::timeout(PATIENCE, stream.read(&mut [0; 4])).await.unwrap();
+        assert!(begun.is_ok_and(|read| read > 0));
+    }
+    let mut stream = streams.control.open_stream(id, CONTENT).await.unwrap();
+    frame::write(&mut stream, &codec::encode(&request).unwrap()).await.unwrap();
+    stream.flush().await.unwrap();
+    assert_eq!(tokio::time::timeout(PATIENCE, whole(&mut stream)).await.unwrap().unwrap(), 500_000);
+    while let Ok(fact) = alice.facts.try_recv() {
+        assert!(!matches!(fact, Input::Broke { .. }), "{fact:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_has_it_and_asks_on_is_sent_away() {
+    let (chunks, request) = many();
+    let (mut alice, _content, _delivered) = alice_has(&chunks, "/ip4/127.0.0.1/tcp/0").await;
+    let (mut alone, mut streams) = Station::start(3, "/ip4/127.0.0.1/tcp/0").await;
+    alone.dial(&alice.address()).await;
+    let id = crate::net::names::id_of(alice.me).unwrap();
+    let mut stream = streams.control.open_stream(id, CONTENT).await.unwrap();
+    let mut rounds = 0;
+    loop {
+        let asked =
+            frame::write(&mut stream, &codec::encode(&request).unwrap()).await.is_ok() && stream.flush().await.is_ok();
+        if !asked || tokio::time::timeout(PATIENCE, whole(&mut stream)).await.unwrap().is_err() {
+            break;
+        }
+        rounds += 1;
+        assert!(rounds < 100, "a hundred times the same");
+    }
+    assert!(matches!(alice.fact().await, Input::Connected { .. }));
+    assert!(matches!(alice.fact().await, Input::Broke { peer, .. } if peer == alone.me));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn answers_keep_the_order_of_requests_and_what_is_withdrawn_is_answered_too() {
     let chunks: Vec<_> = (0..30).map(|i| chunk(i, 1000 + 500 * usize::from(i % 7))).collect();
