@@ -147,7 +147,9 @@ impl Discovery {
             return;
         }
         let alone = table.kbuckets().all(|bucket| bucket.is_empty());
-        for address in info.listen_addrs.into_iter().filter(usable).take(ADDRESSES) {
+        // Of a LAN only what somebody in it says: a stranger would have us, and whoever asks us, knock at our neighbours' doors.
+        let its = |address: &Multiaddr| usable(address) && group.may_send_to(NetworkGroup::of(&address.to_string()));
+        for address in info.listen_addrs.into_iter().filter(its).take(ADDRESSES) {
             if table.add_address(&id, address) != kad::RoutingUpdate::Failed {
                 self.members.insert(id, group);
             }
@@ -238,13 +240,23 @@ mod tests {
 
     fn introduce(discovery: &mut Discovery, table: &mut Table, from: &str) -> PeerId {
         let key = Keypair::generate_ed25519().public();
+        // What it claims is of another network each time.
+        let claim = format!("/ip4/{}.1.1.1/tcp/4001", key.to_peer_id().to_bytes()[10] % 100 + 11);
+        introduce_as(discovery, table, key, from, &[&claim])
+    }
+    fn introduce_as(
+        discovery: &mut Discovery,
+        table: &mut Table,
+        key: libp2p::identity::PublicKey,
+        from: &str,
+        claims: &[&str],
+    ) -> PeerId {
         let (id, here) = (key.to_peer_id(), format!("/ip4/{from}/tcp/4001"));
         let info = identify::Info {
             public_key: key,
             protocol_version: "/softservice/1".into(),
             agent_version: String::new(),
-            // What it claims is of another network each time.
-            listen_addrs: vec![format!("/ip4/{}.1.1.1/tcp/4001", id.to_bytes()[10] % 100 + 11).parse().unwrap()],
+            listen_addrs: claims.iter().map(|claim| claim.parse().unwrap()).collect(),
             protocols: vec![CONTROL],
             observed_addr: here.parse().unwrap(),
             signed_peer_record: None,
@@ -275,6 +287,19 @@ mod tests {
         let now = members(&mut table);
         assert!(now.contains(&living), "the gone do not lock the living out");
         assert!(rented.iter().filter(|id| now.contains(id)).count() < taken.len());
+    }
+
+    #[tokio::test]
+    async fn no_stranger_puts_our_lan_into_the_table() {
+        let me = Keypair::generate_ed25519().public().to_peer_id();
+        let claims = ["/ip4/9.1.1.1/tcp/4001", "/ip4/192.168.1.1/tcp/22", "/ip4/127.0.0.1/tcp/6379"];
+        for (from, taken) in [("9.8.7.6", 1), ("192.168.1.7", 2), ("127.0.0.1", 3)] {
+            let (mut table, mut discovery) = (table(me), Discovery::new(me));
+            introduce_as(&mut discovery, &mut table, Keypair::generate_ed25519().public(), from, &claims);
+            let addresses: usize =
+                table.kbuckets().flat_map(|b| b.iter().map(|e| e.node.value.len()).collect::<Vec<_>>()).sum();
+            assert_eq!(addresses, taken, "{from}");
+        }
     }
 
     #[tokio::test]
