@@ -22,7 +22,7 @@ use crate::{
 use jobs::Jobs;
 use softservice_protocol::{
     id::Peer,
-    io::{Event, Input, Job, Output, ProvisionInput, ProvisionStep, Setback, Source},
+    io::{Cause, Event, Input, Job, Output, ProvisionInput, ProvisionStep, Setback, Source},
     limits,
     machine::{Core, Settings},
     release::ReleaseRef,
@@ -336,7 +336,12 @@ impl Driver {
                 );
                 self.catalogue_changed = true;
             }
-            Event::Refused { job, why } => self.jobs.published(job, Err(why)),
+            Event::Refused { job, cause: Cause::Safety, why } => {
+                self.jobs.published(job, Err(CommandError::Refused(why)));
+            }
+            Event::Refused { job, cause: Cause::Fault, why } => {
+                self.jobs.published(job, Err(CommandError::Failed(why)))
+            }
             Event::Unsigned { job, publisher: _, request, have, threshold } => {
                 self.jobs.published(job, Ok(Appended::Unsigned { request, have, threshold }));
             }

@@ -167,6 +167,9 @@ pub enum CommandError {
     /// No connected peer has what is missing.
     #[error("{0}")]
     NoPeer(String),
+    /// Refused, so that no harm is done.
+    #[error("{0}")]
+    Refused(String),
     /// Anything else, for people.
     #[error("{0}")]
     Failed(String),

@@ -9,7 +9,7 @@ mod figures;
 mod provision;
 mod record;
 
-pub use event::{Asked, Event};
+pub use event::{Asked, Cause, Event};
 pub use figures::{Carried, FetchFigures, LimitedBy, Phases, Spent, Volume, Waits};
 pub use provision::{Effect, Generation, ProvisionEvent, ProvisionInput, ProvisionStep};
 pub use record::Record;

@@ -42,9 +42,9 @@ impl Jobs {
         self.publishes.insert(job, reply);
         Some(job)
     }
-    pub(super) fn published(&mut self, job: Job, result: Result<Appended, String>) {
+    pub(super) fn published(&mut self, job: Job, result: Result<Appended, CommandError>) {
         if let Some(reply) = self.publishes.remove(&job) {
-            let _ = reply.send(result.map_err(CommandError::Failed));
+            let _ = reply.send(result);
         }
     }
 

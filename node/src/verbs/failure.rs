@@ -126,6 +126,7 @@ impl From<CommandError> for Failure {
             CommandError::Stopping => Self::new(Kind::NoNode, "the node is stopping"),
             CommandError::NoPeer(why) => Self::new(Kind::NoPeer, why)
                 .hint("is a peer that has it running and reachable? `softservice peers` lists those connected"),
+            CommandError::Refused(why) => Self::refused(why),
             CommandError::Failed(why) => Self::failed(why),
         }
     }

@@ -17,6 +17,15 @@ pub struct Asked {
     pub answered: u32,
 }
 
+/// What stands against a publication.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// The feed's safety: signing now could be a second word.
+    Safety,
+    /// Something is wrong with it, or went wrong.
+    Fault,
+}
+
 /// What the owner may want to know.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
@@ -77,6 +86,8 @@ pub enum Event {
     Refused {
         /// The caller's number.
         job: Job,
+        /// What stands against it.
+        cause: Cause,
         /// Why, for people.
         why: String,
     },

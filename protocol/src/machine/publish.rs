@@ -28,7 +28,7 @@ use crate::{
     codec,
     feed::{Action, Entry, Head, verify_beginning},
     id::{Digest, FeedId, PublicKey, PublisherId},
-    io::{Event, Job, Output, Record, Token},
+    io::{Cause, Event, Job, Output, Record, Token},
     limits,
     root::TrustedRoot,
     sign::{Envelope, Kind, Signature},
@@ -77,10 +77,28 @@ pub struct Publish {
     queue: BTreeMap<PublisherId, VecDeque<(Option<Job>, Work)>>,
 }
 
-fn refuse(desk: &mut Desk, job: Option<Job>, why: impl Into<String>) {
-    let why = why.into();
+/// Why nothing is published. What is no more than words is a fault.
+struct Refusal(Cause, String);
+
+impl From<String> for Refusal {
+    fn from(why: String) -> Self {
+        Self(Cause::Fault, why)
+    }
+}
+impl From<&str> for Refusal {
+    fn from(why: &str) -> Self {
+        Self(Cause::Fault, why.into())
+    }
+}
+
+fn unsafe_now(why: impl Into<String>) -> Refusal {
+    Refusal(Cause::Safety, why.into())
+}
+
+fn refuse(desk: &mut Desk, job: Option<Job>, why: impl Into<Refusal>) {
+    let Refusal(cause, why) = why.into();
     match job {
-        Some(job) => desk.tell(Event::Refused { job, why }),
+        Some(job) => desk.tell(Event::Refused { job, cause, why }),
         None => tracing::warn!(why, "an own feed could not be put in order"),
     }
 }
@@ -101,7 +119,7 @@ impl Publish {
                 "a peer has entry {} of this feed, newer than ours: publishing now would fork it; it is being asked for, try again",
                 head.at.seq
             );
-            return refuse(desk, Some(job), why);
+            return refuse(desk, Some(job), unsafe_now(why));
         }
         let queue = self.queue.entry(publisher).or_default();
         if queue.len() >= QUEUE {
@@ -337,25 +355,25 @@ enum Prepared {
     Known(Head),
 }
 
-fn prepare(desk: &Desk, feeds: &Feeds, publisher: PublisherId, work: Work) -> Result<Prepared, String> {
+fn prepare(desk: &Desk, feeds: &Feeds, publisher: PublisherId, work: Work) -> Result<Prepared, Refusal> {
     let feed = feeds.get(publisher).filter(|f| f.own).ok_or("this node does not publish as this publisher")?;
     if feed.is_frozen() {
-        return Err("the feed is frozen: it holds two entries for one number; its root must reopen it".into());
+        return Err(unsafe_now("the feed is frozen: it holds two entries for one number; its root must reopen it"));
     }
     if let Some(seq) = feed.lost() {
-        return Err(format!(
+        return Err(unsafe_now(format!(
             "entry {seq} of this feed was written here and is lost, its log was damaged: publishing now would fork the \
              feed; connect a peer that has the entry, or restore the store's logs from a backup"
-        ));
+        )));
     }
     let root = feed.newest_root().ok_or("the publisher's root document is not known yet")?;
     let open = root.root.feed;
     if !open.stands(feed.newest()) {
-        return Err(format!(
+        return Err(unsafe_now(format!(
             "root {} opened epoch {} after entry {}, and the catalogue at that entry is not here: connect a peer that has \
              it, or open the next epoch after an entry that is",
             root.root.version, open.epoch, open.from_seq
-        ));
+        )));
     }
     match work {
         Work::New { action, request } => new(desk, feed, root, *action, None, request).map(Prepared::Draft),
@@ -365,11 +383,11 @@ fn prepare(desk: &Desk, feeds: &Feeds, publisher: PublisherId, work: Work) -> Re
     }
 }
 
-fn spoken_for(seq: u64) -> String {
-    format!(
+fn spoken_for(seq: u64) -> Refusal {
+    unsafe_now(format!(
         "entry {seq} was handed out to be signed elsewhere: something else at that number would be a second word; have \
          that request signed and bring it back, or withdraw it when nobody will sign it any more"
-    )
+    ))
 }
 
 fn new(
@@ -379,7 +397,7 @@ fn new(
     action: Action,
     by: Option<PublicKey>,
     request: bool,
-) -> Result<Draft, String> {
+) -> Result<Draft, Refusal> {
     let keys = by.map_or_else(|| root.signers(&action), |key| vec![key]);
     // A build machine's clock may lag behind the entry before; its entries do not.
     let now = desk.moment().time();
@@ -397,7 +415,7 @@ fn new(
     Ok(Draft { head, action, by, payload, keys, request, envelope: None, again: false })
 }
 
-fn again(feed: &Feed, root: &TrustedRoot, request: bool) -> Result<Prepared, String> {
+fn again(feed: &Feed, root: &TrustedRoot, request: bool) -> Result<Prepared, Refusal> {
     let head = feed.newest();
     if head.at.seq == 0 || !feed.wants_signature() {
         return Ok(Prepared::Known(head));
@@ -410,7 +428,7 @@ fn again(feed: &Feed, root: &TrustedRoot, request: bool) -> Result<Prepared, Str
     Ok(Prepared::Again(Draft { head, action, by, payload, keys, request, envelope: None, again: true }))
 }
 
-fn signed_elsewhere(feed: &Feed, root: &TrustedRoot, bytes: &[u8]) -> Result<Prepared, String> {
+fn signed_elsewhere(feed: &Feed, root: &TrustedRoot, bytes: &[u8]) -> Result<Prepared, Refusal> {
     let envelope: Envelope = codec::decode(bytes).map_err(|e| e.to_string())?;
     let newest = feed.newest();
     if newest.at.seq > 0 && envelope.digest() == newest.hash {

@@ -55,7 +55,7 @@ fn a_build_machine_publishes_alone_what_the_root_lets_it() {
     ] {
         let job = build(&mut world, &p, key, listing);
         let why = world.nodes["carol"].events.iter().find_map(|e| match e {
-            Event::Refused { job: j, why } if *j == job => Some(why.clone()),
+            Event::Refused { job: j, why, .. } if *j == job => Some(why.clone()),
             _ => None,
         });
         assert!(why.unwrap().contains(part));

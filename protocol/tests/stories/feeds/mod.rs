@@ -21,7 +21,7 @@ use softservice_protocol::{
     codec,
     feed::{Action, Entry, Freshness, Head, Position, Revocation, RevokeLevel},
     id::{Digest, ReleaseId},
-    io::{Event, Input, Job, Record, Verdict},
+    io::{Cause, Event, Input, Job, Record, Verdict},
     machine::PublisherView,
     message::Message,
     sign::{Envelope, Kind},

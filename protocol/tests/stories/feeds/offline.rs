@@ -47,7 +47,10 @@ fn signed(mut request: Envelope, p: &Publisher, keys: &[PublicKey]) -> Vec<u8> {
 }
 fn refused(world: &World, job: Job) -> Option<String> {
     world.nodes["alice"].events.iter().find_map(|e| match e {
-        Event::Refused { job: j, why } if *j == job => Some(why.clone()),
+        Event::Refused { job: j, why, cause } if *j == job => {
+            assert_eq!(*cause == Cause::Safety, why.contains("handed out"), "a number that is spoken for: {why}");
+            Some(why.clone())
+        }
         _ => None,
     })
 }

@@ -111,7 +111,7 @@ fn a_place_whose_catalogue_is_gone_is_no_place_to_go_on_from() {
     world.own("alice", &p);
     let job = world.publish("alice", &p, listed(20));
     let why = world.nodes["alice"].events.iter().find_map(|e| match e {
-        Event::Refused { job: j, why } if *j == job => Some(why.clone()),
+        Event::Refused { job: j, why, .. } if *j == job => Some(why.clone()),
         _ => None,
     });
     assert!(why.unwrap().contains("the catalogue at that entry is not here"));
