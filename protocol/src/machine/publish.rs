@@ -135,8 +135,9 @@ impl Publish {
         if self.running.contains_key(&publisher) {
             return;
         }
-        // What a build machine appended nobody vouches for unasked, when its key may be the reason for the new root.
-        if !feed.wants_signature() || is_delegated(feed) {
+        // What a build machine appended nobody vouches for unasked, when its key may be the reason for the new root; nor for a
+        // date that is yet to come: then the next entry is the next word.
+        if !feed.wants_signature() || is_delegated(feed) || is_dated_ahead(desk, feed) {
             return;
         }
         self.queue.entry(publisher).or_default().push_back((None, Work::Again { request: false }));
@@ -343,8 +344,17 @@ struct Draft {
 
 /// Whether the head was appended by a delegated key.
 fn is_delegated(feed: &Feed) -> bool {
-    let envelope = feed.newest_entry().and_then(|bytes| codec::decode::<Envelope>(bytes).ok());
-    envelope.and_then(|e| e.open::<Entry>().ok()).is_some_and(|entry| entry.by.is_some())
+    newest(feed).is_some_and(|entry| entry.by.is_some())
+}
+
+/// Whether the head has a date that only a wrong clock or a thief of the revoke key gives: with the signature of the release
+/// role it would be that role's, and keep the feed fresh until then.
+fn is_dated_ahead(desk: &Desk, feed: &Feed) -> bool {
+    newest(feed).is_some_and(|entry| desk.moment().is_ahead(entry.issued_at, feed.spoken()))
+}
+
+fn newest(feed: &Feed) -> Option<Entry> {
+    codec::decode::<Envelope>(feed.newest_entry()?).ok()?.open().ok()
 }
 
 enum Prepared {
@@ -378,7 +388,7 @@ fn prepare(desk: &Desk, feeds: &Feeds, publisher: PublisherId, work: Work) -> Re
     match work {
         Work::New { action, request } => new(desk, feed, root, *action, None, request).map(Prepared::Draft),
         Work::By { key, action } => new(desk, feed, root, *action, Some(key), false).map(Prepared::Draft),
-        Work::Again { request } => again(feed, root, request),
+        Work::Again { request } => again(desk, feed, root, request),
         Work::Signed(bytes) => signed_elsewhere(feed, root, &bytes),
     }
 }
@@ -415,10 +425,17 @@ fn new(
     Ok(Draft { head, action, by, payload, keys, request, envelope: None, again: false })
 }
 
-fn again(feed: &Feed, root: &TrustedRoot, request: bool) -> Result<Prepared, Refusal> {
+fn again(desk: &Desk, feed: &Feed, root: &TrustedRoot, request: bool) -> Result<Prepared, Refusal> {
     let head = feed.newest();
     if head.at.seq == 0 || !feed.wants_signature() {
         return Ok(Prepared::Known(head));
+    }
+    if is_dated_ahead(desk, feed) {
+        return Err(unsafe_now(format!(
+            "entry {} is dated into the future, and whoever signs it anew calls the feed fresh until then: publish the next \
+             entry instead",
+            head.at.seq
+        )));
     }
     let kept = feed.newest_entry().ok_or("the head's entry is not in memory: publish the next one instead")?;
     let envelope: Envelope = codec::decode(kept).map_err(|e| e.to_string())?;

@@ -70,6 +70,23 @@ pub(crate) struct Feed {
     pub(crate) told_until: Option<Time>,
 }
 
+/// When the release role spoke last; the root where it has not, for only a root may speak in its stead. What a build machine
+/// or the revoke role dates speaks for what it does, not for the feed: a date ahead would keep a feed fresh that is withheld,
+/// and prove good clocks wrong.
+///
+/// Refusing an entry of the revoke role for its date was refused: what it takes back is taken back, whatever its clock shows.
+pub(super) fn spoken(root: Option<&TrustedRoot>, anchor: Option<&FeedState>, state: &FeedState) -> Time {
+    let rooted = root.map_or(Time(0), |r| r.root.issued_at);
+    let open = root.map(|r| r.root.feed);
+    match anchor.filter(|a| a.head.at.seq > 0) {
+        _ if state.head.at.seq == 0 => rooted,
+        // Whoever signed the entry that a root names: the root was made later.
+        Some(anchor) if open.is_some_and(|open| open.names(anchor.head)) => anchor.issued_at.min(rooted),
+        Some(anchor) => anchor.issued_at,
+        None => state.issued_at.min(rooted),
+    }
+}
+
 /// Verified, and on its way to the disk.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Batch {
@@ -358,12 +375,9 @@ impl Feed {
         }
     }
 
-    /// When the publisher's release role spoke last, or its root while the feed is empty.
+    /// When the publisher's release role spoke last, see [`spoken`].
     pub(crate) fn spoken(&self) -> Time {
-        let root = self.root.as_ref().map_or(Time(0), |r| r.root.issued_at);
-        // What a build machine dates speaks for its channel, not for the feed.
-        let by_role = self.anchor.as_ref().filter(|a| a.head.at.seq > 0).map_or(self.state.issued_at, |a| a.issued_at);
-        if self.state.head.at.seq == 0 { root } else { by_role }
+        spoken(self.root.as_ref(), self.anchor.as_deref(), &self.state)
     }
     /// The newest statement, unless a clock that came right meanwhile shows its date to be absurd.
     pub(crate) fn statement(&self, now: Moment) -> Option<&Fresh> {

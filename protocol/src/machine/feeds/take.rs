@@ -3,7 +3,7 @@
 
 use super::{
     Feeds,
-    feed::{Batch, Clash, Feed},
+    feed::{self, Batch, Clash, Feed},
     page::Page,
     verify::{Fault, check_floor, holds, is_forged, proves, pruned, signature_error, spoken},
 };
@@ -315,7 +315,7 @@ impl Feed {
         bytes: &[u8],
         clash: &mut Clash,
     ) -> Result<(), Fault> {
-        let spoken = if batch.state.head.at.seq == 0 { self.spoken() } else { batch.state.issued_at };
+        let spoken = feed::spoken(batch.root.as_ref(), batch.anchor.as_deref(), &batch.state);
         let ahead = |f: &Fresh| desk.moment().is_ahead(f.issued_at, spoken);
         // One that was taken under a wrong clock does not stand in the way of better ones.
         let newest = batch.fresh.as_ref().or(self.fresh.as_ref());

@@ -4,7 +4,7 @@
 use super::*;
 use softservice_protocol::{
     feed::{Fresh, VALID_FOR},
-    id::Peer,
+    id::{Peer, PublicKey},
     io::{Asked, Output},
     machine::{Core, Settings},
     root::Root,
@@ -237,6 +237,69 @@ fn a_clock_of_1970_takes_what_is_said_today_and_a_clock_that_comes_right_drops_w
     assert_eq!(freshness(&world, "bob", &p), Freshness::Stale);
     world.connect("alice", "bob");
     world.until("alice is heard", |w| freshness(w, "bob", &p) == Freshness::Fresh);
+}
+
+/// The publications of this node that were refused: because they were not safe, or for another reason.
+fn refusals(world: &World, name: &str) -> Vec<Cause> {
+    let refused = |e: &Event| match e {
+        Event::Refused { cause, .. } => Some(*cause),
+        _ => None,
+    };
+    world.nodes[name].events.iter().filter_map(refused).collect()
+}
+/// Whoever has the revoke key takes back entry 1 behind it, at a date of his own, and bob hears of it.
+fn take_back(world: &mut World, p: &Publisher, key: PublicKey, issued_at: Time) {
+    let feed = view(world, "bob", p).feed.clone();
+    let revocation = Revocation { level: RevokeLevel::Withdraw, replaced_by: None, reason: "no reason".into() };
+    let action = Action::Revoke { release: listed(1).release, revocation };
+    let (at, prev) = (Position { epoch: feed.head.at.epoch, seq: feed.head.at.seq + 1 }, feed.head.hash);
+    let state_root = feed.snapshot.after(&action, None).unwrap().state_root().unwrap();
+    let entry = Entry { at, prev, action, state_root, issued_at, by: None };
+    let entry = p.sealed(Kind::Entry, codec::encode(&entry).unwrap(), &[key]);
+    world.whisper("eve", "bob", codec::encode(&entry).unwrap());
+    world.until("bob has it", |w| w.head("bob", p) == at.seq);
+}
+
+#[test]
+fn what_a_revoke_key_dates_ahead_stops_a_release_and_keeps_nothing_fresh() {
+    for rotated in ["nothing", "the revoke key", "the release key"] {
+        let (mut world, mut p) = first(&["alice", "bob", "eve"]);
+        world.connect("eve", "bob");
+        let (key, absurd) = (p.root().roles.revoke.keys[0], world.now + Span::days(3000));
+        take_back(&mut world, &p, key, absurd);
+        let bound = |w: &World| view(w, "bob", &p).term.unwrap().fresh_until <= w.now + VALID_FOR;
+        assert!(bound(&world), "alice's last word holds for a week, not for eight years");
+        let soon = statement(&world, &p, world.now + Span::days(2));
+        assert_ne!(world.whisper("eve", "bob", soon), Verdict::Accept, "nor does it prove bob's clock wrong");
+        world.until("alice has it as well", |w| w.head("alice", &p) == 2);
+        let mut heir = p.clone();
+        let new = heir.new_key(77);
+        match rotated {
+            "the revoke key" => heir.succeed(|root| root.roles.revoke.keys = vec![new]),
+            "the release key" => heir.succeed(|root| root.roles.release.keys = vec![new]),
+            _ => {}
+        }
+        p.roots.clone_from(&heir.roots);
+        world.own("alice", &heir);
+        let version = p.root().version;
+        world.until("bob has the newest root", |w| view(w, "bob", &p).root_version == version);
+        world.pass(Span::seconds(60));
+        assert!(view(&world, "bob", &p).term.unwrap().fresh_until <= world.now + VALID_FOR, "{rotated} is another now");
+        world.vanish("bob");
+        world.pass(Span::days(8));
+        assert_eq!(freshness(&world, "bob", &p), Freshness::Stale, "{rotated} is another now");
+        // Whoever signed that very entry anew would make the date his own. The next one is a word like any other.
+        let job = world.node("alice").job();
+        world.input("alice", Input::Resign { job, publisher: p.id, request: false });
+        world.pass(Span::seconds(1));
+        let refused = if rotated == "nothing" { vec![] } else { vec![Cause::Safety] };
+        assert_eq!(refusals(&world, "alice"), refused, "{rotated} is another now");
+        world.publish("alice", &p, listed(2));
+        world.connect("alice", "bob");
+        world.until("bob hears of the next", |w| w.head("bob", &p) == 3);
+        assert_eq!(freshness(&world, "bob", &p), Freshness::Fresh);
+        assert!(view(&world, "bob", &p).term.unwrap().fresh_until <= world.now + VALID_FOR);
+    }
 }
 
 #[test]
