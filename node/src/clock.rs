@@ -1,11 +1,18 @@
-//! The one clock of a node. Invariant: it follows the wall clock, but never goes back while the node runs.
+//! The one clock of a node. Invariant: what it shows is what the wall clock shows, also when that is set back; what passes by it
+//! never goes back, for timers would wait for the difference.
+//!
+//! One time for both was refused: a clock that once ran ahead would have stayed ahead until the node ends, and all that was
+//! signed, or called old, by it.
 
 use softservice_protocol::{
     feed::Moment,
     time::{Span, Time},
 };
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicI64, Ordering},
+    },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -21,25 +28,52 @@ pub(crate) fn built() -> Time {
 /// freshness does not.
 #[derive(Debug, Default)]
 pub struct Clock {
-    newest: AtomicU64,
-    ahead: AtomicU64,
+    seen: Mutex<Seen>,
+    shifted: AtomicI64,
+}
+
+/// What was seen of the wall clock.
+#[derive(Debug, Clone, Copy, Default)]
+struct Seen {
+    /// What it showed last.
+    wall: u64,
+    /// By how much it was set back since this program runs, all times together.
+    behind: u64,
 }
 
 impl Clock {
-    pub(crate) fn now(&self) -> Time {
+    fn look(&self) -> Seen {
+        // Looked at under the lock: an older look of somebody else must not pass for a clock that was set back.
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let wall = u64::try_from(wall.as_millis()).unwrap_or(u64::MAX);
-        let wall = wall.saturating_add(self.ahead.load(Ordering::Relaxed));
-        Time(self.newest.fetch_max(wall, Ordering::Relaxed).max(wall))
+        let wall = wall.saturating_add_signed(self.shifted.load(Ordering::Relaxed));
+        seen.behind = seen.behind.saturating_add(seen.wall.saturating_sub(wall));
+        seen.wall = wall;
+        *seen
+    }
+    /// What passes: for timers and pauses.
+    pub(crate) fn now(&self) -> Time {
+        let seen = self.look();
+        Time(seen.wall.saturating_add(seen.behind))
+    }
+    /// How much less the clock shows than what passes.
+    pub(crate) fn behind(&self) -> Span {
+        Span(self.look().behind)
     }
     /// Lets time pass: from now on this clock shows so much more. For whoever embeds a node and plays years in a moment; the
     /// node notices with whatever happens next.
     pub fn pass(&self, span: Span) {
-        self.ahead.fetch_add(span.0, Ordering::Relaxed);
+        self.shifted.fetch_add(i64::try_from(span.0).unwrap_or(i64::MAX), Ordering::Relaxed);
     }
-    /// What is known of the time.
-    pub(crate) fn moment(&self) -> Moment {
-        Moment { clock: self.now(), built: built() }
+    /// Sets this clock back, as whoever corrects one that ran ahead.
+    pub fn set_back(&self, span: Span) {
+        self.look();
+        self.shifted.fetch_sub(i64::try_from(span.0).unwrap_or(i64::MAX), Ordering::Relaxed);
+    }
+    /// What is known of the time: what the clock shows, for dates and ages.
+    pub fn moment(&self) -> Moment {
+        Moment { clock: Time(self.look().wall), built: built() }
     }
     /// The runtime's instant at which this clock will show `time`.
     pub(crate) fn instant(&self, time: Time) -> tokio::time::Instant {
@@ -61,5 +95,24 @@ mod tests {
         clock.pass(Span::days(30));
         assert!(clock.now() >= before + Span::days(30));
         assert_eq!(clock.moment().built, built());
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_is_followed_and_what_passes_goes_on() {
+        let (clock, years) = (Clock::default(), Span::days(1000));
+        let right = clock.moment().clock;
+        clock.pass(years);
+        let (ahead, passed) = (clock.moment().clock, clock.now());
+        assert!(ahead >= right + years && clock.behind() == Span(0));
+        clock.set_back(years);
+        let shown = clock.moment().clock;
+        assert!(shown >= right && shown < right + Span::days(1), "{shown:?} is what the wall clock shows");
+        let later = clock.now();
+        assert!(later >= passed && later < passed + Span::days(1), "timers do not wait for three years");
+        assert!(clock.behind() > Span::days(999));
+        // Once more, and timers go on from where they are.
+        clock.set_back(years);
+        assert!(clock.now() >= later && clock.behind() > Span::days(1999));
+        assert!(clock.moment().clock < right);
     }
 }

@@ -26,7 +26,7 @@ use softservice_protocol::{
     limits,
     machine::{Core, Settings},
     release::ReleaseRef,
-    time::Time,
+    time::{Span, Time},
 };
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -95,6 +95,8 @@ pub(crate) struct Driver {
     releases: BTreeMap<Job, ReleaseRef>,
     steps: JoinSet<()>,
     review: Instant,
+    /// By how much the core knows the clock to be set back.
+    behind: Span,
     catalogue_changed: bool,
 }
 
@@ -122,12 +124,14 @@ impl Driver {
             releases: BTreeMap::new(),
             steps: JoinSet::new(),
             review: Instant::now() + REVIEW,
+            behind: Span(0),
             catalogue_changed: true,
         }
     }
 
     /// Takes what happened before the loop begins: records first, then interrupted lives, then who we are.
     pub(crate) fn begin(&mut self, inputs: impl IntoIterator<Item = Input>) {
+        self.follow_clock();
         for input in inputs {
             self.take(input);
         }
@@ -209,6 +213,7 @@ impl Driver {
 
     /// Wakes the core if it is time, and abandons fetches that nobody waits for.
     fn ring(&mut self) {
+        self.follow_clock();
         let now = self.parts.clock.now();
         if self.wakes.first().is_some_and(|at| *at <= now) {
             self.wakes = self.wakes.split_off(&Time(now.0 + 1));
@@ -219,6 +224,15 @@ impl Driver {
             for job in self.jobs.deserted() {
                 self.take(Input::Abandon { job });
             }
+        }
+    }
+
+    /// Tells the core of a clock that was set back.
+    fn follow_clock(&mut self) {
+        let behind = self.parts.clock.behind();
+        if behind != self.behind {
+            self.behind = behind;
+            self.take(Input::SetBack { behind });
         }
     }
 

@@ -107,7 +107,7 @@ pub struct Known {
 impl Known {
     /// How far it may be believed now.
     pub fn freshness(&self, now: Moment) -> Freshness {
-        self.term.map_or(Freshness::Stale, |t| t.at(now.time()))
+        self.term.map_or(Freshness::Stale, |t| t.at(now))
     }
 }
 

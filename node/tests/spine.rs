@@ -115,7 +115,7 @@ async fn erin_keeps_what_she_fetched_on_her_disk() {
     assert_eq!(erin.handle().catalogue().remove(&publisher).map(|k| k.feed.head), Some(head));
     equal_to(&*erin.store(), release, shelf.path());
     // A release of her own goes into the same store, and out of it again.
-    let mine = erin.keys().create().unwrap();
+    let mine = erin.keys().create(softservice_node::clock::Clock::default().moment().time()).unwrap();
     erin.handle().own(mine, erin.keys().roots()).await.unwrap();
     let (_, listing) = compile(&*erin.store(), mine, "2.0.0", folder("mine", 3, 50_000).path());
     soon("publication", erin.handle().publish(mine, softservice_protocol::feed::Action::Release(listing)))

@@ -22,7 +22,7 @@ use crate::{
     release::ReleaseRef,
     sign::{Kind, Signature},
     ticket::Ticket,
-    time::Time,
+    time::{Span, Time},
 };
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, ops::Range};
@@ -196,6 +196,12 @@ pub enum Input {
     Withdraw {
         /// Whose feed.
         publisher: PublisherId,
+    },
+    /// The clock was set back: from now on it shows so much less than the times at which inputs come. Dates and ages go by what
+    /// it shows; pauses go on.
+    SetBack {
+        /// How much less, in all.
+        behind: Span,
     },
     /// State now, with the keys at hand, that the head of an own feed is current: what the core does by itself long before
     /// its last statement runs out.

@@ -5,8 +5,8 @@ use cast::{NOW, Publisher, digest, key, listing, revocation, revoke, role};
 use softservice_protocol::{
     codec,
     feed::{
-        Action, Conflict, Equivocation, FeedError, FeedState, Freshness, Listing, NoProof, Revocation, RevokeLevel,
-        freshness, verify_fresh,
+        Action, Conflict, Equivocation, FeedError, FeedState, Freshness, Listing, Moment, NoProof, Revocation,
+        RevokeLevel, freshness, verify_fresh,
     },
     id::{Digest, ReleaseId},
     root::{FeedStart, RootError},
@@ -352,16 +352,20 @@ fn a_statement_is_fresh_then_stale_then_expired_and_never_bricks() {
     let mut statement = anna.statement();
     statement.valid_for = Span::days(14);
     let statement = verify_fresh(&anna.trusted, &anna.fresh(&statement)).unwrap();
-    let state = |fresh, days, millis: u64| freshness(fresh, NOW, root, Time((NOW + Span::days(days)).0 + millis - 1)).0;
+    let clock = |clock| Moment { clock, built: NOW };
+    let state =
+        |fresh, days, millis: u64| freshness(fresh, NOW, root, clock(Time((NOW + Span::days(days)).0 + millis - 1))).0;
     let at = |days, millis| state(Some(&statement), days, millis);
     assert_eq!((at(0, 1), at(14, 0), at(14, 1)), (Freshness::Fresh, Freshness::Fresh, Freshness::Stale));
+    let lost = clock(Time(NOW.0 - Span::days(1).0));
+    assert_eq!(freshness(Some(&statement), NOW, root, lost).0, Freshness::Stale, "before its build a clock is wrong");
     assert_eq!((at(44, 0), at(44, 1)), (Freshness::Stale, Freshness::Expired));
     // Without a statement, the newest entry speaks for its feed.
     let at = |days, millis| state(None, days, millis);
     assert_eq!((at(7, 0), at(7, 1)), (Freshness::Fresh, Freshness::Stale));
     assert_eq!((at(37, 0), at(37, 1)), (Freshness::Stale, Freshness::Expired));
     assert_eq!(
-        freshness(Some(&statement), root.expires_at, root, NOW),
+        freshness(Some(&statement), root.expires_at, root, clock(NOW)),
         (Freshness::Expired, None),
         "a clock that runs behind"
     );

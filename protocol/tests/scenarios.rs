@@ -8,12 +8,17 @@ use cast::{NOW, Publisher, digest, key, listing, revoke, role};
 use ed25519_dalek::SigningKey;
 use softservice_protocol::{
     codec,
-    feed::{Action, FeedError, FeedState, Freshness, Head, Position, freshness, verify_fresh},
+    feed::{Action, FeedError, FeedState, Freshness, Head, Moment, Position, freshness, verify_fresh},
     id::FeedId,
     root::{FeedStart, Root, RootError, TrustedRoot, publisher_of},
     sign::{Envelope, Kind, SignatureError},
-    time::Span,
+    time::{Span, Time},
 };
+
+/// What a good clock shows.
+fn clock(clock: Time) -> Moment {
+    Moment { clock, built: NOW }
+}
 
 fn numbered(numbers: &[u8]) -> Vec<SigningKey> {
     numbers.iter().map(|n| key(b'r', 100 + n)).collect()
@@ -337,7 +342,7 @@ fn root_expired() {
     let over = |r: &mut Root| r.expires_at = r.issued_at + Span::days(1);
     anna.trusted = anna.trusted.next(&anna.successor(over, &[])).unwrap();
     let statement = verify_fresh(&anna.trusted, &anna.fresh(&anna.statement())).unwrap();
-    let at = |days| freshness(Some(&statement), NOW, &anna.trusted.root, NOW + Span::days(days)).0;
+    let at = |days| freshness(Some(&statement), NOW, &anna.trusted.root, clock(NOW + Span::days(days))).0;
     assert_eq!((at(0), at(2)), (Freshness::Fresh, Freshness::Expired));
     assert_eq!(bob.snapshot.listings.len(), 2, "what was verified stays");
 }
@@ -346,7 +351,7 @@ fn root_expired() {
 fn timestamp_expired() {
     let (anna, _) = two_releases();
     let statement = verify_fresh(&anna.trusted, &anna.fresh(&anna.statement())).unwrap();
-    let at = |days| freshness(Some(&statement), NOW, &anna.trusted.root, NOW + Span::days(days)).0;
+    let at = |days| freshness(Some(&statement), NOW, &anna.trusted.root, clock(NOW + Span::days(days))).0;
     assert_eq!((at(6), at(8), at(40)), (Freshness::Fresh, Freshness::Stale, Freshness::Expired));
 }
 
@@ -355,7 +360,7 @@ fn expired_metadata() {
     // Stale or expired state here is no obstacle to newer: entries and statements go on from it.
     let (mut anna, bob) = two_releases();
     let late = NOW + Span::days(300);
-    assert_eq!(freshness(None, NOW, &anna.trusted.root, late).0, Freshness::Expired);
+    assert_eq!(freshness(None, NOW, &anna.trusted.root, clock(late)).0, Freshness::Expired);
     let mut entry = anna.draft(Action::Release(listing("guestbook", "3.0.0", 3)));
     entry.issued_at = late;
     let envelope = anna.sealed(&entry);
@@ -364,7 +369,7 @@ fn expired_metadata() {
     let mut statement = anna.statement();
     statement.issued_at = late;
     let statement = verify_fresh(&anna.trusted, &anna.fresh(&statement)).unwrap();
-    assert_eq!(freshness(Some(&statement), late, &anna.trusted.root, late).0, Freshness::Fresh);
+    assert_eq!(freshness(Some(&statement), late, &anna.trusted.root, clock(late)).0, Freshness::Fresh);
 }
 
 #[test]

@@ -85,6 +85,7 @@ fn input_code(input: &Input) -> (u8, u64) {
         Input::PublishBy { job, .. } => (27, job.0),
         Input::Resign { job, .. } => (26, job.0),
         Input::Freshen { .. } => (28, 0),
+        Input::SetBack { behind } => (31, behind.0),
         Input::Fetch { job, .. } => (15, job.0),
         Input::Abandon { job } => (16, job.0),
         Input::Expanded { job, list } => (17, job.0 << 32 | list.as_ref().map_or(0, |l| l.have.count()) as u64),

@@ -5,7 +5,6 @@
 
 use super::{Identity, PublisherError, change::ROOT_VALID, public};
 use crate::{
-    clock::Clock,
     home::{NEW_PUBLISHER, write_private},
     identity::{KeyError, new_key, read_key, write_key, write_new_key},
 };
@@ -15,6 +14,7 @@ use softservice_protocol::{
     id::FeedId,
     root::{Root, RootError, TrustedRoot, publisher_of},
     sign::{Envelope, Kind},
+    time::Time,
 };
 use std::{
     fs,
@@ -114,14 +114,13 @@ pub(super) fn write_root(folder: &Path, version: u64, bytes: &[u8]) -> Result<()
     write_private(&path, bytes).map_err(io("write", &path))
 }
 
-/// Writes keys and root version 1 into a folder beside, then renames it: a crash leaves nothing or everything.
-pub(super) fn write_new(folder: &Path) -> Result<(), PublisherError> {
+/// Writes keys and root version 1, dated `now`, into a folder beside, then renames it: a crash leaves nothing or everything.
+pub(super) fn write_new(folder: &Path, now: Time) -> Result<(), PublisherError> {
     appear(folder, |staging| {
         let keys = [new_key()?, new_key()?, new_key()?, new_key()?];
         for (key, role) in keys.iter().zip(FIRST) {
             write_key(&staging.join(format!("{role}.key")), key)?;
         }
-        let now = Clock::default().now();
         let [root, release, fresh, revoke] = keys.each_ref().map(public);
         let document = Root::first(root, release, fresh, revoke, now, now + ROOT_VALID);
         let encode = |source: codec::CodecError| PublisherError::Successor(source.into());

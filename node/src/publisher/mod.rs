@@ -22,6 +22,7 @@ use softservice_protocol::{
     id::{FeedId, PublicKey, PublisherId},
     root::{RootError, TrustedRoot},
     sign::{Envelope, Kind, Signature, sign},
+    time::Time,
 };
 use std::{
     path::{Path, PathBuf},
@@ -148,16 +149,16 @@ impl Keys {
         Ok(Self { folder, identity: Arc::new(RwLock::new(identity)), lent: Arc::default() })
     }
 
-    /// Makes the identity, unless it exists; either way says who it is.
+    /// Makes the identity, dated `now`, unless it exists; either way says who it is.
     ///
     /// # Errors
     /// When keys cannot be made or written.
-    pub fn create(&self) -> Result<PublisherId, PublisherError> {
+    pub fn create(&self, now: Time) -> Result<PublisherId, PublisherError> {
         let mut slot = self.identity.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(identity) = slot.as_ref() {
             return Ok(identity.publisher);
         }
-        files::write_new(&self.folder)?;
+        files::write_new(&self.folder, now)?;
         let identity = files::load(&self.folder)?;
         let publisher = identity.publisher;
         *slot = Some(Arc::new(identity));

@@ -15,7 +15,7 @@ const NOW: Time = Time(1_790_000_000_000);
 fn home() -> (tempfile::TempDir, Keys) {
     let home = tempfile::tempdir().unwrap();
     let keys = Keys::open(home.path()).unwrap();
-    keys.create().unwrap();
+    keys.create(NOW).unwrap();
     (home, keys)
 }
 
@@ -45,8 +45,8 @@ fn alice_becomes_a_publisher_once_and_stays_the_same_after_a_restart() {
     let home = tempfile::tempdir().unwrap();
     let keys = Keys::open(home.path()).unwrap();
     assert_eq!(keys.publisher(), None);
-    let alice = keys.create().unwrap();
-    assert_eq!(keys.create().unwrap(), alice);
+    let alice = keys.create(NOW).unwrap();
+    assert_eq!(keys.create(NOW).unwrap(), alice);
     let again = Keys::open(home.path()).unwrap();
     assert_eq!(again.publisher(), Some(alice));
     assert_eq!(again.roots(), keys.roots());
@@ -63,7 +63,7 @@ fn alice_becomes_a_publisher_once_and_stays_the_same_after_a_restart() {
 #[test]
 fn damaged_key_files_are_left_out_and_told_of_and_damaged_root_documents_refused() {
     let home = tempfile::tempdir().unwrap();
-    Keys::open(home.path()).unwrap().create().unwrap();
+    Keys::open(home.path()).unwrap().create(NOW).unwrap();
     let file = home.path().join("publisher/release.key");
     let text = fs::read_to_string(&file).unwrap();
     let flipped = if text.starts_with('0') { text.replacen('0', "1", 1) } else { format!("0{}", &text[1..]) };

@@ -81,7 +81,8 @@ pub(super) struct Compiled {
 /// This home's publisher, made when there is none yet.
 pub(super) async fn own(context: &Context) -> Result<PublisherId, Failure> {
     let keys = context.keys.clone();
-    let publisher = blocking(move || keys.create().map_err(|e| Failure::failed(e.to_string()))).await?;
+    let now = context.config.clock.moment().time();
+    let publisher = blocking(move || keys.create(now).map_err(|e| Failure::failed(e.to_string()))).await?;
     if context.handle.catalogue().get(&publisher).is_none_or(|known| !known.own) {
         context.handle.own(publisher, context.keys.roots()).await?;
     }

@@ -77,7 +77,7 @@ impl Villager {
     }
     /// Becomes a publisher.
     pub async fn own(&self) -> PublisherId {
-        let publisher = self.node.keys().create().unwrap();
+        let publisher = self.node.keys().create(softservice_node::clock::Clock::default().moment().time()).unwrap();
         self.handle().own(publisher, self.node.keys().roots()).await.unwrap();
         publisher
     }

@@ -1,5 +1,6 @@
 //! How long a publisher's newest word holds, and what time it is for that. Invariant: age is judged feed by feed: whatever
-//! date one publisher signs, no other publisher's feed grows older or younger by it.
+//! date one publisher signs, no other publisher's feed grows older or younger by it. What has an age that a wrong clock hides is
+//! never called fresh.
 //!
 //! One time for all feeds, the latest that anybody signed, was refused: whoever is followed could then make everybody
 //! else's word look expired by one entry dated far ahead.
@@ -24,7 +25,7 @@ pub const CLOCKS_DIFFER: Span = Span::seconds(3600);
 pub enum Freshness {
     /// Inside its validity.
     Fresh,
-    /// Past it: run, repair, install by hand, and say so; nothing is updated by itself.
+    /// Past it, or of an age that a wrong clock hides: run, repair, install by hand, and say so; nothing is updated by itself.
     Stale,
     /// Long past it, or the root has expired: new installs need the owner's consent.
     Expired,
@@ -52,25 +53,33 @@ impl Term {
         Self { said, fresh_until: until.min(end), stale_until: end }
     }
     /// What it is at `now`. Stale is loud, never bricked; so is expired.
-    pub fn at(&self, now: Time) -> Freshness {
-        match now.max(self.said) {
-            now if now >= self.stale_until => Freshness::Expired,
-            now if now >= self.fresh_until => Freshness::Stale,
+    pub fn at(&self, now: Moment) -> Freshness {
+        match now.time().max(self.said) {
+            time if time >= self.stale_until => Freshness::Expired,
+            time if time >= self.fresh_until => Freshness::Stale,
+            // It may be fresh, or years old and withheld: a fourth state would say no more of what may be done.
+            _ if self.is_of_unknown_age(now) => Freshness::Stale,
             _ => Freshness::Fresh,
         }
     }
-    /// Until when [`Term::at`] stays what it is; none = for good.
-    pub fn holds(&self, now: Time) -> Option<Time> {
+    /// Whether the clock is known to be wrong: further behind the build, or behind this very word, than good clocks differ.
+    pub fn is_of_unknown_age(&self, now: Moment) -> bool {
+        now.clock + CLOCKS_DIFFER < self.said.max(now.built)
+    }
+    /// What the clock shows when [`Term::at`] is something else than now; none = never.
+    pub fn holds(&self, now: Moment) -> Option<Time> {
         match self.at(now) {
-            Freshness::Fresh => Some(self.fresh_until),
-            Freshness::Stale => Some(self.stale_until),
             Freshness::Expired => None,
+            Freshness::Fresh => Some(self.fresh_until),
+            Freshness::Stale if now.time().max(self.said) >= self.fresh_until => Some(self.stale_until),
+            // When the clock has come so far that it may be right.
+            Freshness::Stale => Some(Time(self.said.max(now.built).0.saturating_sub(CLOCKS_DIFFER.0))),
         }
     }
 }
 
 /// How far a feed may be believed at `now`, and until when that holds, see [`Term`].
-pub fn freshness(fresh: Option<&Fresh>, spoken: Time, root: &Root, now: Time) -> (Freshness, Option<Time>) {
+pub fn freshness(fresh: Option<&Fresh>, spoken: Time, root: &Root, now: Moment) -> (Freshness, Option<Time>) {
     let term = Term::of(fresh, spoken, root);
     (term.at(now), term.holds(now))
 }
@@ -106,6 +115,27 @@ impl Moment {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_word_whose_age_a_wrong_clock_hides_is_not_fresh() {
+        let (built, day) = (Time(1_700_000_000_000), Span::days(1));
+        let said = built + Span::days(100);
+        let term = Term { said, fresh_until: said + Span::days(7), stale_until: said + Span::days(37) };
+        let at = |clock| term.at(Moment { clock, built });
+        assert_eq!(at(said + day), Freshness::Fresh);
+        // Good clocks differ a little; what is more behind than that, or of 1970, knows no ages.
+        assert_eq!(at(Time(said.0 - CLOCKS_DIFFER.0)), Freshness::Fresh);
+        for clock in [Time(said.0 - CLOCKS_DIFFER.0 - 1), built + day, built, Time(5)] {
+            assert_eq!(at(clock), Freshness::Stale, "{clock:?}");
+            let good = term.holds(Moment { clock, built }).unwrap();
+            assert_eq!(at(good), Freshness::Fresh, "{clock:?} is wrong until {good:?}");
+        }
+        // What had expired when the program was built has, whatever the clock shows.
+        assert_eq!(term.at(Moment { clock: Time(5), built: said + Span::days(37) }), Freshness::Expired);
+        assert_eq!(term.holds(Moment { clock: said, built }), Some(term.fresh_until));
+        assert_eq!(term.holds(Moment { clock: term.fresh_until, built }), Some(term.stale_until));
+        assert_eq!(term.holds(Moment { clock: term.stale_until, built }), None);
+    }
 
     #[test]
     fn a_date_ahead_is_refused_by_a_good_clock_only() {

@@ -8,7 +8,7 @@ use crate::{
     io::{Event, Output, Record, Source, Token},
     message::Message,
     sign::Kind,
-    time::Time,
+    time::{Span, Time},
 };
 use rand_chacha::{
     ChaCha8Rng,
@@ -44,7 +44,10 @@ pub(crate) enum Note {
 #[derive(Debug)]
 pub(crate) struct Desk {
     pub(crate) me: Peer,
+    /// What pauses and patience are measured by: they only need to pass, and so it never goes back.
     pub(crate) now: Time,
+    /// The clock shows so much less: it was set back. Ages and dates go by it, see [`Desk::moment`].
+    behind: Span,
     /// When this program was made.
     built: Time,
     rng: ChaCha8Rng,
@@ -56,15 +59,23 @@ pub(crate) struct Desk {
 impl Desk {
     pub(crate) fn new(me: Peer, seed: u64) -> Self {
         let (rng, built) = (ChaCha8Rng::seed_from_u64(seed), Time(0));
-        Self { me, now: Time(0), built, rng, last: 0, out: Vec::new(), notes: Vec::new() }
+        Self { me, now: Time(0), behind: Span(0), built, rng, last: 0, out: Vec::new(), notes: Vec::new() }
     }
     /// With the day when this program was made.
     pub(crate) fn built(self, built: Time) -> Self {
         Self { built, ..self }
     }
-    /// What is known of the time. Pauses and patience go by the clock alone: they only need to pass.
+    /// The clock shows so much less than the times at which inputs come.
+    pub(crate) fn set_back(&mut self, behind: Span) {
+        self.behind = behind;
+    }
+    /// What is known of the time.
     pub(crate) fn moment(&self) -> Moment {
-        Moment { clock: self.now, built: self.built }
+        Moment { clock: Time(self.now.0.saturating_sub(self.behind.0)), built: self.built }
+    }
+    /// When inputs will come while the clock shows this.
+    pub(crate) fn when(&self, clock: Time) -> Time {
+        self.now + clock.since(self.moment().clock)
     }
     pub(crate) fn take(&mut self) -> Vec<Output> {
         std::mem::take(&mut self.out)

@@ -142,9 +142,9 @@ impl Core {
         }
     }
 
-    /// Takes one input at `now`; outputs are to be carried out in order.
+    /// Takes one input at `now`; outputs are to be carried out in order. `now` never goes back, or timers would wait for the
+    /// difference; of a clock that does, [`Input::SetBack`] tells.
     pub fn handle(&mut self, now: Time, input: Input) -> Vec<Output> {
-        // A clock that steps back must not make timers wait for the difference.
         self.desk.now = now;
         if let Input::Restored(record) = input {
             self.restore(record);
@@ -217,6 +217,10 @@ impl Core {
         let desk = &mut self.desk;
         match input {
             Input::Restored(_) | Input::Woke => {}
+            Input::SetBack { behind } => {
+                desk.set_back(behind);
+                self.feeds.tick(desk);
+            }
             Input::Connected { peer, address, outbound } => {
                 if self.peers.connected(desk, peer, address, outbound) {
                     self.gossip.connected(desk, &self.feeds, peer);
@@ -371,7 +375,7 @@ impl Core {
     fn next_wake(&self) -> Option<Time> {
         let wishes = [
             self.peers.wake(),
-            self.feeds.wake(),
+            self.feeds.wake(&self.desk),
             self.gossip.wake(&self.feeds),
             self.restate.wake(&self.desk, &self.feeds),
             self.exchange.wake(),

@@ -1,6 +1,7 @@
 //! Own feeds: "this head is current" is said anew long before it runs out, whether or not anything is released.
 //! Invariant: a statement is about the newest durable entry and dated after the one before; nothing is stated of a feed that is
-//! frozen or has lost its end, as that would vouch for a head that was left behind.
+//! frozen or has lost its end, as that would vouch for a head that was left behind. Dates are compared with what the clock
+//! shows, pauses with what passes: a clock of 1970 makes nobody sign without pause.
 
 use super::{
     desk::Desk,
@@ -23,7 +24,7 @@ const AGAIN: Span = Span::seconds(10 * 60);
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Restate {
-    /// Not before this.
+    /// Not before this, as [`Desk::now`] counts.
     tried: BTreeMap<PublisherId, Time>,
     signing: BTreeMap<Token, (PublisherId, Vec<u8>)>,
     /// Those of whom the owner was told that their keys do not suffice.
@@ -91,18 +92,19 @@ impl Restate {
         let old = feed.statement(now).filter(|f| f.head == feed.state.head);
         old.map_or(Time(0), |f| f.issued_at + Span(f.valid_for.0 / 4))
     }
-    fn next(&self, publisher: PublisherId, feed: &Feed, now: Moment) -> Option<Time> {
-        let tried = self.tried.get(&publisher).copied().unwrap_or_default();
-        may_state(feed, now).then(|| self.due(feed, now).max(tried))
+    /// When it is tried next, as [`Desk::now`] counts.
+    fn next(&self, desk: &Desk, publisher: PublisherId, feed: &Feed) -> Option<Time> {
+        let (now, tried) = (desk.moment(), self.tried.get(&publisher).copied().unwrap_or_default());
+        let due = self.due(feed, now);
+        let due = if due <= now.time() { desk.now } else { desk.when(due) };
+        may_state(feed, now).then(|| due.max(tried))
     }
 
     pub(crate) fn wake(&self, desk: &Desk, feeds: &Feeds) -> Option<Time> {
-        let now = desk.moment();
-        feeds.known().filter_map(|(publisher, feed)| self.next(publisher, feed, now)).min()
+        feeds.known().filter_map(|(publisher, feed)| self.next(desk, publisher, feed)).min()
     }
     pub(crate) fn tick(&mut self, desk: &mut Desk, feeds: &Feeds) {
-        let now = desk.moment();
-        let is_due = |(p, f): &(PublisherId, &Feed)| self.next(*p, f, now).is_some_and(|at| at <= now.time());
+        let is_due = |(p, f): &(PublisherId, &Feed)| self.next(desk, *p, f).is_some_and(|at| at <= desk.now);
         let due: Vec<PublisherId> = feeds.known().filter(is_due).map(|(p, _)| p).collect();
         for publisher in due {
             self.state(desk, feeds, publisher);

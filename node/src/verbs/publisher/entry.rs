@@ -6,7 +6,6 @@ use super::{
     waiting::{hand_out, tidied},
 };
 use crate::{
-    clock::Clock,
     context::Context,
     handle::Appended,
     publisher::{
@@ -163,7 +162,7 @@ fn delegated(context: &Context, root: &TrustedRoot, action: &Action) -> Result<O
     if rights.is_empty() || hand.iter().any(|key| root.root.roles.release.keys.contains(key)) {
         return Ok(None);
     }
-    let now = Clock::default().now();
+    let now = context.config.clock.moment().time();
     let refused = rights.iter().map(|right| right.permits(action, now)).collect::<Vec<_>>();
     match rights.iter().zip(&refused).find(|(_, refused)| refused.is_ok()) {
         Some((right, _)) => Ok(Some(right.key)),

@@ -2,7 +2,7 @@
 //! told to peers when it is answered.
 
 use super::{current, secrets};
-use crate::{clock::Clock, context::Context, publisher::public, verbs::failure::Failure};
+use crate::{context::Context, publisher::public, verbs::failure::Failure};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use softservice_protocol::feed::VALID_FOR;
@@ -26,7 +26,7 @@ pub(crate) async fn freshen(context: &Context, args: Freshen) -> Result<Value, F
         return Err(Failure::refused("the feed is frozen: two entries stand at one number, and neither is stated")
             .hint("`softservice publisher recover` goes back to the last good entry"));
     }
-    let now = Clock::default().now();
+    let now = context.config.clock.moment().time();
     if own.root.root.expires_at <= now {
         return Err(Failure::refused("the root document has expired, and nothing that it gives a role is believed")
             .hint("`softservice publisher rotate` makes the next one"));

@@ -7,7 +7,6 @@ use super::{
     waiting::{hand_out, tidied, unsigned},
 };
 use crate::{
-    clock::Clock,
     context::Context,
     handle::Appended,
     identity::new_key,
@@ -206,7 +205,7 @@ pub(crate) async fn delegate(context: &Context, args: Delegate) -> Result<Value,
         }
         let lasts = args.days.ok_or_else(|| needed("--days N"))?;
         let max_entries = args.entries.ok_or_else(|| needed("--entries N"))?;
-        let not_after = Clock::default().now() + Span::days(u64::from(lasts));
+        let not_after = context.config.clock.moment().time() + Span::days(u64::from(lasts));
         change.delegate.push(Delegation { key, channel_prefix, distros, not_after, max_entries });
     }
     let beside = Beside { lent: secrets(args.signing.keys.clone()).await?, ..Beside::default() };
@@ -232,7 +231,7 @@ pub(super) async fn succeed(
         .hint("`softservice publisher assemble` finishes it; when every copy of it is destroyed, `softservice publisher withdraw` gives it up")
         .with(json!({ "pending": pending.document() })));
     }
-    let root = change.apply(&own.root, Clock::default().now())?;
+    let root = change.apply(&own.root, context.config.clock.moment().time())?;
     let payload = codec::encode(&root).map_err(|e| Failure::usage(e.to_string()))?;
     let mut opened = Request::new(own.envelope.clone(), Kind::Root, payload).open()?;
     let mut signers = context.keys.at_hand();

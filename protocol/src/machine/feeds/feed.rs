@@ -67,6 +67,7 @@ pub(crate) struct Feed {
     /// What the disk's mark remembered when this life began.
     pub(crate) mark: Option<Head>,
     told: Option<(Freshness, Option<Term>)>,
+    /// What the clock shows when there is more to tell.
     pub(crate) told_until: Option<Time>,
 }
 
@@ -390,7 +391,7 @@ impl Feed {
     }
     /// How far the feed may be believed, and until when this answer holds.
     pub(crate) fn freshness(&self, now: Moment) -> (Freshness, Option<Time>) {
-        self.term(now).map_or((Freshness::Stale, None), |t| (t.at(now.time()), t.holds(now.time())))
+        self.term(now).map_or((Freshness::Stale, None), |t| (t.at(now), t.holds(now)))
     }
 
     /// Tells how far the feed may be believed when that is not what was told last: also a later end is news.

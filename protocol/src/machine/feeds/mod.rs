@@ -346,8 +346,9 @@ impl Feeds {
         }
     }
 
-    pub(crate) fn wake(&self) -> Option<Time> {
-        self.known().filter_map(|(_, f)| f.told_until).min().filter(|at| *at < Time(u64::MAX))
+    pub(crate) fn wake(&self, desk: &Desk) -> Option<Time> {
+        let next = self.known().filter_map(|(_, f)| f.told_until).min().filter(|at| *at < Time(u64::MAX));
+        next.map(|at| desk.when(at))
     }
 
     pub(crate) fn tick(&mut self, desk: &mut Desk) {
@@ -369,7 +370,7 @@ fn view(publisher: PublisherId, feed: &Feed, now: Moment) -> PublisherView<'_> {
         root_digest: feed.root.as_ref().filter(|_| feed.is_anchored()).map_or(Digest::ZERO, |r| r.digest),
         feed: if feed.is_visible() { &feed.shown } else { &NOTHING },
         signed: !feed.wants_signature(),
-        freshness: term.map_or(Freshness::Stale, |t| t.at(now.time())),
+        freshness: term.map_or(Freshness::Stale, |t| t.at(now)),
         term,
         frozen: feed.is_frozen(),
         difference: feed.difference(),

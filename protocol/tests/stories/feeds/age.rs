@@ -220,7 +220,7 @@ fn a_clock_of_1970_takes_what_is_said_today_and_a_clock_that_comes_right_drops_w
     world.publish("alice", &p, listed(1));
     world.until("bob has the first", |w| w.head("bob", &p) == 1);
     world.until("and alice's statement", |w| view(w, "bob", &p).term.is_some_and(|t| t.said > today));
-    assert_eq!(freshness(&world, "bob", &p), Freshness::Fresh);
+    assert_eq!(freshness(&world, "bob", &p), Freshness::Stale, "of an age that nobody here knows");
     // While nobody knows the time, a stolen fresh key may date as it likes …
     world.part("alice", "bob");
     world.connect("eve", "bob");
@@ -233,6 +233,7 @@ fn a_clock_of_1970_takes_what_is_said_today_and_a_clock_that_comes_right_drops_w
     world.restart("bob");
     world.pass(Span::seconds(1));
     assert!(view(&world, "bob", &p).term.unwrap().said <= world.now);
+    assert_eq!(freshness(&world, "bob", &p), Freshness::Fresh);
     world.pass(Span::days(8));
     assert_eq!(freshness(&world, "bob", &p), Freshness::Stale);
     world.connect("alice", "bob");
@@ -300,6 +301,49 @@ fn what_a_revoke_key_dates_ahead_stops_a_release_and_keeps_nothing_fresh() {
         assert_eq!(freshness(&world, "bob", &p), Freshness::Fresh);
         assert!(view(&world, "bob", &p).term.unwrap().fresh_until <= world.now + VALID_FOR);
     }
+}
+
+#[test]
+fn a_clock_that_is_set_back_takes_ages_with_it_and_holds_no_timer_up() {
+    let (mut world, p) = first(&["alice", "bob"]);
+    world.part("alice", "bob");
+    // Bob's clock ran weeks ahead: nothing is fresh by it.
+    let ahead = Span::days(40);
+    world.pass(ahead);
+    assert_eq!(freshness(&world, "bob", &p), Freshness::Expired);
+    let told = world.nodes["bob"].events.len();
+    world.input("bob", Input::SetBack { behind: ahead });
+    assert_eq!(freshness(&world, "bob", &p), Freshness::Fresh);
+    let news = |e: &Event| matches!(e, Event::Freshness { freshness: Freshness::Fresh, .. });
+    assert!(world.nodes["bob"].events[told..].iter().any(news), "the owner is told");
+    // Time passes as ever.
+    world.pass(Span::days(8));
+    assert_eq!(freshness(&world, "bob", &p), Freshness::Stale);
+    world.pass(Span::days(30));
+    assert_eq!(freshness(&world, "bob", &p), Freshness::Expired);
+    // And of an own feed, the next statement is dated by what the clock shows.
+    world.input("alice", Input::SetBack { behind: Span(ahead.0 + Span::days(38).0) });
+    let last = statements(&world, "alice").last().unwrap().issued_at;
+    world.pass(Span::days(3));
+    let now = Time(world.now.0 - ahead.0 - Span::days(38).0);
+    let said: Vec<Time> = statements(&world, "alice").iter().map(|f| f.issued_at).filter(|at| *at < last).collect();
+    assert!(said.last().is_some_and(|at| *at <= now && *at + Span::days(2) > now), "{said:?} at {now:?}");
+}
+
+#[test]
+fn a_clock_of_1970_makes_nobody_sign_without_pause() {
+    let (mut world, p) = world(&["alice", "bob"]);
+    world.pass(Span::days(200));
+    world.node("alice").behind = Span(world.now.0 - 1000);
+    world.node("alice").publisher = Some(p.without(&[Kind::Fresh]));
+    world.restart("alice");
+    world.publish("alice", &p, listed(1));
+    world.pass(Span::seconds(1));
+    let asked = |w: &World| w.nodes["alice"].asked_to_sign;
+    let before = asked(&world);
+    world.connect("alice", "bob");
+    world.pass(Span::seconds(3600));
+    assert!((1..=8).contains(&(asked(&world) - before)), "every ten minutes: {}", asked(&world) - before);
 }
 
 #[test]

@@ -29,6 +29,8 @@ pub(crate) struct Node {
     /// So many times more a chunk is gone when content is to be made whole.
     pub(crate) forgets: u32,
     pub(crate) signs: bool,
+    /// How often it was asked for signatures.
+    pub(crate) asked_to_sign: usize,
     /// Its clock shows so much less than the world's.
     pub(crate) behind: Span,
     pub(crate) links: BTreeSet<&'static str>,
@@ -71,6 +73,7 @@ impl Node {
             waiting: vec![],
             forgets: 0,
             signs: true,
+            asked_to_sign: 0,
             behind: Span(0),
             links: BTreeSet::new(),
             topics: BTreeSet::new(),

@@ -63,6 +63,7 @@ impl World {
             }
             Output::Sign { token, kind, publisher, feed, payload, keys } => {
                 let node = self.node(name);
+                node.asked_to_sign += 1;
                 let own = node.publisher.as_ref().filter(|p| p.id == publisher && node.signs);
                 let signatures: Vec<Signature> = own
                     .iter()
