@@ -87,6 +87,9 @@ pub(crate) enum Verb {
         /// Try upgrades from so many earlier published releases [default: 3]
         #[arg(long, value_name = "N", requires = "matrix")]
         releases: Option<usize>,
+        /// Test a REF also when nothing has been heard of its publisher for so long that its word expired
+        #[arg(long)]
+        accept_expired: bool,
     },
     /// Compile, sign and announce a release
     Publish {

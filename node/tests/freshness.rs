@@ -44,7 +44,12 @@ impl Place {
         self.folder.path().join(name)
     }
     async fn node(&self, name: &str) -> Node {
+        self.sending(name, None).await
+    }
+    /// One that sends so many bytes of content a second at most.
+    async fn sending(&self, name: &str, limit_up: Option<u64>) -> Node {
         let config = Config {
+            limit_up,
             home: self.home(name),
             listen: vec!["/ip4/127.0.0.1/tcp/0".into()],
             mdns: false,
@@ -89,6 +94,14 @@ async fn publish(node: &Node, dir: &Path) -> Value {
 }
 fn up(reference: &str) -> Value {
     json!({ "reference": reference, "yes": true, "accept_reduced": true })
+}
+/// A restore.
+fn back(name: &str, file: &Path, more: Value) -> Value {
+    let mut wanted = json!({ "name": name, "file": file });
+    for (key, value) in more.as_object().into_iter().flatten() {
+        wanted[key] = value.clone();
+    }
+    wanted
 }
 /// Bob meets whoever this is.
 async fn meet(bob: &Node, other: &Node) {
@@ -164,6 +177,7 @@ async fn what_is_new_waits_for_a_word_or_for_its_owner_and_what_runs_runs_on() {
         ("plan", json!({ "reference": "clockwork", "name": "other" })),
         ("questions", json!({ "reference": "clockwork", "name": "other" })),
         ("up", up("clockwork@1.0.1")),
+        ("test", json!({ "reference": "clockwork@1.0.1" })),
         ("plan_update", json!({ "name": "clockwork" })),
         ("update", json!({ "name": "clockwork", "yes": true, "accept_reduced": true })),
         (
@@ -263,6 +277,8 @@ async fn of_a_publisher_with_two_histories_nothing_new_is_taken_and_the_first_di
     }
     let mallory = place.node("mallory").await;
     publish(&mallory, &place.distro("6.6.6")).await;
+    let file = place.home("before.softbackup");
+    done(&bob, "backup", json!({ "name": "clockwork", "file": file })).await;
     meet(&bob, &mallory).await;
     until(&bob, publisher, "the proof", |k| k.frozen && k.difference.is_some()).await;
 
@@ -273,15 +289,147 @@ async fn of_a_publisher_with_two_histories_nothing_new_is_taken_and_the_first_di
     for (verb, arguments) in [
         ("plan", json!({ "reference": "clockwork", "name": "other", "accept_expired": true })),
         ("up", json!({ "reference": "clockwork", "name": "other", "yes": true, "accept_expired": true })),
+        ("plan_restore", back("other", &file, json!({ "accept_expired": true }))),
+        ("restore", back("other", &file, json!({ "yes": true, "accept_reduced": true }))),
     ] {
         let refused = ask(&bob, verb, arguments).await.expect_err(verb);
         assert_eq!(refused.kind.exit(), 4, "{verb}: {refused}");
         assert!(refused.message.contains(told), "{verb}: {refused}");
     }
+    // What was backed up before comes back where it was, and anywhere at its owner's word.
+    done(&bob, "plan_restore", back("clockwork", &file, json!({ "replace": true }))).await;
+    done(&bob, "plan_restore", back("other", &file, json!({ "accept_frozen": true }))).await;
     done(&bob, "down", json!({ "name": "clockwork" })).await;
     done(&bob, "start", json!({ "name": "clockwork" })).await;
     assert_eq!(done(&bob, "up", up("clockwork")).await["generation"], 1, "what runs here may be put in order");
     place.clear(bob).await;
     mallory.stop().await;
     anna.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_comes_back_where_it_ran_and_elsewhere_asks_how_old_the_word_is() {
+    let place = Place::new();
+    let (anna, bob, publisher, _) = running(&place).await;
+    let file = place.home("clockwork.softbackup");
+    done(&bob, "backup", json!({ "name": "clockwork", "file": file })).await;
+    soon("anna's end", anna.stop()).await;
+    place.clock.pass(Span::days(38));
+    for (verb, more) in [("plan_restore", json!({})), ("restore", json!({ "yes": true, "accept_reduced": true }))] {
+        let refused = ask(&bob, verb, back("other", &file, more)).await.expect_err(verb);
+        assert_eq!(refused.kind.exit(), 4, "{verb}: {refused}");
+        assert!(refused.hint.clone().is_some_and(|h| h.contains("--accept-expired")), "{verb}: {:?}", refused.hint);
+        assert_eq!(refused.details["freshness"], "expired", "{verb}");
+    }
+    assert_eq!(done(&bob, "ps", json!({})).await.as_array().map(Vec::len), Some(1), "nothing of it is here");
+    // Where it ran it is nothing new; and its owner may insist.
+    let whole = json!({ "replace": true, "yes": true, "accept_reduced": true });
+    assert_eq!(done(&bob, "restore", back("clockwork", &file, whole)).await["generation"], 2);
+    done(&bob, "plan_restore", back("other", &file, json!({ "accept_expired": true }))).await;
+    // Once withdrawn, it comes back where it ran, and nowhere else.
+    let anna = place.node("anna").await;
+    meet(&bob, &anna).await;
+    done(&anna, "revoke", json!({ "reference": "clockwork@1.0.0", "level": "withdraw", "reason": "old" })).await;
+    until(&bob, publisher, "the revocation", |k| k.feed.snapshot.listings[0].revoked.is_some()).await;
+    done(&bob, "plan_restore", back("clockwork", &file, json!({ "replace": true }))).await;
+    let refused = ask(&bob, "plan_restore", back("other", &file, json!({}))).await.expect_err("withdrawn");
+    assert_eq!(refused.details["revoked"]["level"], "withdraw", "{refused}");
+    place.clear(bob).await;
+    anna.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_taken_back_while_it_is_fetched_does_not_begin() {
+    let place = Place::new();
+    // Carol has all of it, and nobody knows her yet. Anna sends so slowly that it would take hours.
+    let (anna, carol) = (place.node("anna").await, place.node("carol").await);
+    let dir = place.distro("1.0.0");
+    let mut number = 1_u64;
+    let noise: Vec<u8> = std::iter::repeat_with(|| {
+        number ^= number << 13;
+        number ^= number >> 7;
+        number ^= number << 17;
+        number.to_le_bytes()
+    })
+    .take(1 << 19)
+    .flatten()
+    .collect();
+    std::fs::create_dir_all(dir.join("bulk")).expect("a folder");
+    std::fs::write(dir.join("bulk/noise"), noise).expect("a file");
+    let toml = std::fs::read_to_string(dir.join("distro.toml")).expect("a definition");
+    let toml =
+        toml.replace("[role.main.service", "[role.main.artifact]\nbulk = { tree = \"bulk\" }\n[role.main.service");
+    std::fs::write(dir.join("distro.toml"), toml).expect("a definition");
+    let ticket = publish(&anna, &dir).await["ticket"].clone();
+    done(&carol, "subscribe", json!({ "ticket": ticket })).await;
+    done(&carol, "fetch", json!({ "reference": "clockwork" })).await;
+    soon("anna's end", anna.stop()).await;
+    let anna = place.sending("anna", Some(20_000)).await;
+    let ticket = done(&anna, "ticket", json!({})).await["ticket"].clone();
+    let bob = place.node("bob").await;
+    let followed = done(&bob, "subscribe", json!({ "ticket": ticket })).await;
+    let publisher: PublisherId = followed["publisher"].as_str().expect("an id").parse().expect("an id");
+    let context = bob.context();
+    let upping = tokio::spawn(async move { verbs::run(&context, "up", up("clockwork"), &Talk::alone()).await });
+    let content = |t: &Value| t["transfers"].as_array().is_some_and(|all| all.iter().any(|t| t["stage"] == "content"));
+    soon("the content's beginning", async {
+        while !content(&done(&bob, "status", json!({})).await) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    done(&anna, "revoke", json!({ "reference": "clockwork", "level": "unsafe", "reason": "it lets strangers in" }))
+        .await;
+    until(&bob, publisher, "the revocation", |k| k.feed.snapshot.listings[0].revoked.is_some()).await;
+    assert!(!upping.is_finished(), "it is on its way");
+    meet(&bob, &carol).await;
+    soon("anna's end", anna.stop()).await;
+    let refused = soon("the end of it", upping).await.expect("no panic").expect_err("it was taken back");
+    assert_eq!(refused.kind.exit(), 4, "{refused}");
+    assert_eq!(refused.details["revoked"]["level"], "unsafe", "{refused}");
+    assert_eq!(done(&bob, "ps", json!({})).await, json!([]), "nothing of it began");
+    place.clear(bob).await;
+    carol.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_is_corrected_is_followed_and_by_a_wrong_one_no_policy_acts() {
+    let place = Place::new();
+    let (anna, bob, publisher, ticket) = running(&place).await;
+    second(&place, &anna, &bob, publisher).await;
+    soon("anna's end", anna.stop()).await;
+    let state = async || {
+        let one = done(&bob, "subscriptions", json!({})).await[0].clone();
+        (one["freshness"].clone(), one["age_known"].clone())
+    };
+    // It ran ahead, and somebody set it right.
+    place.clock.pass(Span::days(40));
+    assert_eq!(state().await, (json!("expired"), json!(true)));
+    place.clock.set_back(Span::days(40));
+    assert_eq!(state().await, (json!("fresh"), json!(true)));
+    // It lost its battery.
+    place.clock.set_back(Span::days(30_000));
+    assert_eq!(state().await, (json!("stale"), json!(false)));
+    done(&bob, "subscribe", json!({ "ticket": ticket, "policy": "auto" })).await;
+    let policies = tokio::spawn(verbs::follow_policies(bob.context()));
+    let newer = done(&bob, "plan_update", json!({ "name": "clockwork" })).await;
+    assert_eq!((&newer["newer"], &newer["age_known"]), (&json!(true), &json!(false)), "by hand it goes on");
+    // The policy looks again whenever anything is heard; then the clock is right.
+    let carol = place.node("carol").await;
+    let hers = publish(&carol, &place.named("zeppelin", "1.0.0")).await["ticket"].clone();
+    done(&bob, "subscribe", json!({ "ticket": hers })).await;
+    assert_eq!(done(&bob, "ps", json!({})).await[0]["version"], "1.0.0", "nothing was taken");
+    place.clock.pass(Span::days(30_000));
+    let anna = place.node("anna").await;
+    meet(&bob, &anna).await;
+    soon("the update by policy", async {
+        while done(&bob, "ps", json!({})).await[0]["version"] != "1.0.1" || bob.device().at_rest("clockwork").is_err() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    policies.abort();
+    place.clear(bob).await;
+    anna.stop().await;
+    carol.stop().await;
 }

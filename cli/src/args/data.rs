@@ -90,7 +90,11 @@ pub(crate) struct BackupArgs {
 #[command(after_long_help = "\
 The whole file is verified before anything is changed. What comes back is a generation of its own: the release of the backup
 (fetched from peers if it is not here), its answers, your own changes, its secrets and its data. It is confirmed by health and
-by the distro's tests, those for `restore` among them; if it does not hold, everything that was there returns, data too.")]
+by the distro's tests, those for `restore` among them; if it does not hold, everything that was there returns, data too.
+
+A release that this softservice had comes back in any case, unless its publisher called it unsafe. One that is new to this
+device needs --accept-expired when its publisher has fallen silent, and --accept-frozen when its publisher signed two
+histories: the backup says which release ran, but whoever has its key can write another.")]
 pub(crate) struct RestoreArgs {
     /// As which softservice
     pub(crate) name: String,
@@ -114,6 +118,12 @@ pub(crate) struct RestoreArgs {
     /// Accept what this machine cannot enforce of the sandbox
     #[arg(long)]
     pub(crate) accept_reduced: bool,
+    /// Take its release also when nothing has been heard of its publisher for so long that its word expired
+    #[arg(long)]
+    pub(crate) accept_expired: bool,
+    /// Take its release also when its publisher signed two different histories: what you know to have run before
+    #[arg(long)]
+    pub(crate) accept_frozen: bool,
 }
 
 impl OverlayArgs {

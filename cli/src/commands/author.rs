@@ -1,6 +1,6 @@
 //! `check`, `test`, `publish`, `ticket`: what an author does.
 
-use super::{count, instances::test_line, list, number, short, text};
+use super::{count, freshness, instances::test_line, list, number, short, text};
 use crate::{
     client::Client,
     error::CliError,
@@ -56,6 +56,7 @@ pub(super) struct Trial {
     pub(super) matrix: bool,
     pub(super) restore: bool,
     pub(super) releases: Option<usize>,
+    pub(super) accept_expired: bool,
 }
 
 /// Provisions it in a throwaway place.
@@ -65,7 +66,8 @@ pub(super) async fn test(client: &Client, ui: &mut Ui, what: &str, trial: Trial)
     wanted["matrix"] = trial.matrix.into();
     wanted["restore"] = trial.restore.into();
     wanted["releases"] = json!(trial.releases);
-    let result = client.call(ui, "test", wanted).await;
+    wanted["accept_expired"] = trial.accept_expired.into();
+    let result = freshness::call(client, ui, "test", &mut wanted).await;
     let found = match &result {
         Ok(found) => found.clone(),
         Err(error) => Value::Object((*error.details).clone()),

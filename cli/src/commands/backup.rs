@@ -87,6 +87,8 @@ pub(super) async fn restore(client: &Client, ui: &mut Ui, args: &RestoreArgs) ->
         "passphrase_file": optional(args.passphrase_file.as_deref())?,
         "replace": args.replace,
         "accept_reduced": args.accept_reduced,
+        "accept_expired": args.accept_expired,
+        "accept_frozen": args.accept_frozen,
     });
     instances::agreed(client, ui, "plan_restore", "restore", wanted, args.plan.as_deref(), args.yes).await
 }

@@ -19,6 +19,11 @@ fn is_frozen(of: &Value) -> bool {
     of["frozen"].as_bool() == Some(true)
 }
 
+/// The clock is wrong, and so nobody knows.
+fn is_of_unknown_age(of: &Value) -> bool {
+    of["age_known"].as_bool() == Some(false)
+}
+
 /// In a few words, for a cell or a line.
 pub(super) fn words(of: &Value) -> String {
     if is_frozen(of) {
@@ -26,6 +31,7 @@ pub(super) fn words(of: &Value) -> String {
     }
     match text(of, "freshness") {
         "fresh" => format!("fresh until {}", date(of, "fresh_until")),
+        "stale" if is_of_unknown_age(of) => "of unknown age: the clock of this device is wrong".into(),
         "stale" if of["fresh_until"].is_u64() => {
             format!("stale since {}, expires {}", date(of, "fresh_until"), date(of, "stale_until"))
         }
@@ -45,6 +51,7 @@ pub(super) fn lines(plan: &Value) -> Vec<String> {
         return Vec::new();
     }
     let words = words(plan);
+    let kind = if kind == "stale" && is_of_unknown_age(plan) { "age" } else { kind };
     let dates = words.strip_prefix(kind).map_or(words.as_str(), str::trim_start);
     vec![format!(
         "  {:9} {dates}: nobody here knows whether this still is the newest word of {}",
@@ -140,6 +147,11 @@ mod tests {
         assert!(lines(&of("fresh")).is_empty());
         let line = "  ! expired 2026-10-28 14:13 UTC: nobody here knows whether this still is the newest word of anna";
         assert_eq!(lines(&of("expired")), [line]);
+        let mut unknown = of("stale");
+        unknown["age_known"] = false.into();
+        assert_eq!(words(&unknown), "of unknown age: the clock of this device is wrong");
+        let line = "  ! age     of unknown age: the clock of this device is wrong: nobody here knows whether this still is the newest word of anna";
+        assert_eq!(lines(&unknown), [line]);
         let mut frozen = of("fresh");
         (frozen["frozen"], frozen["conflict"]) = (true.into(), json!({ "message": "entry 2 is a in one" }));
         assert_eq!(words(&frozen), "FROZEN: it signed two histories");

@@ -275,7 +275,7 @@ pub(super) async fn agreed(
     ui: &mut Ui,
     plan: &str,
     verb: &str,
-    wanted: Value,
+    mut wanted: Value,
     hash: Option<&str>,
     yes: bool,
 ) -> Result<(), CliError> {
@@ -283,7 +283,7 @@ pub(super) async fn agreed(
         Some(hash) => with(wanted, "plan", hash),
         None if yes => with(wanted, "yes", true),
         None => {
-            let shown = client.call(ui, plan, wanted.clone()).await?;
+            let shown = freshness::call(client, ui, plan, &mut wanted).await?;
             let hash = agree(ui, &shown, "go ahead?", false).await?;
             with(wanted, "plan", hash)
         }

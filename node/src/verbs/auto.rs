@@ -1,12 +1,13 @@
 //! The policy `auto`: followed publishers' newer releases are taken by themselves. Invariant: never one that asks for
-//! more permissions, never on a word that is not fresh, never a held or stopped softservice, never a release that this
-//! softservice had before - it failed then, or its owner went back from it. What waits for its owner, or cannot even be
+//! more permissions, never on a word that is not fresh or whose age a wrong clock hides, never a held or stopped softservice,
+//! never a release that this softservice had before - it failed then, or its owner went back from it. What waits for its owner, or cannot even be
 //! planned, is a task of the softservice, in `ps` and `status`, until it is settled; nothing is done about it unasked.
 
 use super::{
     consent,
     failure::{Failure, Kind},
     freshness,
+    grounds::Grounds,
     instances::{self, Candidate},
     provision::{self, Unasked},
     subscriptions::{self, Policy},
@@ -116,7 +117,7 @@ pub(super) async fn task(context: &Context, candidate: &Candidate) -> Option<Val
 /// What would be done, and why it is not done unasked.
 async fn planned(context: &Context, candidate: &Candidate) -> Result<(Plan, Vec<String>), Failure> {
     let request = PlanRequest::new(candidate.name.clone(), candidate.found.listing.release);
-    let plan = provision::finish_plan(context, request, candidate.found.release()).await?.plan;
+    let plan = provision::finish_plan(context, request, candidate.found.release(), Grounds::Free).await?.plan;
     consent::refuse_lacking(&plan)?;
     let why = consent::unasked(context, &plan)?;
     Ok((plan, why))

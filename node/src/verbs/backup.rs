@@ -5,10 +5,12 @@ use super::{
     closure,
     consent::{self, Consent},
     failure::{Failure, Kind},
-    fetch, instances,
+    fetch,
+    freshness::Wish,
+    grounds::Grounds,
+    instances,
     provision::{self, Prepared},
-    reference::{Found, Names},
-    revocation,
+    reference::{self, Found, Names},
 };
 use crate::{
     api::talk::Talk,
@@ -49,6 +51,12 @@ pub(super) struct Wanted {
     yes: bool,
     #[serde(default)]
     accept_reduced: bool,
+    /// Also on a word of its publisher that expired.
+    #[serde(default)]
+    accept_expired: bool,
+    /// Also of a publisher that signed two histories.
+    #[serde(default)]
+    accept_frozen: bool,
     /// For drills; nobody else knows how volumes were.
     #[serde(skip)]
     expect: BTreeMap<String, VolumeSum>,
@@ -69,6 +77,8 @@ impl Wanted {
             plan: None,
             yes: true,
             accept_reduced: true,
+            accept_expired: false,
+            accept_frozen: false,
             expect,
             drill: true,
         }
@@ -167,9 +177,7 @@ pub(super) async fn prepare(context: &Context, args: &Wanted, talk: &Talk) -> Re
     };
     let unpacked = context.device.unpack(restore, tell(talk), admit).await?;
     let header = unpacked.header.clone();
-    if !args.drill {
-        vouched(context, &header)?;
-    }
+    let grounds = if args.drill { Grounds::Free } else { vouched(context, args, &header).await? };
     let looked = fetch::bring(context, header.release, Depth::Manifests, talk).await?;
     let closure = closure::load(context, header.release).await?;
     let root = closure.root()?;
@@ -187,12 +195,15 @@ pub(super) async fn prepare(context: &Context, args: &Wanted, talk: &Talk) -> Re
         backup: Some(Arc::new(unpacked)),
         ..PlanRequest::new(args.name.clone(), header.release.id)
     };
-    Ok(Prepared { looked, ..provision::finish_plan(context, request, header.release).await? })
+    Ok(Prepared { looked, ..provision::finish_plan(context, request, header.release, grounds).await? })
 }
 
 /// Whoever has a key writes a backup, and names in it what he likes: what is run is what a followed publisher has signed
-/// and not taken back.
-fn vouched(context: &Context, header: &Header) -> Result<(), Failure> {
+/// and not taken back. What this softservice had is nothing new; of the rest a word that is old, or one of two, is asked about like
+/// anything else that comes here, and its owner may insist: a device that broke must not be lost with its publisher.
+async fn vouched(context: &Context, args: &Wanted, header: &Header) -> Result<Grounds, Failure> {
+    // What is known may be of yesterday, and a backup of last year.
+    reference::refresh(context).await?;
     let catalogue = context.handle.catalogue();
     let Header { distro, version, .. } = header;
     let Some(known) = catalogue.get(&header.publisher) else {
@@ -206,9 +217,18 @@ fn vouched(context: &Context, header: &Header) -> Result<(), Failure> {
             .hint("if it is new, its entry has yet to come from a peer; else the backup does not tell the truth")),
         Some(listing) => {
             let found = Found { publisher: header.publisher, listing: listing.clone() };
-            revocation::refuse_install(context, &found, false).map_err(|refused| {
-                refused.hint("provision a version that stands, and restore its data by hand: `age -d` opens the file")
-            })
+            let wish = Wish::Back { accept_expired: args.accept_expired, accept_frozen: args.accept_frozen };
+            let grounds = Grounds::listed(&found, wish, instances::had(context, &args.name, header.release.id).await);
+            grounds.ask(context, &args.name, header.release.id).await.map_err(by_hand)?;
+            Ok(grounds)
         }
     }
+}
+
+/// Where a release will not come back, its data may.
+fn by_hand(refused: Failure) -> Failure {
+    if refused.details.contains_key("revoked") {
+        return refused.hint("provision a version that stands, and restore its data by hand: `age -d` opens the file");
+    }
+    refused
 }

@@ -2,13 +2,15 @@
 //! is here: what runs goes on, and is started, mended and taken back as ever.
 //!
 //! Stale: by hand everything, by policy nothing - what a policy would take may have been taken back meanwhile, and nobody told
-//! us. Expired: new software by its owner's consent only. Frozen, which is when a publisher signed two histories: none at all,
-//! since nobody can tell which of them is meant. Our own word is never too old for us: there is nobody to withhold it.
+//! us; so it is as well where the clock is wrong and nobody knows how old the word is. Expired: new software by its owner's consent
+//! only. Frozen, which is when a publisher signed two histories: none at all, since nobody can tell which of them is meant; what
+//! its owner has a backup of comes back by its owner's consent, or a device that broke would be lost with the feed. Our own word
+//! is never too old for us: there is nobody to withhold it.
+//!
+//! New is what would run here and does not. Storing alone starts nothing: `fetch` and `improve` warn, so that what somebody
+//! wants to look at can be looked at.
 
-use super::{
-    failure::Failure,
-    reference::{Found, Names},
-};
+use super::{failure::Failure, reference::Names};
 use crate::{
     api::talk::Talk,
     context::Context,
@@ -17,7 +19,7 @@ use crate::{
 use serde_json::{Value, json};
 use softservice_protocol::{
     feed::{Conflict, Difference, Freshness, Moment, Word},
-    id::{PublisherId, ReleaseId},
+    id::PublisherId,
     time::{Time, calendar},
 };
 
@@ -26,6 +28,8 @@ use softservice_protocol::{
 pub(super) enum Wish {
     /// The owner, who may have agreed to an expired word.
     Owner { accept_expired: bool },
+    /// The owner, who has a backup of it, and may have agreed to more.
+    Back { accept_expired: bool, accept_frozen: bool },
     /// The policy `auto`.
     Policy,
 }
@@ -38,6 +42,7 @@ pub(super) fn describe(known: Option<&Known>, now: Moment) -> Value {
         "freshness": known.map(|k| k.freshness(now)),
         "fresh_until": term.map(|t| seconds(t.fresh_until)),
         "stale_until": term.map(|t| seconds(t.stale_until)),
+        "age_known": term.map(|t| !t.is_of_unknown_age(now)),
         "frozen": known.is_some_and(|k| k.frozen),
         "conflict": known.and_then(|k| k.difference.as_ref()).map(conflict),
     })
@@ -80,40 +85,40 @@ pub(super) fn refuse_new(context: &Context, publisher: PublisherId, what: &str, 
     judge(known, context.keys.publisher() == Some(publisher), &who, what, wish, context.config.clock.moment())
 }
 
-/// The same of a release that is known by its id.
-///
-/// # Errors
-/// Why not, with what to do about it.
-pub(super) fn refuse_release(context: &Context, release: ReleaseId, wish: Wish) -> Result<(), Failure> {
-    let listed = |k: &Known| k.feed.snapshot.listings.iter().find(|l| l.release == release).cloned();
-    let mut catalogue = context.handle.catalogue().into_iter();
-    match catalogue.find_map(|(publisher, known)| Some((publisher, listed(&known)?))) {
-        Some((publisher, listing)) => {
-            let found = Found { publisher, listing };
-            refuse_new(context, publisher, &found.called(), wish)
-        }
-        None => Ok(()),
-    }
-}
-
 fn judge(known: &Known, own: bool, who: &str, what: &str, wish: Wish, now: Moment) -> Result<(), Failure> {
     let refused = |message: String, hint: String| {
         let mut details = describe(Some(known), now);
         details["refused_new"] = what.into();
         Err(Failure::refused(message).hint(hint).with(details))
     };
+    let consents = matches!(wish, Wish::Back { accept_frozen: true, .. });
+    if known.frozen && consents {
+        return Ok(());
+    }
     if known.frozen {
         let part = known.difference.as_ref().map(|d| format!(": {d}")).unwrap_or_default();
         return refused(
             format!("{who} signed two different histories, so its feed is frozen and nothing new is taken of it{part}"),
-            format!("what runs here runs on; {who} alone can reopen the feed, with a new root document"),
+            match wish {
+                Wish::Back { .. } => format!(
+                    "{who} alone can reopen the feed, with a new root document; --accept-frozen (`accept_frozen` in the API) brings \
+                     back what you know to have run before"
+                ),
+                _ => format!("what runs here runs on; {who} alone can reopen the feed, with a new root document"),
+            },
         );
     }
     let since = known.term.map_or_else(|| "ever".into(), |t| date(t.fresh_until));
     match (known.freshness(now), wish) {
         (Freshness::Fresh, _) => Ok(()),
         _ if own => Ok(()),
-        (Freshness::Stale, Wish::Owner { .. }) | (Freshness::Expired, Wish::Owner { accept_expired: true }) => Ok(()),
+        (Freshness::Stale, Wish::Owner { .. } | Wish::Back { .. }) => Ok(()),
+        (Freshness::Expired, Wish::Owner { accept_expired: true }) => Ok(()),
+        (Freshness::Expired, Wish::Back { accept_expired: true, .. }) => Ok(()),
+        (Freshness::Stale, Wish::Policy) if known.term.is_some_and(|t| t.is_of_unknown_age(now)) => refused(
+            format!("{}, so {what} is not taken by itself", unknown_age(who, now)),
+            "set the clock; by hand, `softservice update` takes it now".into(),
+        ),
         (_, Wish::Policy) => refused(
             format!("nothing has been heard of {who} since {since}, so {what} is not taken by itself"),
             "it is when a newer word comes; by hand, `softservice update` takes it now".into(),
@@ -151,6 +156,7 @@ fn sentence(known: &Known, who: &str, now: Moment) -> Option<String> {
     let term = known.term?;
     match known.freshness(now) {
         Freshness::Fresh => None,
+        Freshness::Stale if term.is_of_unknown_age(now) => Some(unknown_age(who, now)),
         Freshness::Stale => Some(format!(
             "the word of {who} is stale since {}, and expires {}",
             date(term.fresh_until),
@@ -161,6 +167,14 @@ fn sentence(known: &Known, who: &str, now: Moment) -> Option<String> {
             Some(format!("the word of {who} expired {}", date(since)))
         }
     }
+}
+
+/// What a wrong clock hides.
+fn unknown_age(who: &str, now: Moment) -> String {
+    format!(
+        "nobody here knows how old the word of {who} is: the clock of this device shows {}, which is wrong",
+        date(now.clock)
+    )
 }
 
 /// For people.
@@ -220,9 +234,42 @@ mod tests {
         let expired = asked(false, 40, OWNER).unwrap_err();
         assert!(expired.hint.as_deref().is_some_and(|h| h.contains("--accept-expired")), "{expired:?}");
         assert_eq!(expired.details["freshness"], "expired");
+        // A backup of what ran is its owner's: old or frozen, it comes back when its owner says so.
+        let back = |accept_expired, accept_frozen| Wish::Back { accept_expired, accept_frozen };
+        for (frozen, days, consent, good) in [
+            (false, 36, back(false, false), true),
+            (false, 37, back(false, false), false),
+            (false, 37, back(true, false), true),
+            (false, 37, back(false, true), false),
+            (true, 1, back(true, false), false),
+            (true, 99, back(false, true), true),
+        ] {
+            assert_eq!(asked(frozen, days, consent).is_ok(), good, "{frozen} {days} {consent:?}");
+        }
+        let hint = asked(true, 1, back(false, false)).unwrap_err().hint;
+        assert!(hint.is_some_and(|h| h.contains("--accept-frozen")));
         // Our own word is withheld by nobody; our own two histories are two all the same.
         assert!(judge(&known(false), true, "self", "hello 1.0.0", OWNER, after(99)).is_ok());
         assert!(judge(&known(true), true, "self", "hello 1.0.0", OWNER, after(1)).is_err());
+    }
+
+    #[test]
+    fn no_policy_acts_by_a_wrong_clock_and_its_owner_may() {
+        let built = Time(SAID.0 - Span::days(300).0);
+        for clock in [Time(5_000), built, built + Span::days(200)] {
+            let now = Moment { clock, built };
+            let asked = |wish| judge(&known(false), false, "anna", "hello 1.0.0", wish, now);
+            assert!(!may_act_alone(&known(false), now), "{clock:?}");
+            let refused = asked(Wish::Policy).unwrap_err();
+            assert!(refused.message.contains("how old") && refused.hint.is_some_and(|h| h.contains("clock")));
+            assert!(asked(OWNER).is_ok(), "wrong clocks brick nothing");
+            let told = describe(Some(&known(false)), now);
+            assert_eq!((&told["freshness"], &told["age_known"]), (&json!("stale"), &json!(false)));
+        }
+        let told = sentence(&known(false), "anna", Moment { clock: Time(5_000), built });
+        let wanted = "nobody here knows how old the word of anna is: the clock of this device shows 1970-01-01 00:00 UTC, which is wrong";
+        assert_eq!(told.as_deref(), Some(wanted));
+        assert_eq!(describe(Some(&known(false)), after(1))["age_known"], true);
     }
 
     #[test]

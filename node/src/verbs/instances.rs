@@ -11,7 +11,7 @@ use super::{
 use crate::{
     api::talk::Talk,
     context::Context,
-    device::{BackupError, DeviceError},
+    device::{BackupError, DeviceError, GenerationInfo, Standing},
     handle::Catalogue,
 };
 use semver::Version;
@@ -251,6 +251,24 @@ pub(super) async fn origin(context: &Context, release: ReleaseId) -> Result<Orig
         version: root.version.clone(),
         revision: root.revision,
     })
+}
+
+/// Whether a softservice was confirmed with this release, now or before.
+pub(super) async fn had(context: &Context, name: &str, release: ReleaseId) -> bool {
+    let hex = release.to_string();
+    let confirmed = |g: &GenerationInfo| matches!(g.record.state, Standing::Committed | Standing::Superseded);
+    let all = context.device.generations(name).await.unwrap_or_default();
+    all.iter().any(|g| confirmed(g) && g.record.release == hex)
+}
+
+/// Whether any softservice here runs this release.
+pub(super) async fn runs(context: &Context, release: ReleaseId) -> Result<bool, Failure> {
+    for info in context.device.list().await? {
+        if matches!(context.device.current(&info.name).await, Ok(Some((_, current))) if current == release) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// What its publisher names in place of a revoked release that runs: another one of the same distro that stands.

@@ -14,6 +14,7 @@ mod drill;
 pub mod failure;
 mod fetch;
 mod freshness;
+mod grounds;
 mod improve;
 mod instances;
 mod lock;

@@ -7,10 +7,11 @@ use super::{
     consent::{self, Consent},
     failure::{Failure, Kind},
     fetch,
-    freshness::{self, Wish},
+    freshness::Wish,
+    grounds::Grounds,
     instances,
     provision::{self, Prepared},
-    reference,
+    reference::{self, Found},
 };
 use crate::{
     api::talk::Talk,
@@ -75,7 +76,7 @@ impl From<Line> for Edit {
 
 /// The overlay as it is, and the author's texts beside it.
 pub(super) async fn show(context: &Context, args: Show, talk: &Talk) -> Result<Value, Failure> {
-    let release = release(context, &args.name, args.next, talk).await?;
+    let (release, _) = release(context, &args.name, args.next, talk).await?;
     let own = context.device.overlay(&args.name).await?;
     let texts = context.device.overlay_texts(&args.name, release.id, args.file).await?;
     let conflicts = context.device.conflicts(&args.name, release.id).await?;
@@ -105,19 +106,23 @@ async fn prepare(context: &Context, args: Change, talk: &Talk) -> Result<Prepare
     if args.edits.is_empty() {
         return Err(Failure::usage("there is nothing to change").hint("--set-file, --set-env or --drop"));
     }
-    let release = release(context, &args.name, args.next, talk).await?;
-    if args.next {
-        let wish = Wish::Owner { accept_expired: args.accept_expired };
-        freshness::refuse_release(context, release.id, wish)?;
-    }
+    let (release, newer) = release(context, &args.name, args.next, talk).await?;
+    let wish = Wish::Owner { accept_expired: args.accept_expired };
+    let grounds = newer.map_or(Grounds::Free, |found| Grounds::listed(&found, wish, false));
+    grounds.ask(context, &args.name, release.id).await?;
     let edits = args.edits.into_iter().map(Edit::from).collect();
     let overlay: Overlay = context.device.edited_overlay(&args.name, release.id, edits).await?;
     let request = PlanRequest { overlay: Some(overlay), ..PlanRequest::new(args.name, release.id) };
-    provision::finish_plan(context, request, release).await
+    provision::finish_plan(context, request, release, grounds).await
 }
 
-/// The release that runs, or the newest, with the documents of its closure here.
-async fn release(context: &Context, name: &str, next: bool, talk: &Talk) -> Result<ReleaseRef, Failure> {
+/// The release that runs, or the newest as it is listed, with the documents of its closure here.
+async fn release(
+    context: &Context,
+    name: &str,
+    next: bool,
+    talk: &Talk,
+) -> Result<(ReleaseRef, Option<Found>), Failure> {
     if next {
         let newer = provision::newer_release(context, name).await?;
         let Some(found) = newer else {
@@ -125,12 +130,12 @@ async fn release(context: &Context, name: &str, next: bool, talk: &Talk) -> Resu
                 .hint("without --next it is about the release that runs"));
         };
         fetch::bring_listed(context, &found, Depth::Manifests, talk).await?;
-        return Ok(found.release());
+        return Ok((found.release(), Some(found)));
     }
     let Some((_, current)) = context.device.current(name).await? else {
         return Err(Failure::refused(format!("{name} never was confirmed")).hint("`softservice up` provisions it"));
     };
-    Ok(ReleaseRef { id: current, size: provision::size_of(context, current).await? })
+    Ok((ReleaseRef { id: current, size: provision::size_of(context, current).await? }, None))
 }
 
 /// Conflicts, as everybody is told of them.

@@ -8,6 +8,7 @@ use super::{
     failure::{Failure, Kind},
     fetch,
     freshness::{self, Wish},
+    grounds::Grounds,
     instances, lookalike,
     reference::{self, Found, Names},
     revocation,
@@ -97,6 +98,8 @@ pub(super) struct Prepared {
     pub(super) plan: Plan,
     /// What bringing the documents for the plan cost.
     pub(super) looked: Box<FetchFigures>,
+    /// What it is asked once more when its content is here.
+    pub(super) grounds: Grounds,
 }
 
 pub(super) async fn plan(context: &Context, args: Up, talk: &Talk) -> Result<Value, Failure> {
@@ -218,7 +221,8 @@ async fn prepare_rollback(context: &Context, args: &Rollback) -> Result<Prepared
     revocation::refuse_start(context, &args.name, request.release, args.accept_revoked).await?;
     let release = ReleaseRef { id: request.release, size: size_of(context, request.release).await? };
     let plan = context.device.plan(&request).await?;
-    Ok(Prepared { request, release, plan, looked: Box::default() })
+    let grounds = Grounds::Had { accept_revoked: args.accept_revoked };
+    Ok(Prepared { request, release, plan, looked: Box::default(), grounds })
 }
 
 /// A softservice of a throwaway device. Whatever the outcome, it is an answer.
@@ -229,7 +233,7 @@ pub(super) async fn try_out(
     talk: &Talk,
 ) -> Result<Value, Failure> {
     let plan = context.device.plan(&request).await?;
-    let prepared = Prepared { request, release, plan, looked: Box::default() };
+    let prepared = Prepared { request, release, plan, looked: Box::default(), grounds: Grounds::Free };
     Box::pin(try_prepared(context, prepared, talk)).await
 }
 
@@ -266,32 +270,33 @@ pub(super) async fn size_of(context: &Context, release: ReleaseId) -> Result<u32
 }
 
 async fn prepare_up(context: &Context, args: &Up, talk: &Talk) -> Result<Prepared, Failure> {
-    let (request, found, looked) = wish(context, args, talk).await?;
+    let (request, found, looked, grounds) = wish(context, args, talk).await?;
     // Whoever names a plan has read this above it.
     if args.plan.is_none() {
         lookalike::warn(context, found.publisher, &found.listing.distro, talk).await?;
         freshness::warn(context, found.publisher, talk).await?;
     }
-    Ok(Prepared { looked, ..finish_plan(context, request, found.release()).await? })
+    Ok(Prepared { looked, ..finish_plan(context, request, found.release(), grounds).await? })
 }
 
 /// What is wished for, its documents fetched.
-async fn wish(context: &Context, args: &Up, talk: &Talk) -> Result<(PlanRequest, Found, Box<FetchFigures>), Failure> {
+async fn wish(
+    context: &Context,
+    args: &Up,
+    talk: &Talk,
+) -> Result<(PlanRequest, Found, Box<FetchFigures>, Grounds), Failure> {
     let found = reference::find(context, &args.reference).await?;
     let name = args.name.clone().unwrap_or_else(|| found.listing.distro.clone());
     refuse_another(context, &name, &found).await?;
     let runs_here = matches!(context.device.current(&name).await, Ok(Some((_, id))) if id == found.listing.release);
-    revocation::refuse_install(context, &found, runs_here)?;
-    if !runs_here {
-        let wish = Wish::Owner { accept_expired: args.accept_expired };
-        freshness::refuse_new(context, found.publisher, &found.called(), wish)?;
-    }
+    let grounds = Grounds::listed(&found, Wish::Owner { accept_expired: args.accept_expired }, runs_here);
+    grounds.ask(context, &name, found.listing.release).await?;
     let mut request = PlanRequest::new(name, found.listing.release);
     request.answers = args.set.clone();
     let release = found.release();
     let looked = fetch::bring_listed(context, &found, Depth::Manifests, talk).await?;
     refuse_parts(context, release, &args.roles).await?;
-    Ok((request, found, looked))
+    Ok((request, found, looked, grounds))
 }
 
 /// None when there is nothing newer and `set` answers nothing otherwise than before.
@@ -302,21 +307,23 @@ async fn prepare_update(
     wish: Wish,
     talk: &Talk,
 ) -> Result<Option<Prepared>, Failure> {
-    let (release, looked) = match newer_release(context, name).await? {
+    let (release, looked, grounds) = match newer_release(context, name).await? {
         Some(found) => {
-            freshness::refuse_new(context, found.publisher, &found.called(), wish)?;
-            (found.release(), fetch::bring_listed(context, &found, Depth::Manifests, talk).await?)
+            let grounds = Grounds::listed(&found, wish, false);
+            grounds.ask(context, name, found.listing.release).await?;
+            (found.release(), fetch::bring_listed(context, &found, Depth::Manifests, talk).await?, grounds)
         }
         None => match answered_anew(context, name, set).await? {
             Some(release) => {
-                revocation::refuse_start(context, name, release.id, false).await?;
-                (release, fetch::bring(context, release, Depth::Manifests, talk).await?)
+                let grounds = Grounds::Had { accept_revoked: false };
+                grounds.ask(context, name, release.id).await?;
+                (release, fetch::bring(context, release, Depth::Manifests, talk).await?, grounds)
             }
             None => return Ok(None),
         },
     };
     let request = PlanRequest { answers: set.clone(), ..PlanRequest::new(name, release.id) };
-    Ok(Some(Prepared { looked, ..finish_plan(context, request, release).await? }))
+    Ok(Some(Prepared { looked, ..finish_plan(context, request, release, grounds).await? }))
 }
 
 /// The release that runs, when it was answered otherwise.
@@ -352,11 +359,12 @@ pub(super) async fn finish_plan(
     context: &Context,
     mut request: PlanRequest,
     release: ReleaseRef,
+    grounds: Grounds,
 ) -> Result<Prepared, Failure> {
     request.fetch_bytes = closure::missing_bytes(context, release).await?;
     refuse_unanswered(context, &request).await?;
     let plan = context.device.plan(&request).await?;
-    Ok(Prepared { request, release, plan, looked: Box::default() })
+    Ok(Prepared { request, release, plan, looked: Box::default(), grounds })
 }
 
 /// A failure that carries the questions, so that whoever speaks with the owner can ask them.
@@ -454,6 +462,7 @@ pub(super) async fn live(
     let fetched_in = fetching.elapsed().as_secs_f64();
     // The plan's hash does not cover what a fetch changes, so it still stands.
     let turn = context.device.turn(&name)?;
+    prepared.grounds.ask(context, &name, prepared.release.id).await?;
     let (generation, previous) = match &consent.plan {
         Agreed::To(hash) => context.device.prepare(&prepared.request, Some(hash)).await?,
         Agreed::ToAny => context.device.prepare(&prepared.request, None).await?,

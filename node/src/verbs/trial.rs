@@ -4,7 +4,10 @@
 use super::{
     closure, drill,
     failure::Failure,
-    fetch, freshness, matrix, provision, reference,
+    fetch,
+    freshness::{self, Wish},
+    grounds::Grounds,
+    instances, matrix, provision, reference,
     throwaway::{self, Throwaway},
 };
 use crate::{Context, api::talk::Talk, device::PlanRequest};
@@ -29,6 +32,9 @@ pub(super) struct Test {
     restore: bool,
     /// From how many earlier releases an upgrade is tried.
     releases: Option<usize>,
+    /// Also on a word of its publisher that expired.
+    #[serde(default)]
+    accept_expired: bool,
 }
 
 pub(super) async fn test(context: &Context, args: Test, talk: &Talk) -> Result<Value, Failure> {
@@ -75,8 +81,14 @@ pub(super) async fn subject(
         (Some(dir), _) => throwaway::from_folder(context, trial, dir.clone(), talk).await,
         (None, Some(text)) => {
             let found = reference::find(context, text).await?;
+            // A test runs what it tests, in a throwaway place, but on this machine.
+            let release = found.listing.release;
+            let wish = Wish::Owner { accept_expired: args.accept_expired };
+            let grounds = Grounds::listed(&found, wish, instances::runs(context, release).await?);
+            grounds.ask(context, NAME, release).await?;
             freshness::warn(context, found.publisher, talk).await?;
             fetch::bring_listed(context, &found, Depth::Content, talk).await?;
+            grounds.ask(context, NAME, release).await?;
             throwaway::hand_over(context, trial, &[found.release()], talk).await?;
             Ok(found.release())
         }

@@ -51,8 +51,12 @@ fn a_mark_above_the_log_keeps_alice_from_a_second_word() {
     let whole = world.nodes["alice"].kept.clone();
     let head = Head { at: Position { epoch: 1, seq: 1 }, hash: last_entry(&world).digest() };
     let mark = Input::Marked { publisher: p.id, head };
-    let refused =
-        |w: &World| has(&w.nodes["alice"], |e| matches!(e, Event::Refused { cause: Cause::Safety, why, .. } if why.contains("lost")));
+    let refused = |w: &World| {
+        has(
+            &w.nodes["alice"],
+            |e| matches!(e, Event::Refused { cause: Cause::Safety, why, .. } if why.contains("lost")),
+        )
+    };
 
     // A crash after the reservation: the log holds it, so the mark is no loss.
     world.node("alice").kept.retain(|r| !matches!(r, Record::Entry { .. }));
