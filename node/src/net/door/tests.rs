@@ -139,6 +139,34 @@ async fn one_address_has_so_many_handshakes_and_another_is_let_in_all_the_same()
     assert!(comes(&Keypair::generate_ed25519(), from(1), &alice).await.is_some());
 }
 
+/// Over QUIC the first datagram is answered before the door is asked, to whatever source it names, and the library offers
+/// no way to have that source proven first. What is left is the protocol's own bound: three times as much as came.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_quic_one_datagram_is_answered_with_no_more_than_three_times_its_bytes() {
+    const QUIET: Duration = Duration::from_secs(3);
+    let (alice, _streams) = Station::start(1, "/ip4/127.0.0.1/udp/0/quic-v1").await;
+    let (bob, _others) = Station::start(2, "/ip4/127.0.0.1/udp/0/quic-v1").await;
+    let port = |address: &str| address.split('/').nth(4).unwrap().parse::<u16>().unwrap();
+    // Bob's datagrams end here; the first one is sent to alice as if it came from somewhere else.
+    let (here, there) = (
+        tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap(),
+        tokio::net::UdpSocket::bind("127.6.6.6:0").await.unwrap(),
+    );
+    let id = crate::net::names::id_of(alice.me).unwrap();
+    let address = format!("/ip4/127.0.0.1/udp/{}/quic-v1/p2p/{id}", here.local_addr().unwrap().port());
+    bob.net.orders.send(crate::net::Order::Dial { address }).await.unwrap();
+    let mut datagram = [0; 4096];
+    let sent = tokio::time::timeout(Duration::from_secs(30), here.recv(&mut datagram)).await.unwrap().unwrap();
+    there.send_to(&datagram[..sent], ("127.0.0.1", port(&alice.address()))).await.unwrap();
+    let (mut answered, mut answers) = (0, 0);
+    // With everything that is repeated until alice gives up.
+    while let Ok(came) = tokio::time::timeout(QUIET, there.recv(&mut datagram)).await {
+        answered += came.unwrap();
+        answers += 1;
+    }
+    assert!(answers > 0 && answered <= 3 * sent, "{answered} bytes in {answers} datagrams for {sent}");
+}
+
 /// Sizes on the scale of a limit: what the memory limit compares is the library's to measure, that it refuses is ours to see.
 #[tokio::test]
 async fn a_node_short_of_memory_takes_nobody_in() {
