@@ -341,7 +341,15 @@ impl FeedState {
         let at = Position { epoch: root.root.feed.epoch, seq: self.head.at.seq.saturating_add(1) };
         let broken = |why| FeedError::Broken { seq: at.seq, why };
         let after = self.snapshot.after(&action, by).map_err(broken)?;
-        let entry = Entry { at, prev: self.head.hash, action, state_root: after.state_root()?, issued_at: now, by };
+        let bytes = codec::encode(&after)?;
+        // Others take it all the same; whoever goes so far could not stop a release any more.
+        if matches!(action, Action::Release(_)) && bytes.len() > limits::CATALOGUE_BYTES {
+            return Err(broken(
+                "the catalogue is full, and what room is left is for revocations: go on as another publisher",
+            ));
+        }
+        let state_root = Digest::of(&bytes);
+        let entry = Entry { at, prev: self.head.hash, action, state_root, issued_at: now, by };
         if let Some(key) = by {
             let delegation = root.delegation(key).ok_or(broken("the root delegates nothing to this key"))?;
             delegation.permits(&entry.action, now).map_err(broken)?;

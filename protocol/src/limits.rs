@@ -14,6 +14,11 @@ pub const SNAPSHOT_BYTES: usize = 4 << 20;
 pub const MANIFEST_BYTES: usize = 128 << 20;
 /// One control message between peers; long answers come in pages.
 pub const MESSAGE_BYTES: usize = 1 << 20;
+/// A snapshot that is too long for one message travels in pieces of so many bytes: little enough to lose, and that other
+/// words pass between two of them.
+pub const SNAPSHOT_PIECE: usize = 256 << 10;
+/// Where a catalogue is full for releases; what is left of a snapshot is for revocations, some hundreds of the longest.
+pub const CATALOGUE_BYTES: usize = SNAPSHOT_BYTES - SNAPSHOT_BYTES / 16;
 /// Root documents that one walk may climb (TUF suggests 2^10).
 pub const ROOT_STEPS: u64 = 1024;
 /// Signatures on one object.
@@ -81,4 +86,9 @@ pub const INBOUND_PEERS: usize = 128;
 
 const _: () = assert!(CHUNK_MAX <= SPAN_BYTES && RELEASE_BYTES <= SPAN_BYTES);
 const _: () = assert!(GOSSIP_BYTES <= ENTRY_BYTES && ENTRY_BYTES <= MESSAGE_BYTES && SNAPSHOT_BYTES <= MANIFEST_BYTES);
+// Whatever a publisher may grow to, peers can carry: roots in pages, an entry beside an empty catalogue, the catalogue in pieces.
+const _: () =
+    assert!(ROOT_BYTES + ENTRY_BYTES + (16 << 10) <= MESSAGE_BYTES && SNAPSHOT_PIECE + (4 << 10) <= MESSAGE_BYTES);
+const _: () =
+    assert!(SNAPSHOT_BYTES <= u32::MAX as usize && SNAPSHOT_BYTES - CATALOGUE_BYTES >= 256 * (REASON_BYTES + 64));
 const _: () = assert!((SPAN_CHUNKS + BASE_CHUNKS) * 36 <= MESSAGE_BYTES && HEADS * 128 <= MESSAGE_BYTES);

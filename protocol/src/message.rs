@@ -7,7 +7,7 @@ use crate::{
     chunk::ChunkRef,
     codec::Wire,
     feed::Head,
-    id::{ChunkId, PublisherId, ReleaseId},
+    id::{ChunkId, Digest, PublisherId, ReleaseId},
     limits,
 };
 use serde::{Deserialize, Serialize};
@@ -32,7 +32,8 @@ pub enum Message {
         publisher: PublisherId,
         /// Root documents after the version asked from.
         roots: Vec<Bytes>,
-        /// Snapshot bytes, when the head asked from is the start; the first entry is then its head entry.
+        /// Snapshot bytes, when the head asked from is the start; the first entry is then its head entry. None at all, an
+        /// empty string: it is too long for one message, and [`Message::PullSnapshot`] asks for it.
         snapshot: Option<Bytes>,
         /// Entries.
         entries: Vec<Bytes>,
@@ -60,6 +61,28 @@ pub enum Message {
         publisher: PublisherId,
         /// Multiaddresses with peer ids, as text.
         addresses: Vec<String>,
+    },
+    /// Send me a piece of a snapshot that is too long for [`Message::Feed`].
+    PullSnapshot {
+        /// Whose feed.
+        publisher: PublisherId,
+        /// Which: the digest that its head entry commits to.
+        snapshot: Digest,
+        /// Where the piece begins.
+        from: u32,
+    },
+    /// Answer: as much as there is from there on, at most [`limits::SNAPSHOT_PIECE`].
+    Snapshot {
+        /// Whose feed.
+        publisher: PublisherId,
+        /// Which.
+        snapshot: Digest,
+        /// Where the piece begins.
+        from: u32,
+        /// Bytes of the whole; 0 where it is not here any more.
+        of: u32,
+        /// The piece.
+        piece: Bytes,
     },
 }
 impl Wire for Message {

@@ -6,6 +6,7 @@ use super::{
     desk::{Desk, Note},
     feeds::{Feed, Feeds, Judged, Page, Taken, one_back},
     jitter, peers,
+    pieces::{Piece, Pieces},
 };
 use crate::{
     codec,
@@ -13,7 +14,7 @@ use crate::{
     id::{Digest, Peer, PublisherId},
     io::{Output, Verdict},
     limits,
-    message::Message,
+    message::{Bytes, Message},
     sign::Envelope,
     time::{Span, Time},
 };
@@ -65,6 +66,7 @@ pub struct Gossip {
     purse: BTreeMap<PublisherId, (u32, Time)>,
     /// Heads that were passed on although a pull had brought them first.
     passed: BTreeSet<Digest>,
+    pieces: Pieces,
 }
 
 impl Talk {
@@ -89,6 +91,7 @@ impl Gossip {
     }
     pub(crate) fn disconnected(&mut self, peer: Peer) {
         self.talks.remove(&peer);
+        self.pieces.disconnected(peer);
     }
 
     /// Asks some connected peers for a publisher that was just followed.
@@ -178,6 +181,17 @@ impl Gossip {
         desk.send(peer, &Message::Pull { publisher, root, head });
     }
 
+    fn may_pull(&mut self, desk: &mut Desk, peer: Peer) -> bool {
+        let Some(talk) = self.talks.get_mut(&peer) else { return false };
+        talk.count(desk.now);
+        talk.pulls += 1;
+        let may = talk.pulls <= PULLS;
+        if !may {
+            desk.punish(peer, peers::NOISE, "it pulls too often".into());
+        }
+        may
+    }
+
     pub(crate) fn pulled(
         &mut self,
         desk: &mut Desk,
@@ -187,11 +201,8 @@ impl Gossip {
         root: u64,
         head: Head,
     ) {
-        let Some(talk) = self.talks.get_mut(&peer) else { return };
-        talk.count(desk.now);
-        talk.pulls += 1;
-        if talk.pulls > PULLS {
-            return desk.punish(peer, peers::NOISE, "it pulls too often".into());
+        if !self.may_pull(desk, peer) {
+            return;
         }
         let answer = match feeds.get(publisher) {
             Some(feed) => {
@@ -226,6 +237,18 @@ impl Gossip {
         let Some(talk) = self.talks.get_mut(&peer) else { return false };
         // Not asked for, or a second copy of an answer: networks repeat things, so nobody is blamed.
         let Some((_, asked_from)) = talk.asked.remove(&publisher) else { return false };
+        self.take(desk, feeds, peer, publisher, page, asked_from)
+    }
+
+    fn take(
+        &mut self,
+        desk: &mut Desk,
+        feeds: &mut Feeds,
+        peer: Peer,
+        publisher: PublisherId,
+        page: Page,
+        asked_from: Head,
+    ) -> bool {
         let more = page.more;
         match feeds.take_page(desk, publisher, page) {
             Taken::New => {
@@ -240,6 +263,14 @@ impl Gossip {
                 }
             }
             Taken::Nothing => {}
+            Taken::Begin(beginning) => {
+                let snapshot = beginning.snapshot;
+                if let Some(from) = self.pieces.begin(desk.now, peer, publisher, beginning) {
+                    desk.send(peer, &Message::PullSnapshot { publisher, snapshot, from });
+                }
+                // Whoever is not asked for it has said all it could.
+                return !self.pieces.is_coming(peer, publisher);
+            }
             // The same question would have the same answer.
             Taken::Ask(from) if from == asked_from => {}
             Taken::Ask(from) => {
@@ -261,6 +292,51 @@ impl Gossip {
             *claimed = feed.newest();
         }
         true
+    }
+
+    /// Answers with a piece of a catalogue that is too long for a page.
+    pub(crate) fn pulled_snapshot(
+        &mut self,
+        desk: &mut Desk,
+        feeds: &Feeds,
+        peer: Peer,
+        (publisher, snapshot, from): (PublisherId, Digest, u32),
+    ) {
+        if self.may_pull(desk, peer) {
+            let answer = self.pieces.cut(desk.now, feeds.get(publisher), publisher, snapshot, from);
+            desk.send(peer, &answer);
+        }
+    }
+
+    /// Takes a piece of one; says whether nothing more is owed.
+    pub(crate) fn brought(
+        &mut self,
+        desk: &mut Desk,
+        feeds: &mut Feeds,
+        peer: Peer,
+        (publisher, snapshot): (PublisherId, Digest),
+        place: (u32, u32),
+        piece: &[u8],
+    ) -> bool {
+        match self.pieces.take(desk.now, peer, publisher, snapshot, place, piece) {
+            Piece::Stray => false,
+            Piece::Next(from) => {
+                desk.send(peer, &Message::PullSnapshot { publisher, snapshot, from });
+                false
+            }
+            Piece::Whole(entry, snapshot) => {
+                let (snapshot, entries) = (Some(Bytes(snapshot)), vec![Bytes(entry)]);
+                // With what came after it meanwhile.
+                let page = Page { roots: Vec::new(), snapshot, entries, fresh: None, more: true };
+                self.take(desk, feeds, peer, publisher, page, Head::START)
+            }
+            // The next round of heads asks anew: at once would be a circle, with whoever says so each time.
+            Piece::Gone => true,
+            Piece::Lie(why) => {
+                desk.punish(peer, peers::FORGED, why.into());
+                true
+            }
+        }
     }
 
     /// Asks once more from another place; the pause of a repeated pull keeps a liar from leading us in circles.
@@ -392,6 +468,7 @@ impl Gossip {
         let now = desk.now;
         if self.round.is_none_or(|at| at <= now) {
             let first = self.round.is_none();
+            self.pieces.rest(now);
             self.round = Some(now + jitter(desk, ROUND));
             let peers: Vec<Peer> = self.talks.keys().copied().collect();
             for peer in peers.into_iter().filter(|_| !first) {

@@ -10,6 +10,7 @@ pub mod exchange;
 pub(crate) mod feeds;
 pub mod gossip;
 pub mod peers;
+pub(crate) mod pieces;
 pub mod provision;
 pub mod publish;
 pub mod refresh;
@@ -315,6 +316,15 @@ impl Core {
             Message::Feed { publisher, roots, snapshot, entries, fresh, more } => {
                 let page = feeds::Page { roots, snapshot, entries, fresh, more };
                 if self.gossip.fed(desk, &mut self.feeds, peer, publisher, page) {
+                    self.refresh.answered(peer, publisher);
+                }
+            }
+            Message::PullSnapshot { publisher, snapshot, from } => {
+                self.gossip.pulled_snapshot(desk, &self.feeds, peer, (publisher, snapshot, from));
+            }
+            Message::Snapshot { publisher, snapshot, from, of, piece } => {
+                let (which, place) = ((publisher, snapshot), (from, of));
+                if self.gossip.brought(desk, &mut self.feeds, peer, which, place, &piece.0) {
                     self.refresh.answered(peer, publisher);
                 }
             }

@@ -180,6 +180,8 @@ pub(crate) fn messages() -> Vec<Message> {
         Message::Has { release, chunks: Some(bitmap()) },
         Message::Has { release, chunks: None },
         Message::Peers { publisher, addresses: vec!["/ip4/10.0.0.1/udp/4001/quic-v1".into()] },
+        Message::PullSnapshot { publisher, snapshot: digest(6), from: 0x4_0000 },
+        Message::Snapshot { publisher, snapshot: digest(6), from: 0x4_0000, of: 0x4_0003, piece: Bytes(vec![1, 2, 3]) },
     ]
 }
 fn message_name(message: &Message) -> &'static str {
@@ -190,6 +192,8 @@ fn message_name(message: &Message) -> &'static str {
         Message::Have { .. } => "have",
         Message::Has { .. } => "has",
         Message::Peers { .. } => "peers",
+        Message::PullSnapshot { .. } => "pull-snapshot",
+        Message::Snapshot { .. } => "snapshot",
     }
 }
 

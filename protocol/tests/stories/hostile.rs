@@ -41,6 +41,18 @@ fn message(publisher: PublisherId, release: ReleaseId, good: Vec<Vec<u8>>) -> im
         ),
         Just(Message::Have { release }),
         prop::option::of(bits()).prop_map(move |chunks| Message::Has { release, chunks }),
+        (any::<u8>(), any::<u32>()).prop_map(move |(n, from)| Message::PullSnapshot {
+            publisher,
+            snapshot: Digest([n; 32]),
+            from
+        }),
+        (any::<u8>(), 0..300u32, 0..300u32, bytes()).prop_map(move |(n, from, of, piece)| Message::Snapshot {
+            publisher,
+            snapshot: Digest([n; 32]),
+            from,
+            of,
+            piece: Bytes(piece)
+        }),
         prop::collection::vec(".{0,80}", 0..40).prop_map(move |addresses| Message::Peers { publisher, addresses }),
     ]
 }

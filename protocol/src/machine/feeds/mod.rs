@@ -26,7 +26,7 @@ use std::{collections::BTreeMap, sync::LazyLock};
 
 pub(crate) use feed::Feed;
 pub(crate) use page::Page;
-pub(crate) use take::{Judged, Taken, one_back};
+pub(crate) use take::{Beginning, Judged, Taken, one_back};
 
 /// Publishers that are followed or own: all their heads fit one message.
 const PUBLISHERS: usize = crate::limits::HEADS;

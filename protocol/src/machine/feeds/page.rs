@@ -2,17 +2,17 @@
 //! Invariant: a page fits a control message; it carries exact bytes as received, roots before all that they sign.
 //!
 //! A new device gets the newest entry that the release role signed with the snapshot at it, and what came after it; so
-//! does one that slept while keys or epochs changed. A snapshot that does not fit a message is not cut up: such a device gets the
-//! entries from the first one, as far as they are in memory, and otherwise nothing from us. Pages of snapshots were
-//! refused for this version: they would need a digest of their own to be verifiable one by one.
+//! does one that slept while keys or epochs changed. Where the snapshot does not fit, an empty one stands beside its entry: it is
+//! asked for in pieces ([`crate::machine::pieces`]), and what came after it with the next pull.
 
 use super::Feed;
 use crate::{
     codec,
-    feed::Head,
-    id::PublisherId,
+    feed::{Entry, FeedState, Head},
+    id::{Digest, PublisherId},
     limits,
     message::{Bytes, Message},
+    sign::Envelope,
 };
 
 /// What one message may carry beside its headers.
@@ -54,7 +54,11 @@ impl Feed {
         } else if let (true, Some(proof)) = (self.is_frozen(), &self.proof) {
             // Nothing newer of this epoch is passed on, only why.
             let pair: Vec<_> = [&proof.one, &proof.other].into_iter().filter_map(|e| codec::encode(e).ok()).collect();
-            fill(pair.iter().map(Vec::as_slice), 2, &mut room, &mut page.entries);
+            if !fill(pair.iter().map(Vec::as_slice), 2, &mut room, &mut page.entries) {
+                // Half of it proves nothing; beside fewer roots there is room for both.
+                page.entries.clear();
+                page.more = !page.roots.is_empty();
+            }
         } else if self.is_visible() {
             self.fill_entries(publisher, from, room, &mut page);
         }
@@ -62,9 +66,22 @@ impl Feed {
         Message::Feed { publisher, roots, snapshot, entries, fresh, more }
     }
 
+    /// Where a newcomer may begin: the state, and the entry that commits to its catalogue.
+    fn beginning(&self) -> Option<(&FeedState, &[u8])> {
+        let anchor = self.anchor.as_deref()?;
+        Some((anchor, self.trail.get(anchor.head.at.seq)?))
+    }
+    /// The bytes of the catalogue with this digest, where newcomers may begin with it.
+    pub(crate) fn catalogue(&self, wanted: Digest) -> Option<Vec<u8>> {
+        let (anchor, entry) = self.beginning().filter(|_| self.is_visible() && !self.is_frozen())?;
+        // The digest stands in the entry: nothing is encoded for whoever asks for something else.
+        let entry: Entry = codec::decode::<Envelope>(entry).ok()?.open().ok()?;
+        (entry.state_root == wanted).then(|| codec::encode(&anchor.snapshot).ok())?
+    }
+
     fn fill_entries(&self, publisher: PublisherId, from: Head, mut room: usize, page: &mut Page) {
-        if let Some((_, bytes)) = &self.fresh {
-            room = room.saturating_sub(bytes.len() + ITEM);
+        if let Some((_, bytes)) = self.fresh.as_ref().filter(|(_, bytes)| bytes.len() + ITEM <= room) {
+            room -= bytes.len() + ITEM;
             page.fresh = Some(Bytes(bytes.clone()));
         }
         let head = self.state.head;
@@ -72,28 +89,32 @@ impl Feed {
             return;
         }
         let mut next = from.at.seq.saturating_add(1);
-        let has_all = self.trail.has_all_since(next);
         // What was signed before keys or epoch changed says nothing to whoever knows the newest root: but the head does,
         // signed anew, and so does a catalogue with it.
         let stands = self.root.as_ref().is_some_and(|r| r.root.feed.stands(from));
         let is_new = from.at.seq == 0 || !stands || (next <= self.rotated_at && next != head.at.seq);
-        if is_new || !has_all {
-            let begin = self.anchor.as_ref().and_then(|a| Some((a, self.trail.get(a.head.at.seq)?)));
-            if let Some((anchor, entry)) = begin
-                && let Ok(snapshot) = codec::encode(&anchor.snapshot)
-                && entry.len() + snapshot.len() + 2 * ITEM <= room
-            {
-                room -= entry.len() + snapshot.len() + 2 * ITEM;
-                page.entries.push(Bytes(entry.to_vec()));
-                page.snapshot = Some(Bytes(snapshot));
-                next = anchor.head.at.seq.saturating_add(1);
-            } else if !has_all || begin.is_none() {
+        if is_new || !self.trail.has_all_since(next) {
+            let Some((anchor, entry)) = self.beginning() else {
                 return tracing::warn!(
                     %publisher, seq = head.at.seq,
-                    "a new device must ask another peer: the release role did not sign the head, or the catalogue outgrew \
-                     one message and its first entries are not in memory"
+                    "a new device must ask another peer: no key of now signed the head, or the entry to begin with is not in memory"
                 );
+            };
+            let Ok(snapshot) = codec::encode(&anchor.snapshot) else { return };
+            let left = room.checked_sub(entry.len() + 2 * ITEM);
+            let whole = left.is_some_and(|left| snapshot.len() <= left);
+            if !whole && !page.roots.is_empty() {
+                // They take its room; whoever has them asks once more.
+                page.more = true;
+                return;
             }
+            page.entries.push(Bytes(entry.to_vec()));
+            page.snapshot = Some(Bytes(if whole { snapshot } else { Vec::new() }));
+            if !whole {
+                return;
+            }
+            room -= entry.len() + page.snapshot.as_ref().map_or(0, |s| s.0.len()) + 2 * ITEM;
+            next = anchor.head.at.seq.saturating_add(1);
         }
         page.more = !fill(self.trail.since(next), limits::FEED_PAGE, &mut room, &mut page.entries);
     }

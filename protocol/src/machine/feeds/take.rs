@@ -28,10 +28,21 @@ pub(crate) enum Taken {
     New,
     /// Nothing that was not known.
     Nothing,
+    /// An entry to begin with, whose catalogue is too long for a page.
+    Begin(Beginning),
     /// The page does not continue what is here: ask again, from this place.
     Ask(Head),
     /// Refused; `forged` when the sender cannot be honest.
     Refused { fault: Fault, forged: bool },
+}
+
+/// A verified entry to begin with, and the catalogue that it commits to and that is not here yet.
+#[derive(Debug)]
+pub(crate) struct Beginning {
+    /// The entry, as it came.
+    pub(crate) entry: Vec<u8>,
+    /// The digest of the catalogue.
+    pub(crate) snapshot: Digest,
 }
 
 /// What a gossip message came to.
@@ -62,12 +73,13 @@ impl Feeds {
         }
         let mut batch = feed.batch();
         let before = batch.waiting.len();
-        let mut clash = None;
+        let (mut clash, mut begin) = (None, None);
         let mut result = feed.take_roots(desk, &mut batch, publisher, &page, &mut clash);
         if result.is_ok() && feed.may_take_entries(&batch) {
-            result = feed.take_entries(desk, &mut batch, publisher, &page, &mut clash);
+            result = feed.take_entries(desk, &mut batch, publisher, &page, (&mut clash, &mut begin));
         }
         if result.is_ok()
+            && begin.is_none()
             && let Some(bytes) = &page.fresh
         {
             let taken = batch.came(&bytes.0);
@@ -94,6 +106,9 @@ impl Feeds {
         if let Some((one, other)) = clash {
             self.freeze(desk, publisher, one, other);
             return Taken::New;
+        }
+        if let (Ok(()), Some(beginning)) = (&result, begin) {
+            return Taken::Begin(beginning);
         }
         let old = result.as_ref().err().is_some_and(|fault| signature_error(fault).is_some()) && !forged;
         match result {
@@ -218,7 +233,7 @@ impl Feed {
         batch: &mut Batch,
         publisher: PublisherId,
         page: &Page,
-        clash: &mut Clash,
+        (clash, begin): (&mut Clash, &mut Option<Beginning>),
     ) -> Result<(), Fault> {
         // A pair that proves something stands alone, and is nothing to be appended.
         if let ([one, other], Some(root)) = (page.entries.as_slice(), &batch.root) {
@@ -235,8 +250,17 @@ impl Feed {
         if let Some(snapshot) = &page.snapshot {
             let bytes = entries.next().ok_or(Fault::Refused("a snapshot came without its head entry"))?;
             let (envelope, bytes) = batch.came(&bytes.0)?;
-            match batch.onboard_bytes(self, &envelope, &bytes, &snapshot.0) {
-                Ok(()) => {
+            let taken = match snapshot.0.as_slice() {
+                [] => batch.begins_at(self, &envelope).map(Some),
+                whole => batch.onboard_bytes(self, &envelope, &bytes, whole).map(|()| None),
+            };
+            match taken {
+                Ok(Some(snapshot)) => {
+                    // What may follow is asked for when it is here.
+                    *begin = Some(Beginning { entry: bytes, snapshot });
+                    return Ok(());
+                }
+                Ok(None) => {
                     let record = Record::Onboarded { publisher, envelope: bytes, snapshot: snapshot.0.clone() };
                     batch.waiting.insert(desk.keep(record));
                 }

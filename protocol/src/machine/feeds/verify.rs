@@ -107,6 +107,28 @@ impl Batch {
         }
     }
 
+    /// The digest of the catalogue at this entry, where it is one to begin with.
+    pub(super) fn begins_at(&self, feed: &Feed, envelope: &Envelope) -> Result<Digest, Fault> {
+        let root = self.root.as_ref().ok_or(Fault::Refused("no root is known"))?;
+        let entry = verify_beginning(root, envelope)?;
+        self.may_begin(feed, root.root.feed, Head { at: entry.at, hash: envelope.digest() })?;
+        Ok(entry.state_root)
+    }
+    /// Whether this head may take the place of ours; true where its catalogue need not continue the one that is here.
+    fn may_begin(&self, feed: &Feed, open: FeedStart, head: Head) -> Result<bool, Fault> {
+        check_floor(feed.floor, open, head)?;
+        let old = self.state.head;
+        // Where nobody who speaks now signed our head, it may be a thief's: what they signed for its place takes it. Places
+        // never go back, and what was revoked stays so.
+        let unsigned = self.anchor.is_none() && old.at.seq > 0;
+        let (new, known) = (open.rank(head), open.rank(old));
+        let takes_place = unsigned && new == known && head.hash != old.hash;
+        if new <= known && !takes_place {
+            return Err(FeedError::Known(head.at.seq).into());
+        }
+        Ok(unsigned || open.names(head))
+    }
+
     pub(super) fn onboard_bytes(
         &mut self,
         feed: &Feed,
@@ -116,18 +138,8 @@ impl Batch {
     ) -> Result<(), Fault> {
         let root = self.root.as_ref().ok_or(Fault::Refused("no root is known"))?;
         let state = FeedState::onboard(root, envelope, snapshot)?;
-        let open = root.root.feed;
-        check_floor(feed.floor, open, state.head)?;
+        let vouched = self.may_begin(feed, root.root.feed, state.head)?;
         let old = &self.state;
-        // Where nobody who speaks now signed our head, it may be a thief's: what they signed for its place takes it. Places
-        // never go back, and what was revoked stays so.
-        let unsigned = self.anchor.is_none() && old.head.at.seq > 0;
-        let (new, known) = (open.rank(state.head), open.rank(old.head));
-        let takes_place = unsigned && new == known && state.head.hash != old.head.hash;
-        if new <= known && !takes_place {
-            return Err(FeedError::Known(state.head.at.seq).into());
-        }
-        let vouched = unsigned || open.names(state.head);
         if state.head.at.epoch == old.head.at.epoch && !vouched && !continues(old, &state) {
             return Err(Fault::Refused("the snapshot does not continue the catalogue that is known"));
         }

@@ -9,6 +9,7 @@ mod key_loss;
 mod news;
 mod offline;
 mod padding;
+mod pieces;
 mod reopened;
 mod revoke;
 mod rotation;
