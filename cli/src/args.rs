@@ -90,6 +90,15 @@ pub(crate) enum Verb {
         /// Test a REF also when nothing has been heard of its publisher for so long that its word expired
         #[arg(long)]
         accept_expired: bool,
+        /// Agree to what a REF of somebody else may do, without being asked
+        #[arg(long, short)]
+        yes: bool,
+        /// Accept promises of the sandbox that this machine cannot keep for it
+        #[arg(long)]
+        accept_reduced: bool,
+        /// Test also what its publisher took back
+        #[arg(long)]
+        accept_revoked: bool,
     },
     /// Compile, sign and announce a release
     Publish {

@@ -24,6 +24,8 @@ pub struct Config {
     pub limit_up: Option<u64>,
     /// Bytes of content a second that may be received.
     pub limit_down: Option<u64>,
+    /// Other homes of which no program is shown anything, as of this one: a throwaway node stands in for the node of one.
+    pub beside: Vec<PathBuf>,
     /// The command that runs a keeper: program and first arguments.
     pub keeper: Vec<String>,
     /// Where systemd runs the machine, services are units of it. What is thrown away soon had better be none.
@@ -44,6 +46,7 @@ impl Default for Config {
             swarm_key: None,
             limit_up: None,
             limit_down: None,
+            beside: Vec::new(),
             keeper: Vec::new(),
             units: true,
             clock: Arc::default(),

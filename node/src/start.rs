@@ -143,7 +143,8 @@ async fn run(config: Config, home: Home, store: Arc<dyn Store>) -> Result<Node, 
     let keys = Keys::open(&config.home)?;
     let open = if config.units { Device::open_with_units } else { Device::open };
     let device = open(config.home.clone(), store.clone(), config.keeper.clone())
-        .map_err(|source| StartError::Device { home: config.home.clone(), source })?;
+        .map_err(|source| StartError::Device { home: config.home.clone(), source })?
+        .beside(config.beside.clone());
     let reader = store.clone();
     let records = tokio::task::spawn_blocking(move || reader.records()).await;
     let records = records.map_err(|e| StartError::CutOff(e.to_string()))??;

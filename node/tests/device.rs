@@ -288,6 +288,29 @@ async fn nobody_is_shown_the_nodes_own_folder() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_is_shown_the_home_that_a_throwaway_place_was_made_for() {
+    let workshop = Workshop::new();
+    let scratch = tempfile::tempdir_in("/var/tmp").expect("a folder");
+    let (home, shown) = (scratch.path().join("home"), scratch.path().join("shown"));
+    std::fs::create_dir_all(home.join("publisher")).expect("folders");
+    std::fs::create_dir(&shown).expect("a folder");
+    workshop.device.clone().beside(vec![home.clone()]);
+    let asking = |path: &Path| {
+        let allow = format!("[role.main.allow]\nread = [\"{}\"]\n", path.display());
+        script(&workshop, "1.0.0", "#!/bin/sh\nexec sleep 1000\n", &allow)
+    };
+    for path in [home.join("publisher"), home.clone(), scratch.path().into()] {
+        let refused = workshop.device.plan(&PlanRequest::new("script", asking(&path))).await;
+        assert!(matches!(refused, Err(DeviceError::Trespass { .. })), "{}: {refused:?}", path.display());
+    }
+    let (generation, previous) = workshop.prepare("script", asking(&shown)).await;
+    std::fs::remove_dir(&shown).expect("removed");
+    std::os::unix::fs::symlink(home.join("publisher"), &shown).expect("a link");
+    let (effect, why) = workshop.live(&generation, previous).await.expect_err("refused");
+    assert!(effect == Effect::Start && why.contains("no permission reaches there"), "{effect:?}: {why}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_softservices_that_wish_one_port_get_two() {
     let workshop = Workshop::new();
     // The others wish for nothing: stories are told side by side on one machine, and would get in each other's way.

@@ -300,3 +300,53 @@ async fn check_tells_of_exactly_what_publish_refuses_and_a_refusal_makes_no_publ
     assert!(alice.node.keys().publisher().is_none(), "a refusal made a publisher");
     assert_eq!(std::fs::read_dir(alice.home.path().join("publisher")).map_or(0, Iterator::count), 0);
 }
+
+/// A page that may reach the internet, or read a place.
+fn asking(allow: &str) -> tempfile::TempDir {
+    let source = tempfile::tempdir().unwrap();
+    std::fs::create_dir(source.path().join("site")).unwrap();
+    std::fs::write(source.path().join("site/index.html"), allow).unwrap();
+    let toml = format!(
+        "format = 1\n[distro]\nname = \"page\"\nversion = \"1.0.0\"\nsummary = \"A page\"\n[role.main.artifact]\n\
+         site = {{ tree = \"site\" }}\n[role.main.service.web]\n\
+         command = [\"${{softservice}}\", \"serve-static\", \"${{artifact.site}}\", \"8080\"]\n[role.main.allow]\n{allow}\n"
+    );
+    std::fs::write(source.path().join("distro.toml"), toml).unwrap();
+    source
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_of_a_stranger_is_tried_that_its_owner_did_not_agree_to() {
+    let (alice, bob) = (settle().await, settle().await);
+    let source = asking("connect = [\"internet:443\"]");
+    alice.verb("publish", json!({ "dir": source.path() })).await.unwrap();
+    let publisher = *alice.handle().catalogue().keys().next().expect("her own");
+    soon("the publisher", bob.handle().follow(alice.ticket(publisher))).await.unwrap();
+    bob.learns("the page", |c| c.get(&publisher).is_some_and(|k| !k.feed.snapshot.listings.is_empty())).await;
+    for how in [json!({}), json!({ "restore": true }), json!({ "matrix": true })] {
+        let mut wanted = json!({ "reference": "page", "accept_reduced": true });
+        wanted.as_object_mut().unwrap().extend(how.as_object().cloned().unwrap());
+        let refused = bob.verb("test", wanted).await.unwrap_err();
+        let added = &refused.details["permissions"]["added"];
+        assert_eq!((refused.kind, added), (Kind::Refused, &json!(["main: connect internet:443"])), "{how}: {refused}");
+    }
+    let revoke = json!({ "reference": "page", "level": "unsafe", "reason": "it lets strangers in" });
+    alice.verb("revoke", revoke).await.unwrap();
+    let revoked = |c: &softservice_node::handle::Catalogue| {
+        c.get(&publisher).is_some_and(|k| k.feed.snapshot.listings.iter().all(|l| l.revoked.is_some()))
+    };
+    bob.learns("that it is unsafe", revoked).await;
+    let wanted = json!({ "reference": "page@1.0.0", "yes": true, "accept_reduced": true });
+    let refused = bob.verb("test", wanted).await.unwrap_err();
+    assert_eq!((refused.kind, &refused.details["revoked"]["level"]), (Kind::Refused, &json!("unsafe")), "{refused}");
+    let refused = bob.verb("test", json!({ "reference": "page@1.0.0", "accept_revoked": true })).await.unwrap_err();
+    assert!(refused.details.contains_key("permissions"), "a word about one is no word about the other: {refused}");
+
+    // Nobody's yes reaches the home in whose stead a throwaway place is.
+    for place in [bob.home.path().to_owned(), bob.home.path().join("publisher")] {
+        let own = asking(&format!("read = [\"{}\"]", place.display()));
+        let refused = bob.verb("test", json!({ "dir": own.path() })).await.unwrap_err();
+        let told = refused.message.contains("no permission reaches there");
+        assert!(refused.kind == Kind::Refused && told, "{}: {refused}", place.display());
+    }
+}

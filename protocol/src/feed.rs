@@ -22,7 +22,7 @@ mod standing;
 pub use difference::{Difference, Word};
 pub use equivocation::{Conflict, Equivocation, NoProof, claim};
 pub use freshness::{CLOCKS_DIFFER, Freshness, Moment, STALE_AT_MOST, Term, VALID_FOR, freshness};
-pub use listing::Disagreement;
+pub use listing::{Disagreement, offered};
 pub(crate) use signed::{Signer, verify_beginning};
 use signed::{verify_entry, within_budget};
 

@@ -1,4 +1,5 @@
-//! How people name a release: `publisher/distro[@version]`, `distro[@version]`, or the beginning of its id.
+//! How people name a release: `publisher/distro[:channel][@version]`, the same without a publisher, or the beginning of its
+//! id.
 //! Invariant: a reference means one release or is refused with what it may have meant; nothing is looked up anywhere
 //! but in the catalogues that were handed in.
 
@@ -31,6 +32,8 @@ pub enum Reference {
         publisher: Option<Publisher>,
         /// Its name.
         distro: String,
+        /// On which channel; none = `stable`, or any while nothing of the distro was ever stable.
+        channel: Option<String>,
         /// Which; none = the newest that is not revoked.
         version: Option<Wanted>,
     },
@@ -56,7 +59,10 @@ pub enum ReferenceError {
     Empty,
     /// The distro's part is not a name.
     #[error("distro's {0}")]
-    Distro(#[from] NameError),
+    Distro(NameError),
+    /// The part after `:` is not a name.
+    #[error("channel's {0}")]
+    Channel(NameError),
     /// The part before `/` is neither an id nor a petname.
     #[error("publisher {:?} is neither an id (64 hex digits) nor a petname", Foreign(.found))]
     Publisher {
@@ -78,7 +84,7 @@ pub enum ResolveError {
     #[error("no subscription has {reference}{}", hint(.similar))]
     NotFound {
         /// What was asked for.
-        reference: Reference,
+        reference: Box<Reference>,
         /// Names and versions that it may have meant, at most 5.
         similar: Vec<String>,
     },
@@ -86,7 +92,7 @@ pub enum ResolveError {
     #[error("{reference} may be {}: name one of them", .candidates.join(", "))]
     Ambiguous {
         /// What was asked for.
-        reference: Reference,
+        reference: Box<Reference>,
         /// What fits, each as a reference that means only it; at most 8.
         candidates: Vec<String>,
     },
@@ -94,7 +100,7 @@ pub enum ResolveError {
     #[error("every version of {reference} is revoked; the newest was {newest}")]
     Revoked {
         /// What was asked for.
-        reference: Reference,
+        reference: Box<Reference>,
         /// The newest, as a reference that means it all the same.
         newest: String,
     },
@@ -131,6 +137,11 @@ impl fmt::Display for Publisher {
     }
 }
 
+impl Wanted {
+    fn is(&self, listing: &Listing) -> bool {
+        listing.version == self.version && self.revision.is_none_or(|r| listing.revision == r)
+    }
+}
 impl FromStr for Wanted {
     type Err = ReferenceError;
     fn from_str(text: &str) -> Result<Self, ReferenceError> {
@@ -169,19 +180,25 @@ impl FromStr for Reference {
             Some((distro, version)) => (distro, Some(version.parse()?)),
             None => (rest, None),
         };
-        name::check(distro)?;
-        Ok(Self::Distro { publisher, distro: distro.into(), version })
+        let (distro, channel) = match distro.split_once(':') {
+            Some((distro, channel)) => (distro, Some(channel.to_owned())),
+            None => (distro, None),
+        };
+        name::check(distro).map_err(ReferenceError::Distro)?;
+        channel.as_deref().map_or(Ok(()), name::check).map_err(ReferenceError::Channel)?;
+        Ok(Self::Distro { publisher, distro: distro.into(), channel, version })
     }
 }
 impl fmt::Display for Reference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Id(prefix) => f.write_str(prefix),
-            Self::Distro { publisher, distro, version } => {
+            Self::Distro { publisher, distro, channel, version } => {
                 if let Some(publisher) = publisher {
                     write!(f, "{publisher}/")?;
                 }
                 f.write_str(distro)?;
+                channel.as_ref().map_or(Ok(()), |channel| write!(f, ":{channel}"))?;
                 version.as_ref().map_or(Ok(()), |version| write!(f, "@{version}"))
             }
         }
@@ -194,14 +211,16 @@ pub type Shelf<'a> = (PublisherId, Option<&'a str>, &'a Snapshot);
 /// The reference that means this listing and nothing else.
 pub fn label((publisher, petname, snapshot): Shelf<'_>, listing: &Listing) -> String {
     let publisher = petname.map_or_else(|| publisher.to_string(), |p| Foreign(p).to_string());
-    let label = format!("{publisher}/{}@{}", Foreign(&listing.distro), Foreign(&listing.version));
-    let same = |l: &&Listing| l.distro == listing.distro && l.version == listing.version;
-    let alone = snapshot.listings.iter().filter(same).all(|l| l.revision == listing.revision);
-    if alone { label } else { format!("{label}~{}", listing.revision) }
+    let unnamed = snapshot.offered(&listing.distro, None).any(|l| l.release == listing.release);
+    let channel = (!unnamed).then_some(listing.channel.as_str());
+    let place = channel.map_or_else(String::new, |channel| format!(":{}", Foreign(channel)));
+    let label = format!("{publisher}/{}{place}@{}", Foreign(&listing.distro), Foreign(&listing.version));
+    let mut same = snapshot.offered(&listing.distro, channel).filter(|l| l.version == listing.version);
+    if same.all(|l| l.revision == listing.revision) { label } else { format!("{label}~{}", listing.revision) }
 }
 
-/// Finds the one release that is meant: of a distro the newest by version, then packaging revision, on channel
-/// `stable` unless it has none there. Revoked releases are passed over unless version or id name them exactly; whoever
+/// Finds the one release that is meant: of a distro the newest by version, then packaging revision, of those that are
+/// [offered](Snapshot::offered). Revoked releases are passed over unless version or id name them exactly; whoever
 /// installs looks at [`Listing::revoked`].
 ///
 /// # Errors
@@ -209,10 +228,10 @@ pub fn label((publisher, petname, snapshot): Shelf<'_>, listing: &Listing) -> St
 pub fn resolve(reference: &Reference, shelves: &[Shelf<'_>]) -> Result<(PublisherId, Listing), ResolveError> {
     let found: Vec<(Shelf<'_>, &Listing)> = match reference {
         Reference::Id(prefix) => by_id(prefix, shelves),
-        Reference::Distro { publisher, distro, version } => shelves
+        Reference::Distro { publisher, distro, channel, version } => shelves
             .iter()
             .filter(|shelf| publisher.as_ref().is_none_or(|p| is_of(**shelf, p)))
-            .filter_map(|shelf| Some((*shelf, pick(shelf.2, distro, version.as_ref())?)))
+            .filter_map(|shelf| Some((*shelf, pick(shelf.2, distro, channel.as_deref(), version.as_ref())?)))
             .collect(),
     };
     let exact = !matches!(reference, Reference::Distro { version: None, .. });
@@ -220,16 +239,18 @@ pub fn resolve(reference: &Reference, shelves: &[Shelf<'_>]) -> Result<(Publishe
     match standing.as_slice() {
         [] => Err(match found.first() {
             Some((shelf, newest)) => {
-                ResolveError::Revoked { reference: reference.clone(), newest: label(*shelf, newest) }
+                ResolveError::Revoked { reference: Box::new(reference.clone()), newest: label(*shelf, newest) }
             }
-            None => ResolveError::NotFound { reference: reference.clone(), similar: similar(reference, shelves) },
+            None => {
+                ResolveError::NotFound { reference: Box::new(reference.clone()), similar: similar(reference, shelves) }
+            }
         }),
         // The same bytes on two shelves are one release.
         [(shelf, first), rest @ ..] if rest.iter().all(|(_, l)| l.release == first.release) => {
             Ok((shelf.0, (*first).clone()))
         }
         several => Err(ResolveError::Ambiguous {
-            reference: reference.clone(),
+            reference: Box::new(reference.clone()),
             candidates: several.iter().take(8).map(|(shelf, l)| label(*shelf, l)).collect(),
         }),
     }
@@ -245,20 +266,20 @@ fn is_of(shelf: Shelf<'_>, publisher: &Publisher) -> bool {
 fn by_id<'a>(prefix: &str, shelves: &[Shelf<'a>]) -> Vec<(Shelf<'a>, &'a Listing)> {
     let begins = |id: ReleaseId| id.to_string().starts_with(prefix);
     let ids = shelves.iter().flat_map(|s| s.2.listings.iter().filter(|l| begins(l.release)).map(|l| (*s, l)));
-    let names = shelves.iter().filter_map(|s| Some((*s, pick(s.2, prefix, None)?)));
+    let names = shelves.iter().filter_map(|s| Some((*s, pick(s.2, prefix, None, None)?)));
     ids.chain(names).collect()
 }
 
-/// The best listing of a distro; a revoked one only when no other fits.
-fn pick<'a>(snapshot: &'a Snapshot, distro: &str, wanted: Option<&Wanted>) -> Option<&'a Listing> {
-    let fits = |l: &&Listing| {
-        l.distro == distro
-            && wanted.is_none_or(|w| l.version == w.version && w.revision.is_none_or(|r| l.revision == r))
-    };
-    snapshot.listings.iter().filter(fits).max_by_key(|l| {
-        let stable = wanted.is_some() || l.channel == "stable";
-        (l.revoked.is_none(), stable, semver::Version::parse(&l.version).ok(), l.revision)
-    })
+/// The best listing of a distro; a revoked one only when no other fits. Another channel's never takes the place of what was
+/// revoked or is not there: a delegated key would choose what its channel does not reach.
+fn pick<'a>(
+    snapshot: &'a Snapshot,
+    distro: &str,
+    channel: Option<&str>,
+    wanted: Option<&Wanted>,
+) -> Option<&'a Listing> {
+    let fits = snapshot.offered(distro, channel).filter(|l| wanted.is_none_or(|w| w.is(l)));
+    fits.max_by_key(|l| (l.revoked.is_none(), semver::Version::parse(&l.version).ok(), l.revision))
 }
 
 /// Names close to the one asked for; versions, when only the version is unknown.
@@ -273,7 +294,11 @@ fn similar(reference: &Reference, shelves: &[Shelf<'_>]) -> Vec<String> {
             if distance > 1 + wanted.len() / 4 && !part {
                 continue;
             }
-            match pick(shelf.2, name, None) {
+            if let Some(version) = version.as_ref().filter(|_| name == wanted) {
+                let elsewhere = shelf.2.listings.iter().filter(|l| l.distro == name && version.is(l));
+                near.extend(elsewhere.map(|l| (distance, label(*shelf, l))));
+            }
+            match pick(shelf.2, name, None, None) {
                 Some(listing) if version.is_some() => near.insert((distance, label(*shelf, listing))),
                 Some(_) => {
                     let publisher = shelf.1.map_or_else(|| shelf.0.to_string(), |p| Foreign(p).to_string());

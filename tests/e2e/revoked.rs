@@ -42,6 +42,10 @@ fn an_unsafe_release_runs_on_and_is_neither_installed_nor_started_again() {
         let (code, answer) = bob.verb(verb);
         assert_eq!((code, &answer["revoked"]["level"]), (4, &"unsafe".into()), "{verb:?}: {answer}");
     }
+    let change = ["overlay", "clock", "--set-env", "web.MODE=1", "--yes", "--accept-reduced"];
+    let (code, answer) = bob.verb(&change);
+    assert_eq!((code, &answer["revoked"]["level"]), (4, &"unsafe".into()), "a change starts it anew: {answer}");
+    bob.ok(&[&change[..], &["--accept-revoked"]].concat());
     bob.ok(&["down", "clock"]);
     let (code, answer) = bob.verb(&["start", "clock"]);
     assert_eq!((code, &answer["error"]["kind"]), (4, &"refused".into()), "{answer}");
@@ -85,4 +89,37 @@ fn a_withdrawn_release_may_stay_where_it_is_and_its_children_are_warned_of() {
     let (code, _) = bob.verb(&["revoke", "ann/notes@1.0.0", "--level", "withdraw", "--reason", "not mine"]);
     assert_eq!(code, 4, "only its publisher takes a release back");
     bob.ok(&["remove", "notes", "--data"]);
+}
+
+#[test]
+fn a_release_with_an_unsafe_part_waits_for_its_owner() {
+    let world = World::new();
+    let (ann, bob) = (world.node("ann"), world.node("bob"));
+    let (part, whole) = (world.path("part"), world.path("whole"));
+    plain(&part, "part", "1.0.0");
+    put(&part.join("root/readme"), "a part");
+    let released = ann.ok(&["publish", text(&part)]);
+    served(&whole, "whole", 1);
+    let definition = std::fs::read_to_string(whole.join("distro.toml")).expect("the definition");
+    let include = "[include.part]\ndistro = \"part\"\nversion = \"^1\"\nrole = \"main\"\n";
+    let version = |version: &str| put(&whole.join("distro.toml"), &(definition.replace("1.0.0", version) + include));
+    version("1.0.0");
+    let first = ann.ok(&["publish", text(&whole)]);
+    assert_eq!(first["warnings"], serde_json::json!([]));
+    bob.ok(&["subscribe", first["ticket"].as_str().expect("a ticket"), "--as", "ann", "--policy", "auto"]);
+    bob.ok(&["up", "ann/whole", "--yes", "--accept-reduced"]);
+
+    ann.ok(&["revoke", "part@1.0.0", "--level", "unsafe", "--reason", "it lets strangers in"]);
+    version("1.1.0");
+    let second = ann.ok(&["publish", text(&whole)]);
+    assert_eq!(second["warnings"][0]["release"], released["release"], "who signs it is told: {second}");
+    eventually("bob is told that it waits", Instant::now() + PATIENCE, || {
+        let one = &bob.ok(&["status"])["softservices"][0];
+        one["available"]["release"] == second["release"] && one["tasks"][0]["kind"] == "revoked_parts"
+    });
+    let one = &bob.ok(&["ps", "whole"])[0];
+    assert_eq!((&one["version"], &one["generation"]), (&"1.0.0".into(), &1.into()), "nothing was taken unasked");
+    let done = bob.ok(&["update", "whole", "--yes", "--accept-reduced"]);
+    assert_eq!((&done["version"], &done["warnings"][0]["level"]), (&"1.1.0".into(), &"unsafe".into()), "{done}");
+    bob.ok(&["remove", "whole", "--data"]);
 }

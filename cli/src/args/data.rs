@@ -58,6 +58,9 @@ pub(crate) struct OverlayArgs {
     /// With --next: take it also when nothing has been heard of its publisher for so long that its word expired
     #[arg(long)]
     pub(crate) accept_expired: bool,
+    /// Change also what its publisher called unsafe, which starts it anew
+    #[arg(long)]
+    pub(crate) accept_revoked: bool,
 }
 
 /// `backup`.

@@ -153,6 +153,9 @@ fn story(ui: &mut Ui, done: &Value) {
     for line in plan::reduced(list(done, "reduced")) {
         ui.note(line);
     }
+    for warning in list(done, "warnings") {
+        ui.note(format!("warning: {}", text(warning, "message")));
+    }
     if let Some(phases) = done["phases"].as_object().filter(|p| !p.is_empty()) {
         let each: Vec<String> = phases.iter().map(|(k, v)| format!("{k} {:.2}", v.as_f64().unwrap_or(0.0))).collect();
         ui.data(format!("  {:.2} s: {}", done["seconds"].as_f64().unwrap_or(0.0), each.join(", ")));

@@ -85,8 +85,12 @@ async fn with_node(verb: Verb, client: &Client, ui: &mut Ui) -> Result<(), CliEr
     match verb {
         Verb::Status => status::status(client, ui).await,
         Verb::Peers => status::peers(client, ui).await,
-        Verb::Test { what, matrix, restore, releases, accept_expired } => {
-            author::test(client, ui, &what, author::Trial { matrix, restore, releases, accept_expired }).await
+        Verb::Test { what, matrix, restore, releases, accept_expired, yes, accept_reduced, accept_revoked } => {
+            let wanted = json!({
+                "matrix": matrix, "restore": restore, "releases": releases, "yes": yes, "accept_reduced": accept_reduced,
+                "accept_revoked": accept_revoked, "accept_expired": accept_expired,
+            });
+            author::test(client, ui, &what, wanted).await
         }
         Verb::Publish { dir, channel, reread, allow_secrets, hands } => {
             let wanted = json!({

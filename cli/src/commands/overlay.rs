@@ -27,7 +27,10 @@ pub(super) async fn run(client: &Client, ui: &mut Ui, args: &OverlayArgs) -> Res
     if edits.is_empty() {
         return show(client, ui, args).await;
     }
-    let wanted = json!({ "name": args.name, "edits": edits, "next": args.next, "accept_reduced": args.accept_reduced, "accept_expired": args.accept_expired });
+    let wanted = json!({
+        "name": args.name, "edits": edits, "next": args.next, "accept_reduced": args.accept_reduced,
+        "accept_expired": args.accept_expired, "accept_revoked": args.accept_revoked,
+    });
     instances::agreed(client, ui, "plan_overlay", "set_overlay", wanted, args.plan.as_deref(), args.yes).await
 }
 

@@ -32,7 +32,11 @@ pub(super) async fn revoke(client: &Client, ui: &mut Ui, wanted: Value) -> Resul
 fn instead(revoked: &Value) -> Option<String> {
     let other = &revoked["replaced_by"];
     match other["distro"].as_str() {
-        Some(distro) => Some(format!("{}/{distro}@{}", text(other, "petname"), text(other, "version"))),
+        Some(distro) => {
+            let channel = Some(text(other, "channel")).filter(|c| !["", "stable"].contains(c));
+            let place = channel.map(|c| format!(":{c}")).unwrap_or_default();
+            Some(format!("{}/{distro}{place}@{}", text(other, "petname"), text(other, "version")))
+        }
         None => other["release"].as_str().map(short),
     }
 }

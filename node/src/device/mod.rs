@@ -100,6 +100,8 @@ struct Inner {
     closing: Stop,
     /// Where this home is.
     home: PathBuf,
+    /// Other homes of which nothing is shown either.
+    others: OnceLock<Vec<PathBuf>>,
     users: Users,
     /// What this machine can keep; found out when it is first asked for.
     machine: OnceLock<Machine>,
@@ -163,6 +165,14 @@ impl Device {
         Self::of(home, store, |softservices| Keepers::found(keeper, softservices))
     }
 
+    /// Nothing of these homes is shown to any program either, whatever its permissions say. Said once, before anything is
+    /// planned.
+    #[must_use]
+    pub fn beside(self, homes: Vec<PathBuf>) -> Self {
+        self.0.others.get_or_init(|| homes);
+        self
+    }
+
     fn of(home: PathBuf, store: Arc<dyn Store>, keepers: impl FnOnce(&Path) -> Keepers) -> std::io::Result<Self> {
         // Paths of a generation reach services, which run elsewhere: they must not depend on where we stand.
         let home = std::path::absolute(home)?;
@@ -177,6 +187,7 @@ impl Device {
             closing: Stop::default(),
             users: Users::new(home.join("users.json")),
             home,
+            others: OnceLock::new(),
             machine: OnceLock::new(),
         };
         Ok(Self(Arc::new(inner)))

@@ -1,5 +1,6 @@
 //! Places that no distro may ask for: the node's own. Invariant: whatever a permission names, no program is shown the node's
-//! home or a part of it, but for what the device itself put there for it.
+//! home or a part of it, but for what the device itself put there for it; nor, in a throwaway place, the home for which that
+//! was made.
 //!
 //! The home's path is known to everybody who guesses (`/var/lib/softservice`); its keys and books decide what runs as root.
 
@@ -18,7 +19,7 @@ impl Device {
     /// The first such permission.
     pub(super) fn trespasses(&self, name: &str, closure: &Closure) -> Result<()> {
         let allowed = closure.values().flat_map(|r| &r.roles).flat_map(|r| r.allow.read.iter().chain(&r.allow.write));
-        match allowed.filter(|entry| entry.starts_with('/')).find(|entry| touches(Path::new(entry), &self.0.home)) {
+        match allowed.filter(|entry| entry.starts_with('/')).find(|entry| self.guards(Path::new(entry))) {
             Some(path) => Err(DeviceError::Trespass { name: name.into(), path: path.into() }),
             None => Ok(()),
         }
@@ -34,12 +35,18 @@ impl Device {
         let astray = |path: &&Path| match path.strip_prefix(&self.0.home) {
             // Made by the device. A link on the way was made by somebody else.
             Ok(rest) => canonical(path) != canonical(&self.0.home).join(rest),
-            Err(_) => touches(path, &self.0.home),
+            Err(_) => self.guards(path),
         };
         match shown.filter(|path| path.exists()).find(astray) {
             Some(path) => Err(DeviceError::Trespass { name: place.name.clone(), path: path.into() }),
             None => Ok(()),
         }
+    }
+}
+
+impl Device {
+    fn guards(&self, path: &Path) -> bool {
+        touches(path, &self.0.home) || self.0.others.get().into_iter().flatten().any(|home| touches(path, home))
     }
 }
 

@@ -1,7 +1,8 @@
 //! The policy `auto`: followed publishers' newer releases are taken by themselves. Invariant: never one that asks for
-//! more permissions, never on a word that is not fresh or whose age a wrong clock hides, never a held or stopped softservice,
-//! never a release that this softservice had before - it failed then, or its owner went back from it. What waits for its owner, or cannot even be
-//! planned, is a task of the softservice, in `ps` and `status`, until it is settled; nothing is done about it unasked.
+//! more permissions or brings a part that was taken back, never on a word that is not fresh or whose age a wrong clock hides,
+//! never a held or stopped softservice, never a release that this softservice had before - it failed then, or its owner went
+//! back from it. What waits for its owner, or cannot even be planned, is a task of the softservice, in `ps` and `status`,
+//! until it is settled; nothing is done about it unasked.
 
 use super::{
     consent,
@@ -105,8 +106,8 @@ pub(super) async fn task(context: &Context, candidate: &Candidate) -> Option<Val
         Err(failure) => return Some(blocked(candidate, &failure)),
     }
     match planned(context, candidate).await {
-        Ok((_, why)) if why.is_empty() => None,
-        Ok((plan, why)) => Some(wider(candidate, &plan, &why)),
+        Ok((_, _, why)) if why.is_empty() => None,
+        Ok((plan, kind, why)) => Some(wider(candidate, kind, &plan, &why)),
         // Documents that have not come yet are no reason to fail: the policy fetches them. What the owner's own changes
         // stand in the way of is a task already.
         Err(failure) if failure.kind == Kind::NotFound || failure.details.contains_key("tasks") => None,
@@ -115,16 +116,17 @@ pub(super) async fn task(context: &Context, candidate: &Candidate) -> Option<Val
 }
 
 /// What would be done, and why it is not done unasked.
-async fn planned(context: &Context, candidate: &Candidate) -> Result<(Plan, Vec<String>), Failure> {
+async fn planned(context: &Context, candidate: &Candidate) -> Result<(Plan, &'static str, Vec<String>), Failure> {
     let request = PlanRequest::new(candidate.name.clone(), candidate.found.listing.release);
-    let plan = provision::finish_plan(context, request, candidate.found.release(), Grounds::Free).await?.plan;
-    consent::refuse_lacking(&plan)?;
-    let why = consent::unasked(context, &plan)?;
-    Ok((plan, why))
+    let prepared = provision::finish_plan(context, request, candidate.found.release(), Grounds::Free).await?;
+    consent::refuse_lacking(&prepared.plan)?;
+    let narrow = consent::unasked(context, &prepared.plan)?.is_empty();
+    let why = provision::waits_for(context, &prepared).await?;
+    Ok((prepared.plan, if narrow { "revoked_parts" } else { "wider_permissions" }, why))
 }
 
-fn wider(candidate: &Candidate, plan: &Plan, why: &[String]) -> Value {
-    let mut task = waits(candidate, "wider_permissions", &why.join("; "), "");
+fn wider(candidate: &Candidate, kind: &str, plan: &Plan, why: &[String]) -> Value {
+    let mut task = waits(candidate, kind, &why.join("; "), "");
     task["permissions"] = json!(plan.permissions);
     task["reduced"] = json!(plan.isolation.reduced);
     task

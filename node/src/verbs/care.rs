@@ -59,7 +59,7 @@ pub(super) async fn roots(context: &Context) -> Result<Roots, Failure> {
         let Some(known) = catalogue.get(&subscription.publisher) else { continue };
         let distros: BTreeSet<&str> = known.feed.snapshot.listings.iter().map(|l| l.distro.as_str()).collect();
         listed.extend(distros.into_iter().filter_map(|distro| {
-            super::reference::newest(&catalogue, subscription.publisher, distro).map(|l| l.release)
+            super::reference::newest(&catalogue, subscription.publisher, distro, None).map(|l| l.release)
         }));
     }
     Ok(Roots { own, listed })

@@ -35,7 +35,7 @@ pub(super) fn search(context: &Context, args: &Search) -> Result<Value, Failure>
         let listings = &known.feed.snapshot.listings;
         let distros: BTreeSet<&str> = listings.iter().map(|l| l.distro.as_str()).collect();
         for distro in distros {
-            let Some(newest) = reference::newest(&catalogue, *publisher, distro) else { continue };
+            let Some(newest) = reference::newest(&catalogue, *publisher, distro, None) else { continue };
             if distro.contains(&wanted) || newest.summary.to_lowercase().contains(&wanted) {
                 let mut row = describe(&names, *publisher, &newest);
                 freshness::add(&mut row, context, &catalogue, *publisher);

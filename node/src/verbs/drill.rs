@@ -64,7 +64,9 @@ pub(super) async fn run(context: &Context, args: &Test, talk: &Talk, gone: &Stop
     Throwaway::with(&config, &Stop::default(), async |place| {
         let source = place.context()?;
         let prepared = gone.or(async {
-            let release = trial::subject(context, &source, args, talk).await?;
+            let subject = trial::subject(context, &source, args, talk).await?;
+            subject.refuse_unasked(&source, &[], args).await?;
+            let release = subject.release;
             let document = super::closure::load(&source, release).await?.root()?.clone();
             Ok::<_, Failure>((release, throwaway::placeholders(&document)))
         });

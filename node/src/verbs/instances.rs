@@ -279,9 +279,11 @@ pub(super) fn replacement(catalogue: &Catalogue, origin: &Origin) -> Option<Foun
     Some(Found { publisher: origin.publisher, listing: listing.clone() })
 }
 
-/// The newest listing above what runs.
+/// The newest listing above what runs, on the channel that what runs came from: another one is another choice of the owner,
+/// and may be filled by a key that this one is not. Of what is listed no more the channel is not known.
 pub(super) fn newer(catalogue: &Catalogue, origin: &Origin) -> Option<Found> {
-    let listing = reference::newest(catalogue, origin.publisher, &origin.distro)?;
+    let channel = revocation::listed(catalogue, origin.publisher, origin.release).map(|l| l.channel.as_str());
+    let listing = reference::newest(catalogue, origin.publisher, &origin.distro, channel)?;
     let order = |version: &str, revision| Version::parse(version).ok().map(|v| (v, revision));
     let above = order(&listing.version, listing.revision) > order(&origin.version, origin.revision);
     above.then_some(Found { publisher: origin.publisher, listing })
@@ -328,6 +330,58 @@ pub(super) async fn releases(context: &Context) -> Result<Vec<ReleaseId>, Failur
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::handle::Known;
+    use softservice_protocol::{
+        feed::{FeedState, Revocation, RevokeLevel, Snapshot},
+        id::Digest,
+    };
+
+    #[test]
+    fn an_update_stays_on_the_channel_of_what_runs() {
+        let publisher = PublisherId([1; 32]);
+        let listing = |version: &str, channel: &str, id: u8| Listing {
+            distro: "hello".into(),
+            version: version.into(),
+            revision: 0,
+            channel: channel.into(),
+            release: ReleaseId([id; 32]),
+            size: 1,
+            summary: String::new(),
+            parents: Vec::new(),
+            revoked: None,
+        };
+        let newest = |listings: &[Listing], runs: &Listing| {
+            let snapshot = Snapshot { listings: listings.to_vec(), ..Snapshot::default() };
+            let known = Known {
+                root_version: 1,
+                root_digest: Digest::ZERO,
+                feed: FeedState { snapshot, ..FeedState::default() },
+                term: None,
+                own: false,
+                signed: true,
+                frozen: false,
+                difference: None,
+                unstated: false,
+                addresses: Vec::new(),
+            };
+            let (release, distro, version) = (runs.release, runs.distro.clone(), runs.version.clone());
+            let origin = Origin { release, publisher, distro, version, revision: 0 };
+            newer(&Catalogue::from([(publisher, known)]), &origin).map(|found| found.listing.version)
+        };
+        let (mut stable, nightly) = (listing("1.0.0", "stable", 1), listing("99.0.0", "nightly", 2));
+        assert_eq!(newest(&[stable.clone(), nightly.clone()], &stable), None);
+        let withdrawn = Revocation { level: RevokeLevel::Withdraw, replaced_by: None, reason: "x".into() };
+        stable.revoked = Some(withdrawn);
+        assert_eq!(newest(&[stable.clone(), nightly.clone()], &stable), None, "nothing takes its place");
+        let all = [stable.clone(), nightly.clone(), listing("1.0.1", "stable", 3), listing("99.1.0", "nightly", 4)];
+        assert_eq!(newest(&all, &stable).as_deref(), Some("1.0.1"));
+        assert_eq!(newest(&all, &nightly).as_deref(), Some("99.1.0"), "who chose it stays there");
+        assert_eq!(
+            newest(&all[1..], &listing("1.0.0", "stable", 9)).as_deref(),
+            Some("1.0.1"),
+            "of one not listed now"
+        );
+    }
 
     #[test]
     fn what_the_owner_can_mend_is_told_apart_from_what_failed() {

@@ -95,16 +95,9 @@ fn pin(context: &Context, names: &Names, project: &Project, include: &IncludeSou
         let what = format!("{} {}", include.distro, include.range);
         freshness::refuse_new(context, publisher, &what, Wish::Owner { accept_expired: true })?;
     }
-    let listings = known.feed.snapshot.listings.iter().filter(|l| l.distro == include.distro);
-    let Some(listing) = choose(&include.range, listings) else {
-        let have: Vec<&str> = known
-            .feed
-            .snapshot
-            .listings
-            .iter()
-            .filter(|l| l.distro == include.distro)
-            .map(|l| l.version.as_str())
-            .collect();
+    let snapshot = &known.feed.snapshot;
+    let Some(listing) = choose(&include.range, &include.distro, &snapshot.listings) else {
+        let have: Vec<&str> = snapshot.offered(&include.distro, None).map(|l| l.version.as_str()).collect();
         let why = if have.is_empty() {
             format!("{} has no distro of that name", names.of(publisher))
         } else {

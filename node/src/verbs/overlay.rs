@@ -53,6 +53,9 @@ pub(super) struct Change {
     /// Also on a word of its publisher that expired.
     #[serde(default)]
     accept_expired: bool,
+    /// Also what its publisher called unsafe.
+    #[serde(default)]
+    accept_revoked: bool,
 }
 
 /// An edit, as it is written.
@@ -108,7 +111,9 @@ async fn prepare(context: &Context, args: Change, talk: &Talk) -> Result<Prepare
     }
     let (release, newer) = release(context, &args.name, args.next, talk).await?;
     let wish = Wish::Owner { accept_expired: args.accept_expired };
-    let grounds = newer.map_or(Grounds::Free, |found| Grounds::listed(&found, wish, false));
+    // A change of what runs starts it anew.
+    let had = Grounds::Had { accept_revoked: args.accept_revoked };
+    let grounds = newer.map_or(had, |found| Grounds::listed(&found, wish, false));
     grounds.ask(context, &args.name, release.id).await?;
     let edits = args.edits.into_iter().map(Edit::from).collect();
     let overlay: Overlay = context.device.edited_overlay(&args.name, release.id, edits).await?;

@@ -186,12 +186,19 @@ pub(super) async fn update_unasked(context: &Context, name: &str, talk: &Talk) -
     let Some(prepared) = prepare_update(context, name, &BTreeMap::new(), Wish::Policy, talk).await? else {
         return Ok(Unasked::Nothing);
     };
-    let waits_for = consent::unasked(context, &prepared.plan)?;
+    let waits_for = waits_for(context, &prepared).await?;
     if !waits_for.is_empty() {
         return Ok(Unasked::Waits(waits_for));
     }
     let consent = Consent { plan: Agreed::Unasked, accept_reduced: false };
     Box::pin(live(context, prepared, consent, began, talk)).await.map(Unasked::Done)
+}
+
+/// What must not be done unasked: what would be allowed, or held less, than now, and parts that were taken back.
+pub(super) async fn waits_for(context: &Context, prepared: &Prepared) -> Result<Vec<String>, Failure> {
+    let mut why = consent::unasked(context, &prepared.plan)?;
+    why.extend(revocation::unasked(context, &prepared.request.name, prepared.release).await?);
+    Ok(why)
 }
 
 pub(super) async fn plan_rollback(context: &Context, args: Rollback) -> Result<Value, Failure> {
@@ -522,11 +529,14 @@ async fn described(context: &Context, name: &str, number: u32, figures: &FetchFi
         "tests": record.tests,
         "phases": record.phases,
         "reduced": record.reduced,
+        "warnings": [],
     });
-    if let Ok(release) = record.release.parse()
-        && let Ok(origin) = instances::origin(context, release).await
+    if let Ok(id) = record.release.parse()
+        && let Ok(closure) = closure::load(context, ReleaseRef { id, size: 0 }).await
     {
-        freshness::add(&mut answer, context, &context.handle.catalogue(), origin.publisher);
+        let (catalogue, names) = (context.handle.catalogue(), Names::read(context)?);
+        answer["warnings"] = revocation::warnings(&catalogue, &names, &closure)?;
+        freshness::add(&mut answer, context, &catalogue, closure.root()?.publisher);
     }
     Ok(answer)
 }

@@ -9,6 +9,7 @@ use super::{
     publisher::{self, Entered},
     quota,
     reference::Found,
+    revocation,
     secrets::{self, Findings},
     source::{self, Folder, Project},
     status,
@@ -112,6 +113,7 @@ pub(super) async fn publish(context: &Context, args: Publish, talk: &Talk) -> Re
     // What is refused leaves no publisher behind where there was none.
     let publisher = own(context).await?;
     let compiled = put_together(context, publisher, &project, (lock, releases), taken).await?;
+    let warnings = revocation::warn(context, compiled.reference, talk).await?;
     // It is let in before anything is signed, and counts as such until the feed has it.
     let _coming = quota::admit_own(context, compiled.reference.id, talk).await?;
     let release = &compiled.release;
@@ -151,6 +153,7 @@ pub(super) async fn publish(context: &Context, args: Publish, talk: &Talk) -> Re
         "sequence": null,
         "bytes": compiled.bytes,
         "new_bytes": compiled.new_bytes,
+        "warnings": warnings,
         "parents": release.parents.iter().map(|p| p.release.to_string()).collect::<Vec<_>>(),
         "ticket": ticket,
     });

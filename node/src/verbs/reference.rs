@@ -147,10 +147,17 @@ pub(super) fn resolve(catalogue: &Catalogue, names: &Names, reference: &Referenc
     }
 }
 
-/// The newest release of a distro of this publisher that is not revoked.
-pub(super) fn newest(catalogue: &Catalogue, publisher: PublisherId, distro: &str) -> Option<Listing> {
+/// The newest release of a distro of this publisher that is not revoked, on the channel that is named, else on those that
+/// are meant where none is.
+pub(super) fn newest(
+    catalogue: &Catalogue,
+    publisher: PublisherId,
+    distro: &str,
+    channel: Option<&str>,
+) -> Option<Listing> {
     let known = catalogue.get(&publisher)?;
-    let wanted = Reference::Distro { publisher: None, distro: distro.into(), version: None };
+    let channel = channel.map(str::to_owned);
+    let wanted = Reference::Distro { publisher: None, distro: distro.into(), channel, version: None };
     reference::resolve(&wanted, &[(publisher, None, &known.feed.snapshot)]).ok().map(|(_, listing)| listing)
 }
 

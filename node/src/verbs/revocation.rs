@@ -2,20 +2,22 @@
 //! installs and starts away and is told wherever a softservice is shown, and nothing that runs is stopped or removed by it.
 
 use super::{
-    closure::Closure,
+    closure::{self, Closure},
     failure::Failure,
     publish::APPENDING,
     publisher,
     reference::{self, Found, Names},
 };
-use crate::{context::Context, handle::Catalogue};
+use crate::{api::talk::Talk, context::Context, handle::Catalogue};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use softservice_protocol::{
     feed::{Action, Listing, Revocation, RevokeLevel},
     id::{PublisherId, ReleaseId},
+    release::ReleaseRef,
     text::Foreign,
 };
+use std::collections::BTreeSet;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -100,7 +102,8 @@ pub(super) fn of(catalogue: &Catalogue, publisher: PublisherId, release: Release
     listed(catalogue, publisher, release)?.revoked.as_ref()
 }
 
-fn listed(catalogue: &Catalogue, publisher: PublisherId, release: ReleaseId) -> Option<&Listing> {
+/// What its own publisher lists a release as.
+pub(super) fn listed(catalogue: &Catalogue, publisher: PublisherId, release: ReleaseId) -> Option<&Listing> {
     catalogue.get(&publisher)?.feed.snapshot.listings.iter().find(|l| l.release == release)
 }
 
@@ -111,7 +114,7 @@ pub(super) fn describe(catalogue: &Catalogue, names: &Names, revocation: &Revoca
         match known {
             Some((publisher, l)) => json!({
                 "release": id.to_string(), "publisher": publisher.to_string(), "petname": names.of(publisher),
-                "distro": l.distro, "version": l.version, "revision": l.revision,
+                "distro": l.distro, "version": l.version, "revision": l.revision, "channel": l.channel,
             }),
             None => json!({ "release": id.to_string() }),
         }
@@ -129,7 +132,9 @@ fn sentence(what: &str, described: &Value) -> String {
 fn instead(described: &Value) -> Option<String> {
     let other = &described["replaced_by"];
     let (petname, distro) = (other["petname"].as_str()?, other["distro"].as_str()?);
-    Some(format!("{petname}/{distro}@{}", other["version"].as_str()?))
+    let channel = other["channel"].as_str().filter(|c| *c != "stable");
+    let place = channel.map(|c| format!(":{c}")).unwrap_or_default();
+    Some(format!("{petname}/{distro}{place}@{}", other["version"].as_str()?))
 }
 
 /// No new install of what was taken back. What runs here already may be put in order under a `withdraw`; nothing begins
@@ -146,6 +151,14 @@ pub(super) fn refuse_install(context: &Context, found: &Found, runs_here: bool) 
     };
     let what = format!("{} {}", found.listing.distro, found.listing.version);
     Err(Failure::refused(sentence(&what, &described)).hint(hint).with(json!({ "revoked": described })))
+}
+
+/// A stranger's release that was taken back is not tried either, unless its owner says so.
+pub(super) fn refuse_trial(context: &Context, found: &Found, accepted: bool) -> Result<(), Failure> {
+    let Some(revocation) = found.listing.revoked.as_ref().filter(|_| !accepted) else { return Ok(()) };
+    let described = describe(&context.handle.catalogue(), &Names::read(context)?, revocation);
+    let hint = "--accept-revoked (`accept_revoked` in the API) tries it all the same";
+    Err(Failure::refused(sentence(&found.called(), &described)).hint(hint).with(json!({ "revoked": described })))
 }
 
 /// Nothing that is unsafe is started, unless its owner says so in so many words; the log remembers that it was said.
@@ -202,4 +215,32 @@ pub(super) fn warnings(catalogue: &Catalogue, names: &Names, closure: &Closure) 
         warn("parent", parent.publisher, parent.release, format!("what it improves on, {},", Foreign(&parent.label)));
     }
     Ok(all.into())
+}
+
+/// Tells of them, and answers with them.
+pub(super) async fn warn(context: &Context, release: ReleaseRef, talk: &Talk) -> Result<Value, Failure> {
+    let closure = closure::load(context, release).await?;
+    let warnings = warnings(&context.handle.catalogue(), &Names::read(context)?, &closure)?;
+    for message in warnings.as_array().into_iter().flatten().filter_map(|w| w["message"].as_str()) {
+        talk.note(format!("warning: {message}")).await;
+    }
+    Ok(warnings)
+}
+
+/// Why a policy leaves a release to the owner: parts that are unsafe, and such as were withdrawn and do not run here yet. A
+/// parent's revocation is no reason: an improvement may be what mends it.
+pub(super) async fn unasked(context: &Context, name: &str, release: ReleaseRef) -> Result<Vec<String>, Failure> {
+    let closure = closure::load(context, release).await?;
+    let runs = match context.device.current(name).await? {
+        Some((_, current)) => closure::load(context, ReleaseRef { id: current, size: 0 }).await.ok(),
+        None => None,
+    };
+    let runs: BTreeSet<String> = runs.iter().flat_map(|c| c.releases().keys()).map(ToString::to_string).collect();
+    let all = warnings(&context.handle.catalogue(), &Names::read(context)?, &closure)?;
+    let counts = |w: &&Value| {
+        let here = w["release"].as_str().is_some_and(|release| runs.contains(release));
+        w["relation"] == "part" && (w["level"] == json!(RevokeLevel::Unsafe) || !here)
+    };
+    let told = all.as_array().into_iter().flatten().filter(counts);
+    Ok(told.filter_map(|w| Some(w["message"].as_str()?.to_owned())).collect())
 }

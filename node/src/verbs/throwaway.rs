@@ -112,6 +112,7 @@ impl Throwaway {
             listen: vec!["/ip4/127.0.0.1/tcp/0".into()],
             mdns: false,
             dht: false,
+            beside: like.beside.iter().chain([&like.home]).cloned().collect(),
             keeper: like.keeper.clone(),
             units: false,
             clock: like.clock.clone(),

@@ -1,20 +1,21 @@
 //! `test`: provisions every role in a throwaway place and runs the tests; or backs it up and brings it back elsewhere; or
-//! does the whole matrix of what an owner may do with it. Invariant: it is told how each test ended, also when one failed.
+//! does the whole matrix of what an owner may do with it. Invariant: it is told how each test ended, also when one failed;
+//! nothing of somebody else is allowed more, held less, or run although it was taken back, without the owner's word.
 
 use super::{
-    closure, drill,
+    closure, consent, drill,
     failure::Failure,
     fetch,
     freshness::{self, Wish},
     grounds::Grounds,
-    instances, matrix, provision, reference,
+    instances, matrix, provision, reference, revocation,
     throwaway::{self, Throwaway},
 };
 use crate::{Context, api::talk::Talk, device::PlanRequest};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use softservice_protocol::{io::Depth, release::ReleaseRef};
-use std::{path::PathBuf, time::Instant};
+use std::{collections::BTreeSet, path::PathBuf, time::Instant};
 
 /// How the softservice under test is called.
 pub(super) const NAME: &str = "test";
@@ -35,6 +36,67 @@ pub(super) struct Test {
     /// Also on a word of its publisher that expired.
     #[serde(default)]
     accept_expired: bool,
+    /// Agrees to what somebody else's release may do.
+    #[serde(default)]
+    yes: bool,
+    /// And to what this machine cannot keep of its promises.
+    #[serde(default)]
+    accept_reduced: bool,
+    /// And to what its publisher took back.
+    #[serde(default)]
+    accept_revoked: bool,
+}
+
+/// The release that is to be tested.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Subject {
+    pub(super) release: ReleaseRef,
+    /// The author's own software needs no word of theirs: they wrote what it may do.
+    own: bool,
+}
+
+impl Subject {
+    /// Refuses what its owner has not agreed to of the release, and of `older` ones that run in its trial. What is the owner's
+    /// to see goes with the refusal, and the release's id, so that a yes to it is no yes to another one.
+    ///
+    /// # Errors
+    /// What a yes is needed for.
+    pub(super) async fn refuse_unasked(
+        &self,
+        trial: &Context,
+        older: &[ReleaseRef],
+        args: &Test,
+    ) -> Result<(), Failure> {
+        if self.own {
+            return Ok(());
+        }
+        let (mut added, mut reduced) = (BTreeSet::new(), Vec::new());
+        for release in older.iter().chain([&self.release]) {
+            let answers = throwaway::placeholders(closure::load(trial, *release).await?.root()?);
+            let request = PlanRequest { answers, ..PlanRequest::new(NAME, release.id) };
+            let plan = trial.device.plan(&request).await?;
+            added.extend(plan.permissions.added);
+            let more = plan.isolation.reduced.into_iter().filter(|r| !reduced.contains(r));
+            reduced.extend(more.collect::<Vec<_>>());
+        }
+        let (asks, less) = (!added.is_empty() && !args.yes, !reduced.is_empty() && !args.accept_reduced);
+        let (message, hint) = match (asks, less) {
+            (false, false) => return Ok(()),
+            (true, _) => {
+                let each = added.iter().map(String::as_str).collect::<Vec<_>>().join("; ");
+                (format!("its test would be allowed: {each}"), "--yes (`yes` in the API) agrees to that")
+            }
+            (false, true) => (
+                format!("this machine cannot enforce all that it promises: {}", consent::measures(&reduced)),
+                "--accept-reduced (`accept_reduced` in the API) accepts that",
+            ),
+        };
+        let asked = if args.yes { BTreeSet::new() } else { added };
+        let given_up = if args.accept_reduced { Vec::new() } else { reduced };
+        Err(Failure::refused(message).hint(hint).with(json!({
+            "release": self.release.id.to_string(), "permissions": { "added": asked }, "reduced": given_up,
+        })))
+    }
 }
 
 pub(super) async fn test(context: &Context, args: Test, talk: &Talk) -> Result<Value, Failure> {
@@ -71,33 +133,44 @@ pub(super) async fn test(context: &Context, args: Test, talk: &Talk) -> Result<V
 }
 
 /// The release that is to be tested, in the place where it is tested.
-pub(super) async fn subject(
-    context: &Context,
-    trial: &Context,
-    args: &Test,
-    talk: &Talk,
-) -> Result<ReleaseRef, Failure> {
+pub(super) async fn subject(context: &Context, trial: &Context, args: &Test, talk: &Talk) -> Result<Subject, Failure> {
     match (&args.dir, &args.reference) {
-        (Some(dir), _) => throwaway::from_folder(context, trial, dir.clone(), talk).await,
+        (Some(dir), _) => {
+            let release = throwaway::from_folder(context, trial, dir.clone(), talk).await?;
+            Ok(Subject { release, own: true })
+        }
         (None, Some(text)) => {
             let found = reference::find(context, text).await?;
             // A test runs what it tests, in a throwaway place, but on this machine.
-            let release = found.listing.release;
-            let wish = Wish::Owner { accept_expired: args.accept_expired };
-            let grounds = Grounds::listed(&found, wish, instances::runs(context, release).await?);
+            let own = context.keys.publisher() == Some(found.publisher);
+            revocation::refuse_trial(context, &found, own || args.accept_revoked)?;
+            let (release, wish) = (found.listing.release, Wish::Owner { accept_expired: args.accept_expired });
+            let here = instances::runs(context, release).await?;
+            let grounds = match found.listing.revoked {
+                // Of what was taken back all that could be asked has been answered; how old the word is has not.
+                Some(_) if here => Grounds::Free,
+                Some(_) => {
+                    freshness::refuse_new(context, found.publisher, &found.called(), wish)?;
+                    Grounds::Free
+                }
+                None => Grounds::listed(&found, wish, here),
+            };
             grounds.ask(context, NAME, release).await?;
             freshness::warn(context, found.publisher, talk).await?;
             fetch::bring_listed(context, &found, Depth::Content, talk).await?;
             grounds.ask(context, NAME, release).await?;
+            revocation::warn(context, found.release(), talk).await?;
             throwaway::hand_over(context, trial, &[found.release()], talk).await?;
-            Ok(found.release())
+            Ok(Subject { release: found.release(), own })
         }
         (None, None) => Err(Failure::usage("say what to test: `dir` or `reference`")),
     }
 }
 
 async fn play(context: &Context, trial: &Context, args: &Test, talk: &Talk) -> Result<Value, Failure> {
-    let release = subject(context, trial, args, talk).await?;
+    let subject = subject(context, trial, args, talk).await?;
+    subject.refuse_unasked(trial, &[], args).await?;
+    let release = subject.release;
     let closure = closure::load(trial, release).await?;
     let answers = throwaway::placeholders(closure.root()?);
     let request = PlanRequest { answers, ..PlanRequest::new(NAME, release.id) };

@@ -6,7 +6,7 @@ use super::{
     source::{Item, Reader, Section},
 };
 use crate::{
-    feed::Listing,
+    feed::{Listing, offered},
     id::{PublisherId, ReleaseId},
     limits,
     release::ReleaseRef,
@@ -127,12 +127,11 @@ fn locked(item: &Item<'_>) -> Option<Locked> {
     })
 }
 
-/// The newest listing within `range` that is not revoked: highest version, then highest packaging revision. The caller
-/// offers the listings of one distro of one publisher.
-pub fn choose<'a>(range: &VersionReq, listings: impl IntoIterator<Item = &'a Listing>) -> Option<&'a Listing> {
+/// The newest listing of a distro of one publisher within `range` that is not revoked: highest version, then highest
+/// packaging revision, of those that are [offered] where no channel is named.
+pub fn choose<'a>(range: &VersionReq, distro: &str, listings: &'a [Listing]) -> Option<&'a Listing> {
     let version = |l: &Listing| Version::parse(&l.version).ok().filter(|v| range.matches(v));
-    listings
-        .into_iter()
+    offered(listings, distro, None)
         .filter(|l| l.revoked.is_none())
         .filter_map(|l| Some((version(l)?, l.revision, l)))
         .max_by(|a, b| (&a.0, a.1).cmp(&(&b.0, b.1)))

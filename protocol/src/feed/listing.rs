@@ -117,7 +117,28 @@ impl Action {
     }
 }
 
+/// The channel of releases that are for everybody.
+const STABLE: &str = "stable";
+
+/// The listings of a distro among which one is chosen: those of the channel that is named; where none is, those of
+/// `stable`, or all while nothing of the distro was ever stable. What was revoked counts as stable still: else whoever may
+/// publish elsewhere alone would follow upon the last stable release that is taken back.
+pub fn offered<'a>(
+    listings: &'a [Listing],
+    distro: &str,
+    channel: Option<&str>,
+) -> impl Iterator<Item = &'a Listing> + use<'a> {
+    let distro = distro.to_owned();
+    let stable = || listings.iter().any(|l| l.distro == distro && l.channel == STABLE);
+    let channel = channel.map(str::to_owned).or_else(|| stable().then(|| STABLE.to_owned()));
+    listings.iter().filter(move |l| l.distro == distro && channel.as_ref().is_none_or(|c| l.channel == *c))
+}
+
 impl Snapshot {
+    /// See [`offered`].
+    pub fn offered(&self, distro: &str, channel: Option<&str>) -> impl Iterator<Item = &Listing> {
+        offered(&self.listings, distro, channel)
+    }
     /// Checks every listing and that none is there twice: what entry after entry would have refused, for a device
     /// that never saw them.
     ///

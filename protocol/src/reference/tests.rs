@@ -65,7 +65,48 @@ fn bob_gets_the_newest_stable_version_by_number_not_by_text() {
     assert_eq!(ask("anna/guestbook@2.0.0"), Ok((ANNA, 3)));
     assert_eq!(ask("guestbook@2.0.0~0"), Ok((ANNA, 2)));
     assert!(matches!(ask("guestbook@2.0.0~5"), Err(ResolveError::NotFound { .. })));
-    assert_eq!(ask("guestbook@3.0.0"), Ok((ANNA, 4)), "another channel, named exactly");
+}
+
+/// Anna's stable releases, and what a stolen key of her build machine puts beside them.
+fn delegated(stable: &[(&str, u8, bool)]) -> Snapshot {
+    let withdrawn = |gone: &bool| gone.then(|| revoked(RevokeLevel::Withdraw));
+    let mut listings: Vec<Listing> = stable
+        .iter()
+        .map(|(version, id, gone)| Listing { revoked: withdrawn(gone), ..listing("hello", version, 0, *id) })
+        .collect();
+    let nightly = |version: &str, revision: u32, id: u8| Listing {
+        channel: "nightly".into(),
+        ..listing("hello", version, revision, id)
+    };
+    listings.extend([nightly("99.0.0", 0, 90), nightly("1.0.0", u32::MAX, 91), nightly("1.1.0", 0, 92)]);
+    Snapshot { listings, ..Snapshot::default() }
+}
+
+#[test]
+fn a_delegated_channel_is_not_chosen_unless_it_is_named() {
+    let of = |snapshot: &Snapshot, text: &str| {
+        resolve(&text.parse().unwrap(), &[(ANNA, Some("anna"), snapshot)]).map(|(_, l)| l.release.0[0])
+    };
+    let both = delegated(&[("1.0.0", 1, false)]);
+    assert_eq!(of(&both, "hello"), Ok(1));
+    assert_eq!(of(&both, "hello@1.0.0"), Ok(1), "a higher revision elsewhere is another release");
+    let Err(ResolveError::NotFound { similar, .. }) = of(&both, "hello@1.1.0") else { panic!("taken") };
+    assert_eq!(similar, ["anna/hello:nightly@1.1.0", "anna/hello@1.0.0"]);
+    // Nothing takes the place of what was withdrawn.
+    let gone = delegated(&[("1.0.0", 1, true)]);
+    assert!(matches!(of(&gone, "hello"), Err(ResolveError::Revoked { .. })), "{:?}", of(&gone, "hello"));
+    assert_eq!(of(&gone, "hello@1.0.0"), Ok(1));
+
+    assert_eq!(of(&both, "anna/hello:nightly"), Ok(90));
+    assert_eq!(of(&both, "hello:nightly@1.0.0"), Ok(91));
+    assert_eq!(of(&both, "hello:stable"), Ok(1));
+    assert_eq!(of(&both, "5a5a5a5a5a"), Ok(90), "an id is one release");
+    let only = Snapshot { listings: both.listings.iter().skip(1).cloned().collect(), ..Snapshot::default() };
+    assert_eq!(of(&only, "hello"), Ok(90), "nothing of it was ever stable");
+    for listing in &both.listings {
+        let label = label((ANNA, Some("anna"), &both), listing);
+        assert_eq!(of(&both, &label), Ok(listing.release.0[0]), "{label}");
+    }
 }
 
 #[test]
@@ -116,6 +157,8 @@ fn what_is_no_reference_says_why() {
     assert!(matches!(read("b@1.0"), ReferenceError::Version { .. }));
     assert!(matches!(read("b@"), ReferenceError::Version { .. }));
     assert!(matches!(read("b@1.0.0~x"), ReferenceError::Version { .. }));
+    assert!(matches!(read("b:"), ReferenceError::Channel(NameError::Empty)));
+    assert!(matches!(read("b:Night@1.0.0"), ReferenceError::Channel(NameError::Character { character: 'N', .. })));
     assert_eq!("DEADBEEF".parse(), Ok(Reference::Id("deadbeef".into())));
     assert!(matches!("abcdef0".parse(), Ok(Reference::Distro { .. })), "seven digits are a name");
 }
@@ -130,7 +173,7 @@ fn distances() {
 
 proptest! {
     #[test]
-    fn whatever_reads_prints_as_something_that_reads_the_same(text in "([a-z0-9]{1,9}/)?[a-z0-9-]{1,12}(@[0-9]\\.[0-9]\\.[0-9](-rc)?(~[0-9])?)?") {
+    fn whatever_reads_prints_as_something_that_reads_the_same(text in "([a-z0-9]{1,9}/)?[a-z0-9-]{1,12}(:[a-z]{1,7})?(@[0-9]\\.[0-9]\\.[0-9](-rc)?(~[0-9])?)?") {
         if let Ok(reference) = text.parse::<Reference>() {
             prop_assert_eq!(reference.to_string().parse(), Ok(reference));
         }

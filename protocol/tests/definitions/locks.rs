@@ -33,7 +33,7 @@ fn a_lock_takes_the_newest_that_fits_and_was_not_revoked() {
         listing("not a version", 1, None),
     ];
     let choose = |range: &str| {
-        let found = definition::lock::choose(&range.parse().unwrap(), &listings);
+        let found = definition::lock::choose(&range.parse().unwrap(), "d", &listings);
         found.map(|l| format!("{}~{}", l.version, l.revision))
     };
     assert_eq!(choose("^1.9").as_deref(), Some("1.10.0~2"));
@@ -41,6 +41,22 @@ fn a_lock_takes_the_newest_that_fits_and_was_not_revoked() {
     assert_eq!(choose("*").as_deref(), Some("2.0.0~1"));
     assert_eq!(choose("=1.12.0-rc.1").as_deref(), Some("1.12.0-rc.1~1"));
     assert_eq!(choose("^3"), None);
+}
+
+#[test]
+fn a_lock_takes_nothing_of_a_channel_that_a_build_machine_may_fill() {
+    let nightly =
+        |version: &str, revision: u32| Listing { channel: "nightly".into(), ..listing(version, revision, None) };
+    let choose = |listings: &[Listing]| {
+        let found = definition::lock::choose(&"^1".parse().unwrap(), "d", listings);
+        found.map(|l| format!("{}~{}", l.version, l.revision))
+    };
+    let foreign = [nightly("1.99.0", 1), nightly("1.0.0", u32::MAX)];
+    let stable = listing("1.0.0", 1, None);
+    assert_eq!(choose(&[&foreign[..], &[stable]].concat()).as_deref(), Some("1.0.0~1"));
+    let gone = listing("1.0.0", 1, Some(RevokeLevel::Withdraw));
+    assert_eq!(choose(&[&foreign[..], &[gone]].concat()), None);
+    assert_eq!(choose(&foreign).as_deref(), Some("1.99.0~1"), "nothing of it was ever stable");
 }
 
 #[test]

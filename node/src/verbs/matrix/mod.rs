@@ -86,21 +86,24 @@ async fn prepare(
     releases: usize,
     talk: &Talk,
 ) -> Result<(ReleaseRef, Release, Vec<(String, ReleaseRef)>), Failure> {
-    let release = trial::subject(context, source, args, talk).await?;
+    let subject = trial::subject(context, source, args, talk).await?;
+    let release = subject.release;
     let document = closure::load(source, release).await?.root()?.clone();
-    let older = earlier(context, args, &document, releases).await?;
+    let older = earlier(context, args, (release, &document), releases).await?;
     for (_, old) in &older {
         fetch::bring(context, *old, Depth::Content, talk).await?;
         throwaway::hand_over(context, source, &[*old], talk).await?;
     }
+    let old: Vec<ReleaseRef> = older.iter().map(|(_, old)| *old).collect();
+    subject.refuse_unasked(source, &old, args).await?;
     Ok((release, document, older))
 }
 
-/// Published releases of the same distro by the same publisher, older than what is tested, newest first.
+/// Published releases of the same distro by the same publisher on the same channel, older than what is tested, newest first.
 async fn earlier(
     context: &Context,
     args: &Test,
-    document: &Release,
+    (release, document): (ReleaseRef, &Release),
     most: usize,
 ) -> Result<Vec<(String, ReleaseRef)>, Failure> {
     reference::refresh(context).await?;
@@ -113,8 +116,9 @@ async fn earlier(
     let Some(known) = publisher.and_then(|p| catalogue.get(&p)) else { return Ok(Vec::new()) };
     let order = |version: &str, revision: u32| Version::parse(version).ok().map(|v| (v, revision));
     let now = order(&document.version, document.revision);
-    let same = |l: &&softservice_protocol::feed::Listing| l.distro == document.distro && l.revoked.is_none();
-    let mut older: Vec<_> = known.feed.snapshot.listings.iter().filter(same).collect();
+    let snapshot = &known.feed.snapshot;
+    let channel = snapshot.listings.iter().find(|l| l.release == release.id).map(|l| l.channel.as_str());
+    let mut older: Vec<_> = snapshot.offered(&document.distro, channel).filter(|l| l.revoked.is_none()).collect();
     older.retain(|l| order(&l.version, l.revision) < now);
     older.sort_by_key(|l| std::cmp::Reverse(order(&l.version, l.revision)));
     let of = |l: &softservice_protocol::feed::Listing| ReleaseRef { id: l.release, size: l.size };
