@@ -25,6 +25,7 @@ pub use freshness::{CLOCKS_DIFFER, Freshness, Moment, STALE_AT_MOST, Term, VALID
 pub use listing::{Disagreement, offered};
 pub(crate) use signed::{Signer, verify_beginning};
 use signed::{verify_entry, within_budget};
+pub use standing::Behind;
 
 /// A place in a feed. Ordered: epochs before numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -138,12 +138,13 @@ pub enum Input {
         /// Root envelopes, version 1 first.
         roots: Vec<Vec<u8>>,
     },
-    /// The highest place of an own feed that the disk's mark remembers. Comes before the first publication: a log that
-    /// lost its end must not make this node say a second word for a number.
+    /// The highest place of a feed that the disk's mark remembers: of own and followed ones before anything else is done with
+    /// them, and of one that is followed anew with it. A log that lost its end must not make this node say a second word for
+    /// a number, nor take an older word for the newest.
     Marked {
         /// Whose feed.
         publisher: PublisherId,
-        /// What stood there, or was reserved for it.
+        /// What stood there, was reserved for it, or was a ticket's floor.
         head: Head,
     },
     /// Append to an own feed, durably: a release that is already in the store, or a revocation. Answered by

@@ -15,7 +15,10 @@ use crate::{
 use data_encoding::BASE32_NOPAD;
 use std::{fmt, str::FromStr};
 
+mod contradiction;
 mod packed;
+
+pub use contradiction::Contradiction;
 
 /// What a ticket says.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,6 +4,15 @@
 use super::{FeedError, FeedState, Head, Position};
 use crate::root::{FeedStart, TrustedRoot};
 
+/// A feed of which this device verified more once than it has now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Behind {
+    /// What the disk's mark remembers.
+    pub mark: Head,
+    /// Somebody showed another entry for that place.
+    pub rival: bool,
+}
+
 impl FeedStart {
     /// Whether this is the entry after which the open epoch begins: the root's own signatures vouch for it.
     pub fn names(&self, head: Head) -> bool {

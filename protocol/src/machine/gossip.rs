@@ -50,6 +50,10 @@ struct Talk {
     told: BTreeMap<PublisherId, Head>,
     /// Pulls that wait for an answer: since when, and the place asked from.
     asked: BTreeMap<PublisherId, (Time, Head)>,
+    /// The root version that it made us doubt: asked once whether it has another document of that version.
+    doubted: BTreeMap<PublisherId, u64>,
+    /// Publishers of whom it holds our proof, or gave us one.
+    proven: BTreeSet<PublisherId>,
     window: Time,
     pulls: u32,
     messages: u32,
@@ -148,6 +152,14 @@ impl Gossip {
             let ours = feed.newest();
             let talk = self.talks.entry(peer).or_default();
             talk.heads.insert(publisher, theirs);
+            // Gossip told it once, to whoever was there and only if it is small. Whoever is as far as we, or ahead on the
+            // other branch, has no reason to ask.
+            if feed.is_frozen()
+                && talk.proven.insert(publisher)
+                && let Some(proof) = feed.proof_page(publisher)
+            {
+                desk.send(peer, &proof);
+            }
             let shown = feed.visible_head();
             if feed.rank(shown) > feed.rank(theirs) && talk.told.insert(publisher, shown) != Some(shown) {
                 desk.send(peer, &Message::Heads(vec![(publisher, shown)]));
@@ -171,14 +183,51 @@ impl Gossip {
 
     /// Asks a peer for what is missing of a feed, unless it was just asked.
     fn ask(&mut self, desk: &mut Desk, feeds: &Feeds, peer: Peer, publisher: PublisherId, from: Option<Head>) {
-        let (Some(feed), Some(talk)) = (feeds.get(publisher), self.talks.get_mut(&peer)) else { return };
+        let root = feeds.get(publisher).and_then(Feed::newest_root).map_or(0, |r| r.root.version);
+        self.ask_after(desk, feeds, peer, publisher, from, root);
+    }
+    /// The same as if we had root documents up to `root` only; whether it was asked.
+    fn ask_after(
+        &mut self,
+        desk: &mut Desk,
+        feeds: &Feeds,
+        peer: Peer,
+        publisher: PublisherId,
+        from: Option<Head>,
+        root: u64,
+    ) -> bool {
+        let (Some(feed), Some(talk)) = (feeds.get(publisher), self.talks.get_mut(&peer)) else { return false };
         if talk.asked.get(&publisher).is_some_and(|(at, _)| desk.now.since(*at) < ANSWER) {
-            return;
+            return false;
         }
-        let root = feed.newest_root().map_or(0, |r| r.root.version);
         let head = from.unwrap_or_else(|| feed.ask_from());
         talk.asked.insert(publisher, (desk.now, head));
         desk.send(peer, &Message::Pull { publisher, root, head });
+        true
+    }
+    /// What it brings was not signed under our root documents: it may know a newer one, or another one of the version that we
+    /// have, which an answer to our version number never shows. So it is asked as if ours was not here: if it has the same, that
+    /// costs one document; another one is the proof. Once for each peer and version, or a liar would have us ask for ever.
+    /// Digests in heads were refused: they would be another format for what is found at the price of a document.
+    fn doubt(
+        &mut self,
+        desk: &mut Desk,
+        feeds: &Feeds,
+        peer: Peer,
+        publisher: PublisherId,
+        from: Option<Head>,
+    ) -> bool {
+        let version = feeds.get(publisher).and_then(Feed::newest_root).map_or(0, |r| r.root.version);
+        // The first document is the publisher's name: there is no other.
+        let doubted = self.talks.get(&peer).and_then(|t| t.doubted.get(&publisher));
+        if version < 2 || doubted == Some(&version) {
+            return false;
+        }
+        let asked = self.ask_after(desk, feeds, peer, publisher, from, version - 1);
+        if let Some(talk) = self.talks.get_mut(&peer).filter(|_| asked) {
+            talk.doubted.insert(publisher, version);
+        }
+        asked
     }
 
     fn may_pull(&mut self, desk: &mut Desk, peer: Peer) -> bool {
@@ -236,7 +285,12 @@ impl Gossip {
     ) -> bool {
         let Some(talk) = self.talks.get_mut(&peer) else { return false };
         // Not asked for, or a second copy of an answer: networks repeat things, so nobody is blamed.
-        let Some((_, asked_from)) = talk.asked.remove(&publisher) else { return false };
+        let Some((_, asked_from)) = talk.asked.remove(&publisher) else {
+            if let Some(proof) = page.proof(publisher) {
+                self.proven(desk, feeds, peer, proof);
+            }
+            return false;
+        };
         self.take(desk, feeds, peer, publisher, page, asked_from)
     }
 
@@ -271,13 +325,15 @@ impl Gossip {
                 // Whoever is not asked for it has said all it could.
                 return !self.pieces.is_coming(peer, publisher);
             }
+            Taken::Ask { from, doubt: true } if self.doubt(desk, feeds, peer, publisher, Some(from)) => return false,
+            Taken::Refused { doubt: true, .. } if self.doubt(desk, feeds, peer, publisher, None) => return false,
             // The same question would have the same answer.
-            Taken::Ask(from) if from == asked_from => {}
-            Taken::Ask(from) => {
+            Taken::Ask { from, .. } if from == asked_from => {}
+            Taken::Ask { from, .. } => {
                 self.ask_later(desk, feeds, peer, publisher, from);
                 return false;
             }
-            Taken::Refused { fault, forged } => {
+            Taken::Refused { fault, forged, .. } => {
                 tracing::warn!(%peer, %publisher, %fault, "a feed page is refused");
                 if forged {
                     desk.punish(peer, peers::FORGED, fault.to_string());
@@ -336,6 +392,21 @@ impl Gossip {
                 desk.punish(peer, peers::FORGED, why.into());
                 true
             }
+        }
+    }
+
+    /// Takes a proof that nobody asked for.
+    fn proven(&mut self, desk: &mut Desk, feeds: &mut Feeds, peer: Peer, proof: Equivocation) {
+        let Some(talk) = self.talks.get_mut(&peer) else { return };
+        talk.count(desk.now);
+        talk.gossip += 1;
+        if talk.gossip > PASSED_ON {
+            return desk.punish(peer, peers::NOISE, "too many proofs".into());
+        }
+        let publisher = proof.publisher;
+        if matches!(feeds.judge_proof(desk, proof), Judged::New) {
+            talk.proven.insert(publisher);
+            desk.note(Note::Served { peer });
         }
     }
 
@@ -398,7 +469,9 @@ impl Gossip {
             Judged::UnknownKeys(from) => {
                 // Somebody honest does so for the moment in which a root changes; a flood of it is none.
                 desk.punish(peer, peers::DOUBT, "it passes on what keys signed that nobody knows".into());
-                self.ask(desk, feeds, peer, publisher, Some(from));
+                if !self.doubt(desk, feeds, peer, publisher, Some(from)) {
+                    self.ask(desk, feeds, peer, publisher, Some(from));
+                }
                 Verdict::Ignore
             }
             Judged::Forged(fault) => {

@@ -17,10 +17,11 @@ pub mod refresh;
 pub mod restate;
 
 use crate::{
-    feed::{Difference, FeedState, Freshness, Head, Revocation, Term},
+    feed::{Behind, Difference, FeedState, Freshness, Head, Revocation, Term},
     id::{Digest, Peer, PublisherId, ReleaseId},
     io::{Depth, FetchFigures, Input, Job, Output, Record, Stage},
     message::Message,
+    ticket::{Contradiction, Ticket},
     time::{Span, Time},
 };
 use desk::{Desk, Note};
@@ -58,6 +59,10 @@ pub struct PublisherView<'a> {
     pub freshness: Freshness,
     /// Until when that holds, and what comes then; none while nothing of it may be shown.
     pub term: Option<Term>,
+    /// Something newer of it was verified here once and is lost: it is not fresh, whatever was said.
+    pub behind: Option<Behind>,
+    /// The protocol that its newest root document asks for, where this program does not speak it.
+    pub needs: Option<u16>,
     /// It spoke twice, or its root chain forked.
     pub frozen: bool,
     /// Where its two histories part, when that is proven.
@@ -179,6 +184,10 @@ impl Core {
         let view = self.feeds.view(publisher, self.desk.moment())?;
         Some(PublisherView { unstated: self.restate.is_unable(publisher), ..view })
     }
+    /// Where a ticket names another history than the one that is known of its publisher: following it takes nothing of it.
+    pub fn contradiction(&self, ticket: &Ticket) -> Option<Contradiction> {
+        self.feeds.contradiction(ticket)
+    }
     /// What stands at this number of a feed, where a root may reopen it: the catalogue at it can be had again here.
     pub fn reopens_at(&self, publisher: PublisherId, seq: u64) -> Option<Head> {
         self.feeds.get(publisher)?.trail.head_at(seq)
@@ -266,7 +275,7 @@ impl Core {
             }
             Input::Unfollow { publisher } => self.feeds.unfollow(desk, publisher),
             Input::Own { publisher, roots } => self.feeds.own(desk, publisher, &roots),
-            Input::Marked { publisher, head } => self.feeds.marked(publisher, head),
+            Input::Marked { publisher, head } => self.feeds.marked(desk, publisher, head),
             Input::Publish { job, publisher, action, request } => {
                 self.append(job, publisher, publish::Work::New { action: Box::new(action), request });
             }

@@ -9,7 +9,8 @@ use super::{
 use crate::{
     codec,
     feed::{
-        Difference, Entry, Equivocation, FeedState, Fresh, Freshness, Head, Listing, Moment, Position, Revocation, Term,
+        Behind, Difference, Entry, Equivocation, FeedState, Fresh, Freshness, Head, Listing, Moment, Position,
+        Revocation, Term,
     },
     id::{Digest, PublisherId, ReleaseId},
     io::{Event, Record, Token},
@@ -25,6 +26,15 @@ use std::{
 
 /// Two envelopes that prove that the publisher spoke twice.
 pub(super) type Clash = Option<(Envelope, Envelope)>;
+
+/// What is told of how far a feed may be believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Telling {
+    freshness: Freshness,
+    term: Option<Term>,
+    behind: Option<Behind>,
+    needs: Option<u16>,
+}
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -66,7 +76,11 @@ pub(crate) struct Feed {
     pub(crate) requested: Option<(Head, Vec<u8>)>,
     /// What the disk's mark remembered when this life began.
     pub(crate) mark: Option<Head>,
-    told: Option<(Freshness, Option<Term>)>,
+    /// Somebody showed another entry for the place of the mark.
+    pub(crate) rival: bool,
+    /// The protocol that a root document asks for and this program does not speak.
+    pub(crate) needs: Option<u16>,
+    told: Option<Telling>,
     /// What the clock shows when there is more to tell.
     pub(crate) told_until: Option<Time>,
 }
@@ -162,16 +176,6 @@ impl Feed {
     }
     pub(crate) fn newest_root(&self) -> Option<&TrustedRoot> {
         self.batch.as_ref().map_or(self.root.as_ref(), |b| b.root.as_ref())
-    }
-    /// The number of an own entry that the log lost: marked, yet neither kept nor reserved. A mark of a reservation
-    /// that the log still holds is no loss; a second attempt for one number leaves the first one's digest in the mark,
-    /// so places are compared, not digests.
-    pub(crate) fn lost(&self) -> Option<u64> {
-        let known = self.reserved.map(|r| r.at).max(Some(self.newest().at));
-        // What stood behind the place where a root reopened the feed was given up, not lost.
-        let open = self.newest_root().map(|r| r.root.feed).filter(|open| open.stands(self.newest()));
-        let counts = |mark: &Head| Some(mark.at) > known && open.is_none_or(|open| mark.at.epoch >= open.epoch);
-        self.mark.filter(counts).map(|mark| mark.at.seq)
     }
     /// The place to ask from: the start when the root gave up the branch that is here.
     pub(crate) fn ask_from(&self) -> Head {
@@ -292,8 +296,7 @@ impl Feed {
             Record::Followed { root, floor, addresses, .. } => {
                 self.followed = true;
                 self.follow_kept = true;
-                self.pin = self.pin.max(Some(root));
-                self.floor = self.floor.max(floor);
+                self.raise(root, floor);
                 self.addresses = addresses;
                 return Ok(());
             }
@@ -325,7 +328,7 @@ impl Feed {
             }
             Record::Entry { envelope, .. } => {
                 let (envelope, bytes) = batch.came(&envelope)?;
-                batch.entry_bytes(&envelope, &bytes)?;
+                batch.entry_bytes(self, &envelope, &bytes)?;
             }
             // Each was judged when it came; the one that was kept last is the newest.
             Record::Fresh { envelope, .. } => {
@@ -352,6 +355,14 @@ impl Feed {
                 tracing::error!(%publisher, version, "the publisher has two root documents of one version");
                 *clash = self.rival_root(batch, bytes);
                 return Err(Fault::Root(RootError::Fork(version)));
+            }
+            Err(Fault::Root(error @ RootError::Protocol { needed })) => {
+                // Its own root role says so: the signatures were good, or it would not have been read.
+                if self.needs.replace(needed) != Some(needed) {
+                    tracing::warn!(%publisher, %error, "nothing newer of a publisher can be read");
+                    self.tell_freshness(desk, publisher);
+                }
+                return Err(Fault::Root(error));
             }
             other => other?,
         }
@@ -391,7 +402,10 @@ impl Feed {
     }
     /// How far the feed may be believed, and until when this answer holds.
     pub(crate) fn freshness(&self, now: Moment) -> (Freshness, Option<Time>) {
-        self.term(now).map_or((Freshness::Stale, None), |t| (t.at(now), t.holds(now)))
+        // A statement about a head that was left behind is an old one, whatever its date.
+        let least = if self.behind().is_some() { Freshness::Stale } else { Freshness::Fresh };
+        let term = self.term(now);
+        term.map_or((Freshness::Stale, None), |t| (t.at(now).max(least), t.holds(now)))
     }
 
     /// Tells how far the feed may be believed when that is not what was told last: also a later end is news.
@@ -399,7 +413,7 @@ impl Feed {
         let now = desk.moment();
         let (freshness, until) = self.freshness(now);
         self.told_until = Some(until.unwrap_or(Time(u64::MAX)));
-        let telling = (freshness, self.term(now));
+        let telling = Telling { freshness, term: self.term(now), behind: self.behind(), needs: self.needs };
         if self.is_anchored() && self.told != Some(telling) {
             self.told = Some(telling);
             desk.tell(Event::Freshness { publisher, freshness });

@@ -3,6 +3,7 @@
 //! whose publisher spoke twice takes nothing newer of that epoch from anybody. Heads never go back.
 
 mod feed;
+mod memory;
 mod page;
 mod take;
 mod trail;
@@ -14,12 +15,12 @@ use super::{
 };
 use crate::{
     codec,
-    feed::{Equivocation, FeedState, Freshness, Head, Moment},
+    feed::{Equivocation, FeedState, Head, Moment},
     id::{Digest, PublisherId, ReleaseId},
     io::{Event, Output, Record, Source, Token},
     release::ReleaseRef,
     sign::Envelope,
-    ticket::Ticket,
+    ticket::{Contradiction, Ticket},
     time::Time,
 };
 use std::{collections::BTreeMap, sync::LazyLock};
@@ -103,15 +104,22 @@ impl Feeds {
         kin
     }
 
+    /// Where a ticket names another history than the one that is known of its publisher, followed or not.
+    pub(crate) fn contradiction(&self, ticket: &Ticket) -> Option<Contradiction> {
+        self.feeds.get(&ticket.publisher)?.contradiction(ticket)
+    }
+
     pub(crate) fn follow(&mut self, desk: &mut Desk, ticket: &Ticket) {
         let publisher = ticket.publisher;
         if !self.feeds.contains_key(&publisher) && self.feeds.len() >= PUBLISHERS {
             return tracing::warn!(%publisher, "not followed: {PUBLISHERS} publishers are the most");
         }
+        if let Some(contradiction) = self.contradiction(ticket) {
+            return tracing::error!(%publisher, %contradiction, "a ticket is not taken");
+        }
         let feed = self.feeds.entry(publisher).or_default();
         feed.followed = true;
-        feed.pin = feed.pin.max(Some(ticket.root));
-        feed.floor = feed.floor.max(ticket.floor);
+        feed.raise(ticket.root, ticket.floor);
         for address in ticket.addresses.iter().take(ADDRESSES) {
             if !feed.addresses.contains(address) && feed.addresses.len() < ADDRESSES {
                 feed.addresses.push(address.clone());
@@ -315,15 +323,20 @@ impl Feeds {
         }
         let mut batch = feed.batch();
         // Not through `take_entry`: what we signed and nobody saw is no equivocation, only too late.
-        let result = batch.entry_bytes(envelope, &bytes).map_err(|fault| format!("the entry does not hold: {fault}"));
+        let result =
+            batch.entry_bytes(feed, envelope, &bytes).map_err(|fault| format!("the entry does not hold: {fault}"));
         let token = result.map(|()| desk.keep(Record::Entry { publisher, envelope: bytes.clone() }));
         batch.waiting.extend(token.as_ref().ok());
         self.put(desk, publisher, batch);
         Ok((token?, bytes))
     }
 
-    pub(crate) fn marked(&mut self, publisher: PublisherId, head: Head) {
-        self.feeds.entry(publisher).or_default().mark = Some(head);
+    pub(crate) fn marked(&mut self, desk: &mut Desk, publisher: PublisherId, head: Head) {
+        let feed = self.feeds.entry(publisher).or_default();
+        feed.mark = Some(head);
+        if feed.is_known() {
+            feed.tell_freshness(desk, publisher);
+        }
     }
 
     pub(crate) fn reserve(&mut self, publisher: PublisherId, head: Head) {
@@ -370,8 +383,10 @@ fn view(publisher: PublisherId, feed: &Feed, now: Moment) -> PublisherView<'_> {
         root_digest: feed.root.as_ref().filter(|_| feed.is_anchored()).map_or(Digest::ZERO, |r| r.digest),
         feed: if feed.is_visible() { &feed.shown } else { &NOTHING },
         signed: !feed.wants_signature(),
-        freshness: term.map_or(Freshness::Stale, |t| t.at(now)),
+        freshness: feed.freshness(now).0,
         term,
+        behind: feed.behind(),
+        needs: feed.needs,
         frozen: feed.is_frozen(),
         difference: feed.difference(),
         unstated: false,

@@ -8,7 +8,7 @@
 use super::Feed;
 use crate::{
     codec,
-    feed::{Entry, FeedState, Head},
+    feed::{Entry, Equivocation, FeedState, Head},
     id::{Digest, PublisherId},
     limits,
     message::{Bytes, Message},
@@ -42,6 +42,21 @@ fn fill<'a>(items: impl Iterator<Item = &'a [u8]>, most: usize, room: &mut usize
     true
 }
 
+/// The two envelopes of a proof, in the place of entries.
+fn pair(proof: &Equivocation) -> Vec<Bytes> {
+    [&proof.one, &proof.other].into_iter().filter_map(|e| codec::encode(e).ok().map(Bytes)).collect()
+}
+
+impl Page {
+    /// The proof that it is, if it is nothing else; whether it proves anything is for [`super::Feeds::judge_proof`].
+    pub(crate) fn proof(&self, publisher: PublisherId) -> Option<Equivocation> {
+        let Self { roots, snapshot: None, entries, fresh: None, more: false } = self else { return None };
+        let ([one, other], true) = (entries.as_slice(), roots.is_empty()) else { return None };
+        let (one, other) = (codec::decode(&one.0).ok()?, codec::decode(&other.0).ok()?);
+        Some(Equivocation { publisher, one, other })
+    }
+}
+
 impl Feed {
     /// What a device with root version `root` and head `from` misses.
     pub(crate) fn page(&self, publisher: PublisherId, root: u64, from: Head) -> Message {
@@ -52,11 +67,11 @@ impl Feed {
         if !whole {
             page.more = true;
         } else if let (true, Some(proof)) = (self.is_frozen(), &self.proof) {
-            // Nothing newer of this epoch is passed on, only why.
-            let pair: Vec<_> = [&proof.one, &proof.other].into_iter().filter_map(|e| codec::encode(e).ok()).collect();
-            if !fill(pair.iter().map(Vec::as_slice), 2, &mut room, &mut page.entries) {
-                // Half of it proves nothing; beside fewer roots there is room for both.
-                page.entries.clear();
+            // Nothing newer of this epoch is passed on, only why: whole, or when the roots are there.
+            page.entries = pair(proof);
+            let size: usize = page.entries.iter().map(|b| b.0.len() + ITEM).sum();
+            if size > room {
+                page.entries = Vec::new();
                 page.more = !page.roots.is_empty();
             }
         } else if self.is_visible() {
@@ -77,6 +92,12 @@ impl Feed {
         // The digest stands in the entry: nothing is encoded for whoever asks for something else.
         let entry: Entry = codec::decode::<Envelope>(entry).ok()?.open().ok()?;
         (entry.state_root == wanted).then(|| codec::encode(&anchor.snapshot).ok())?
+    }
+    /// The proof alone, for whoever has not asked.
+    pub(crate) fn proof_page(&self, publisher: PublisherId) -> Option<Message> {
+        let proof = self.proof.as_ref().filter(|_| self.is_frozen())?;
+        let (roots, entries) = (Vec::new(), pair(proof));
+        Some(Message::Feed { publisher, roots, snapshot: None, entries, fresh: None, more: false })
     }
 
     fn fill_entries(&self, publisher: PublisherId, from: Head, mut room: usize, page: &mut Page) {

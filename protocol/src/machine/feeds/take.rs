@@ -5,7 +5,7 @@ use super::{
     Feeds,
     feed::{self, Batch, Clash, Feed},
     page::Page,
-    verify::{Fault, check_floor, holds, is_forged, proves, pruned, signature_error, spoken},
+    verify::{Fault, holds, is_forged, proves, pruned, signature_error, spoken},
 };
 use crate::{
     codec,
@@ -30,10 +30,11 @@ pub(crate) enum Taken {
     Nothing,
     /// An entry to begin with, whose catalogue is too long for a page.
     Begin(Beginning),
-    /// The page does not continue what is here: ask again, from this place.
-    Ask(Head),
-    /// Refused; `forged` when the sender cannot be honest.
-    Refused { fault: Fault, forged: bool },
+    /// The page does not continue what is here: ask again, from this place. `doubt` when its sender may know another chain of
+    /// root documents.
+    Ask { from: Head, doubt: bool },
+    /// Refused; `forged` when the sender cannot be honest, `doubt` as above.
+    Refused { fault: Fault, forged: bool, doubt: bool },
 }
 
 /// A verified entry to begin with, and the catalogue that it commits to and that is not here yet.
@@ -69,7 +70,8 @@ impl Feeds {
     pub(crate) fn take_page(&mut self, desk: &mut Desk, publisher: PublisherId, page: Page) -> Taken {
         let Some(feed) = self.feeds.get_mut(&publisher).filter(|f| f.is_known()) else { return Taken::Nothing };
         if page.entries.len() > limits::FEED_PAGE {
-            return Taken::Refused { fault: Fault::Refused("a page brings more entries than one holds"), forged: true };
+            let fault = Fault::Refused("a page brings more entries than one holds");
+            return Taken::Refused { fault, forged: true, doubt: false };
         }
         let mut batch = feed.batch();
         let before = batch.waiting.len();
@@ -97,7 +99,7 @@ impl Feeds {
         let new = batch.waiting.len() > before;
         let forged = match (&result, &batch.root) {
             (Err(fault), Some(root)) => page.is_forged(root, fault),
-            (Err(fault), None) => !matches!(fault, Fault::Refused(_)),
+            (Err(fault), None) => !matches!(fault, Fault::Refused(_) | Fault::OtherFloor | Fault::OtherMark),
             (Ok(()), _) => false,
         };
         let head = batch.state.head;
@@ -111,25 +113,28 @@ impl Feeds {
             return Taken::Begin(beginning);
         }
         let old = result.as_ref().err().is_some_and(|fault| signature_error(fault).is_some()) && !forged;
+        // Signed under documents that are not here: older ones, or those of another chain.
+        let doubt = old || matches!(result, Err(Fault::Root(RootError::OtherChain)));
+        let ask = |from| Taken::Ask { from, doubt };
         match result {
             Err(_) if old && page.is_only(head) => Taken::Nothing,
             // Entries that only keys of an earlier root signed say nothing: whoever sent them has a head with a snapshot.
-            Err(_) if old && page.snapshot.is_none() && !page.entries.is_empty() => Taken::Ask(Head::START),
+            Err(_) if old && page.snapshot.is_none() && !page.entries.is_empty() => ask(Head::START),
             Ok(()) if new => Taken::New,
             Ok(()) => Taken::Nothing,
             Err(Fault::Feed(FeedError::Known(_))) => Taken::Nothing,
             Err(Fault::Feed(FeedError::Gap { .. })) if new => Taken::New,
-            Err(Fault::Feed(FeedError::Gap { .. })) => Taken::Ask(head),
+            Err(Fault::Feed(FeedError::Gap { .. })) => ask(head),
             // Theirs is signed, ours only by keys that are gone: a catalogue that counts now takes its place.
             Err(Fault::Feed(FeedError::Equivocation(_) | FeedError::Broken { .. }))
                 if unsigned && page.snapshot.is_none() =>
             {
-                Taken::Ask(Head::START)
+                ask(Head::START)
             }
             Err(Fault::Feed(FeedError::Broken { .. })) if head.at.seq > 0 && page.snapshot.is_none() => {
-                Taken::Ask(one_back(head))
+                ask(one_back(head))
             }
-            Err(fault) => Taken::Refused { fault, forged },
+            Err(fault) => Taken::Refused { fault, forged, doubt },
         }
     }
 
@@ -173,7 +178,9 @@ impl Feeds {
             Err(Fault::Feed(FeedError::Broken { .. } | FeedError::Equivocation(_) | FeedError::Reopened { .. })) => {
                 Judged::Ask(one_back(head))
             }
-            Err(Fault::Refused(_) | Fault::Feed(FeedError::Epoch { .. })) => Judged::Useless,
+            Err(Fault::Refused(_) | Fault::OtherFloor | Fault::OtherMark | Fault::Feed(FeedError::Epoch { .. })) => {
+                Judged::Useless
+            }
             Err(fault) => match signature_error(&fault) {
                 Some(error) if !is_forged(&root, envelope, error) => Judged::UnknownKeys(head),
                 _ => Judged::Forged(fault),
@@ -273,7 +280,10 @@ impl Feed {
                         return Err(fault);
                     }
                 }
-                Err(fault) => return Err(fault),
+                Err(fault) => {
+                    self.tell_another(publisher, &fault);
+                    return Err(fault);
+                }
             }
         }
         for bytes in entries {
@@ -309,16 +319,8 @@ impl Feed {
             return Err(FeedError::Known(at.seq).into());
         }
         self.refuse_ahead(desk, batch, envelope)?;
-        match batch.entry_bytes(envelope, bytes) {
+        match batch.entry_bytes(self, envelope, bytes) {
             Ok(()) => {
-                let head = batch.state.head;
-                let open = batch.root.as_ref().map(|r| r.root.feed);
-                let other = open.is_some_and(|open| check_floor(self.floor, open, head).is_err());
-                if place < self.floor.at && head.at == self.floor.at && other {
-                    tracing::error!(%publisher, seq = head.at.seq, "the feed is not the one of the ticket's floor");
-                    self.forked = true;
-                    return Err(Fault::Refused("the feed is not the one of the ticket's floor"));
-                }
                 batch.waiting.insert(desk.keep(Record::Entry { publisher, envelope: bytes.to_vec() }));
                 Ok(())
             }
@@ -326,7 +328,23 @@ impl Feed {
                 self.clashes(batch, envelope, clash);
                 Err(error.into())
             }
-            Err(fault) => Err(fault),
+            Err(fault) => {
+                self.tell_another(publisher, &fault);
+                Err(fault)
+            }
+        }
+    }
+
+    /// Remembers that somebody showed another entry where one is remembered. At the mark, whoever brings what was here is welcome;
+    /// what a ticket names cannot come to be any more.
+    fn tell_another(&mut self, publisher: PublisherId, fault: &Fault) {
+        let told = match fault {
+            Fault::OtherFloor => &mut self.forked,
+            Fault::OtherMark => &mut self.rival,
+            _ => return,
+        };
+        if !std::mem::replace(told, true) {
+            tracing::error!(%publisher, %fault, "a peer shows another history");
         }
     }
 

@@ -26,6 +26,12 @@ pub(crate) enum Fault {
     Codec(#[from] CodecError),
     #[error("{0}")]
     Refused(&'static str),
+    /// Signed, but not what a ticket names.
+    #[error("the feed is not the one of the ticket's floor")]
+    OtherFloor,
+    /// Signed, but not what was verified here once.
+    #[error("this device verified another entry at this place before its log lost it")]
+    OtherMark,
 }
 
 impl From<SignatureError> for Fault {
@@ -118,6 +124,7 @@ impl Batch {
     fn may_begin(&self, feed: &Feed, open: FeedStart, head: Head) -> Result<bool, Fault> {
         check_floor(feed.floor, open, head)?;
         let old = self.state.head;
+        feed.check_mark(open, old, head)?;
         // Where nobody who speaks now signed our head, it may be a thief's: what they signed for its place takes it. Places
         // never go back, and what was revoked stays so.
         let unsigned = self.anchor.is_none() && old.at.seq > 0;
@@ -138,7 +145,8 @@ impl Batch {
     ) -> Result<(), Fault> {
         let root = self.root.as_ref().ok_or(Fault::Refused("no root is known"))?;
         let state = FeedState::onboard(root, envelope, snapshot)?;
-        let vouched = self.may_begin(feed, root.root.feed, state.head)?;
+        let open = root.root.feed;
+        let vouched = self.may_begin(feed, open, state.head)?;
         let old = &self.state;
         if state.head.at.epoch == old.head.at.epoch && !vouched && !continues(old, &state) {
             return Err(Fault::Refused("the snapshot does not continue the catalogue that is known"));
@@ -155,7 +163,7 @@ impl Batch {
     }
 
     /// The next entry; or the head itself, signed by the release role as it is now where it was not.
-    pub(super) fn entry_bytes(&mut self, envelope: &Envelope, bytes: &[u8]) -> Result<(), Fault> {
+    pub(super) fn entry_bytes(&mut self, feed: &Feed, envelope: &Envelope, bytes: &[u8]) -> Result<(), Fault> {
         let root = self.root.as_ref().ok_or(Fault::Refused("no root is known"))?;
         let head = self.state.head;
         if head.at.seq > 0 && envelope.digest() == head.hash {
@@ -176,6 +184,7 @@ impl Batch {
             return Ok(());
         }
         let (state, entry, signer) = self.state.follow(root, envelope)?;
+        feed.check_place(root.root.feed, head, state.head)?;
         if let Action::Release(listing) = &entry.action {
             self.added.push(listing.clone());
         }

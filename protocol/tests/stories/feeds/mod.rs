@@ -1,11 +1,13 @@
 //! Stories about feeds: alice publishes, bob and others follow, eve means no good.
 
 mod age;
+mod chains;
 mod delegated;
 mod disk;
 mod floods;
 mod forgery;
 mod key_loss;
+mod memory;
 mod news;
 mod offline;
 mod padding;

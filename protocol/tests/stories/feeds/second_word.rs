@@ -86,3 +86,114 @@ fn a_new_root_reopens_a_frozen_feed_from_its_last_good_entry() {
     assert_eq!(world.head("carol", &publisher), 2);
     assert!(!view(&world, "carol", &p).frozen);
 }
+
+/// Bob holds the proof and is alone with it: carol, whose first entry is the same, was not there.
+fn missed() -> (World, Publisher) {
+    let (mut world, p) = first(&["alice", "bob", "carol", "dora", "eve"]);
+    world.connect("carol", "alice");
+    world.follow("carol", &p);
+    world.until("carol has the first", |w| w.head("carol", &p) == 1);
+    for name in ["alice", "carol"] {
+        world.vanish(name);
+    }
+    world.connect("eve", "bob");
+    let other = rival(&last_entry(&world), &p);
+    world.whisper("eve", "bob", codec::encode(&other).unwrap());
+    world.until("bob holds the proof", |w| is_frozen(w, "bob", &p));
+    world.vanish("eve");
+    (world, p)
+}
+fn proofs(world: &World, name: &str) -> usize {
+    let is = |m: &Message| matches!(m, Message::Feed { roots, entries, .. } if roots.is_empty() && entries.len() == 2);
+    world.nodes[name].sends.iter().filter(|(_, m)| is(m)).count()
+}
+
+#[test]
+fn whoever_missed_the_proof_and_is_as_far_is_told_when_they_meet() {
+    let (mut world, p) = missed();
+    // Also after a restart.
+    world.restart("bob");
+    let before = proofs(&world, "bob");
+    world.connect("bob", "carol");
+    assert!(world.within(Span::seconds(20), |w| is_frozen(w, "carol", &p)), "carol is told");
+    assert!(world.nodes["carol"].kept.iter().any(|r| matches!(r, Record::Proof { .. })), "and keeps it");
+    world.pass(Span::seconds(300));
+    assert_eq!(proofs(&world, "bob") - before, 1, "once for each connection");
+    // And she tells it to whoever follows the publisher.
+    world.restart("carol");
+    world.vanish("bob");
+    world.connect("carol", "alice");
+    assert!(world.within(Span::seconds(20), |w| is_frozen(w, "alice", &p)));
+}
+
+#[test]
+fn whoever_is_ahead_on_the_other_branch_is_told() {
+    let (mut world, p) = missed();
+    // Dora, a second home, knows nothing of alice's entry and makes two of her own.
+    world.own("dora", &p);
+    world.connect("carol", "dora");
+    world.restart("carol");
+    world
+        .node("carol")
+        .kept
+        .retain(|r| !matches!(r, Record::Entry { .. } | Record::Onboarded { .. } | Record::Fresh { .. }));
+    world.restart("carol");
+    for version in [7, 8] {
+        world.publish("dora", &p, listed(version));
+    }
+    world.connect("carol", "dora");
+    world.until("carol is on that branch", |w| w.head("carol", &p) == 2);
+    assert_eq!(world.head("bob", &p), 1);
+    world.vanish("dora");
+    world.connect("bob", "carol");
+    assert!(world.within(Span::seconds(20), |w| is_frozen(w, "carol", &p)), "carol is told");
+}
+
+#[test]
+fn a_proof_that_is_too_large_for_gossip_has_a_way() {
+    let (mut world, mut p) = first(&["alice", "bob", "carol", "eve"]);
+    let key = p.new_key(60);
+    let distros: Vec<String> = (0..64).map(|n| format!("{n:02}-{}", "long".repeat(14))).collect();
+    let large = |root: &mut softservice_protocol::root::Root, by: u64| {
+        root.issued_at.0 += by;
+        root.delegations = vec![softservice_protocol::root::Delegation {
+            key,
+            channel_prefix: "nightly".into(),
+            distros: distros.clone(),
+            not_after: START + Span::days(90),
+            max_entries: 9,
+        }];
+    };
+    let other = p.successor(|root| large(root, 1));
+    p.succeed(|root| large(root, 2));
+    world.own("alice", &p);
+    world.connect("carol", "alice");
+    world.follow("carol", &p);
+    world.until("all have the second root", |w| ["bob", "carol"].iter().all(|n| view(w, n, &p).root_version == 2));
+    world.until("and the first entry", |w| w.head("carol", &p) == 1);
+    for name in ["alice", "carol"] {
+        world.vanish(name);
+    }
+    world.connect("eve", "bob");
+    let page = Message::Feed {
+        publisher: p.id,
+        roots: vec![softservice_protocol::message::Bytes(codec::encode(&other).unwrap())],
+        snapshot: None,
+        entries: vec![],
+        fresh: None,
+        more: false,
+    };
+    let (eve, head) = (world.peer("eve"), Head { at: Position { epoch: 1, seq: 900 }, hash: Digest::of(b"more") });
+    for message in [Message::Heads(vec![(p.id, head)]), page] {
+        world.input("bob", Input::Received { peer: eve, bytes: codec::encode(&message).unwrap() });
+    }
+    assert!(is_frozen(&world, "bob", &p));
+    world.vanish("eve");
+    let size = world.nodes["bob"].kept.iter().find_map(|r| match r {
+        Record::Proof { proof } => Some(proof.len()),
+        _ => None,
+    });
+    assert!(size.unwrap() > softservice_protocol::limits::GOSSIP_BYTES, "{size:?}");
+    world.connect("bob", "carol");
+    assert!(world.within(Span::seconds(20), |w| is_frozen(w, "carol", &p)), "carol is told");
+}
