@@ -21,11 +21,12 @@ use crate::{
 };
 use jobs::Jobs;
 use softservice_protocol::{
-    id::Peer,
+    id::{Peer, PublisherId},
     io::{Cause, Event, Input, Job, Output, ProvisionInput, ProvisionStep, Setback, Source},
     limits,
     machine::{Core, Settings},
     release::ReleaseRef,
+    ticket::Ticket,
     time::{Span, Time},
 };
 use std::{
@@ -136,6 +137,11 @@ impl Driver {
             self.take(input);
         }
         self.tell_catalogue();
+    }
+
+    /// Own and followed publishers.
+    pub(crate) fn known(&self) -> Vec<PublisherId> {
+        self.core.publishers().map(|view| view.publisher).collect()
     }
 
     /// Runs until somebody asks to stop; commands that are open then are answered as stopping.
@@ -376,6 +382,10 @@ impl Driver {
         }
     }
 
+    fn agrees(&self, ticket: &Ticket) -> Result<(), CommandError> {
+        self.core.contradiction(ticket).map_or(Ok(()), |contradiction| Err(contradiction.into()))
+    }
+
     fn command(&mut self, command: Command) {
         match command {
             Command::Own { publisher, roots, reply } => {
@@ -423,10 +433,19 @@ impl Driver {
                 self.take(Input::Withdraw { publisher });
                 let _ = reply.send(Ok(()));
             }
-            Command::Follow { ticket, reply } => {
-                self.take(Input::Follow { ticket });
-                self.catalogue_changed = true;
-                let _ = reply.send(Ok(()));
+            Command::Compare { ticket, reply } => {
+                let _ = reply.send(self.agrees(&ticket));
+            }
+            Command::Follow { ticket, mark, reply } => {
+                let (publisher, agrees) = (ticket.publisher, self.agrees(&ticket));
+                if agrees.is_ok() {
+                    self.take(Input::Follow { ticket });
+                    if let Some(head) = mark {
+                        self.take(Input::Marked { publisher, head });
+                    }
+                    self.catalogue_changed = true;
+                }
+                let _ = reply.send(agrees);
             }
             Command::Refresh { publisher, reply } => {
                 if let Some(job) = self.jobs.refresh(reply) {

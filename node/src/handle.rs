@@ -2,11 +2,11 @@
 //! Invariant: every command is answered exactly once, also when the driver stops.
 
 use softservice_protocol::{
-    feed::{Action, Difference, FeedState, Freshness, Head, Moment, Revocation, Term},
+    feed::{Action, Behind, Difference, FeedState, Freshness, Head, Moment, Revocation, Term},
     id::{Peer, PublicKey, PublisherId, ReleaseId},
     io::{Asked, Depth, FetchFigures, Generation, ProvisionEvent, ProvisionStep, Stage},
     release::ReleaseRef,
-    ticket::Ticket,
+    ticket::{Contradiction, Ticket},
 };
 use std::{collections::BTreeMap, time::Duration};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -94,6 +94,10 @@ pub struct Known {
     pub own: bool,
     /// A newcomer can verify its head: keys that its newest root names signed it.
     pub signed: bool,
+    /// Something newer of it was verified here once and is lost.
+    pub behind: Option<Behind>,
+    /// The protocol that its newest root document asks for, where this program does not speak it.
+    pub needs: Option<u16>,
     /// It spoke twice.
     pub frozen: bool,
     /// Where its two histories part, if that is proven.
@@ -107,7 +111,9 @@ pub struct Known {
 impl Known {
     /// How far it may be believed now.
     pub fn freshness(&self, now: Moment) -> Freshness {
-        self.term.map_or(Freshness::Stale, |t| t.at(now))
+        // What a lost entry said may be the very opposite of what still is here.
+        let least = if self.behind.is_some() { Freshness::Stale } else { Freshness::Fresh };
+        self.term.map_or(Freshness::Stale, |t| t.at(now).max(least))
     }
 }
 
@@ -170,6 +176,9 @@ pub enum CommandError {
     /// Refused, so that no harm is done.
     #[error("{0}")]
     Refused(String),
+    /// A ticket names another history than the one known here.
+    #[error(transparent)]
+    Contradicted(#[from] Contradiction),
     /// Anything else, for people.
     #[error("{0}")]
     Failed(String),
@@ -193,7 +202,8 @@ pub(crate) enum Command {
     Withdraw { publisher: PublisherId, reply: Reply<()> },
     ReopensAt { publisher: PublisherId, seq: u64, reply: Reply<Option<Head>> },
     Unsaid { publisher: PublisherId, reply: Reply<Vec<(ReleaseId, Revocation)>> },
-    Follow { ticket: Ticket, reply: Reply<()> },
+    Compare { ticket: Ticket, reply: Reply<()> },
+    Follow { ticket: Ticket, mark: Option<Head>, reply: Reply<()> },
     Refresh { publisher: PublisherId, reply: Reply<Asked> },
     Unfollow { publisher: PublisherId, reply: Reply<()> },
     Fetch { release: ReleaseRef, depth: Depth, progress: Option<ProgressSender>, reply: Reply<FetchFigures> },
@@ -315,13 +325,29 @@ impl Handle {
     pub async fn withdraw(&self, publisher: PublisherId) -> Result<(), CommandError> {
         self.ask(|reply| Command::Withdraw { publisher, reply }).await
     }
+    /// Whether a ticket is of the history that is known here.
+    ///
+    /// # Errors
+    /// [`CommandError::Contradicted`] when it is of another one.
+    pub async fn compare(&self, ticket: Ticket) -> Result<(), CommandError> {
+        self.ask(|reply| Command::Compare { ticket, reply }).await
+    }
     /// Follows the ticket's publisher; returns when its root is verified and its head known, or after 30 s without.
     ///
     /// # Errors
     /// [`CommandError::NoPeer`] when no peer knew the publisher in time; it is followed all the same.
+    /// [`CommandError::Contradicted`] when the ticket is of another history than the one known here; nothing changes then.
     pub async fn follow(&self, ticket: Ticket) -> Result<Known, CommandError> {
+        self.follow_from(ticket, None).await
+    }
+    /// The same of a publisher of whose feed the store remembers a mark: a log that lost that it was followed may have lost
+    /// entries too.
+    ///
+    /// # Errors
+    /// As [`Handle::follow`].
+    pub async fn follow_from(&self, ticket: Ticket, mark: Option<Head>) -> Result<Known, CommandError> {
         let (publisher, floor, root) = (ticket.publisher, ticket.floor.at, ticket.root.0);
-        self.ask(|reply| Command::Follow { ticket, reply }).await?;
+        self.ask(|reply| Command::Follow { ticket, mark, reply }).await?;
         let mut catalogue = self.catalogue.clone();
         let there = |known: &Known| known.root_version >= root.max(1) && known.feed.head.at >= floor;
         let arrived = catalogue.wait_for(|all| all.get(&publisher).is_some_and(there));

@@ -24,6 +24,7 @@ use softservice_protocol::{
 };
 use softservice_store::{Store, StoreError};
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -187,12 +188,14 @@ async fn run(config: Config, home: Home, store: Arc<dyn Store>) -> Result<Node, 
         Sources { disk, device: device_answers, delivered, facts, commands },
     );
     driver.begin(records.into_iter().map(Input::Restored));
-    driver.begin(interrupted.into_iter().map(Input::Provision));
-    // The mark first: whoever owns a feed and has lost its end says nothing of it before that is known.
-    if let Some(publisher) = keys.publisher() {
+    // The marks first: whoever has lost the end of a feed neither speaks in it nor takes an old word for the newest before
+    // that is known.
+    let known: BTreeSet<_> = driver.known().into_iter().chain(keys.publisher()).collect();
+    for publisher in known {
         let mark = store.mark(FeedId::main(publisher))?;
         driver.begin(mark.map(|head| Input::Marked { publisher, head }));
     }
+    driver.begin(interrupted.into_iter().map(Input::Provision));
     let own = keys.publisher().map(|publisher| Input::Own { publisher, roots: keys.roots() });
     driver.begin(own);
     let known = config.peers.iter().cloned();

@@ -11,7 +11,13 @@ use softservice_node::{
     start,
     verbs::{self, failure::Failure},
 };
-use softservice_protocol::{id::PublisherId, time::Span};
+use softservice_protocol::{
+    feed::{Head, Position},
+    id::{Digest, FeedId, PublisherId},
+    ticket::Ticket,
+    time::Span,
+};
+use softservice_store::Store as _;
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
@@ -219,6 +225,78 @@ async fn what_is_new_waits_for_a_word_or_for_its_owner_and_what_runs_runs_on() {
     anna.stop().await;
 }
 
+/// Bob starts again and his disk's mark remembers an entry that his log has lost.
+async fn forgetful(place: &Place, bob: Node, publisher: PublisherId) -> Node {
+    soon("bob's end", bob.stop()).await;
+    let store = place.home("bob").join("store");
+    let open = softservice_store::open(&store).expect("bob's store");
+    let head = Head { at: Position { epoch: 1, seq: 3 }, hash: Digest::of(b"revoked") };
+    open.raise_mark(FeedId::main(publisher), head).expect("a mark");
+    drop(open);
+    softservice_store::wait_closed(&store).expect("closed");
+    place.node("bob").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn behind_the_mark_nothing_new_is_taken_unasked_and_what_runs_runs_on() {
+    let place = Place::new();
+    let (anna, bob, publisher, ticket) = running(&place).await;
+    second(&place, &anna, &bob, publisher).await;
+    soon("anna's end", anna.stop()).await;
+    let process = pid(&bob).await;
+    let bob = forgetful(&place, bob, publisher).await;
+    let listed = done(&bob, "subscriptions", json!({})).await[0].clone();
+    assert_eq!((&listed["freshness"], &listed["behind"]["sequence"]), (&json!("stale"), &json!(3)), "{listed}");
+    for (verb, arguments) in [
+        ("up", up("clockwork@1.0.1")),
+        ("plan_update", json!({ "name": "clockwork" })),
+        ("update", json!({ "name": "clockwork", "yes": true, "accept_reduced": true })),
+    ] {
+        let refused = ask(&bob, verb, arguments).await.expect_err(verb);
+        assert_eq!(refused.kind.exit(), 4, "{verb}: {refused}");
+        assert!(refused.message.contains("entry 3 is lost"), "{verb}: {refused}");
+        assert_eq!(refused.details["behind"]["sequence"], 3, "{verb}");
+    }
+    let given = done(&bob, "ticket", json!({ "publisher": "anna" })).await;
+    assert!(given["warnings"][0].as_str().is_some_and(|w| w.contains("entry 3 is lost")), "{given}");
+    assert_eq!(pid(&bob).await, process, "nothing touched it");
+    done(&bob, "down", json!({ "name": "clockwork" })).await;
+    done(&bob, "start", json!({ "name": "clockwork" })).await;
+    // Following anew forgets nothing either.
+    done(&bob, "unsubscribe", json!({ "publisher": "anna" })).await;
+    done(&bob, "subscribe", json!({ "ticket": ticket, "petname": "anna" })).await;
+    assert_eq!(done(&bob, "subscriptions", json!({})).await[0]["behind"]["sequence"], 3);
+    // And the owner may insist.
+    let insist = json!({ "name": "clockwork", "yes": true, "accept_reduced": true, "accept_expired": true });
+    assert_eq!(done(&bob, "update", insist).await["version"], "1.0.1");
+    place.clear(bob).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ticket_of_another_history_is_refused_and_stops_the_policy_until_its_owner_decides() {
+    let place = Place::new();
+    let (anna, bob, publisher, ticket) = running(&place).await;
+    done(&bob, "subscribe", json!({ "ticket": ticket, "policy": "auto" })).await;
+    let honest: Ticket = ticket.parse().expect("a ticket");
+    let other = Digest([0xff; 32]);
+    let root = Ticket { root: (honest.root.0, other), ..honest.clone() };
+    let floor = Ticket { floor: Head { hash: other, ..honest.floor }, ..honest };
+    for (ticket, what) in [(root, "root document 1"), (floor, "entry 1")] {
+        let ticket = json!({ "ticket": ticket.to_string(), "petname": "ann", "policy": "auto" });
+        let refused = ask(&bob, "subscribe", ticket).await.expect_err(what);
+        assert_eq!(refused.kind.exit(), 4, "{refused}");
+        assert!(refused.message.contains("another history") && refused.message.contains(what), "{refused}");
+    }
+    let listed = done(&bob, "subscriptions", json!({})).await[0].clone();
+    assert_eq!((&listed["policy"], &listed["petname"]), (&json!("notify"), &json!("anna")), "{listed}");
+    publish(&anna, &place.distro("1.0.1")).await;
+    until(&bob, publisher, "the second release", |k| k.feed.head.at.seq == 2).await;
+    let again = done(&bob, "subscribe", json!({ "ticket": ticket, "policy": "auto" })).await;
+    assert_eq!(again["policy"], "auto", "the owner has decided");
+    place.clear(bob).await;
+    anna.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_policy_acts_on_a_fresh_word_only() {
     let place = Place::new();
@@ -299,6 +377,8 @@ async fn of_a_publisher_with_two_histories_nothing_new_is_taken_and_the_first_di
     // What was backed up before comes back where it was, and anywhere at its owner's word.
     done(&bob, "plan_restore", back("clockwork", &file, json!({ "replace": true }))).await;
     done(&bob, "plan_restore", back("other", &file, json!({ "accept_frozen": true }))).await;
+    let given = done(&bob, "ticket", json!({ "publisher": "anna" })).await;
+    assert!(given["warnings"][0].as_str().is_some_and(|w| w.contains("two different histories")), "{given}");
     done(&bob, "down", json!({ "name": "clockwork" })).await;
     done(&bob, "start", json!({ "name": "clockwork" })).await;
     assert_eq!(done(&bob, "up", up("clockwork")).await["generation"], 1, "what runs here may be put in order");

@@ -166,6 +166,9 @@ pub(super) async fn publish(client: &Client, ui: &mut Ui, wanted: Value) -> Resu
 pub(super) async fn ticket(client: &Client, ui: &mut Ui, publisher: Option<String>) -> Result<(), CliError> {
     let done = client.call(ui, "ticket", json!({ "publisher": publisher })).await?;
     ui.document(&done);
+    for told in list(&done, "warnings").iter().filter_map(Value::as_str) {
+        ui.note(format!("warning: {told}"));
+    }
     ui.data(text(&done, "ticket"));
     ui.qr(text(&done, "ticket"));
     Ok(())

@@ -24,10 +24,22 @@ fn is_of_unknown_age(of: &Value) -> bool {
     of["age_known"].as_bool() == Some(false)
 }
 
+/// What keeps its word from being relied on, whatever its date: entries of it that are lost here, or documents that this
+/// program cannot read.
+fn hindrance(of: &Value) -> Option<String> {
+    if let Some(needed) = of["needs_protocol"].as_u64() {
+        return Some(format!("needs protocol {needed}: update softservice"));
+    }
+    of["behind"]["sequence"].as_u64().map(|entry| format!("behind: its entry {entry} is lost here"))
+}
+
 /// In a few words, for a cell or a line.
 pub(super) fn words(of: &Value) -> String {
     if is_frozen(of) {
         return "FROZEN: it signed two histories".into();
+    }
+    if let Some(hindrance) = hindrance(of) {
+        return hindrance;
     }
     match text(of, "freshness") {
         "fresh" => format!("fresh until {}", date(of, "fresh_until")),
@@ -45,6 +57,9 @@ pub(super) fn words(of: &Value) -> String {
 pub(super) fn lines(plan: &Value) -> Vec<String> {
     if is_frozen(plan) {
         return vec![format!("  {:9} {}", "! frozen", text(&plan["conflict"], "message"))];
+    }
+    if let Some(hindrance) = hindrance(plan) {
+        return vec![format!("  {:9} {}: {hindrance}", "! doubt", text(plan, "petname"))];
     }
     let kind = text(plan, "freshness");
     if !matches!(kind, "stale" | "expired") {
@@ -68,6 +83,9 @@ pub(super) fn running(ui: &mut Ui, one: &Value) {
         ui.data(format!("  {}", text(&one["conflict"], "message")));
         return;
     }
+    if let Some(hindrance) = hindrance(one) {
+        return ui.data(format!("{name}: {who}: {hindrance}; nothing is updated by itself"));
+    }
     let words = words(one);
     match text(one, "freshness") {
         "stale" => ui.data(format!("{name}: the word of {who} is {words}; nothing is updated by itself")),
@@ -79,7 +97,7 @@ pub(super) fn running(ui: &mut Ui, one: &Value) {
 /// Publishers of this list whose word is not fresh, each once.
 pub(super) fn notes(ui: &mut Ui, all: &[Value]) {
     let mut told: Vec<&str> = Vec::new();
-    for one in all.iter().filter(|o| is_frozen(o) || text(o, "freshness") != "fresh") {
+    for one in all.iter().filter(|o| is_frozen(o) || hindrance(o).is_some() || text(o, "freshness") != "fresh") {
         if !told.contains(&text(one, "publisher")) {
             told.push(text(one, "publisher"));
             ui.note(format!("warning: {}: {}", text(one, "petname"), words(one)));
@@ -115,8 +133,8 @@ pub(super) async fn call(client: &Client, ui: &mut Ui, verb: &str, wanted: &mut 
         Err(error) => error,
     };
     let details = Value::Object((*error.details).clone());
-    let expired =
-        details["refused_new"].is_string() && !is_frozen(&details) && text(&details, "freshness") == "expired";
+    let old = text(&details, "freshness") == "expired" || details["behind"].is_object();
+    let expired = details["refused_new"].is_string() && !is_frozen(&details) && old;
     if !expired || !ui.can_ask() {
         return Err(error);
     }
@@ -152,6 +170,13 @@ mod tests {
         assert_eq!(words(&unknown), "of unknown age: the clock of this device is wrong");
         let line = "  ! age     of unknown age: the clock of this device is wrong: nobody here knows whether this still is the newest word of anna";
         assert_eq!(lines(&unknown), [line]);
+        let mut lost = of("stale");
+        lost["behind"] = json!({ "sequence": 48, "rival": false });
+        assert_eq!(words(&lost), "behind: its entry 48 is lost here");
+        assert_eq!(lines(&lost), ["  ! doubt   anna: behind: its entry 48 is lost here"]);
+        let mut newer = of("fresh");
+        newer["needs_protocol"] = 2.into();
+        assert_eq!(words(&newer), "needs protocol 2: update softservice");
         let mut frozen = of("fresh");
         (frozen["frozen"], frozen["conflict"]) = (true.into(), json!({ "message": "entry 2 is a in one" }));
         assert_eq!(words(&frozen), "FROZEN: it signed two histories");

@@ -41,6 +41,8 @@ impl Driver {
                 term: view.term,
                 own: view.own,
                 signed: view.signed,
+                behind: view.behind,
+                needs: view.needs,
                 frozen: view.frozen,
                 difference: view.difference,
                 unstated: view.unstated,

@@ -127,6 +127,10 @@ impl From<CommandError> for Failure {
             CommandError::NoPeer(why) => Self::new(Kind::NoPeer, why)
                 .hint("is a peer that has it running and reachable? `softservice peers` lists those connected"),
             CommandError::Refused(why) => Self::refused(why),
+            CommandError::Contradicted(contradiction) => Self::refused(contradiction.to_string()).hint(
+                "one of the two is not the publisher's: ask it, by another way than the ticket's, which one is; \
+                 `softservice ticket PUBLISHER` prints what is known here",
+            ),
             CommandError::Failed(why) => Self::failed(why),
         }
     }

@@ -5,7 +5,8 @@
 //! us; so it is as well where the clock is wrong and nobody knows how old the word is. Expired: new software by its owner's consent
 //! only. Frozen, which is when a publisher signed two histories: none at all, since nobody can tell which of them is meant; what
 //! its owner has a backup of comes back by its owner's consent, or a device that broke would be lost with the feed. Our own word
-//! is never too old for us: there is nobody to withhold it.
+//! is never too old for us: there is nobody to withhold it. Behind its mark, which is when this device lost entries that it had:
+//! as expired, and never fresh.
 //!
 //! New is what would run here and does not. Storing alone starts nothing: `fetch` and `improve` warn, so that what somebody
 //! wants to look at can be looked at.
@@ -20,6 +21,7 @@ use serde_json::{Value, json};
 use softservice_protocol::{
     feed::{Conflict, Difference, Freshness, Moment, Word},
     id::PublisherId,
+    root::PROTOCOL,
     time::{Time, calendar},
 };
 
@@ -44,6 +46,8 @@ pub(super) fn describe(known: Option<&Known>, now: Moment) -> Value {
         "stale_until": term.map(|t| seconds(t.stale_until)),
         "age_known": term.map(|t| !t.is_of_unknown_age(now)),
         "frozen": known.is_some_and(|k| k.frozen),
+        "behind": known.and_then(|k| k.behind).map(|b| json!({ "sequence": b.mark.at.seq, "rival": b.rival })),
+        "needs_protocol": known.and_then(|k| k.needs),
         "conflict": known.and_then(|k| k.difference.as_ref()).map(conflict),
     })
 }
@@ -71,7 +75,7 @@ fn conflict(difference: &Difference) -> Value {
 
 /// Whether a policy may act on this publisher's word by itself.
 pub(super) fn may_act_alone(known: &Known, now: Moment) -> bool {
-    !known.frozen && known.freshness(now) == Freshness::Fresh
+    !known.frozen && known.needs.is_none() && known.freshness(now) == Freshness::Fresh
 }
 
 /// Nothing new on a word that cannot be relied on; `what` is the release that is wanted.
@@ -82,7 +86,12 @@ pub(super) fn refuse_new(context: &Context, publisher: PublisherId, what: &str, 
     let catalogue = context.handle.catalogue();
     let Some(known) = catalogue.get(&publisher) else { return Ok(()) };
     let who = Names::read(context)?.of(publisher);
-    judge(known, context.keys.publisher() == Some(publisher), &who, what, wish, context.config.clock.moment())
+    judge(known, context.keys.publisher() == Some(publisher), &who, what, wish, context.config.clock.moment())?;
+    if let Some(behind) = known.behind {
+        let entry = behind.mark.at.seq;
+        tracing::warn!(%publisher, entry, what, "taken by its owner's word, though newer entries of its feed are lost here");
+    }
+    Ok(())
 }
 
 fn judge(known: &Known, own: bool, who: &str, what: &str, wish: Wish, now: Moment) -> Result<(), Failure> {
@@ -106,6 +115,19 @@ fn judge(known: &Known, own: bool, who: &str, what: &str, wish: Wish, now: Momen
                 ),
                 _ => format!("what runs here runs on; {who} alone can reopen the feed, with a new root document"),
             },
+        );
+    }
+    let insists = matches!(wish, Wish::Owner { accept_expired: true } | Wish::Back { accept_expired: true, .. });
+    if let Some(behind) = known.behind.filter(|_| !insists) {
+        let entry = behind.mark.at.seq;
+        let shown = if behind.rival { "; a peer shows another entry in its place, which is refused" } else { "" };
+        return refused(
+            format!(
+                "the feed of {who} is behind what this device had of it: entry {entry} is lost, and nobody here knows whether {what} still stands{shown}"
+            ),
+            "peers are asked for what is lost (`softservice peers` lists those connected); try again when one has brought it, or \
+             --accept-expired (`accept_expired` in the API) takes it all the same, and the log remembers that"
+                .into(),
         );
     }
     let since = known.term.map_or_else(|| "ever".into(), |t| date(t.fresh_until));
@@ -135,6 +157,15 @@ fn judge(known: &Known, own: bool, who: &str, what: &str, wish: Wish, now: Momen
     }
 }
 
+/// What whoever is given a publisher's name should know before relying on it, whatever its age.
+pub(super) fn doubts(context: &Context, known: &Known, publisher: PublisherId) -> Result<Vec<String>, Failure> {
+    if !known.frozen && known.behind.is_none() && known.needs.is_none() {
+        return Ok(Vec::new());
+    }
+    let told = sentence(known, &Names::read(context)?.of(publisher), context.config.clock.moment());
+    Ok(told.into_iter().collect())
+}
+
 /// Tells whoever is about to look at or install something how old the word for it is, when it is not fresh.
 ///
 /// # Errors
@@ -152,6 +183,13 @@ pub(super) async fn warn(context: &Context, publisher: PublisherId, talk: &Talk)
 fn sentence(known: &Known, who: &str, now: Moment) -> Option<String> {
     if known.frozen {
         return Some(format!("{who} signed two different histories; its feed is frozen"));
+    }
+    if let Some(needed) = known.needs {
+        return Some(format!("{who} needs protocol {needed}, this program speaks {PROTOCOL}: update softservice"));
+    }
+    if let Some(behind) = known.behind {
+        let entry = behind.mark.at.seq;
+        return Some(format!("the feed of {who} is behind what this device had of it: entry {entry} is lost"));
     }
     let term = known.term?;
     match known.freshness(now) {
@@ -189,7 +227,7 @@ mod tests {
     use super::*;
     use crate::verbs::failure::Kind;
     use softservice_protocol::{
-        feed::{FeedState, Term},
+        feed::{Behind, FeedState, Head, Position, Term},
         id::Digest,
         time::Span,
     };
@@ -206,6 +244,8 @@ mod tests {
             term: Some(term),
             own: false,
             signed: true,
+            behind: None,
+            needs: None,
             frozen,
             difference: None,
             unstated: false,
@@ -270,6 +310,23 @@ mod tests {
         let wanted = "nobody here knows how old the word of anna is: the clock of this device shows 1970-01-01 00:00 UTC, which is wrong";
         assert_eq!(told.as_deref(), Some(wanted));
         assert_eq!(describe(Some(&known(false)), after(1))["age_known"], true);
+    }
+
+    #[test]
+    fn what_is_behind_its_mark_or_cannot_be_read_is_taken_by_nobody_unasked() {
+        let mark = Head { at: Position { epoch: 1, seq: 48 }, hash: Digest::ZERO };
+        let lost = Known { behind: Some(Behind { mark, rival: false }), ..known(false) };
+        assert_eq!(lost.freshness(after(1)), Freshness::Stale);
+        assert!(!may_act_alone(&lost, after(1)));
+        for (wish, taken) in [(OWNER, false), (Wish::Policy, false), (Wish::Owner { accept_expired: true }, true)] {
+            assert_eq!(judge(&lost, false, "anna", "hello 1.0.0", wish, after(1)).is_ok(), taken, "{wish:?}");
+        }
+        let told = judge(&lost, false, "anna", "hello 1.0.0", OWNER, after(1)).unwrap_err();
+        assert!(told.message.contains("entry 48 is lost") && told.details["behind"]["sequence"] == 48, "{told:?}");
+        let newer = Known { needs: Some(PROTOCOL + 1), ..known(false) };
+        assert!(!may_act_alone(&newer, after(1)));
+        assert!(judge(&newer, false, "anna", "hello 1.0.0", OWNER, after(1)).is_ok(), "by hand as ever");
+        assert!(sentence(&newer, "anna", after(1)).is_some_and(|told| told.contains("update softservice")));
     }
 
     #[test]

@@ -192,6 +192,8 @@ mod tests {
             term: None,
             own: false,
             signed: true,
+            behind: None,
+            needs: None,
             frozen: false,
             difference: None,
             unstated: false,

@@ -74,7 +74,9 @@ pub(super) async fn ticket(context: &Context, args: TicketOf) -> Result<Value, F
             .hint("`softservice subscriptions` lists who is"));
     };
     let ticket = ticket_for(context, publisher, &known, None).await?;
-    Ok(json!({ "ticket": ticket, "publisher": publisher.to_string() }))
+    // Who follows by it gets no further than we are, and would not know why.
+    let warnings = freshness::doubts(context, &known, publisher)?;
+    Ok(json!({ "ticket": ticket, "publisher": publisher.to_string(), "warnings": warnings }))
 }
 
 /// The line that others subscribe with: this node's addresses first, then those that served us.

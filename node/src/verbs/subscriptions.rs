@@ -2,14 +2,24 @@
 //! Invariant: a petname means one publisher in this home, and is never an id or `self`; the file is whole or absent.
 
 use super::{
+    closure,
     failure::{Failure, Kind},
     freshness, lookalike, quota,
     reference::{Names, SELF},
 };
-use crate::{api::talk::Talk, context::Context, handle::Known};
+use crate::{
+    api::talk::Talk,
+    context::Context,
+    handle::{CommandError, Known},
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use softservice_protocol::{feed::Moment, id::PublisherId, ticket::Ticket, words};
+use softservice_protocol::{
+    feed::{Head, Moment},
+    id::{FeedId, PublisherId},
+    ticket::Ticket,
+    words,
+};
 use std::path::{Path, PathBuf};
 use tokio::sync::Mutex;
 
@@ -136,6 +146,10 @@ pub(super) async fn subscribe(context: &Context, args: Subscribe, talk: &Talk) -
         return Err(Failure::refused("this ticket is this home's own")
             .hint(format!("own distros are reached as {SELF}/DISTRO without a subscription")));
     }
+    if let Err(error) = context.handle.compare(ticket.clone()).await {
+        suspend(context, publisher, &error).await?;
+        return Err(error.into());
+    }
     let subscription = {
         let _changing = CHANGING.lock().await;
         let mut all = read(&context.home)?;
@@ -162,7 +176,8 @@ pub(super) async fn subscribe(context: &Context, args: Subscribe, talk: &Talk) -
         quota::limit(context, publisher, wish).await?;
     }
     talk.note(format!("asking {} for the publisher's feed", where_from(&ticket))).await;
-    match context.handle.follow(ticket).await {
+    let mark = mark(context, publisher).await?;
+    match context.handle.follow_from(ticket, mark).await {
         Ok(known) => {
             let done = described(context, &subscription, Some(&known)).await?;
             for told in done["warnings"].as_array().into_iter().flatten().filter_map(Value::as_str) {
@@ -173,6 +188,28 @@ pub(super) async fn subscribe(context: &Context, args: Subscribe, talk: &Talk) -
         // It is followed all the same, and what comes later is taken: the subscription stays.
         Err(error) => Err(Failure::from(error).with(described(context, &subscription, None).await?)),
     }
+}
+
+/// What the store remembers of a publisher's feed beside the log.
+pub(super) async fn mark(context: &Context, publisher: PublisherId) -> Result<Option<Head>, Failure> {
+    let store = closure::store(context);
+    closure::blocking(move || Ok(store.mark(FeedId::main(publisher))?)).await
+}
+
+/// Nothing happens by itself any more on the word of a publisher of whom there are two histories, until its owner says so
+/// again. Written down, as the owner may take longer than this node runs.
+async fn suspend(context: &Context, publisher: PublisherId, error: &CommandError) -> Result<(), Failure> {
+    if !matches!(error, CommandError::Contradicted(_)) {
+        return Ok(());
+    }
+    let _changing = CHANGING.lock().await;
+    let mut all = read(&context.home)?;
+    let Some(one) = all.iter_mut().find(|s| s.publisher == publisher && s.policy == Policy::Auto) else {
+        return Ok(());
+    };
+    one.policy = Policy::Notify;
+    tracing::warn!(%publisher, petname = one.petname, %error, "its policy is notify now, until its owner sets it again");
+    write(&context.home, &all)
 }
 
 async fn described(context: &Context, one: &Subscription, known: Option<&Known>) -> Result<Value, Failure> {

@@ -35,7 +35,8 @@ pub(crate) async fn join(context: &Context, args: Join) -> Result<Value, Failure
             .hint("a home is one publisher: join with another one, --home DIR"));
     }
     let key = blocking(move || Ok(secret_at(&args.key)?)).await?;
-    context.handle.follow(ticket).await?;
+    let mark = subscriptions::mark(context, publisher).await?;
+    context.handle.follow_from(ticket, mark).await?;
     let roots = context.handle.roots(publisher).await?;
     let newest = roots.last().and_then(|bytes| codec::decode::<Envelope>(bytes).ok());
     let root: softservice_protocol::root::Root = newest
