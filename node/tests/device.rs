@@ -289,12 +289,12 @@ async fn nobody_is_shown_the_nodes_own_folder() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_is_shown_the_home_that_a_throwaway_place_was_made_for() {
-    let workshop = Workshop::new();
+    let mut workshop = Workshop::new();
     let scratch = tempfile::tempdir_in("/var/tmp").expect("a folder");
     let (home, shown) = (scratch.path().join("home"), scratch.path().join("shown"));
     std::fs::create_dir_all(home.join("publisher")).expect("folders");
     std::fs::create_dir(&shown).expect("a folder");
-    workshop.device.clone().beside(vec![home.clone()]);
+    workshop.device = workshop.device.clone().beside(vec![home.clone()]);
     let asking = |path: &Path| {
         let allow = format!("[role.main.allow]\nread = [\"{}\"]\n", path.display());
         script(&workshop, "1.0.0", "#!/bin/sh\nexec sleep 1000\n", &allow)

@@ -362,6 +362,8 @@ mod tests {
                 frozen: false,
                 difference: None,
                 unstated: false,
+                behind: None,
+                needs: None,
                 addresses: Vec::new(),
             };
             let (release, distro, version) = (runs.release, runs.distro.clone(), runs.version.clone());
