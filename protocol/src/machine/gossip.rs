@@ -3,6 +3,7 @@
 //! a peer can make us ask it at most once in a while, and answer it only so often.
 
 use super::{
+    claims::{Claims, Worth},
     desk::{Desk, Note},
     feeds::{Feed, Feeds, Judged, Page, Taken, one_back},
     jitter, peers,
@@ -71,6 +72,7 @@ pub struct Gossip {
     /// Heads that were passed on although a pull had brought them first.
     passed: BTreeSet<Digest>,
     pieces: Pieces,
+    claims: Claims,
 }
 
 impl Talk {
@@ -96,6 +98,7 @@ impl Gossip {
     pub(crate) fn disconnected(&mut self, peer: Peer) {
         self.talks.remove(&peer);
         self.pieces.disconnected(peer);
+        self.claims.disconnected(peer);
     }
 
     /// Asks some connected peers for a publisher that was just followed.
@@ -159,6 +162,9 @@ impl Gossip {
                 && let Some(proof) = feed.proof_page(publisher)
             {
                 desk.send(peer, &proof);
+            }
+            if feed.own && feed.is_ahead(theirs) {
+                self.claims.made(desk.now, feed, (peer, publisher), theirs);
             }
             let shown = feed.visible_head();
             if feed.rank(shown) > feed.rank(theirs) && talk.told.insert(publisher, shown) != Some(shown) {
@@ -303,10 +309,12 @@ impl Gossip {
         page: Page,
         asked_from: Head,
     ) -> bool {
-        let more = page.more;
+        let (more, mut brought) = (page.more, false);
         match feeds.take_page(desk, publisher, page) {
             Taken::New => {
                 desk.note(Note::Served { peer });
+                brought = true;
+                self.claims.shown((peer, publisher));
                 if more {
                     self.ask(desk, feeds, peer, publisher, None);
                     return false;
@@ -319,6 +327,8 @@ impl Gossip {
             Taken::Nothing => {}
             Taken::Begin(beginning) => {
                 let snapshot = beginning.snapshot;
+                // Signed, and ahead: only its catalogue takes its time.
+                self.claims.shown((peer, publisher));
                 if let Some(from) = self.pieces.begin(desk.now, peer, publisher, beginning) {
                     desk.send(peer, &Message::PullSnapshot { publisher, snapshot, from });
                 }
@@ -346,6 +356,9 @@ impl Gossip {
             && feed.is_ahead(*claimed)
         {
             *claimed = feed.newest();
+            if feed.own && !brought && self.claims.broken((peer, publisher)) {
+                desk.punish(peer, peers::NOISE, "it announced a head and did not show it".into());
+            }
         }
         true
     }
@@ -413,9 +426,6 @@ impl Gossip {
     /// Asks once more from another place; the pause of a repeated pull keeps a liar from leading us in circles.
     fn ask_later(&mut self, desk: &mut Desk, feeds: &Feeds, peer: Peer, publisher: PublisherId, from: Head) {
         self.ask(desk, feeds, peer, publisher, Some(from));
-        if let Some(talk) = self.talks.get_mut(&peer) {
-            talk.heads.remove(&publisher);
-        }
     }
 
     pub(crate) fn gossiped(&mut self, desk: &mut Desk, feeds: &mut Feeds, peer: Peer, gossip: u64, bytes: &[u8]) {
@@ -501,24 +511,26 @@ impl Gossip {
         may
     }
 
-    /// Whether a connected peer said that it has a newer head of this feed than we: then we must not sign.
+    /// Whether a connected peer said that it has a newer head of this feed than we, and may show it yet: then we must not
+    /// sign. All who say so are heard: who says most may be a liar.
     pub(crate) fn ahead(&mut self, desk: &mut Desk, feeds: &Feeds, publisher: PublisherId) -> Option<Head> {
         let feed = feeds.get(publisher)?;
-        let newest = |t: &Talk| t.heads.get(&publisher).copied();
-        let heads = self.talks.iter().filter_map(|(p, t)| Some((p, newest(t)?)));
-        let (&peer, head) = heads.filter(|(_, h)| feed.is_ahead(*h)).max_by_key(|(_, h)| *h)?;
-        let waited = self.talks.get(&peer).and_then(|t| t.asked.get(&publisher)).map(|(at, _)| desk.now.since(*at));
-        if waited.is_some_and(|w| w >= ANSWER)
-            && let Some(talk) = self.talks.get_mut(&peer)
-        {
-            // It says more than it shows: whoever only claims must not keep us from publishing.
-            talk.heads.remove(&publisher);
-            talk.asked.remove(&publisher);
-            desk.punish(peer, peers::NOISE, "it announced a head and did not show it".into());
-            return None;
+        let claim = |(peer, talk): (&Peer, &Talk)| Some((*peer, *talk.heads.get(&publisher)?));
+        let claims: Vec<_> = self.talks.iter().filter_map(claim).filter(|(_, head)| feed.is_ahead(*head)).collect();
+        let mut most = None;
+        for (peer, head) in claims {
+            match self.claims.worth(desk.now, feed, (peer, publisher), head) {
+                Worth::Stands => most = most.max(Some(head)),
+                Worth::Over => {
+                    self.claims.broken((peer, publisher));
+                    desk.punish(peer, peers::NOISE, "it announced a head and did not show it".into());
+                }
+                Worth::Doubted => continue,
+            }
+            // Who is slow may show it all the same.
+            self.ask(desk, feeds, peer, publisher, None);
         }
-        self.ask(desk, feeds, peer, publisher, None);
-        Some(head)
+        most
     }
 
     fn tell_heads(&mut self, desk: &mut Desk, feeds: &Feeds, peer: Peer) {

@@ -5,6 +5,7 @@
 //! generation's life. A child never calls another: what concerns another is left as a note, which the core hands on.
 //! Invariant: equal settings and equal inputs at equal times give equal outputs.
 
+mod claims;
 mod desk;
 pub mod exchange;
 pub(crate) mod feeds;

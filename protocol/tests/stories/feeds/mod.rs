@@ -18,6 +18,7 @@ mod rotation;
 mod second_word;
 mod trust;
 mod victims;
+mod writer;
 
 use crate::world::{Node, Publisher, START, World, listing, release};
 use softservice_protocol::{
