@@ -433,6 +433,10 @@ impl Driver {
                 self.take(Input::Withdraw { publisher });
                 let _ = reply.send(Ok(()));
             }
+            Command::DealtWith { reply } => {
+                self.take(Input::Lossy(false));
+                let _ = reply.send(Ok(()));
+            }
             Command::Compare { ticket, reply } => {
                 let _ = reply.send(self.agrees(&ticket));
             }

@@ -200,6 +200,7 @@ pub(crate) enum Command {
     Freshen { publisher: PublisherId, reply: Reply<()> },
     Resign { publisher: PublisherId, request: bool, reply: Reply<Appended> },
     Withdraw { publisher: PublisherId, reply: Reply<()> },
+    DealtWith { reply: Reply<()> },
     ReopensAt { publisher: PublisherId, seq: u64, reply: Reply<Option<Head>> },
     Unsaid { publisher: PublisherId, reply: Reply<Vec<(ReleaseId, Revocation)>> },
     Compare { ticket: Ticket, reply: Reply<()> },
@@ -331,6 +332,13 @@ impl Handle {
     /// [`CommandError::Contradicted`] when it is of another one.
     pub async fn compare(&self, ticket: Ticket) -> Result<(), CommandError> {
         self.ask(|reply| Command::Compare { ticket, reply }).await
+    }
+    /// What the log of records lost was dealt with: what it only reserves nobody signed.
+    ///
+    /// # Errors
+    /// Only when the node stops.
+    pub(crate) async fn dealt_with(&self) -> Result<(), CommandError> {
+        self.ask(|reply| Command::DealtWith { reply }).await
     }
     /// Follows the ticket's publisher; returns when its root is verified and its head known, or after 30 s without.
     ///

@@ -188,6 +188,7 @@ async fn run(config: Config, home: Home, store: Arc<dyn Store>) -> Result<Node, 
         Sources { disk, device: device_answers, delivered, facts, commands },
     );
     driver.begin(records.into_iter().map(Input::Restored));
+    driver.begin((!store.losses().is_empty()).then_some(Input::Lossy(true)));
     // The marks first: whoever has lost the end of a feed neither speaks in it nor takes an old word for the newest before
     // that is known.
     let known: BTreeSet<_> = driver.known().into_iter().chain(keys.publisher()).collect();

@@ -147,6 +147,9 @@ pub enum Input {
         /// What stood there, was reserved for it, or was a ticket's floor.
         head: Head,
     },
+    /// Whether the log of records lost something that nobody has dealt with yet. Comes behind the restored records: a number
+    /// that such a log only reserves may have been signed all the same.
+    Lossy(bool),
     /// Append to an own feed, durably: a release that is already in the store, or a revocation. Answered by
     /// [`Event::Published`], [`Event::Unsigned`] or [`Event::Refused`].
     Publish {

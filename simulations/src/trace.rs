@@ -79,6 +79,7 @@ fn input_code(input: &Input) -> (u8, u64) {
         Input::Refresh { job, .. } => (22, job.0),
         Input::Own { .. } => (13, 0),
         Input::Marked { head, .. } => (23, head.at.seq),
+        Input::Lossy(lossy) => (33, u64::from(*lossy)),
         Input::Publish { job, .. } => (14, job.0),
         Input::Append { job, .. } => (24, job.0),
         Input::Withdraw { .. } => (25, 0),

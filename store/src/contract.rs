@@ -249,6 +249,10 @@ pub trait Store: Send + Sync + std::fmt::Debug {
         })?;
         Ok((swept, BTreeSet::new()))
     }
+    /// What the log of records lost, now or in an earlier life, until [`Store::acknowledge`].
+    fn losses(&self) -> Vec<Damage> {
+        Vec::new()
+    }
     /// What goes on by itself just now, if anything. Everything can be asked meanwhile.
     fn upkeep(&self) -> Option<Upkeep> {
         None

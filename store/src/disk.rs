@@ -207,9 +207,6 @@ impl DiskStore {
     pub(crate) fn take_notes(&self) -> Vec<Damage> {
         std::mem::take(&mut lock(&self.notes))
     }
-    pub(crate) fn losses(&self) -> Vec<Damage> {
-        lock(&self.losses).list()
-    }
 
     /// Waits until the index is open and has all that it should have. Nothing else needs to wait for that: see
     /// [`Store::upkeep`].
@@ -445,6 +442,9 @@ impl Store for DiskStore {
     }
     fn lost(&self) -> Result<Vec<Damage>, StoreError> {
         self.list_lost()
+    }
+    fn losses(&self) -> Vec<Damage> {
+        lock(&self.losses).list()
     }
     fn acknowledge(&self) -> Result<(), StoreError> {
         lock(&self.losses).acknowledge()

@@ -2,7 +2,7 @@
 //! files are moved, never deleted.
 
 use crate::{
-    contract::{Damage, Findings, Progress, StoreError},
+    contract::{Damage, Findings, Progress, Store as _, StoreError},
     digest,
     disk::{DiskStore, lock},
     journal, layouts,

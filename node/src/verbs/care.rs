@@ -90,12 +90,14 @@ pub(super) async fn fsck(context: &Context, args: &Fsck, talk: &Talk) -> Result<
     let mut damaged = found.damaged;
     damaged.extend(still_lost(context, &damaged).await?);
     let mut lost = found.losses;
-    lost.extend(losses::behind(context).await?);
+    let lossy = !lost.is_empty();
+    let behind = losses::behind(context, lossy).await?;
+    lost.extend(behind);
     let mut repaired = BTreeSet::new();
     let mut behind = Vec::new();
     if args.repair {
         repaired = repair(context, &damaged, talk).await?;
-        behind = if lost.is_empty() { Vec::new() } else { losses::settle(context).await? };
+        behind = if lost.is_empty() { Vec::new() } else { losses::settle(context, lossy).await? };
     }
     // Last, so that what was fetched again is there to be linked again.
     let trees = context.device.check_trees(args.repair).await?;

@@ -166,7 +166,7 @@ impl Core {
             self.tick();
         }
         self.hand_on_notes();
-        self.refresh.settle(&mut self.desk, &self.feeds);
+        self.refresh.settle(&mut self.desk, &self.feeds, &self.restate);
         if let Some(at) = self.next_wake() {
             // A date that somebody signed may be at the end of time; timers of drivers need not reach that far.
             self.wake_at(at.clamp(now + Span::millis(1), now + LONGEST_SLEEP));
@@ -276,6 +276,7 @@ impl Core {
             }
             Input::Unfollow { publisher } => self.feeds.unfollow(desk, publisher),
             Input::Own { publisher, roots } => self.feeds.own(desk, publisher, &roots),
+            Input::Lossy(lossy) => self.feeds.lossy(lossy),
             Input::Marked { publisher, head } => self.feeds.marked(desk, publisher, head),
             Input::Publish { job, publisher, action, request } => {
                 self.append(job, publisher, publish::Work::New { action: Box::new(action), request });

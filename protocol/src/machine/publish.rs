@@ -370,10 +370,17 @@ fn prepare(desk: &Desk, feeds: &Feeds, publisher: PublisherId, work: Work) -> Re
     if feed.is_frozen() {
         return Err(unsafe_now("the feed is frozen: it holds two entries for one number; its root must reopen it"));
     }
+    if feed.is_unsure() {
+        return Err(unsafe_now(
+            "an entry of this feed may be written down although what came with it could not be, so its number may be \
+             taken: make room on the disk and start the node again",
+        ));
+    }
     if let Some(seq) = feed.lost() {
         return Err(unsafe_now(format!(
             "entry {seq} of this feed was written here and is lost, its log was damaged: publishing now would fork the \
-             feed; connect a peer that has the entry, or restore the store's logs from a backup"
+             feed; connect a peer that has the entry and let `softservice fsck --repair` ask it, restore the store's logs \
+             from a backup, or open the next epoch with `softservice publisher recover`"
         )));
     }
     let root = feed.newest_root().ok_or("the publisher's root document is not known yet")?;

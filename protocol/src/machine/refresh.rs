@@ -1,9 +1,9 @@
 //! The owner wants to know now what is newest: connected peers are asked at once, in as many parts of the network as there
 //! are, so that no neighbourhood alone says what is new; the answer waits for theirs.
 //! Invariant: each refresh is told to be over exactly once: when all who were asked have answered or are gone and what
-//! they brought is durable, or when its patience ends.
+//! they brought, or this device states itself, is durable; or when its patience ends. Nobody to ask is no reason to be over.
 
-use super::{desk::Desk, feeds::Feeds};
+use super::{desk::Desk, feeds::Feeds, restate::Restate};
 use crate::{
     id::{Peer, PublisherId},
     io::{Asked, Event, Job, Output},
@@ -42,7 +42,7 @@ impl Refresh {
     ) {
         let few = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         let asked = Asked { peers: few(peers.len()), groups: few(groups), answered: 0 };
-        if peers.is_empty() || self.waits.len() >= WAITING {
+        if self.waits.len() >= WAITING {
             return desk.out(Output::Tell(Event::Refreshed { job, asked }));
         }
         self.waits.insert(job, Wait { publisher, peers, asked, until: desk.now + PATIENCE });
@@ -61,10 +61,10 @@ impl Refresh {
         }
     }
     /// Tells of those that are over. Called after every input: what ends a wait may be an answer or a durable record.
-    pub(crate) fn settle(&mut self, desk: &mut Desk, feeds: &Feeds) {
+    pub(crate) fn settle(&mut self, desk: &mut Desk, feeds: &Feeds, restate: &Restate) {
         let now = desk.now;
         // Whatever they brought: a root document without an entry as well.
-        let durable = |p: PublisherId| feeds.get(p).is_none_or(|f| f.batch.is_none());
+        let durable = |p: PublisherId| feeds.get(p).is_none_or(|f| f.batch.is_none()) && !restate.is_signing(p);
         let over = |w: &Wait| w.until <= now || (w.peers.is_empty() && durable(w.publisher));
         let jobs: Vec<Job> = self.waits.iter().filter(|(_, w)| over(w)).map(|(job, _)| *job).collect();
         for job in jobs {

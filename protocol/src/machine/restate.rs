@@ -1,7 +1,7 @@
 //! Own feeds: "this head is current" is said anew long before it runs out, whether or not anything is released.
 //! Invariant: a statement is about the newest durable entry and dated after the one before; nothing is stated of a feed that is
-//! frozen or has lost its end, as that would vouch for a head that was left behind. Dates are compared with what the clock
-//! shows, pauses with what passes: a clock of 1970 makes nobody sign without pause.
+//! frozen, has lost its end or may have done so, as that would vouch for a head that was left behind. Dates are compared with
+//! what the clock shows, pauses with what passes: a clock of 1970 makes nobody sign without pause.
 
 use super::{
     desk::Desk,
@@ -54,6 +54,11 @@ impl Restate {
     /// Whether the keys at hand did not suffice for the last statement.
     pub(crate) fn is_unable(&self, publisher: PublisherId) -> bool {
         self.unable.contains(&publisher)
+    }
+
+    /// Whether a statement waits for its signatures.
+    pub(crate) fn is_signing(&self, publisher: PublisherId) -> bool {
+        self.signing.values().any(|(of, _)| *of == publisher)
     }
 
     /// Takes signatures of a statement; gives those of anything else back.
@@ -116,5 +121,5 @@ impl Restate {
 /// after years says that it is back.
 fn may_state(feed: &Feed, now: Moment) -> bool {
     let valid = feed.root.as_ref().is_some_and(|r| r.root.expires_at > now.time());
-    valid && feed.own && !feed.is_frozen() && feed.lost().is_none() && feed.state.head.at.seq > 0
+    valid && feed.own && !feed.is_frozen() && feed.lost().is_none() && !feed.is_unsure() && feed.state.head.at.seq > 0
 }

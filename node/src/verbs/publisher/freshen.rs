@@ -5,7 +5,6 @@ use super::{current, secrets};
 use crate::{context::Context, publisher::public, verbs::failure::Failure};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use softservice_protocol::feed::VALID_FOR;
 use std::path::PathBuf;
 
 #[derive(Debug, Deserialize)]
@@ -47,10 +46,17 @@ pub(crate) async fn freshen(context: &Context, args: Freshen) -> Result<Value, F
     context.handle.freshen(own.publisher).await?;
     // Over when what there is of this feed is durable.
     context.handle.refresh(own.publisher).await?;
+    let said = context.handle.catalogue().remove(&own.publisher).and_then(|known| known.term);
+    let Some(said) = said.filter(|term| term.said >= now) else {
+        return Err(Failure::refused(
+            "nothing was stated: no newer statement about this feed was signed and written down",
+        )
+        .hint("`softservice fsck` tells what its log lost; a full disk, too, keeps it from being written"));
+    };
     Ok(json!({
         "publisher": own.publisher.to_string(),
         "epoch": head.epoch,
         "sequence": head.seq,
-        "fresh_until": (now + VALID_FOR).0 / 1000,
+        "fresh_until": said.fresh_until.0 / 1000,
     }))
 }

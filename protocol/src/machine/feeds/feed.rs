@@ -4,13 +4,13 @@
 
 use super::{
     trail::Trail,
-    verify::{Fault, holds, proves},
+    verify::{Fault, holds, proves, spoken as says},
 };
 use crate::{
     codec,
     feed::{
-        Behind, Difference, Entry, Equivocation, FeedState, Fresh, Freshness, Head, Listing, Moment, Position,
-        Revocation, Term,
+        Behind, Conflict, Difference, Entry, Equivocation, FeedError, FeedState, Fresh, Freshness, Head, Listing,
+        Moment, Position, Revocation, Term,
     },
     id::{Digest, PublisherId, ReleaseId},
     io::{Event, Record, Token},
@@ -76,6 +76,12 @@ pub(crate) struct Feed {
     pub(crate) requested: Option<(Head, Vec<u8>)>,
     /// What the disk's mark remembered when this life began.
     pub(crate) mark: Option<Head>,
+    /// The furthest place that a kept word speaks of, where what leads there is not here.
+    pub(super) spoken_of: Option<Head>,
+    /// The log lost something, so that a number which it only reserves may have been signed all the same.
+    pub(crate) lossy: bool,
+    /// Something of a batch with entries could not be kept, while its entries may be on the disk.
+    unsure: bool,
     /// Somebody showed another entry for the place of the mark.
     pub(crate) rival: bool,
     /// The protocol that a root document asks for and this program does not speak.
@@ -123,6 +129,12 @@ pub(crate) struct Batch {
     pub(crate) fresh: Option<(Fresh, Vec<u8>)>,
     pub(crate) waiting: BTreeSet<Token>,
     pub(crate) failed: bool,
+}
+
+impl Batch {
+    fn is_half_kept(&self) -> bool {
+        self.failed && !self.entries.is_empty()
+    }
 }
 
 impl Feed {
@@ -176,6 +188,14 @@ impl Feed {
     }
     pub(crate) fn newest_root(&self) -> Option<&TrustedRoot> {
         self.batch.as_ref().map_or(self.root.as_ref(), |b| b.root.as_ref())
+    }
+    /// Whether nobody knows what this life wrote down: an entry may be durable that is forgotten here.
+    pub(crate) fn is_unsure(&self) -> bool {
+        self.unsure || self.batch.as_ref().is_some_and(Batch::is_half_kept)
+    }
+    /// A batch is given up. What of it is on the disk counts from the next start on.
+    pub(crate) fn give_up(&mut self, batch: &Batch) {
+        self.unsure |= batch.is_half_kept();
     }
     /// The place to ask from: the start when the root gave up the branch that is here.
     pub(crate) fn ask_from(&self) -> Head {
@@ -328,16 +348,24 @@ impl Feed {
             }
             Record::Entry { envelope, .. } => {
                 let (envelope, bytes) = batch.came(&envelope)?;
-                batch.entry_bytes(self, &envelope, &bytes)?;
+                batch.entry_bytes(self, &envelope, &bytes).inspect_err(|fault| self.note_gap(&envelope, fault))?;
             }
             // Each was judged when it came; the one that was kept last is the newest.
             Record::Fresh { envelope, .. } => {
                 let (envelope, bytes) = batch.came(&envelope)?;
-                batch.fresh_bytes(&envelope, &bytes, |_| Ok(()))?;
+                let taken = batch.fresh_bytes(&envelope, &bytes, |_| Ok(()));
+                taken.inspect_err(|fault| self.note_gap(&envelope, fault))?;
             }
         }
         self.adopt(batch);
         Ok(())
+    }
+
+    /// A kept word that was verified once speaks of a place to which nothing leads any more: what stood there was lost.
+    fn note_gap(&mut self, envelope: &Envelope, fault: &Fault) {
+        if let (Fault::Feed(FeedError::Gap { .. }), Some((Conflict::Feed(at), hash))) = (fault, says(envelope)) {
+            self.spoken_of = self.spoken_of.max(Some(Head { at, hash }));
+        }
     }
 
     /// Verifies and keeps a root document, unless it is known.

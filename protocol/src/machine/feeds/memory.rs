@@ -17,15 +17,18 @@ use crate::{
 };
 
 impl Feed {
-    /// The number of an own entry that the log lost: marked, yet neither kept nor reserved. A mark of a reservation
-    /// that the log still holds is no loss; a second attempt for one number leaves the first one's digest in the mark,
-    /// so places are compared, not digests.
+    /// The number of an own entry that the log lost: marked, yet neither kept nor reserved; or spoken of by what the log still
+    /// holds. A mark of a reservation that a whole log holds is no loss; a second attempt for one number leaves the first
+    /// one's digest in the mark, so places are compared, not digests.
     pub(crate) fn lost(&self) -> Option<u64> {
-        let known = self.reserved.map(|r| r.at).max(Some(self.newest().at));
+        let newest = Some(self.newest().at);
+        let reserved = self.reserved.filter(|_| !self.lossy).map(|r| r.at);
+        let marked = self.mark.filter(|mark| Some(mark.at) > newest.max(reserved));
+        let spoken_of = self.spoken_of.filter(|head| Some(head.at) > newest);
         // What stood behind the place where a root reopened the feed was given up, not lost.
         let open = self.newest_root().map(|r| r.root.feed).filter(|open| open.stands(self.newest()));
-        let counts = |mark: &Head| Some(mark.at) > known && open.is_none_or(|open| mark.at.epoch >= open.epoch);
-        self.mark.filter(counts).map(|mark| mark.at.seq)
+        let counts = |mark: &Head| open.is_none_or(|open| mark.at.epoch >= open.epoch);
+        marked.max(spoken_of).filter(counts).map(|mark| mark.at.seq)
     }
     /// The mark of an entry that was verified here. A ticket's floor and a reserved number raise the mark too; neither was an
     /// entry, and the floor has a guard of its own.

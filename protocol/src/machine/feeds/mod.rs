@@ -258,7 +258,7 @@ impl Feeds {
         }
         let Some(batch) = feed.batch.take() else { return };
         if batch.failed {
-            return;
+            return feed.give_up(&batch);
         }
         let before = feed.visible_head();
         let rooted = feed.root.as_ref().map(|r| r.root.version);
@@ -337,6 +337,10 @@ impl Feeds {
         if feed.is_known() {
             feed.tell_freshness(desk, publisher);
         }
+    }
+    /// Whether the log lost something that nobody has dealt with.
+    pub(crate) fn lossy(&mut self, lossy: bool) {
+        self.feeds.values_mut().for_each(|feed| feed.lossy = lossy);
     }
 
     pub(crate) fn reserve(&mut self, publisher: PublisherId, head: Head) {

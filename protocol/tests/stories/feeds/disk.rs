@@ -59,7 +59,7 @@ fn a_mark_above_the_log_keeps_alice_from_a_second_word() {
     };
 
     // A crash after the reservation: the log holds it, so the mark is no loss.
-    world.node("alice").kept.retain(|r| !matches!(r, Record::Entry { .. }));
+    world.node("alice").kept.retain(|r| !matches!(r, Record::Entry { .. } | Record::Fresh { .. }));
     world.restart("alice");
     world.input("alice", mark.clone());
     world.publish("alice", &p, listed(1));

@@ -16,7 +16,8 @@ use softservice_protocol::{
     tree::{Manifest, TreeRef},
 };
 use softservice_store::{
-    Compared, Findings, Ingested, Layout, Look, Materialised, Progress, Store, StoreError, Swept, closure, manifests,
+    Compared, Damage, Findings, Ingested, Layout, Look, Materialised, Progress, Store, StoreError, Swept, closure,
+    manifests,
 };
 use std::{
     collections::BTreeSet,
@@ -236,6 +237,9 @@ impl Store for Shop {
     }
     fn mark(&self, feed: FeedId) -> Result<Option<Head>, StoreError> {
         self.store.mark(feed)
+    }
+    fn losses(&self) -> Vec<Damage> {
+        self.store.losses()
     }
     fn raise_mark(&self, feed: FeedId, head: Head) -> Result<(), StoreError> {
         self.store.raise_mark(feed, head)
