@@ -2,7 +2,7 @@
 //! Invariant: every command is answered exactly once, also when the driver stops.
 
 use softservice_protocol::{
-    feed::{Action, Behind, Difference, FeedState, Freshness, Head, Moment, Revocation, Term},
+    feed::{Action, Behind, Difference, FeedState, Freshness, Head, Moment, Position, Revocation, Term},
     id::{Peer, PublicKey, PublisherId, ReleaseId},
     io::{Asked, Depth, FetchFigures, Generation, ProvisionEvent, ProvisionStep, Stage},
     release::ReleaseRef,
@@ -104,6 +104,8 @@ pub struct Known {
     pub difference: Option<Difference>,
     /// It is this home's own, and the keys here do not suffice to say that it is current.
     pub unstated: bool,
+    /// A ticket tells of this root version and this place, and nobody has shown both.
+    pub promised: Option<(u64, Position)>,
     /// Addresses that served it.
     pub addresses: Vec<String>,
 }

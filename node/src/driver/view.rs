@@ -46,6 +46,7 @@ impl Driver {
                 frozen: view.frozen,
                 difference: view.difference,
                 unstated: view.unstated,
+                promised: view.promised,
                 addresses: view.addresses.to_vec(),
             };
             (view.publisher, known)

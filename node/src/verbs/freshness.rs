@@ -191,6 +191,9 @@ fn sentence(known: &Known, who: &str, now: Moment) -> Option<String> {
         let entry = behind.mark.at.seq;
         return Some(format!("the feed of {who} is behind what this device had of it: entry {entry} is lost"));
     }
+    if let Some(told) = promised(known, who) {
+        return Some(told);
+    }
     let term = known.term?;
     match known.freshness(now) {
         Freshness::Fresh => None,
@@ -213,6 +216,16 @@ fn unknown_age(who: &str, now: Moment) -> String {
         "nobody here knows how old the word of {who} is: the clock of this device shows {}, which is wrong",
         date(now.clock)
     )
+}
+
+/// What a ticket tells of and nobody has shown.
+pub(super) fn promised(known: &Known, who: &str) -> Option<String> {
+    let (version, at) = known.promised?;
+    Some(format!(
+        "a ticket tells of root document {version} and entry {} of {who}, and no peer has shown them: {who} may have said something \
+         newer, or the ticket is wrong; `unsubscribe` forgets what it told, and `subscribe` with a good one follows {who} again",
+        at.seq
+    ))
 }
 
 /// For people.
@@ -249,6 +262,7 @@ mod tests {
             frozen,
             difference: None,
             unstated: false,
+            promised: None,
             addresses: Vec::new(),
         }
     }

@@ -1,7 +1,7 @@
 //! Names that eyes take for each other. Invariant: a followed publisher, or a distro of it, whose name looks like
 //! another publisher's here is told with both names and both publishers' key words; nothing is refused for its looks.
 
-use super::{failure::Failure, reference::Names};
+use super::{failure::Failure, freshness, reference::Names};
 use crate::{api::talk::Talk, context::Context, handle::Catalogue};
 use serde_json::{Value, json};
 use softservice_protocol::{id::PublisherId, name::skeleton, words};
@@ -42,7 +42,7 @@ pub(super) fn of(catalogue: &Catalogue, names: &Names, publisher: PublisherId, d
     told
 }
 
-/// Adds `warnings` to rows that name their `publisher`.
+/// Adds `warnings` to rows that name their `publisher`: of names, and of a ticket that nobody made true.
 ///
 /// # Errors
 /// When the list of subscriptions cannot be read.
@@ -50,7 +50,9 @@ pub(super) fn describe(context: &Context, rows: &mut [Value]) -> Result<(), Fail
     let (catalogue, names) = (context.handle.catalogue(), Names::read(context)?);
     for row in rows {
         let publisher = row["publisher"].as_str().and_then(|id| id.parse().ok());
-        row["warnings"] = json!(publisher.map(|id| of(&catalogue, &names, id, None)).unwrap_or_default());
+        let mut told = publisher.map(|id| of(&catalogue, &names, id, None)).unwrap_or_default();
+        told.extend(publisher.and_then(|id| freshness::promised(catalogue.get(&id)?, &names.of(id))));
+        row["warnings"] = json!(told);
     }
     Ok(())
 }
@@ -105,6 +107,7 @@ mod tests {
             frozen: false,
             difference: None,
             unstated: false,
+            promised: None,
             addresses: Vec::new(),
         }
     }

@@ -197,6 +197,7 @@ mod tests {
             frozen: false,
             difference: None,
             unstated: false,
+            promised: None,
             addresses: Vec::new(),
         }
     }

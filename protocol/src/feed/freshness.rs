@@ -52,6 +52,10 @@ impl Term {
         let said = fresh.map_or(spoken, |f| spoken.max(f.issued_at));
         Self { said, fresh_until: until.min(end), stale_until: end }
     }
+    /// The same once it is known that there is a newer word: fresh no more.
+    pub(crate) fn outdated(self) -> Self {
+        Self { fresh_until: self.fresh_until.min(self.said), ..self }
+    }
     /// What it is at `now`. Stale is loud, never bricked; so is expired.
     pub fn at(&self, now: Moment) -> Freshness {
         match now.time().max(self.said) {

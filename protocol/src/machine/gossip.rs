@@ -189,7 +189,7 @@ impl Gossip {
 
     /// Asks a peer for what is missing of a feed, unless it was just asked.
     fn ask(&mut self, desk: &mut Desk, feeds: &Feeds, peer: Peer, publisher: PublisherId, from: Option<Head>) {
-        let root = feeds.get(publisher).and_then(Feed::newest_root).map_or(0, |r| r.root.version);
+        let root = feeds.get(publisher).map_or(0, |feed| feed.root_to_ask_from(peer));
         self.ask_after(desk, feeds, peer, publisher, from, root);
     }
     /// The same as if we had root documents up to `root` only; whether it was asked.
@@ -310,7 +310,7 @@ impl Gossip {
         asked_from: Head,
     ) -> bool {
         let (more, mut brought) = (page.more, false);
-        match feeds.take_page(desk, publisher, page) {
+        match feeds.take_page(desk, peer, publisher, page) {
             Taken::New => {
                 desk.note(Note::Served { peer });
                 brought = true;

@@ -18,7 +18,7 @@ pub mod refresh;
 pub mod restate;
 
 use crate::{
-    feed::{Behind, Difference, FeedState, Freshness, Head, Revocation, Term},
+    feed::{Behind, Difference, FeedState, Freshness, Head, Position, Revocation, Term},
     id::{Digest, Peer, PublisherId, ReleaseId},
     io::{Depth, FetchFigures, Input, Job, Output, Record, Stage},
     message::Message,
@@ -72,6 +72,8 @@ pub struct PublisherView<'a> {
     pub unstated: bool,
     /// A newcomer can verify the head: keys that the newest root names signed it, or the root names the entry.
     pub signed: bool,
+    /// A ticket tells of this root version and this place, and nobody has shown both: it is not fresh before.
+    pub promised: Option<(u64, Position)>,
     /// The entry that was handed out to be signed elsewhere and has not come back: its payload.
     pub requested: Option<&'a [u8]>,
     /// Addresses of its ticket.

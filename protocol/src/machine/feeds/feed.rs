@@ -3,6 +3,7 @@
 //! when its last record is durable, so nobody ever sees half of it.
 
 use super::{
+    promised::Promised,
     trail::Trail,
     verify::{Fault, holds, proves, spoken as says},
 };
@@ -12,7 +13,7 @@ use crate::{
         Behind, Conflict, Difference, Entry, Equivocation, FeedError, FeedState, Fresh, Freshness, Head, Listing,
         Moment, Position, Revocation, Term,
     },
-    id::{Digest, PublisherId, ReleaseId},
+    id::{Digest, Peer, PublisherId, ReleaseId},
     io::{Event, Record, Token},
     machine::desk::Desk,
     root::{RootError, TrustedRoot},
@@ -48,10 +49,13 @@ pub(crate) struct Feed {
     /// The newest root that a ticket named.
     pub(crate) pin: Option<(u64, Digest)>,
     pub(crate) floor: Head,
+    pub(super) promised: Option<Promised>,
     pub(crate) root: Option<TrustedRoot>,
     /// Envelopes of the root chain, version 1 first.
     pub(crate) roots: Vec<Vec<u8>>,
     root_digests: BTreeSet<Digest>,
+    /// What a peer brings of the chain, page by page, while it does not reach the pin. See [`super::take`].
+    pub(super) on_trial: Option<(Peer, Batch)>,
     /// Shared with a batch, so that beginning one costs nothing however long the catalogue is.
     pub(crate) state: Arc<FeedState>,
     /// The state where a newcomer may begin: see [`Batch::anchor`].
@@ -143,7 +147,10 @@ impl Feed {
     }
     /// Whether the root chain reaches what the ticket pins.
     pub(crate) fn is_anchored(&self) -> bool {
-        self.root.as_ref().is_some_and(|r| self.pin.is_none_or(|(version, _)| r.root.version >= version))
+        self.reaches_pin(self.root.as_ref())
+    }
+    pub(super) fn reaches_pin(&self, root: Option<&TrustedRoot>) -> bool {
+        root.is_some_and(|r| self.pin.is_none_or(|(version, _)| r.root.version >= version))
     }
     /// Whether the head may be shown: anchored, and not behind the ticket's floor. A newer epoch is above any floor of an
     /// older one: the root that opened it was signed after the ticket was made, or gave up what the ticket names.
@@ -223,6 +230,13 @@ impl Feed {
         let newest = self.batch.as_ref().and_then(|b| b.fresh.as_ref()).or(self.fresh.as_ref());
         newest.is_some_and(|(f, _)| f.root_version > self.newest_root().map_or(0, |r| r.root.version))
     }
+    /// The newest root version that this peer need not send.
+    pub(crate) fn root_to_ask_from(&self, peer: Peer) -> u64 {
+        self.root_on_trial(peer).or(self.newest_root()).map_or(0, |r| r.root.version)
+    }
+    pub(super) fn root_on_trial(&self, peer: Peer) -> Option<&TrustedRoot> {
+        self.on_trial.as_ref().filter(|(from, _)| *from == peer)?.1.root.as_ref()
+    }
     pub(crate) fn has_root(&self, digest: Digest) -> bool {
         self.root_digests.contains(&digest)
     }
@@ -280,6 +294,7 @@ impl Feed {
                 }
             }
         }
+        self.meet();
         batch.added
     }
 
@@ -316,12 +331,13 @@ impl Feed {
             Record::Followed { root, floor, addresses, .. } => {
                 self.followed = true;
                 self.follow_kept = true;
-                self.raise(root, floor);
+                self.heed(root, floor);
                 self.addresses = addresses;
                 return Ok(());
             }
             Record::Unfollowed { .. } => {
                 self.followed = false;
+                self.forget_promises();
                 return Ok(());
             }
             Record::Reserved { head, .. } => {
@@ -381,15 +397,13 @@ impl Feed {
         match batch.root_bytes(self, publisher, bytes) {
             Err(Fault::Root(RootError::Fork(version))) => {
                 tracing::error!(%publisher, version, "the publisher has two root documents of one version");
-                *clash = self.rival_root(batch, bytes);
+                if self.may_judge_roots() {
+                    *clash = self.rival_root(batch, bytes);
+                }
                 return Err(Fault::Root(RootError::Fork(version)));
             }
             Err(Fault::Root(error @ RootError::Protocol { needed })) => {
-                // Its own root role says so: the signatures were good, or it would not have been read.
-                if self.needs.replace(needed) != Some(needed) {
-                    tracing::warn!(%publisher, %error, "nothing newer of a publisher can be read");
-                    self.tell_freshness(desk, publisher);
-                }
+                self.note_needs(desk, publisher, needed);
                 return Err(Fault::Root(error));
             }
             other => other?,
@@ -398,6 +412,14 @@ impl Feed {
             batch.waiting.insert(desk.keep(Record::Root { publisher, envelope }));
         }
         Ok(())
+    }
+
+    /// Its own root role says so: the signatures were good, or it would not have been read.
+    pub(super) fn note_needs(&mut self, desk: &mut Desk, publisher: PublisherId, needed: u16) {
+        if self.needs.replace(needed) != Some(needed) {
+            tracing::warn!(%publisher, needed, "nothing newer of a publisher can be read: it needs a later protocol");
+            self.tell_freshness(desk, publisher);
+        }
     }
 
     /// The newest root document beside another one of its version.
@@ -426,7 +448,9 @@ impl Feed {
     /// Until when the feed's newest word holds; none while nothing of it may be shown.
     pub(crate) fn term(&self, now: Moment) -> Option<Term> {
         let root = self.root.as_ref().filter(|_| self.is_visible())?;
-        Some(Term::of(self.statement(now), self.spoken(), &root.root))
+        let term = Term::of(self.statement(now), self.spoken(), &root.root);
+        // Somebody told of a newer word, so this one is not the newest, whatever it says of itself.
+        Some(if self.promised.is_some() { term.outdated() } else { term })
     }
     /// How far the feed may be believed, and until when this answer holds.
     pub(crate) fn freshness(&self, now: Moment) -> (Freshness, Option<Time>) {

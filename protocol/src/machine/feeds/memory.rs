@@ -30,11 +30,12 @@ impl Feed {
         let counts = |mark: &Head| open.is_none_or(|open| mark.at.epoch >= open.epoch);
         marked.max(spoken_of).filter(counts).map(|mark| mark.at.seq)
     }
-    /// The mark of an entry that was verified here. A ticket's floor and a reserved number raise the mark too; neither was an
-    /// entry, and the floor has a guard of its own.
+    /// The mark of an entry that was verified here. A reserved number raises the mark too, and a ticket's floor did so once;
+    /// neither was an entry, and the floor has a guard of its own.
     fn marked(&self) -> Option<Head> {
         let reserved = self.reserved.map(|r| r.at);
-        self.mark.filter(|mark| !self.own && mark.at > self.floor.at && Some(mark.at) > reserved)
+        let told = self.promised.map_or(self.floor.at, |p| p.floor.at.max(self.floor.at));
+        self.mark.filter(|mark| !self.own && mark.at > told && Some(mark.at) > reserved)
     }
     /// The place that was verified here once, while what is durable is behind it.
     pub(crate) fn behind(&self) -> Option<Behind> {

@@ -5,6 +5,7 @@
 mod feed;
 mod memory;
 mod page;
+mod promised;
 mod take;
 mod trail;
 mod verify;
@@ -119,19 +120,15 @@ impl Feeds {
         }
         let feed = self.feeds.entry(publisher).or_default();
         feed.followed = true;
-        feed.raise(ticket.root, ticket.floor);
+        feed.heed(ticket.root, ticket.floor);
         for address in ticket.addresses.iter().take(ADDRESSES) {
             if !feed.addresses.contains(address) && feed.addresses.len() < ADDRESSES {
                 feed.addresses.push(address.clone());
             }
         }
         feed.owes_followed = true;
-        let record = Record::Followed {
-            publisher,
-            root: feed.pin.unwrap_or(ticket.root),
-            floor: feed.floor,
-            addresses: feed.addresses.clone(),
-        };
+        let record =
+            Record::Followed { publisher, root: ticket.root, floor: ticket.floor, addresses: feed.addresses.clone() };
         let token = desk.keep(record);
         self.waiting.insert(token, Waiting::Follow(publisher));
         desk.out(Output::Topic { publisher, join: true });
@@ -143,6 +140,7 @@ impl Feeds {
     pub(crate) fn unfollow(&mut self, desk: &mut Desk, publisher: PublisherId) {
         let Some(feed) = self.feeds.get_mut(&publisher).filter(|f| f.followed) else { return };
         feed.followed = false;
+        feed.forget_promises();
         // What was verified stays: following again must not accept a head behind it.
         desk.keep(Record::Unfollowed { publisher });
         if !feed.own {
@@ -153,6 +151,7 @@ impl Feeds {
 
     pub(crate) fn own(&mut self, desk: &mut Desk, publisher: PublisherId, roots: &[Vec<u8>]) {
         let feed = self.feeds.entry(publisher).or_default();
+        feed.on_trial = None;
         let mut batch = feed.batch();
         let mut clash = None;
         let held = roots.iter().try_for_each(|bytes| feed.take_root(desk, &mut batch, publisher, bytes, &mut clash));
@@ -394,6 +393,7 @@ fn view(publisher: PublisherId, feed: &Feed, now: Moment) -> PublisherView<'_> {
         frozen: feed.is_frozen(),
         difference: feed.difference(),
         unstated: false,
+        promised: feed.promised.map(|p| (p.root.0, p.floor.at)),
         requested: feed.requested.as_ref().filter(|(head, _)| head.at > feed.state.head.at).map(|(_, p)| p.as_slice()),
         addresses: &feed.addresses,
     }

@@ -12,11 +12,12 @@ use crate::{
     feed::{
         Conflict, Entry, Equivocation, FeedError, Fresh, Freshness, Head, Moment, Position, VALID_FOR, verify_beginning,
     },
-    id::{Digest, PublisherId},
+    id::{Digest, Peer, PublisherId},
     io::Record,
     limits,
     machine::desk::Desk,
-    root::{RootError, TrustedRoot},
+    message::Bytes,
+    root::{Root, RootError, TrustedRoot},
     sign::{Envelope, Kind, SignatureError},
     time::Time,
 };
@@ -67,7 +68,7 @@ pub(crate) enum Judged {
 
 impl Feeds {
     /// Takes an answer to a pull.
-    pub(crate) fn take_page(&mut self, desk: &mut Desk, publisher: PublisherId, page: Page) -> Taken {
+    pub(crate) fn take_page(&mut self, desk: &mut Desk, peer: Peer, publisher: PublisherId, page: Page) -> Taken {
         let Some(feed) = self.feeds.get_mut(&publisher).filter(|f| f.is_known()) else { return Taken::Nothing };
         if page.entries.len() > limits::FEED_PAGE {
             let fault = Fault::Refused("a page brings more entries than one holds");
@@ -76,12 +77,13 @@ impl Feeds {
         let mut batch = feed.batch();
         let before = batch.waiting.len();
         let (mut clash, mut begin) = (None, None);
-        let mut result = feed.take_roots(desk, &mut batch, publisher, &page, &mut clash);
+        let mut result = feed.take_roots(desk, &mut batch, (peer, publisher), &page, &mut clash);
         if result.is_ok() && feed.may_take_entries(&batch) {
             result = feed.take_entries(desk, &mut batch, publisher, &page, (&mut clash, &mut begin));
         }
         if result.is_ok()
             && begin.is_none()
+            && feed.reaches_pin(batch.root.as_ref())
             && let Some(bytes) = &page.fresh
         {
             let taken = batch.came(&bytes.0);
@@ -96,7 +98,7 @@ impl Feeds {
                 result = Ok(());
             }
         }
-        let new = batch.waiting.len() > before;
+        let new = batch.waiting.len() > before || feed.root_on_trial(peer).is_some();
         let forged = match (&result, &batch.root) {
             (Err(fault), Some(root)) => page.is_forged(root, fault),
             (Err(fault), None) => !matches!(fault, Fault::Refused(_) | Fault::OtherFloor | Fault::OtherMark),
@@ -192,7 +194,9 @@ impl Feeds {
     pub(crate) fn judge_proof(&mut self, desk: &mut Desk, proof: Equivocation) -> Judged {
         let Some(feed) = self.get(proof.publisher) else { return Judged::Useless };
         let known = feed.forked || (feed.is_frozen() && proof.one.kind != Kind::Root);
-        let Some(root) = feed.newest_root().filter(|_| !known) else { return Judged::Useless };
+        // Below the newest root that is told of, its keys may have been rotated out long ago.
+        let judges = !known && (proof.one.kind != Kind::Root || feed.may_judge_roots());
+        let Some(root) = feed.newest_root().filter(|_| judges) else { return Judged::Useless };
         if !proves(root, &proof.one, &proof.other) {
             // Perhaps of an epoch or of keys that are not ours: of no use here, nobody blamed.
             return Judged::Useless;
@@ -216,17 +220,59 @@ impl Feed {
         &mut self,
         desk: &mut Desk,
         batch: &mut Batch,
-        publisher: PublisherId,
+        (peer, publisher): (Peer, PublisherId),
         page: &Page,
         clash: &mut Clash,
     ) -> Result<(), Fault> {
-        page.roots.iter().try_for_each(|bytes| self.take_root(desk, batch, publisher, &bytes.0, clash))
+        let mut roots = page.roots.iter();
+        if !self.reaches_pin(batch.root.as_ref()) {
+            self.try_roots(desk, batch, (peer, publisher), page.more, &mut roots)?;
+        }
+        roots.try_for_each(|bytes| self.take_root(desk, batch, publisher, &bytes.0, clash))
+    }
+
+    /// Takes roots up to the pin, all or none: below it, whoever has a root key that was rotated out can show another chain,
+    /// and one that was kept would bar the honest one. What does not end at the pin by the last page is forgotten; so is a
+    /// fork on the way, for the pin tells which of the two is meant.
+    fn try_roots<'a>(
+        &mut self,
+        desk: &mut Desk,
+        batch: &mut Batch,
+        (peer, publisher): (Peer, PublisherId),
+        more: bool,
+        roots: &mut impl Iterator<Item = &'a Bytes>,
+    ) -> Result<(), Fault> {
+        let before = self.on_trial.take_if(|(from, _)| *from == peer).map(|(_, batch)| batch);
+        let mut trial = before.unwrap_or_else(|| Batch { roots: Vec::new(), ..batch.clone() });
+        let known = trial.roots.len();
+        while !self.reaches_pin(trial.root.as_ref()) {
+            let Some(bytes) = roots.next() else {
+                // A page that brings nothing of it leads nowhere.
+                if more && trial.roots.len() > known {
+                    self.on_trial = Some((peer, trial));
+                }
+                return Ok(());
+            };
+            if let Err(fault) = trial.root_bytes(self, publisher, &bytes.0) {
+                if let Fault::Root(RootError::Protocol { needed }) = fault {
+                    self.note_needs(desk, publisher, needed);
+                }
+                return Err(off_the_pin(trial.root.as_ref(), &bytes.0, fault));
+            }
+        }
+        for envelope in &trial.roots {
+            batch.waiting.insert(desk.keep(Record::Root { publisher, envelope: envelope.clone() }));
+        }
+        let Batch { mut roots, waiting, failed, .. } = std::mem::take(batch);
+        roots.append(&mut trial.roots);
+        *batch = Batch { roots, waiting, failed, ..trial };
+        Ok(())
     }
 
     /// Entries count only under a root chain that reaches the ticket's pin, and while nothing is proven against it.
     fn may_take_entries(&self, batch: &Batch) -> bool {
         let Some(root) = &batch.root else { return false };
-        let anchored = self.pin.is_none_or(|(v, _)| root.root.version >= v);
+        let anchored = self.reaches_pin(Some(root));
         let reopened = Some(root.root.feed.epoch) > self.root.as_ref().map(|r| r.root.feed.epoch);
         // The keys that spoke twice may be gone.
         let newer = Some(root.digest) != self.root.as_ref().map(|r| r.digest);
@@ -245,7 +291,7 @@ impl Feed {
         // A pair that proves something stands alone, and is nothing to be appended.
         if let ([one, other], Some(root)) = (page.entries.as_slice(), &batch.root) {
             let (one, other) = (codec::decode::<Envelope>(&one.0)?, codec::decode::<Envelope>(&other.0)?);
-            if proves(root, &one, &other) {
+            if proves(root, &one, &other) && (one.kind != Kind::Root || self.may_judge_roots()) {
                 *clash = Some((one, other));
                 return Ok(());
             }
@@ -426,6 +472,18 @@ impl Feed {
         // Whoever does not know the time cannot say what is long ago.
         now.is_lost() || self.freshness(now).0 != Freshness::Fresh || now.time().since(said).0 >= VALID_FOR.0 / 2
     }
+}
+
+/// What is wrong with a root document below the pin. Only what nobody honest passes on is a fault of whoever brought it: a
+/// chain that ends elsewhere was signed by somebody, and a page may have been asked for when more of it was known.
+fn off_the_pin(root: Option<&TrustedRoot>, bytes: &[u8], fault: Fault) -> Fault {
+    let envelope = codec::decode::<Envelope>(bytes).ok();
+    let forged = match (&fault, root, envelope) {
+        (Fault::Root(RootError::Signature(error)), Some(root), Some(envelope)) => is_forged(root, &envelope, error),
+        (Fault::Root(_), None, Some(envelope)) => envelope.open::<Root>().is_ok_and(|root| root.version == 1),
+        _ => matches!(fault, Fault::Codec(_) | Fault::Root(RootError::Codec(_))),
+    };
+    if forged { fault } else { Fault::Refused("the root documents do not lead to the one that the ticket pins") }
 }
 
 impl Page {

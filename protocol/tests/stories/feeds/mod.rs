@@ -16,6 +16,7 @@ mod reopened;
 mod revoke;
 mod rotation;
 mod second_word;
+mod tickets;
 mod trust;
 mod victims;
 mod writer;
