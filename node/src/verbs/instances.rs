@@ -364,6 +364,7 @@ mod tests {
                 unstated: false,
                 behind: None,
                 needs: None,
+                promised: None,
                 addresses: Vec::new(),
             };
             let (release, distro, version) = (runs.release, runs.distro.clone(), runs.version.clone());
