@@ -8,7 +8,7 @@ use softservice_protocol::{
     release::ReleaseRef,
     ticket::{Contradiction, Ticket},
 };
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// How long a command waits for peers without any progress.
@@ -85,8 +85,8 @@ pub struct Known {
     pub root_version: u64,
     /// Digest of that root's payload.
     pub root_digest: softservice_protocol::id::Digest,
-    /// Head and catalogue.
-    pub feed: FeedState,
+    /// Head and catalogue: shared with the core, as a catalogue is long and this is told at every change of any.
+    pub feed: Arc<FeedState>,
     /// Until when its newest word holds; none while nothing of it may be shown. Kept instead of what it comes to: that
     /// changes while nothing happens.
     pub term: Option<Term>,

@@ -125,7 +125,7 @@ async fn what_its_own_document_does_not_bear_out_is_refused_and_nobody_who_serve
     let (honest, _) = alice.publish(publisher, "2.0.0", honest.path()).await;
     soon("the publisher", bob.handle().follow(alice.ticket(publisher))).await.unwrap();
     bob.learns("all of it", |c| c.get(&publisher).is_some_and(|k| k.feed.snapshot.listings.len() == 7)).await;
-    let listings = bob.known(publisher).expect("a publisher").feed.snapshot.listings;
+    let listings = bob.known(publisher).expect("a publisher").feed.snapshot.listings.clone();
     for ((what, ..), listing) in lies.iter().zip(&listings) {
         let reference = json!({ "reference": listing.release.to_string() });
         for verb in ["plan", "show", "fetch"] {

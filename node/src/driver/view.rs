@@ -4,6 +4,7 @@
 use super::Driver;
 use crate::handle::{Catalogue, Known, Status, Transfer};
 use softservice_protocol::machine::TransferView;
+use std::sync::Arc;
 
 impl Driver {
     pub(super) fn status(&self) -> Status {
@@ -37,7 +38,7 @@ impl Driver {
             let known = Known {
                 root_version: view.root_version,
                 root_digest: view.root_digest,
-                feed: view.feed.clone(),
+                feed: Arc::clone(view.feed),
                 term: view.term,
                 own: view.own,
                 signed: view.signed,

@@ -240,10 +240,11 @@ mod tests {
     use super::*;
     use crate::verbs::failure::Kind;
     use softservice_protocol::{
-        feed::{Behind, FeedState, Head, Position, Term},
+        feed::{Behind, Head, Position, Term},
         id::Digest,
         time::Span,
     };
+    use std::sync::Arc;
 
     const SAID: Time = Time(1_790_000_000_000);
     const OWNER: Wish = Wish::Owner { accept_expired: false };
@@ -253,7 +254,7 @@ mod tests {
         Known {
             root_version: 1,
             root_digest: Digest::ZERO,
-            feed: FeedState::default(),
+            feed: Arc::default(),
             term: Some(term),
             own: false,
             signed: true,

@@ -98,7 +98,7 @@ mod tests {
         Known {
             root_version: 1,
             root_digest: Digest::ZERO,
-            feed: FeedState { snapshot, ..FeedState::default() },
+            feed: FeedState { snapshot, ..FeedState::default() }.into(),
             term: None,
             own: false,
             signed: true,

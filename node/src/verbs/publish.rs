@@ -138,7 +138,9 @@ pub(super) async fn publish(context: &Context, args: Publish, talk: &Talk) -> Re
         (Entered::Requested(_), _) => None,
         (Entered::Published(head), Some(mut known)) => {
             // The catalogue may be told a moment after the answer: the ticket's floor is what was just signed.
-            known.feed.head = known.feed.head.max(*head);
+            if known.feed.head < *head {
+                Arc::make_mut(&mut known.feed).head = *head;
+            }
             Some(status::ticket_for(context, publisher, &known, Some(&release.distro)).await?)
         }
         (_, None) => return Err(Failure::new(Kind::Bug, "published, yet the node does not know its own feed")),

@@ -188,7 +188,7 @@ mod tests {
         Known {
             root_version: 1,
             root_digest: Digest::ZERO,
-            feed: FeedState { snapshot: Snapshot { listings, ..Snapshot::default() }, ..FeedState::default() },
+            feed: FeedState { snapshot: Snapshot { listings, ..Snapshot::default() }, ..FeedState::default() }.into(),
             term: None,
             own: false,
             signed: true,

@@ -75,6 +75,11 @@ pub struct Gossip {
     claims: Claims,
 }
 
+/// Somebody honest brings what keys signed that nobody knows for the moment in which a root changes; a flood of it is none.
+fn doubted(desk: &mut Desk, peer: Peer) {
+    desk.punish(peer, peers::DOUBT, "its pages hold what keys signed that nobody knows".into());
+}
+
 impl Talk {
     fn count(&mut self, now: Time) {
         if now.since(self.window) >= WINDOW {
@@ -203,7 +208,9 @@ impl Gossip {
         root: u64,
     ) -> bool {
         let (Some(feed), Some(talk)) = (feeds.get(publisher), self.talks.get_mut(&peer)) else { return false };
-        if talk.asked.get(&publisher).is_some_and(|(at, _)| desk.now.since(*at) < ANSWER) {
+        // Whose share is spent is not asked for: the answer would wait, too.
+        let wait = feed.purse.is_empty(desk.now);
+        if wait || talk.asked.get(&publisher).is_some_and(|(at, _)| desk.now.since(*at) < ANSWER) {
             return false;
         }
         let head = from.unwrap_or_else(|| feed.ask_from());
@@ -337,16 +344,27 @@ impl Gossip {
             }
             Taken::Ask { from, doubt: true } if self.doubt(desk, feeds, peer, publisher, Some(from)) => return false,
             Taken::Refused { doubt: true, .. } if self.doubt(desk, feeds, peer, publisher, None) => return false,
-            // The same question would have the same answer.
-            Taken::Ask { from, .. } if from == asked_from => {}
-            Taken::Ask { from, .. } => {
-                self.ask_later(desk, feeds, peer, publisher, from);
-                return false;
+            Taken::Ask { from, doubt } => {
+                if doubt {
+                    doubted(desk, peer);
+                }
+                // The same question would have the same answer.
+                if from != asked_from {
+                    self.ask_later(desk, feeds, peer, publisher, from);
+                    return false;
+                }
             }
-            Taken::Refused { fault, forged, .. } => {
+            // What it announced stays announced: whoever signs as this publisher waits for it.
+            Taken::Later => {
+                tracing::warn!(%peer, %publisher, "the publisher has had so much kept lately that the rest waits");
+                return true;
+            }
+            Taken::Refused { fault, forged, doubt } => {
                 tracing::warn!(%peer, %publisher, %fault, "a feed page is refused");
                 if forged {
                     desk.punish(peer, peers::FORGED, fault.to_string());
+                } else if doubt {
+                    doubted(desk, peer);
                 }
             }
         }

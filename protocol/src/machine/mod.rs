@@ -26,6 +26,7 @@ use crate::{
     time::{Span, Time},
 };
 use desk::{Desk, Note};
+use std::sync::Arc;
 
 /// A core with anything to wait for looks again after this at the latest.
 const LONGEST_SLEEP: Span = Span::days(1);
@@ -54,8 +55,8 @@ pub struct PublisherView<'a> {
     pub root_version: u64,
     /// Digest of that root's payload; zero while there is none.
     pub root_digest: Digest,
-    /// Head and catalogue.
-    pub feed: &'a FeedState,
+    /// Head and catalogue: shared, as a catalogue is long.
+    pub feed: &'a Arc<FeedState>,
     /// How far it may be believed.
     pub freshness: Freshness,
     /// Until when that holds, and what comes then; none while nothing of it may be shown.

@@ -74,7 +74,7 @@ impl Restate {
         signatures.dedup_by(|a, b| a.key == b.key);
         let envelope = Envelope { kind: Kind::Fresh, publisher, feed: FeedId::main(publisher), payload, signatures };
         let Ok(bytes) = codec::encode(&envelope) else { return None };
-        match feeds.judge(desk, &envelope, &bytes) {
+        match feeds.judge_own(desk, &envelope, &bytes) {
             Judged::New => {
                 self.unable.remove(&publisher);
                 if bytes.len() <= limits::GOSSIP_BYTES {

@@ -4,6 +4,8 @@
 
 use super::{
     promised::Promised,
+    purse::Purse,
+    stays::Stays,
     trail::Trail,
     verify::{Fault, holds, proves, spoken as says},
 };
@@ -20,13 +22,26 @@ use crate::{
     sign::{Envelope, Kind},
     time::Time,
 };
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 /// Two envelopes that prove that the publisher spoke twice.
 pub(super) type Clash = Option<(Envelope, Envelope)>;
+
+/// Where a newcomer may begin. The entry is here by itself: what build machines appended since may be more than the trail
+/// keeps, and nobody could begin any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Anchor {
+    /// The state at the entry.
+    pub(crate) state: Arc<FeedState>,
+    /// The entry as it came.
+    pub(crate) entry: Arc<[u8]>,
+}
+
+impl Anchor {
+    pub(super) fn new(state: &Arc<FeedState>, entry: &[u8]) -> Self {
+        Self { state: state.clone(), entry: entry.into() }
+    }
+}
 
 /// What is told of how far a feed may be believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,13 +74,15 @@ pub(crate) struct Feed {
     /// Shared with a batch, so that beginning one costs nothing however long the catalogue is.
     pub(crate) state: Arc<FeedState>,
     /// The state where a newcomer may begin: see [`Batch::anchor`].
-    pub(crate) anchor: Option<Arc<FeedState>>,
+    pub(crate) anchor: Option<Anchor>,
     /// The state as it is shown: what was revoked here stays revoked, even if a root gave up the entry that said so.
     pub(crate) shown: Arc<FeedState>,
     /// Revocations that the state no longer has.
-    pub(crate) stays: BTreeMap<ReleaseId, Revocation>,
+    pub(crate) stays: Stays,
     /// Newest entries, as received.
     pub(crate) trail: Trail,
+    /// What may be kept of it now.
+    pub(crate) purse: Purse,
     /// The head when keys that sign entries changed last: nobody who comes later can verify what is before it.
     pub(crate) rotated_at: u64,
     pub(crate) batch: Option<Batch>,
@@ -120,7 +137,7 @@ pub(crate) struct Batch {
     pub(crate) state: Arc<FeedState>,
     /// The state at the newest entry that the release role of the newest root signed, or that the root names: with it
     /// a newcomer may begin. None while the head has only signatures of keys that are gone.
-    pub(crate) anchor: Option<Arc<FeedState>>,
+    pub(crate) anchor: Option<Anchor>,
     pub(crate) rotated_at: u64,
     /// The feed begins anew here: entries before are not in memory.
     pub(crate) onboarded: bool,
@@ -266,15 +283,20 @@ impl Feed {
         if let Some(base) = batch.onboarded.then(|| batch.base.clone()).flatten() {
             self.trail.restart(base);
         }
+        let begin = batch.anchor.as_ref().map_or(u64::MAX, |a| a.state.head.at.seq);
         for (seq, bytes) in batch.entries {
-            self.trail.put(seq, bytes);
+            self.trail.put(seq, bytes, begin);
         }
-        if batch.cut.is_some() || batch.onboarded {
-            let revoked = self.shown.snapshot.listings.iter().filter_map(|l| Some((l.release, l.revoked.clone()?)));
-            self.stays.extend(revoked);
+        let gives_up = batch.cut.is_some() || batch.onboarded;
+        if gives_up {
+            self.stays.keep(&self.shown, batch.root.as_ref().map_or(0, |r| r.root.feed.epoch));
         }
+        // Most records change neither, and a catalogue is long.
+        let moves = gives_up || !Arc::ptr_eq(&self.state, &batch.state);
         self.state = batch.state;
-        self.show();
+        if moves {
+            self.shown = self.stays.show(&self.state);
+        }
         self.anchor = batch.anchor;
         self.rotated_at = batch.rotated_at;
         if batch.fresh.is_some() {
@@ -298,30 +320,9 @@ impl Feed {
         batch.added
     }
 
-    /// Makes what is shown of what is: with every revocation that a root gave up and nobody has said again.
-    fn show(&mut self) {
-        let state = &self.state;
-        let said = |release: &ReleaseId| {
-            let listing = state.snapshot.listings.iter().find(|l| l.release == *release);
-            listing.and_then(|l| l.revoked.as_ref()).map(|r| r.level)
-        };
-        self.stays.retain(|release, stays| said(release) < Some(stays.level));
-        if self.stays.is_empty() {
-            self.shown = self.state.clone();
-            return;
-        }
-        let mut shown = (*self.state).clone();
-        for listing in &mut shown.snapshot.listings {
-            if let Some(stays) = self.stays.get(&listing.release) {
-                listing.revoked = Some(stays.clone().after(listing.revoked.as_ref()));
-            }
-        }
-        self.shown = Arc::new(shown);
-    }
     /// Revocations that a root gave up, of releases that are still listed: to be said again by their publisher.
     pub(crate) fn unsaid(&self) -> impl Iterator<Item = (ReleaseId, &Revocation)> {
-        let listed = |release: &ReleaseId| self.state.snapshot.listings.iter().any(|l| l.release == *release);
-        self.stays.iter().filter(move |(release, _)| listed(release)).map(|(release, said)| (*release, said))
+        self.stays.unsaid(&self.state)
     }
 
     /// Takes a record of an earlier life; it was verified then, and is verified again.
@@ -439,7 +440,7 @@ impl Feed {
 
     /// When the publisher's release role spoke last, see [`spoken`].
     pub(crate) fn spoken(&self) -> Time {
-        spoken(self.root.as_ref(), self.anchor.as_deref(), &self.state)
+        spoken(self.root.as_ref(), self.anchor.as_ref().map(|a| &*a.state), &self.state)
     }
     /// The newest statement, unless a clock that came right meanwhile shows its date to be absurd.
     pub(crate) fn statement(&self, now: Moment) -> Option<&Fresh> {

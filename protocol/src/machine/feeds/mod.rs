@@ -6,6 +6,9 @@ mod feed;
 mod memory;
 mod page;
 mod promised;
+mod purse;
+mod statement;
+mod stays;
 mod take;
 mod trail;
 mod verify;
@@ -24,7 +27,10 @@ use crate::{
     ticket::{Contradiction, Ticket},
     time::Time,
 };
-use std::{collections::BTreeMap, sync::LazyLock};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, LazyLock},
+};
 
 pub(crate) use feed::Feed;
 pub(crate) use page::Page;
@@ -39,7 +45,7 @@ const NEWEST: usize = 16;
 /// Relatives of a release that are worth a look for what resembles it.
 const KIN: usize = 16;
 
-static NOTHING: LazyLock<FeedState> = LazyLock::new(FeedState::default);
+static NOTHING: LazyLock<Arc<FeedState>> = LazyLock::new(Arc::default);
 
 /// What a token of ours waits for.
 #[derive(Debug, Clone, Copy)]

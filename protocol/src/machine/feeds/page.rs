@@ -83,8 +83,8 @@ impl Feed {
 
     /// Where a newcomer may begin: the state, and the entry that commits to its catalogue.
     fn beginning(&self) -> Option<(&FeedState, &[u8])> {
-        let anchor = self.anchor.as_deref()?;
-        Some((anchor, self.trail.get(anchor.head.at.seq)?))
+        let anchor = self.anchor.as_ref()?;
+        Some((&anchor.state, &anchor.entry))
     }
     /// The bytes of the catalogue with this digest, where newcomers may begin with it.
     pub(crate) fn catalogue(&self, wanted: Digest) -> Option<Vec<u8>> {

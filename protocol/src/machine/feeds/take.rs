@@ -3,23 +3,20 @@
 
 use super::{
     Feeds,
-    feed::{self, Batch, Clash, Feed},
+    feed::{Batch, Clash, Feed},
     page::Page,
-    verify::{Fault, holds, is_forged, proves, pruned, signature_error, spoken},
+    verify::{Fault, is_forged, proves, pruned, signature_error, spoken},
 };
 use crate::{
     codec,
-    feed::{
-        Conflict, Entry, Equivocation, FeedError, Fresh, Freshness, Head, Moment, Position, VALID_FOR, verify_beginning,
-    },
+    feed::{Conflict, Entry, Equivocation, FeedError, Head, Position, verify_beginning},
     id::{Digest, Peer, PublisherId},
     io::Record,
     limits,
     machine::desk::Desk,
     message::Bytes,
     root::{Root, RootError, TrustedRoot},
-    sign::{Envelope, Kind, SignatureError},
-    time::Time,
+    sign::{Envelope, Kind},
 };
 
 /// What a page of a feed came to.
@@ -34,6 +31,8 @@ pub(crate) enum Taken {
     /// The page does not continue what is here: ask again, from this place. `doubt` when its sender may know another chain of
     /// root documents.
     Ask { from: Head, doubt: bool },
+    /// Its publisher has had so much kept lately that the rest waits.
+    Later,
     /// Refused; `forged` when the sender cannot be honest, `doubt` as above.
     Refused { fault: Fault, forged: bool, doubt: bool },
 }
@@ -77,18 +76,21 @@ impl Feeds {
         let mut batch = feed.batch();
         let before = batch.waiting.len();
         let (mut clash, mut begin) = (None, None);
-        let mut result = feed.take_roots(desk, &mut batch, (peer, publisher), &page, &mut clash);
+        // The envelope that was looked at last: the one to blame where something is wrong.
+        let mut last = None;
+        let mut result = feed.take_roots(desk, &mut batch, (peer, publisher), &page, &mut clash, &mut last);
         if result.is_ok() && feed.may_take_entries(&batch) {
-            result = feed.take_entries(desk, &mut batch, publisher, &page, (&mut clash, &mut begin));
+            result = feed.take_entries(desk, &mut batch, publisher, &page, (&mut clash, &mut begin), &mut last);
         }
         if result.is_ok()
             && begin.is_none()
             && feed.reaches_pin(batch.root.as_ref())
             && let Some(bytes) = &page.fresh
         {
-            let taken = batch.came(&bytes.0);
-            result =
-                taken.and_then(|(said, bytes)| feed.take_fresh(desk, &mut batch, publisher, &said, &bytes, &mut clash));
+            last = Some(bytes);
+            result = batch.came(&bytes.0).and_then(|(said, bytes)| {
+                feed.take_fresh(desk, &mut batch, publisher, (&said, &bytes), &mut clash, false)
+            });
             // A statement that says nothing new takes nothing from the entries before it; nor does one whose sender may not
             // know yet that its key was dropped from what else it brought.
             let new = batch.waiting.len() > before;
@@ -100,8 +102,10 @@ impl Feeds {
         }
         let new = batch.waiting.len() > before || feed.root_on_trial(peer).is_some();
         let forged = match (&result, &batch.root) {
-            (Err(fault), Some(root)) => page.is_forged(root, fault),
-            (Err(fault), None) => !matches!(fault, Fault::Refused(_) | Fault::OtherFloor | Fault::OtherMark),
+            (Err(fault), Some(root)) => is_page_forged(root, fault, last),
+            (Err(fault), None) => {
+                !matches!(fault, Fault::Refused(_) | Fault::Later | Fault::OtherFloor | Fault::OtherMark)
+            }
             (Ok(()), _) => false,
         };
         let head = batch.state.head;
@@ -122,6 +126,7 @@ impl Feeds {
             Err(_) if old && page.is_only(head) => Taken::Nothing,
             // Entries that only keys of an earlier root signed say nothing: whoever sent them has a head with a snapshot.
             Err(_) if old && page.snapshot.is_none() && !page.entries.is_empty() => ask(Head::START),
+            Err(Fault::Later) => Taken::Later,
             Ok(()) if new => Taken::New,
             Ok(()) => Taken::Nothing,
             Err(Fault::Feed(FeedError::Known(_))) => Taken::Nothing,
@@ -142,6 +147,13 @@ impl Feeds {
 
     /// Judges a gossiped envelope.
     pub(crate) fn judge(&mut self, desk: &mut Desk, envelope: &Envelope, bytes: &[u8]) -> Judged {
+        self.judge_said(desk, envelope, bytes, false)
+    }
+    /// Judges what was signed here: as anybody would, but that it was said a moment ago is no reason not to say it.
+    pub(crate) fn judge_own(&mut self, desk: &mut Desk, envelope: &Envelope, bytes: &[u8]) -> Judged {
+        self.judge_said(desk, envelope, bytes, true)
+    }
+    fn judge_said(&mut self, desk: &mut Desk, envelope: &Envelope, bytes: &[u8], ours: bool) -> Judged {
         let publisher = envelope.publisher;
         let Some(feed) = self.feeds.get_mut(&publisher).filter(|f| f.is_known()) else { return Judged::Useless };
         if feed.is_frozen() || envelope.kind == Kind::Root {
@@ -156,7 +168,7 @@ impl Feeds {
         let bare = pruned(&root, envelope);
         let (clean, bytes) = bare.as_ref().map_or((envelope, bytes), |(e, b)| (e, b.as_slice()));
         let result = match envelope.kind {
-            Kind::Fresh => feed.take_fresh(desk, &mut batch, publisher, clean, bytes, &mut clash),
+            Kind::Fresh => feed.take_fresh(desk, &mut batch, publisher, (clean, bytes), &mut clash, ours),
             _ => feed.take_entry(desk, &mut batch, publisher, clean, bytes, &mut clash),
         };
         let head = batch.state.head;
@@ -180,9 +192,8 @@ impl Feeds {
             Err(Fault::Feed(FeedError::Broken { .. } | FeedError::Equivocation(_) | FeedError::Reopened { .. })) => {
                 Judged::Ask(one_back(head))
             }
-            Err(Fault::Refused(_) | Fault::OtherFloor | Fault::OtherMark | Fault::Feed(FeedError::Epoch { .. })) => {
-                Judged::Useless
-            }
+            Err(Fault::Refused(_) | Fault::Later | Fault::OtherFloor | Fault::OtherMark) => Judged::Useless,
+            Err(Fault::Feed(FeedError::Epoch { .. })) => Judged::Useless,
             Err(fault) => match signature_error(&fault) {
                 Some(error) if !is_forged(&root, envelope, error) => Judged::UnknownKeys(head),
                 _ => Judged::Forged(fault),
@@ -216,19 +227,23 @@ pub(crate) fn one_back(head: Head) -> Head {
 }
 
 impl Feed {
-    fn take_roots(
+    fn take_roots<'p>(
         &mut self,
         desk: &mut Desk,
         batch: &mut Batch,
         (peer, publisher): (Peer, PublisherId),
-        page: &Page,
+        page: &'p Page,
         clash: &mut Clash,
+        last: &mut Option<&'p Bytes>,
     ) -> Result<(), Fault> {
         let mut roots = page.roots.iter();
         if !self.reaches_pin(batch.root.as_ref()) {
-            self.try_roots(desk, batch, (peer, publisher), page.more, &mut roots)?;
+            self.try_roots(desk, batch, (peer, publisher), page.more, &mut roots, last)?;
         }
-        roots.try_for_each(|bytes| self.take_root(desk, batch, publisher, &bytes.0, clash))
+        roots.try_for_each(|bytes| {
+            *last = Some(bytes);
+            self.take_root(desk, batch, publisher, &bytes.0, clash)
+        })
     }
 
     /// Takes roots up to the pin, all or none: below it, whoever has a root key that was rotated out can show another chain,
@@ -241,6 +256,7 @@ impl Feed {
         (peer, publisher): (Peer, PublisherId),
         more: bool,
         roots: &mut impl Iterator<Item = &'a Bytes>,
+        last: &mut Option<&'a Bytes>,
     ) -> Result<(), Fault> {
         let before = self.on_trial.take_if(|(from, _)| *from == peer).map(|(_, batch)| batch);
         let mut trial = before.unwrap_or_else(|| Batch { roots: Vec::new(), ..batch.clone() });
@@ -253,6 +269,7 @@ impl Feed {
                 }
                 return Ok(());
             };
+            *last = Some(bytes);
             if let Err(fault) = trial.root_bytes(self, publisher, &bytes.0) {
                 if let Fault::Root(RootError::Protocol { needed }) = fault {
                     self.note_needs(desk, publisher, needed);
@@ -280,13 +297,14 @@ impl Feed {
         anchored && !self.forked && (!self.is_frozen() || reopened || thawed)
     }
 
-    fn take_entries(
+    fn take_entries<'p>(
         &mut self,
         desk: &mut Desk,
         batch: &mut Batch,
         publisher: PublisherId,
-        page: &Page,
+        page: &'p Page,
         (clash, begin): (&mut Clash, &mut Option<Beginning>),
+        last: &mut Option<&'p Bytes>,
     ) -> Result<(), Fault> {
         // A pair that proves something stands alone, and is nothing to be appended.
         if let ([one, other], Some(root)) = (page.entries.as_slice(), &batch.root) {
@@ -302,37 +320,14 @@ impl Feed {
         let mut entries = page.entries.iter();
         if let Some(snapshot) = &page.snapshot {
             let bytes = entries.next().ok_or(Fault::Refused("a snapshot came without its head entry"))?;
-            let (envelope, bytes) = batch.came(&bytes.0)?;
-            let taken = match snapshot.0.as_slice() {
-                [] => batch.begins_at(self, &envelope).map(Some),
-                whole => batch.onboard_bytes(self, &envelope, &bytes, whole).map(|()| None),
-            };
-            match taken {
-                Ok(Some(snapshot)) => {
-                    // What may follow is asked for when it is here.
-                    *begin = Some(Beginning { entry: bytes, snapshot });
-                    return Ok(());
-                }
-                Ok(None) => {
-                    let record = Record::Onboarded { publisher, envelope: bytes, snapshot: snapshot.0.clone() };
-                    batch.waiting.insert(desk.keep(record));
-                }
-                // Not the catalogue, but perhaps the entry is better signed than ours, or another one.
-                Err(Fault::Feed(FeedError::Known(_))) => {
-                    let result = self.take_entry(desk, batch, publisher, &envelope, &bytes, clash);
-                    if let Err(fault) = result
-                        && !matches!(fault, Fault::Feed(FeedError::Known(_) | FeedError::Equivocation(_)))
-                    {
-                        return Err(fault);
-                    }
-                }
-                Err(fault) => {
-                    self.tell_another(publisher, &fault);
-                    return Err(fault);
-                }
+            *last = Some(bytes);
+            self.take_catalogue(desk, batch, publisher, &bytes.0, &snapshot.0, (clash, begin))?;
+            if begin.is_some() {
+                return Ok(());
             }
         }
         for bytes in entries {
+            *last = Some(bytes);
             let (envelope, bytes) = batch.came(&bytes.0)?;
             let result = self.take_entry(desk, batch, publisher, &envelope, &bytes, clash);
             if clash.is_some() {
@@ -342,6 +337,53 @@ impl Feed {
                 // Pages may overlap with what came meanwhile.
                 Ok(()) | Err(Fault::Feed(FeedError::Known(_))) => {}
                 Err(fault) => return Err(fault),
+            }
+        }
+        Ok(())
+    }
+
+    /// An entry with the catalogue at it; an empty one where it is too long for a page.
+    fn take_catalogue(
+        &mut self,
+        desk: &mut Desk,
+        batch: &mut Batch,
+        publisher: PublisherId,
+        bytes: &[u8],
+        snapshot: &[u8],
+        (clash, begin): (&mut Clash, &mut Option<Beginning>),
+    ) -> Result<(), Fault> {
+        let (envelope, bytes) = batch.came(bytes)?;
+        // The next entry says it all: a whole catalogue for each number is what somebody sends to fill a disk.
+        let head = batch.state.head;
+        let is_next = |e: Entry| head.at.seq > 0 && e.prev == head.hash && e.at.seq == head.at.seq.saturating_add(1);
+        if envelope.open().is_ok_and(is_next)
+            && self.take_entry(desk, batch, publisher, &envelope, &bytes, clash).is_ok()
+        {
+            return Ok(());
+        }
+        self.purse.admit(desk.now)?;
+        let taken = match snapshot {
+            [] => batch.begins_at(self, &envelope).map(Some),
+            whole => batch.onboard_bytes(self, &envelope, &bytes, whole).map(|()| None),
+        };
+        match taken {
+            // What may follow is asked for when it is here.
+            Ok(Some(snapshot)) => *begin = Some(Beginning { entry: bytes, snapshot }),
+            Ok(None) => {
+                self.purse.pay_catalogue(desk.now, bytes.len() + snapshot.len());
+                let record = Record::Onboarded { publisher, envelope: bytes, snapshot: snapshot.to_vec() };
+                batch.waiting.insert(desk.keep(record));
+            }
+            // Not the catalogue, but perhaps the entry is better signed than ours, or another one.
+            Err(Fault::Feed(FeedError::Known(_))) => {
+                match self.take_entry(desk, batch, publisher, &envelope, &bytes, clash) {
+                    Ok(()) | Err(Fault::Feed(FeedError::Known(_) | FeedError::Equivocation(_))) => {}
+                    Err(fault) => return Err(fault),
+                }
+            }
+            Err(fault) => {
+                self.tell_another(publisher, &fault);
+                return Err(fault);
             }
         }
         Ok(())
@@ -365,8 +407,11 @@ impl Feed {
             return Err(FeedError::Known(at.seq).into());
         }
         self.refuse_ahead(desk, batch, envelope)?;
+        self.purse.admit(desk.now)?;
+        let before = batch.state.clone();
         match batch.entry_bytes(self, envelope, bytes) {
             Ok(()) => {
+                self.purse.pay_entry(desk.now, &before, envelope, bytes.len());
                 batch.waiting.insert(desk.keep(Record::Entry { publisher, envelope: bytes.to_vec() }));
                 Ok(())
             }
@@ -394,46 +439,6 @@ impl Feed {
         }
     }
 
-    fn take_fresh(
-        &mut self,
-        desk: &mut Desk,
-        batch: &mut Batch,
-        publisher: PublisherId,
-        envelope: &Envelope,
-        bytes: &[u8],
-        clash: &mut Clash,
-    ) -> Result<(), Fault> {
-        let spoken = feed::spoken(batch.root.as_ref(), batch.anchor.as_deref(), &batch.state);
-        let ahead = |f: &Fresh| desk.moment().is_ahead(f.issued_at, spoken);
-        // One that was taken under a wrong clock does not stand in the way of better ones.
-        let newest = batch.fresh.as_ref().or(self.fresh.as_ref());
-        // Under a root that is on its way, what a dropped key said bars nobody.
-        let same = self.root.as_ref().map(|r| r.digest) == batch.root.as_ref().map(|r| r.digest);
-        let newest = newest.filter(|said| same || batch.root.as_ref().is_some_and(|root| holds(root, said)));
-        let newest = newest.map(|(f, _)| f).filter(|f| !ahead(f));
-        let newest = newest.map(|f| f.issued_at);
-        let timely = |f: &Fresh| match newest {
-            _ if ahead(f) => Err(Fault::Refused("the statement is from the future")),
-            Some(newest) if newest >= f.issued_at => Err(FeedError::Known(f.head.at.seq).into()),
-            _ => Ok(()),
-        };
-        match batch.fresh_bytes(envelope, bytes, timely) {
-            Ok(()) => {
-                batch.waiting.insert(desk.keep(Record::Fresh { publisher, envelope: bytes.to_vec() }));
-                Ok(())
-            }
-            Err(Fault::Feed(error @ (FeedError::Equivocation(_) | FeedError::Known(_)))) => {
-                // One that is late may still name what never stood there.
-                let ours = batch.state.head.at.seq;
-                if !matches!(error, FeedError::Known(seq) if seq >= ours) {
-                    self.clashes(batch, envelope, clash);
-                }
-                Err(error.into())
-            }
-            Err(fault) => Err(fault),
-        }
-    }
-
     /// A delegated key alone dates nothing ahead of the clocks: it would bind whoever comes after it.
     fn refuse_ahead(&self, desk: &Desk, batch: &Batch, envelope: &Envelope) -> Result<(), Fault> {
         let Some(root) = &batch.root else { return Ok(()) };
@@ -454,7 +459,7 @@ impl Feed {
     }
 
     /// Finds the entry of ours, if it is still in memory, that `envelope` contradicts.
-    fn clashes(&self, batch: &Batch, envelope: &Envelope, clash: &mut Clash) {
+    pub(super) fn clashes(&self, batch: &Batch, envelope: &Envelope, clash: &mut Clash) {
         let Some(root) = &batch.root else { return };
         let Some((Conflict::Feed(at), _)) = spoken(envelope) else { return };
         let Some(ours) = self.kept_at(batch, at.seq).and_then(|bytes| codec::decode::<Envelope>(bytes).ok()) else {
@@ -463,14 +468,6 @@ impl Feed {
         if proves(root, &ours, envelope) {
             *clash = Some((ours, envelope.clone()));
         }
-    }
-
-    /// Whether a newer statement would be welcome: none yet, or the newest was said long ago. How long it claims to hold does
-    /// not matter: one that somebody made with a stolen key must not keep us from hearing of the root that ends it.
-    pub(crate) fn wants_fresh(&self, now: Moment) -> bool {
-        let said = self.term(now).map_or(Time(0), |t| t.said);
-        // Whoever does not know the time cannot say what is long ago.
-        now.is_lost() || self.freshness(now).0 != Freshness::Fresh || now.time().since(said).0 >= VALID_FOR.0 / 2
     }
 }
 
@@ -489,19 +486,17 @@ fn off_the_pin(root: Option<&TrustedRoot>, bytes: &[u8], fault: Fault) -> Fault 
 impl Page {
     /// Whether it brings nothing but this entry.
     fn is_only(&self, head: Head) -> bool {
-        let digest = |b: &crate::message::Bytes| codec::decode::<Envelope>(&b.0).map(|e| e.digest());
+        let digest = |b: &Bytes| codec::decode::<Envelope>(&b.0).map(|e| e.digest());
         matches!(self.entries.as_slice(), [only] if digest(only) == Ok(head.hash))
     }
-    /// Whether whoever sent this page cannot have verified it: honest devices keep only what they verified.
-    fn is_forged(&self, root: &TrustedRoot, fault: &Fault) -> bool {
-        if let Some(error) = signature_error(fault) {
-            let envelopes = self.roots.iter().chain(&self.entries).chain(&self.fresh);
-            return envelopes.filter_map(|b| codec::decode::<Envelope>(&b.0).ok()).any(|e| {
-                let role = root.role(e.kind);
-                let result = e.verify(e.kind, root.publisher, e.kind.name(), &role.keys, role.threshold.into());
-                result.is_err_and(|err| is_forged(root, &e, &err)) || !matches!(error, SignatureError::TooFew { .. })
-            });
-        }
-        matches!(fault, Fault::Codec(_) | Fault::Feed(FeedError::Codec(_)) | Fault::Root(RootError::Codec(_)))
+}
+
+/// Whether whoever sent a page cannot have verified it: honest devices keep only what they verified. Only the envelope that
+/// was looked at `last` is judged: a page has room for thousands of signatures.
+fn is_page_forged(root: &TrustedRoot, fault: &Fault, last: Option<&Bytes>) -> bool {
+    if let Some(error) = signature_error(fault) {
+        let envelope = last.and_then(|b| codec::decode::<Envelope>(&b.0).ok());
+        return envelope.is_some_and(|e| is_forged(root, &e, error));
     }
+    matches!(fault, Fault::Codec(_) | Fault::Feed(FeedError::Codec(_)) | Fault::Root(RootError::Codec(_)))
 }

@@ -11,6 +11,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 /// Entries kept in memory to be passed on, in bytes: thousands of usual ones; older ones are served by snapshot.
 const BYTES: usize = 2 << 20;
+/// The same with those since the newest place where a newcomer can begin: no snapshot serves them.
+const BYTES_SINCE: usize = 16 << 20;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -47,11 +49,12 @@ impl Trail {
         let given_up = self.entries.split_off(&after.saturating_add(1));
         self.bytes -= given_up.values().map(Vec::len).sum::<usize>();
     }
-    /// Puts an entry in its place: the next one, or a known one that is better signed.
-    pub(crate) fn put(&mut self, seq: u64, bytes: Vec<u8>) {
+    /// Puts an entry in its place: the next one, or a known one that is better signed. A newcomer can begin with `begin`.
+    pub(crate) fn put(&mut self, seq: u64, bytes: Vec<u8>, begin: u64) {
         self.bytes += bytes.len();
         self.bytes -= self.entries.insert(seq, bytes).map_or(0, |old| old.len());
-        while self.bytes > BYTES && self.entries.len() > 1 {
+        let served = |entries: &BTreeMap<u64, _>| entries.first_key_value().is_some_and(|(first, _)| *first <= begin);
+        while self.bytes > if served(&self.entries) { BYTES } else { BYTES_SINCE } && self.entries.len() > 1 {
             let Some((_, old)) = self.entries.pop_first() else { break };
             self.bytes -= old.len();
             if let Some((head, entry)) = open(&old).filter(|(head, _)| head.at.seq > self.base.head.at.seq) {

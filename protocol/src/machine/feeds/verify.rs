@@ -2,7 +2,7 @@
 //! current root, canonical form, place in the feed, and only then anything is kept.
 //! Invariant: a function here that returns an error has changed nothing that lasts.
 
-use super::feed::{Batch, Feed};
+use super::feed::{Anchor, Batch, Feed};
 use crate::{
     codec::{self, CodecError},
     feed::{
@@ -26,6 +26,9 @@ pub(crate) enum Fault {
     Codec(#[from] CodecError),
     #[error("{0}")]
     Refused(&'static str),
+    /// Nothing is wrong with it: see [`super::purse`].
+    #[error("its publisher has had so much kept here lately that the rest waits")]
+    Later,
     /// Signed, but not what a ticket names.
     #[error("the feed is not the one of the ticket's floor")]
     OtherFloor,
@@ -82,7 +85,7 @@ impl Batch {
             return;
         }
         self.rotated_at = self.state.head.at.seq;
-        self.anchor = self.is_beginning(feed).then(|| self.state.clone());
+        self.anchor = self.beginning(feed);
     }
     /// Back to the entry that the root names, if the state at it can be had again; otherwise to the start, for peers to
     /// bring it.
@@ -101,16 +104,15 @@ impl Batch {
         self.added.clear();
         self.state = Arc::new(state);
     }
-    /// Whether a newcomer may begin with the head.
-    fn is_beginning(&self, feed: &Feed) -> bool {
+    /// The head, if a newcomer may begin with it.
+    fn beginning(&self, feed: &Feed) -> Option<Anchor> {
         let seq = self.state.head.at.seq;
         let bytes = self.entries.iter().rev().find(|(s, _)| *s == seq).map(|(_, b)| b.as_slice());
-        let envelope = bytes.or_else(|| feed.trail.get(seq)).and_then(|b| codec::decode::<Envelope>(b).ok());
-        let digest = self.state.head.hash;
-        match (&self.root, envelope) {
-            (Some(root), Some(e)) => e.digest() == digest && verify_beginning(root, &e).is_ok(),
-            _ => false,
-        }
+        let bytes = bytes.or_else(|| feed.trail.get(seq))?;
+        let envelope: Envelope = codec::decode(bytes).ok()?;
+        let begins =
+            envelope.digest() == self.state.head.hash && verify_beginning(self.root.as_ref()?, &envelope).is_ok();
+        begins.then(|| Anchor::new(&self.state, bytes))
     }
 
     /// The digest of the catalogue at this entry, where it is one to begin with.
@@ -157,7 +159,7 @@ impl Batch {
         self.entries = vec![(state.head.at.seq, bytes.to_vec())];
         self.onboarded = true;
         self.state = Arc::new(state);
-        self.anchor = Some(self.state.clone());
+        self.anchor = Some(Anchor::new(&self.state, bytes));
         self.base = Some(self.state.clone());
         Ok(())
     }
@@ -167,7 +169,7 @@ impl Batch {
         let root = self.root.as_ref().ok_or(Fault::Refused("no root is known"))?;
         let head = self.state.head;
         if head.at.seq > 0 && envelope.digest() == head.hash {
-            let begins = self.anchor.as_ref().is_some_and(|anchor| anchor.head == head);
+            let begins = self.anchor.as_ref().is_some_and(|anchor| anchor.state.head == head);
             let current = verify_beginning(root, envelope).is_ok();
             if begins && current {
                 return Err(FeedError::Known(head.at.seq).into());
@@ -180,7 +182,7 @@ impl Batch {
                 });
             }
             self.entries.push((head.at.seq, bytes.to_vec()));
-            self.anchor = Some(self.state.clone());
+            self.anchor = Some(Anchor::new(&self.state, bytes));
             return Ok(());
         }
         let (state, entry, signer) = self.state.follow(root, envelope)?;
@@ -191,7 +193,7 @@ impl Batch {
         self.entries.push((entry.at.seq, bytes.to_vec()));
         self.state = Arc::new(state);
         if signer == Signer::Release {
-            self.anchor = Some(self.state.clone());
+            self.anchor = Some(Anchor::new(&self.state, bytes));
         }
         Ok(())
     }

@@ -3,12 +3,17 @@
 
 use super::*;
 
-/// Statements of alice, each newer than the one before.
+/// Statements of alice, each newer than the one before, and each holds an hour longer.
 fn statements(world: &World, p: &Publisher, count: u64) -> Vec<Vec<u8>> {
     let head = view(world, "bob", p).feed.head;
     let statement = |n: u64| {
         let issued_at = softservice_protocol::time::Time(world.now.0 + 10 + n);
-        softservice_protocol::feed::Fresh { head, root_version: 1, issued_at, valid_for: Span::days(7) }
+        softservice_protocol::feed::Fresh {
+            head,
+            root_version: 1,
+            issued_at,
+            valid_for: Span::seconds(3600 * (7 * 24 + n)),
+        }
     };
     let sealed = |n| codec::encode(&p.seal(Kind::Fresh, codec::encode(&statement(n)).unwrap())).unwrap();
     (1..=count).map(sealed).collect()

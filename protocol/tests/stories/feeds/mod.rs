@@ -1,6 +1,7 @@
 //! Stories about feeds: alice publishes, bob and others follow, eve means no good.
 
 mod age;
+mod bounds;
 mod chains;
 mod delegated;
 mod disk;
