@@ -3,6 +3,7 @@
 //! named is whole, what is acknowledged is named, and the index knows at most as much as the log.
 
 use crate::{
+    condense,
     contract::{
         Compared, Damage, Findings, Ingested, Keeper, Layout, Materialised, Progress, Store, StoreError, Swept, Upkeep,
     },
@@ -36,7 +37,10 @@ use std::{
     io::Read,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 /// A store in a directory. One process has it at a time.
@@ -47,6 +51,8 @@ pub struct DiskStore {
     pub(crate) partials: Partials,
     tally: Tally,
     records: Mutex<Log>,
+    /// Where the log of records is looked at for what nothing needs: see [`condense`].
+    condense_at: AtomicU64,
     losses: Mutex<Losses>,
     /// Held while a layout goes into log *and* index, so that a checkpoint never runs ahead of the index.
     pub(crate) layout_log: Arc<Mutex<Log>>,
@@ -115,7 +121,7 @@ pub(crate) fn open_watched(dir: &Path, watch: Option<Watch>) -> Result<DiskStore
     if dir.join("marks.a").exists() && !path.exists() {
         losses.note("the whole log is gone; begun anew")?;
     }
-    let records = Log::open(&path, &aside, &mut |flaw| {
+    let mut records = Log::open(&path, &aside, &mut |flaw| {
         if flaw.lost {
             return losses.note(&flaw.what);
         }
@@ -130,6 +136,10 @@ pub(crate) fn open_watched(dir: &Path, watch: Option<Watch>) -> Result<DiskStore
     }
     let (marks, found) = Marks::open(dir, seen)?;
     notes.extend(found);
+    // After the marks: they know then what the records that go had seen.
+    if let Err(e) = condense::condense(&mut records) {
+        tracing::warn!("the log of records stays as long as it is: {e}");
+    }
     let path = logs.join("layouts");
     let mut whole = path.exists();
     let layouts = Log::open(&path, &aside, &mut |flaw| {
@@ -156,6 +166,7 @@ pub(crate) fn open_watched(dir: &Path, watch: Option<Watch>) -> Result<DiskStore
         objects,
         partials,
         tally: Tally::new(dir),
+        condense_at: AtomicU64::new(condense::due(records.end())),
         records: Mutex::new(records),
         losses: Mutex::new(losses),
         layout_log,
@@ -352,7 +363,16 @@ impl Drop for DiskStore {
 impl Store for DiskStore {
     fn keep(&self, record: &Record) -> Result<(), StoreError> {
         let bytes = codec::encode(record)?;
-        lock(&self.records).append([bytes.as_slice()])?;
+        let mut log = lock(&self.records);
+        log.append([bytes.as_slice()])?;
+        if log.end() >= self.condense_at.load(Ordering::Relaxed) {
+            // The record is kept, whatever comes of this.
+            if let Err(e) = condense::condense(&mut log) {
+                tracing::warn!("the log of records stays as long as it is: {e}");
+            }
+            self.condense_at.store(condense::due(log.end()), Ordering::Relaxed);
+        }
+        drop(log);
         match record::head_of(record) {
             Some((feed, head)) => lock(&self.marks).raise(feed, head),
             None => Ok(()),

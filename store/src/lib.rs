@@ -6,6 +6,7 @@
 pub mod alike;
 mod chunks;
 pub mod closure;
+mod condense;
 mod contract;
 mod copies;
 mod cutter;

@@ -1,8 +1,9 @@
 //! What outlives the process, beside content. Invariant: envelopes are kept as the exact bytes that came.
 
 use crate::{
-    feed::Head,
-    id::{Digest, PublisherId},
+    codec,
+    feed::{Equivocation, Head, Revocation},
+    id::{Digest, PublisherId, ReleaseId},
 };
 use serde::{Deserialize, Serialize};
 
@@ -87,6 +88,35 @@ pub enum Record {
         #[serde(with = "serde_bytes")]
         payload: Vec<u8>,
     },
+    /// A revocation that stays although a root gave up what said it: written where the records that tell of it are dropped.
+    Revoked {
+        /// Whose.
+        publisher: PublisherId,
+        /// The epoch that gave it up.
+        epoch: u32,
+        /// The release.
+        release: ReleaseId,
+        /// How hard, and what people are told.
+        revocation: Revocation,
+    },
+}
+impl Record {
+    /// The publisher that it is about, if any.
+    pub(crate) fn publisher(&self) -> Option<PublisherId> {
+        match self {
+            Self::Followed { publisher, .. }
+            | Self::Unfollowed { publisher }
+            | Self::Root { publisher, .. }
+            | Self::Onboarded { publisher, .. }
+            | Self::Entry { publisher, .. }
+            | Self::Fresh { publisher, .. }
+            | Self::Reserved { publisher, .. }
+            | Self::Requested { publisher, .. }
+            | Self::Revoked { publisher, .. } => Some(*publisher),
+            Self::Proof { proof } => codec::decode::<Equivocation>(proof).ok().map(|p| p.publisher),
+            Self::Address { .. } => None,
+        }
+    }
 }
 impl crate::codec::Wire for Record {
     const NAME: &'static str = "log record";

@@ -26,6 +26,7 @@ use crate::{
     time::{Span, Time},
 };
 use desk::{Desk, Note};
+pub use feeds::{Condensed, condense};
 use std::sync::Arc;
 
 /// A core with anything to wait for looks again after this at the latest.

@@ -2,13 +2,13 @@
 //! and does not pass until it has a value.
 #![allow(dead_code)] // each test binary looks at some of it
 
-use crate::cast::{NOW, Publisher, digest, listing, revoke};
+use crate::cast::{NOW, Publisher, digest, listing, revocation, revoke};
 use softservice_protocol::{
     archive::{self, ArchiveError, Header, Kind, Owner, Part, Stamp, Writer},
     bitmap::Bitmap,
     chunk::{ChunkRef, Cutting},
     codec::{self, CodecError, Wire},
-    feed::{Action, Entry, Equivocation, Fresh, Head, Listing, Position, Snapshot},
+    feed::{Action, Entry, Equivocation, Fresh, Head, Listing, Position, RevokeLevel, Snapshot},
     id::{ChunkId, ObjectId, PublisherId, ReleaseId},
     io::Record,
     message::{Bytes, Coding, Message, SpanAnswer, SpanRequest},
@@ -217,6 +217,12 @@ fn records() -> Vec<Record> {
         Record::Proof { proof: codec::encode(&equivocation()).unwrap() },
         Record::Address { address },
         Record::Requested { publisher, payload: anna.entries[0].payload.clone() },
+        Record::Revoked {
+            publisher,
+            epoch: 2,
+            release: ReleaseId([3; 32]),
+            revocation: revocation(RevokeLevel::Unsafe),
+        },
     ]
 }
 fn record_name(record: &Record) -> &'static str {
@@ -231,6 +237,7 @@ fn record_name(record: &Record) -> &'static str {
         Record::Proof { .. } => "proof",
         Record::Address { .. } => "address",
         Record::Requested { .. } => "requested",
+        Record::Revoked { .. } => "revoked",
     }
 }
 

@@ -254,6 +254,9 @@ impl Feed {
     pub(super) fn root_on_trial(&self, peer: Peer) -> Option<&TrustedRoot> {
         self.on_trial.as_ref().filter(|(from, _)| *from == peer)?.1.root.as_ref()
     }
+    pub(super) fn is_same_proof(&self, other: &Self) -> bool {
+        (&self.proof, self.proof_epoch) == (&other.proof, other.proof_epoch)
+    }
     pub(crate) fn has_root(&self, digest: Digest) -> bool {
         self.root_digests.contains(&digest)
     }
@@ -355,6 +358,11 @@ impl Feed {
             Record::Proof { proof } => {
                 let proof: Equivocation = codec::decode(&proof)?;
                 self.freeze(proof);
+                return Ok(());
+            }
+            Record::Revoked { epoch, release, revocation, .. } => {
+                self.stays.restore(release, revocation, epoch);
+                self.shown = self.stays.show(&self.state);
                 return Ok(());
             }
             Record::Address { .. } => return Ok(()),

@@ -2,6 +2,7 @@
 //! Invariant: what [`Feeds::view`] shows is durable, anchored in the ticket's root and never behind its floor; a feed
 //! whose publisher spoke twice takes nothing newer of that epoch from anybody. Heads never go back.
 
+mod condense;
 mod feed;
 mod memory;
 mod page;
@@ -32,6 +33,7 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
+pub use condense::{Condensed, condense};
 pub(crate) use feed::Feed;
 pub(crate) use page::Page;
 pub(crate) use take::{Beginning, Judged, Taken, one_back};
@@ -178,19 +180,7 @@ impl Feeds {
     }
 
     pub(crate) fn restore(&mut self, desk: &mut Desk, record: Record) {
-        let feed_of = |record: &Record| match record {
-            Record::Followed { publisher, .. }
-            | Record::Unfollowed { publisher }
-            | Record::Root { publisher, .. }
-            | Record::Onboarded { publisher, .. }
-            | Record::Entry { publisher, .. }
-            | Record::Fresh { publisher, .. }
-            | Record::Reserved { publisher, .. }
-            | Record::Requested { publisher, .. } => Some(*publisher),
-            Record::Proof { proof } => codec::decode::<Equivocation>(proof).ok().map(|p| p.publisher),
-            Record::Address { .. } => None,
-        };
-        let Some(publisher) = feed_of(&record) else { return };
+        let Some(publisher) = record.publisher() else { return };
         let feed = self.feeds.entry(publisher).or_default();
         match &record {
             Record::Followed { addresses, .. } => {

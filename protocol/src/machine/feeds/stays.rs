@@ -38,6 +38,18 @@ impl Stays {
         self.0.extend(revoked.map(|(release, revocation)| (release, Stay { revocation, epoch })));
     }
 
+    /// Takes one of an earlier life, unless what is here is harder.
+    pub(super) fn restore(&mut self, release: ReleaseId, revocation: Revocation, epoch: u32) {
+        let harder = self.0.get(&release).is_some_and(|s| s.revocation.level > revocation.level);
+        if !harder {
+            self.0.insert(release, Stay { revocation, epoch });
+        }
+    }
+    /// All of them, with their epochs.
+    pub(super) fn all(&self) -> impl Iterator<Item = (ReleaseId, u32, &Revocation)> {
+        self.0.iter().map(|(release, stay)| (*release, stay.epoch, &stay.revocation))
+    }
+
     /// What is to be shown of a state: with every revocation that a root gave up and nobody has said again. One look at
     /// each listing, however much stays.
     pub(super) fn show(&mut self, state: &Arc<FeedState>) -> Arc<FeedState> {

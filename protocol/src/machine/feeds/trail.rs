@@ -15,7 +15,7 @@ const BYTES: usize = 2 << 20;
 const BYTES_SINCE: usize = 16 << 20;
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Trail {
     base: Arc<FeedState>,
     entries: BTreeMap<u64, Vec<u8>>,
@@ -35,6 +35,10 @@ impl Trail {
     /// Entries from this number on.
     pub(crate) fn since(&self, seq: u64) -> impl Iterator<Item = &[u8]> {
         self.entries.range(seq..).map(|(_, bytes)| bytes.as_slice())
+    }
+    /// The number of the first entry here.
+    pub(crate) fn first(&self) -> Option<u64> {
+        self.entries.first_key_value().map(|(first, _)| *first)
     }
     /// Whether every entry from this number on is here.
     pub(crate) fn has_all_since(&self, seq: u64) -> bool {

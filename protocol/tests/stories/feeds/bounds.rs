@@ -109,6 +109,50 @@ fn what_roots_gave_up_is_looked_through_once_and_the_newest_of_it_still_counts()
     assert_eq!(world.nodes["bob"].core.unsaid(p.id).len(), MANY as usize);
 }
 
+fn condensed(log: &[Record]) -> Option<Vec<Record>> {
+    let condensed = softservice_protocol::machine::condense(log)?;
+    let kept = log.iter().zip(condensed.keep).filter(|(_, keep)| *keep).map(|(record, _)| record.clone());
+    Some(kept.chain(condensed.add).collect())
+}
+
+#[test]
+fn a_log_without_what_nothing_needs_leads_to_the_same_and_goes_on_as_it_would_have() {
+    const MANY: u32 = 900;
+    let (mut p, log) = giving_up(MANY);
+    let short = condensed(&log).expect("eleven catalogues that were given up are worth it");
+    let catalogues = |log: &[Record]| log.iter().filter(|r| matches!(r, Record::Onboarded { .. })).count();
+    assert_eq!((catalogues(&log), catalogues(&short)), (13, 1));
+    let said = |w: &World| (format!("{:?}", view(w, "bob", &p)), w.nodes["bob"].core.unsaid(p.id));
+    let (long_life, short_life) = (restored(&log), restored(&short));
+    assert_eq!(said(&long_life), said(&short_life));
+    assert!(condensed(&short).is_none(), "there is nothing more to drop");
+    // What was given up long ago and is listed again later is as revoked as ever.
+    let before = p.clone();
+    p.reopen(14, Head::START);
+    let later = [newest_root(&p), onboard(&p, 9 * 20_000, MANY, false)];
+    let (long, short) = ([&log[..], &later].concat(), [&short[..], &later].concat());
+    let said = |w: &World| (format!("{:?}", view(w, "bob", &p)), w.nodes["bob"].core.unsaid(p.id));
+    let (long_life, short_life) = (restored(&long), restored(&short));
+    assert_eq!(said(&long_life), said(&short_life));
+    assert_eq!(short_life.nodes["bob"].core.unsaid(before.id).len(), MANY as usize);
+    // And once more, with what the first time wrote.
+    let again = condensed(&short);
+    assert!(again.is_none_or(|again| said(&restored(&again)) == said(&long_life)));
+}
+
+#[test]
+fn a_log_of_an_honest_publisher_keeps_every_record() {
+    let (mut world, mut p) = first(&["alice", "bob"]);
+    for version in 2..8 {
+        world.publish("alice", &p, listed(version));
+    }
+    world.until("bob has all", |w| w.head("bob", &p) == 7);
+    p.reopen(2, view(&world, "bob", &p).feed.head);
+    world.own("alice", &p);
+    world.until("bob knows", |w| view(w, "bob", &p).root_version == 2);
+    assert!(condensed(&world.nodes["bob"].kept).is_none());
+}
+
 #[test]
 fn of_an_entry_that_continues_the_catalogue_is_not_kept_again() {
     let (mut world, p) = first(&["alice", "bob", "eve"]);
