@@ -355,7 +355,7 @@ mod tests {
             let known = Known {
                 root_version: 1,
                 root_digest: Digest::ZERO,
-                feed: FeedState { snapshot, ..FeedState::default() },
+                feed: FeedState { snapshot, ..FeedState::default() }.into(),
                 term: None,
                 own: false,
                 signed: true,

@@ -79,12 +79,14 @@ impl Trail {
         let mut promised = None;
         let wanted = state.head.at.seq.saturating_add(1)..=head.at.seq;
         let kept = self.entries.iter().map(|(seq, bytes)| (*seq, bytes)).filter(|(seq, _)| *seq <= cut);
+        let mut actions = Vec::new();
         for (_, bytes) in kept.chain(more.iter().map(|(s, b)| (*s, b))).filter(|(seq, _)| wanted.contains(seq)) {
             let (at, entry) = open(bytes)?;
-            state.snapshot.apply(&entry.action, entry.by).ok()?;
+            actions.push((entry.action, entry.by));
             (state.head, state.issued_at) = (at, entry.issued_at);
             promised = Some(entry.state_root);
         }
+        state.snapshot.replay(actions)?;
         if promised.is_some_and(|wanted| state.snapshot.state_root() != Ok(wanted)) {
             return None;
         }
