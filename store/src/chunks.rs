@@ -188,6 +188,10 @@ impl DiskStore {
         for layout in layouts {
             flight.leased.remove(&layout.object);
         }
+        // No longer announced, and perhaps unknown to whoever said what is kept before this came.
+        if flight.sweeps > 0 {
+            flight.arrived.extend(layouts.iter().map(|l| l.object));
+        }
         Ok(())
     }
     /// From files that are ready to objects that are acknowledged.

@@ -227,10 +227,14 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// No fetch goes on: what was announced and never assembled was given up. The next sweep spares it no more, unless it
     /// is kept; until then a fetch that takes it up finds what had come.
     fn let_go(&self);
-    /// What was announced so far, as a number for [`Self::let_go_of`].
-    fn announced(&self) -> u64 {
+    /// Somebody begins to find out what a sweep is to keep. Until [`Self::end_sweep`], what fetches make whole is spared: what
+    /// a document lists that comes meanwhile, nobody could say beforehand. Answers what was announced so far, as a number for
+    /// [`Self::let_go_of`].
+    fn begin_sweep(&self) -> u64 {
         0
     }
+    /// That sweep is over, or given up; once for each beginning.
+    fn end_sweep(&self) {}
     /// What was announced up to this number and is not in `except` was given up: the next sweep spares it no more, as after
     /// [`Self::let_go`]. Fetches may go on: `except` is what theirs are about, and what they announce later counts anew.
     fn let_go_of(&self, announced: u64, except: &BTreeSet<ObjectId>) {

@@ -81,6 +81,10 @@ pub(crate) struct Flight {
     pub(crate) intakes: BTreeMap<ObjectId, u32>,
     /// Brought by an ingest or `add` that ended since the last sweep.
     pub(crate) recent: BTreeSet<ObjectId>,
+    /// Sweeps that are prepared or go on.
+    pub(crate) sweeps: usize,
+    /// Made whole by fetches since the first of these began.
+    pub(crate) arrived: BTreeSet<ObjectId>,
     /// Removed by a sweep, and still in the log of layouts.
     pub(crate) unlogged: BTreeSet<ObjectId>,
 }
@@ -473,8 +477,17 @@ impl Store for DiskStore {
         let _turn = lock(&self.assembling);
         lock(&self.flight).leased.clear();
     }
-    fn announced(&self) -> u64 {
-        lock(&self.flight).announced
+    fn begin_sweep(&self) -> u64 {
+        let mut flight = lock(&self.flight);
+        flight.sweeps += 1;
+        flight.announced
+    }
+    fn end_sweep(&self) {
+        let mut flight = lock(&self.flight);
+        flight.sweeps = flight.sweeps.saturating_sub(1);
+        if flight.sweeps == 0 {
+            flight.arrived.clear();
+        }
     }
     fn let_go_of(&self, announced: u64, except: &BTreeSet<ObjectId>) {
         let _turn = lock(&self.assembling);

@@ -339,7 +339,7 @@ impl Store for MemoryStore {
     fn let_go(&self) {
         self.state().leased.clear();
     }
-    fn announced(&self) -> u64 {
+    fn begin_sweep(&self) -> u64 {
         self.state().announced
     }
     fn let_go_of(&self, announced: u64, except: &BTreeSet<ObjectId>) {

@@ -111,7 +111,7 @@ impl DiskStore {
         for object in objects {
             // The decision and the removal are one step for whoever begins to rely on this object.
             let flight = lock(&self.flight);
-            let spared = [&flight.recent, recent, keep].iter().any(|set| set.contains(object))
+            let spared = [&flight.recent, &flight.arrived, recent, keep].iter().any(|set| set.contains(object))
                 || flight.leased.contains_key(object)
                 || flight.intakes.contains_key(object);
             if spared {

@@ -126,6 +126,23 @@ impl Drop for Waiting {
     }
 }
 
+/// What fetches bring is spared as long as this lives.
+struct Preparing(Arc<dyn Store>);
+
+impl Preparing {
+    /// And the number up to which what was announced may be let go.
+    fn new(store: &Arc<dyn Store>) -> (Self, u64) {
+        let announced = store.begin_sweep();
+        (Self(Arc::clone(store)), announced)
+    }
+}
+
+impl Drop for Preparing {
+    fn drop(&mut self) {
+        self.0.end_sweep();
+    }
+}
+
 /// What is needed just now: roots, and what fetches are about.
 async fn asked_for(context: &Context) -> Result<(Roots, BTreeSet<ReleaseId>), Failure> {
     let transfers = context.handle.status().await?.transfers;
@@ -138,13 +155,17 @@ pub(super) async fn gc(context: &Context, talk: &Talk) -> Result<Value, Failure>
     let holds = context.holds.clone();
     let (waiting, waited) = Waiting::new(context);
     let sweeping = holds.sweep();
-    // In this order: a fetch that announces something after the number is spared for that; one that did so before and goes
-    // on is among the transfers.
-    let announced = store.announced();
+    // In this order: a fetch that announces something after the number is spared for that, and for what it makes whole of
+    // it; one that did so before and goes on is among the transfers.
+    let (preparing, announced) = Preparing::new(&store);
     let (roots, fetched) = asked_for(context).await?;
     let (known, keep) = (BTreeSet::new(), BTreeSet::new());
     let kept = Kept { store, holds, known, keep, waited, looked: 0, of: 0, talk: talk.clone() };
-    let (swept, gone) = closure::blocking(move || sweep(kept, &roots, &fetched, announced)).await?;
+    let (swept, gone) = closure::blocking(move || {
+        let _preparing = preparing;
+        sweep(kept, &roots, &fetched, announced)
+    })
+    .await?;
     let (roots, _) = asked_for(context).await?;
     let (lost, reachable) = prove(context, roots, gone, sweeping).await?;
     drop(waiting);

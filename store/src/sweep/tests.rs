@@ -143,7 +143,7 @@ fn what_was_given_up_goes_and_what_a_fetch_is_about_stays() {
     (0..4).for_each(|n| bring(&store, n));
     announce(&store, 0);
     announce(&store, 1);
-    let announced = store.announced();
+    let announced = store.begin_sweep();
     announce(&store, 2);
     store.let_go_of(announced, &BTreeSet::from([object(1).0.object]));
     store.gc(&BTreeSet::new()).unwrap();
@@ -214,4 +214,21 @@ fn a_sweep_whose_sync_fails_knows_what_it_took() {
     store.partials.commit().unwrap();
     (0..5).for_each(|n| bring(&store, n));
     assert!((0..5).all(|n| has(&store, n)));
+}
+
+/// A fetch goes on while somebody finds out what is kept: what its document lists, nobody could say beforehand.
+#[test]
+fn what_comes_while_it_is_found_out_what_is_kept_is_spared_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    bring(&store, 1);
+    store.begin_sweep();
+    bring(&store, 2);
+    let (swept, _) = store.gc_in_steps(&mut Between::new(|_| bring(&store, 3))).unwrap();
+    assert_eq!((swept.removed, has(&store, 1), has(&store, 2), has(&store, 3)), (1, false, true, true));
+    store.end_sweep();
+    store.begin_sweep();
+    let (swept, _) = store.gc_in_steps(&mut Between::new(|_| ())).unwrap();
+    store.end_sweep();
+    assert_eq!((swept.removed, has(&store, 2), has(&store, 3)), (2, false, false));
 }
