@@ -1,6 +1,7 @@
 //! The disk, off the loop: records are kept in their order on one lane, everything else goes side by side.
 //! Invariant: the loop never waits for the disk, and every task is answered by exactly one input.
 
+use crate::publisher::Keys;
 use softservice_protocol::{
     bitmap::Bitmap,
     id::{Peer, ReleaseId},
@@ -79,10 +80,10 @@ pub(crate) struct Disk {
 
 impl Disk {
     /// Starts both lanes; answers go to `answers`.
-    pub(crate) fn start(store: Arc<dyn Store>, answers: mpsc::Sender<Input>) -> Self {
+    pub(crate) fn start(store: Arc<dyn Store>, keys: Keys, answers: mpsc::Sender<Input>) -> Self {
         let (keep, kept) = mpsc::channel(QUEUE);
         let (tasks, todo) = mpsc::channel(QUEUE);
-        let kept = tokio::spawn(keeper(store.clone(), kept, answers.clone()));
+        let kept = tokio::spawn(keeper(store.clone(), keys, kept, answers.clone()));
         let workers = [kept, tokio::spawn(worker(move |task| perform(&*store, task), todo, answers))];
         Self { keep: Lane::new(keep), tasks: Lane::new(tasks), workers }
     }
@@ -98,16 +99,27 @@ impl Disk {
     }
 }
 
-async fn keeper(store: Arc<dyn Store>, mut kept: mpsc::Receiver<(Token, Record)>, answers: mpsc::Sender<Input>) {
+async fn keeper(
+    store: Arc<dyn Store>,
+    keys: Keys,
+    mut kept: mpsc::Receiver<(Token, Record)>,
+    answers: mpsc::Sender<Input>,
+) {
     let mut batch = Vec::with_capacity(BATCH);
     while kept.recv_many(&mut batch, BATCH).await > 0 {
-        let (store, records) = (store.clone(), std::mem::take(&mut batch));
-        let tokens: Vec<Token> = records.iter().map(|(t, _)| *t).collect();
+        let (store, keys) = (store.clone(), keys.clone());
+        let (tokens, records): (Vec<Token>, Vec<Record>) = std::mem::take(&mut batch).into_iter().unzip();
+        let all = tokens.clone();
         let written = tokio::task::spawn_blocking(move || {
-            records
-                .iter()
-                .map(|(token, record)| (*token, store.keep(record).map_err(|e| e.to_string())))
-                .collect::<Vec<_>>()
+            let results: Vec<_> = records.iter().map(|record| store.keep(record).map_err(|e| e.to_string())).collect();
+            // What only the store knew would be gone with it, keys and all else standing.
+            let own = keys.publisher();
+            let marked = keys.kept(&*store, &records);
+            let of = |(record, result): (&Record, Result<(), String>)| match &marked {
+                Err(why) if own.is_some() && record.publisher() == own => result.and(Err(why.clone())),
+                _ => result,
+            };
+            all.into_iter().zip(records.iter().zip(results).map(of)).collect::<Vec<_>>()
         });
         let results = written.await.unwrap_or_else(|e| tokens.iter().map(|t| (*t, Err(e.to_string()))).collect());
         for (token, result) in results {

@@ -142,6 +142,7 @@ async fn run(config: Config, home: Home, store: Arc<dyn Store>) -> Result<Node, 
     let key = node_key(&config.home)?;
     let me = Peer(key.verifying_key().to_bytes());
     let keys = Keys::open(&config.home)?;
+    keys.agree(&*store)?;
     let open = if config.units { Device::open_with_units } else { Device::open };
     let device = open(config.home.clone(), store.clone(), config.keeper.clone())
         .map_err(|source| StartError::Device { home: config.home.clone(), source })?
@@ -174,7 +175,7 @@ async fn run(config: Config, home: Home, store: Arc<dyn Store>) -> Result<Node, 
             me,
             seed: u64::from_le_bytes(seed),
             clock,
-            disk: Disk::start(store.clone(), disk_in),
+            disk: Disk::start(store.clone(), keys.clone(), disk_in),
             device: device.clone(),
             device_answers: device_in,
             keys: keys.clone(),

@@ -351,6 +351,10 @@ async fn of_a_publisher_with_two_histories_nothing_new_is_taken_and_the_first_di
     std::fs::create_dir_all(&stolen).expect("a folder");
     for file in std::fs::read_dir(place.home("anna").join("publisher")).expect("her keys") {
         let file = file.expect("a file").path();
+        // What would keep her from a first entry a thief leaves behind.
+        if file.ends_with("mark") {
+            continue;
+        }
         std::fs::copy(&file, stolen.join(file.file_name().expect("a name"))).expect("a copy");
     }
     let mallory = place.node("mallory").await;

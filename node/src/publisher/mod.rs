@@ -8,6 +8,7 @@
 
 pub mod change;
 mod files;
+mod mark;
 pub mod request;
 pub mod role;
 pub mod words;
@@ -80,6 +81,12 @@ pub enum PublisherError {
         /// The version.
         version: u64,
     },
+    /// What says how far the own feed came.
+    #[error("{path} is damaged, so nobody knows how far this publisher's feed came; restore it from a backup, or, when a peer still has the whole feed, move it away, connect that peer and compare `publisher show` before you publish", path = .0.display())]
+    Mark(PathBuf),
+    /// The store did not answer.
+    #[error("{0}")]
+    Store(String),
     /// A request that waits.
     #[error(transparent)]
     Request(#[from] RequestError),

@@ -102,7 +102,7 @@ pub enum Record {
 }
 impl Record {
     /// The publisher that it is about, if any.
-    pub(crate) fn publisher(&self) -> Option<PublisherId> {
+    pub fn publisher(&self) -> Option<PublisherId> {
         match self {
             Self::Followed { publisher, .. }
             | Self::Unfollowed { publisher }
