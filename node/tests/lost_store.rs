@@ -66,6 +66,8 @@ async fn what_is_known_beside_the_keys_is_written_before_anybody_hears_and_anew_
     soon("the end of alice's node", alice.node.stop()).await;
     std::fs::write(&file, "1 1 damaged\n").unwrap();
     let config = quiet(home.path(), "/ip4/127.0.0.1/tcp/0");
-    let refused = start_on(config, Arc::new(MemoryStore::default())).await.err().expect("nobody knows the number");
+    let Err(refused) = start_on(config, Arc::new(MemoryStore::default())).await else {
+        panic!("nobody knows the number");
+    };
     assert!(refused.to_string().contains("nobody knows how far this publisher's feed came"), "{refused}");
 }
