@@ -60,6 +60,9 @@ pub struct Findings {
     pub damaged: Vec<Damage>,
     /// What the log of records lost, now or in an earlier life: told by every check until [`Store::acknowledge`].
     pub losses: Vec<Damage>,
+    /// What was cut off the end of the log of records at the last opening and is no loss: a record that was being written, and
+    /// nobody was told of. Told once.
+    pub unheard: Option<Damage>,
     /// Index entries that were wrong or missing and are right now.
     pub reindexed: u64,
 }

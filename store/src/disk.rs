@@ -10,7 +10,7 @@ use crate::{
     copies, digest,
     index::{self, Index},
     intake::Way,
-    journal::{self, Flaw, Log},
+    journal::{self, Cost, Flaw, Log},
     layouts,
     look::Look,
     losses::Losses,
@@ -54,6 +54,8 @@ pub struct DiskStore {
     /// Where the log of records is looked at for what nothing needs: see [`condense`].
     condense_at: AtomicU64,
     losses: Mutex<Losses>,
+    /// What was cut off the log of records and costs nothing, for the next check to tell.
+    unheard: Mutex<Option<Damage>>,
     /// Held while a layout goes into log *and* index, so that a checkpoint never runs ahead of the index.
     pub(crate) layout_log: Arc<Mutex<Log>>,
     marks: Mutex<Marks>,
@@ -125,11 +127,13 @@ pub(crate) fn open_watched(dir: &Path, watch: Option<Watch>) -> Result<DiskStore
     if dir.join("marks.a").exists() && !path.exists() {
         losses.note("the whole log is gone; begun anew")?;
     }
-    let mut records = Log::open(&path, &aside, &mut |flaw| {
-        if flaw.lost {
-            return losses.note(&flaw.what);
+    let mut unheard = None;
+    let mut records = Log::open_told(&path, &aside, &mut |flaw| {
+        match flaw.cost {
+            Cost::Records => losses.note(&flaw.what)?,
+            Cost::Nothing => notes.push(damage(&path, flaw)),
+            Cost::Unheard => unheard = Some(damage(&path, flaw)),
         }
-        notes.push(damage(&path, flaw));
         Ok(())
     })?;
     let mut seen = BTreeMap::new();
@@ -173,6 +177,7 @@ pub(crate) fn open_watched(dir: &Path, watch: Option<Watch>) -> Result<DiskStore
         condense_at: AtomicU64::new(condense::due(records.end())),
         records: Mutex::new(records),
         losses: Mutex::new(losses),
+        unheard: Mutex::new(unheard),
         layout_log,
         marks: Mutex::new(marks),
         index,
@@ -221,6 +226,9 @@ impl DiskStore {
     }
     pub(crate) fn take_notes(&self) -> Vec<Damage> {
         std::mem::take(&mut lock(&self.notes))
+    }
+    pub(crate) fn take_unheard(&self) -> Option<Damage> {
+        lock(&self.unheard).take()
     }
 
     /// Waits until the index is open and has all that it should have. Nothing else needs to wait for that: see
@@ -310,6 +318,10 @@ impl DiskStore {
     /// to the losses, everything else is answered.
     pub(crate) fn check_logs(&self) -> Result<Vec<Damage>, StoreError> {
         let mut damaged = lock(&self.marks).check()?;
+        if let Some(file) = lock(&self.records).check_told()? {
+            let what = "does not add up; written anew".to_owned();
+            damaged.push(damage(&file, Flaw { what, cost: Cost::Nothing }));
+        }
         for (log, kind) in [(&self.records, "records"), (&self.layout_log, "layouts")] {
             let mut log = lock(log);
             let found = log.read(Log::start())?;
@@ -325,7 +337,7 @@ impl DiskStore {
             }
             if !headers {
                 let what = "a header does not add up; written anew".to_owned();
-                damaged.push(damage(log.path(), Flaw { what, lost: false }));
+                damaged.push(damage(log.path(), Flaw { what, cost: Cost::Nothing }));
             }
             let copy = journal::free_name(&self.aside(), kind);
             std::fs::copy(log.path(), &copy).map_err(|e| {

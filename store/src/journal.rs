@@ -5,7 +5,7 @@
 //! `mark[4] len[4] tag[16] payload[len]`. The tag is keyed with a secret of the file and covers the record's own
 //! offset, so that a record inside another's payload, which a peer may have chosen, is never taken for one.
 
-use crate::contract::StoreError;
+use crate::{contract::StoreError, told::Told};
 use std::{
     fs::File,
     io::{Read, Write},
@@ -31,6 +31,8 @@ pub(crate) struct Log {
     end: u64,
     /// Set when a sync failed: what the disk holds is unknown until the log is opened again.
     poisoned: bool,
+    /// How far somebody was told that it is durable, for a log whose loss matters.
+    told: Option<Told>,
 }
 
 /// Something wrong with a log.
@@ -38,8 +40,18 @@ pub(crate) struct Log {
 pub(crate) struct Flaw {
     /// For people.
     pub(crate) what: String,
-    /// Records may be gone; otherwise it is mended already.
-    pub(crate) lost: bool,
+    pub(crate) cost: Cost,
+}
+
+/// What it cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cost {
+    /// Records may be gone.
+    Records,
+    /// Nothing: it is mended already.
+    Nothing,
+    /// An append that did not come to its end: nobody was told that it had, and it is no damage.
+    Unheard,
 }
 
 /// What a reading found.
@@ -136,10 +148,38 @@ impl Log {
         aside: &Path,
         tell: &mut dyn FnMut(Flaw) -> Result<(), StoreError>,
     ) -> Result<Self, StoreError> {
+        Self::open_with(path, aside, None, tell)
+    }
+    /// The same of a log beside which it is noted how far somebody was told that it is durable.
+    pub(crate) fn open_told(
+        path: &Path,
+        aside: &Path,
+        tell: &mut dyn FnMut(Flaw) -> Result<(), StoreError>,
+    ) -> Result<Self, StoreError> {
+        let (told, damaged) = Told::open(path)?;
+        if damaged {
+            let what = "how far somebody was told that it is durable does not add up; written anew".to_owned();
+            tell(Flaw { what, cost: Cost::Nothing })?;
+        }
+        let mut log = Self::open_with(path, aside, Some(told), tell)?;
+        if log.told.as_ref().is_some_and(|told| told.of(log.tag()) != Some(log.end)) {
+            // A whole record that nobody was told of is told of from here on; after a kill it may not be on the disk yet.
+            log.file.sync_data().map_err(|e| StoreError::io("sync", path, e))?;
+            log.note()?;
+        }
+        Ok(log)
+    }
+
+    fn open_with(
+        path: &Path,
+        aside: &Path,
+        told: Option<Told>,
+        tell: &mut dyn FnMut(Flaw) -> Result<(), StoreError>,
+    ) -> Result<Self, StoreError> {
         // What a crash or a full disk left of a writing anew.
         ["new", "rewritten"].iter().for_each(|on_its_way| drop(std::fs::remove_file(path.with_extension(on_its_way))));
         if !path.exists() {
-            return Self::create(path);
+            return Self::create(path).map(|log| Self { told, ..log });
         }
         let file = File::options().read(true).write(true).open(path).map_err(|e| StoreError::io("open", path, e))?;
         let bytes = read_from(&file, path, 0)?;
@@ -147,15 +187,16 @@ impl Log {
             [bytes.get(..BLOCK as usize), bytes.get(BLOCK as usize..START as usize)].map(|b| b.and_then(key_of));
         let Some(key) = copies[0].or(copies[1]) else {
             let what = format!("both of its headers are damaged; set aside in {}, begun anew", aside.display());
-            tell(Flaw { what, lost: true })?;
+            tell(Flaw { what, cost: Cost::Records })?;
             set_aside(path, aside)?;
-            return Self::create(path);
+            return Self::create(path).map(|log| Self { told, ..log });
         };
         if copies[0] != copies[1] {
             // Both were there before the file got its name, so a shorter one lost what stood behind them.
             let cut = (bytes.len() as u64) < START;
             let what = if cut { "it was cut off within its headers" } else { "one of its two headers was damaged" };
-            tell(Flaw { what: format!("{what}; written anew"), lost: cut })?;
+            let cost = if cut { Cost::Records } else { Cost::Nothing };
+            tell(Flaw { what: format!("{what}; written anew"), cost })?;
             for at in [0, BLOCK] {
                 file.write_all_at(&header(&key), at).map_err(|e| StoreError::io("write", path, e))?;
             }
@@ -164,17 +205,50 @@ impl Log {
         let body = bytes.get(START as usize..).unwrap_or_default();
         let found = visit(body, START, &key, &mut |_, _| ());
         found.holes.iter().try_for_each(|hole| tell(hole_flaw(hole)))?;
-        let torn = START + body.len() as u64 - found.end;
-        if torn > 0 {
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let kept = free_name(aside, &format!("{name}-tail-{}", found.end));
-            let tail = body.get((found.end - START) as usize..).unwrap_or_default();
-            let what = format!("{torn} bytes of a torn record at its end; set aside as {}", kept.display());
-            tell(Flaw { what, lost: true })?;
-            std::fs::write(&kept, tail).map_err(|e| StoreError::io("write", &kept, e))?;
-            file.set_len(found.end).and_then(|()| file.sync_all()).map_err(|e| StoreError::io("truncate", path, e))?;
+        let mut log = Self { path: path.to_owned(), file, key, end: found.end, poisoned: false, told };
+        // What a file that ends within its headers lost is told already.
+        if bytes.len() as u64 >= START {
+            log.cut(body.get((found.end - START) as usize..).unwrap_or_default(), aside, tell)?;
         }
-        Ok(Self { path: path.to_owned(), file, key, end: found.end, poisoned: false })
+        Ok(log)
+    }
+
+    /// Cuts off what stands behind the last whole record, and judges what is missing there.
+    fn cut(
+        &mut self,
+        tail: &[u8],
+        aside: &Path,
+        tell: &mut dyn FnMut(Flaw) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let told = self.told.as_ref().and_then(|told| told.of(self.tag()));
+        if tail.is_empty() {
+            let Some(told) = told.filter(|told| self.end < *told) else { return Ok(()) };
+            let what = format!("it ends at {} and was {told} bytes long: records at its end are gone", self.end);
+            return tell(Flaw { what, cost: Cost::Records });
+        }
+        let name = self.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let kept = free_name(aside, &format!("{name}-tail-{}", self.end));
+        let (torn, place) = (tail.len(), kept.display());
+        // One record is appended at a time, and nothing behind it before that is noted: so what begins where the note ends
+        // was never acknowledged, and is as good as never written. A whole record in between was written by somebody
+        // who notes nothing.
+        let flaw = if told == Some(self.end) {
+            let what =
+                format!("{torn} bytes of a record that never was whole, and nobody was told of; set aside as {place}");
+            Flaw { what, cost: Cost::Unheard }
+        } else {
+            let unknown = if self.told.is_some() && told.is_none() {
+                "; whether anybody was told of it is not known"
+            } else {
+                ""
+            };
+            let what = format!("{torn} bytes of a torn record at its end{unknown}; set aside as {place}");
+            Flaw { what, cost: Cost::Records }
+        };
+        tell(flaw)?;
+        std::fs::write(&kept, tail).map_err(|e| StoreError::io("write", &kept, e))?;
+        let cut = self.file.set_len(self.end).and_then(|()| self.file.sync_all());
+        cut.map_err(|e| StoreError::io("truncate", &self.path, e))
     }
 
     fn create(path: &Path) -> Result<Self, StoreError> {
@@ -197,7 +271,7 @@ impl Log {
             write(e)
         })?;
         crate::tree::sync_dir(path.parent().unwrap_or(Path::new(".")))?;
-        Ok(Self { path: path.to_owned(), file, key, end: START, poisoned: false })
+        Ok(Self { path: path.to_owned(), file, key, end: START, poisoned: false, told: None })
     }
 
     /// Where the next record will stand.
@@ -242,7 +316,14 @@ impl Log {
             return Err(StoreError::io("sync", &self.path, e));
         }
         self.end += out.len() as u64;
-        Ok(())
+        self.note()
+    }
+    /// Notes, before anybody is told, that all of it is durable.
+    fn note(&mut self) -> Result<(), StoreError> {
+        let (tag, end) = (self.tag(), self.end);
+        let Some(told) = &mut self.told else { return Ok(()) };
+        // The record may be there all the same: nothing may come behind it before somebody looks.
+        told.note(tag, end).inspect_err(|_| self.poisoned = true)
     }
 
     /// Reads from an offset that a record ended at, or from the start.
@@ -278,13 +359,14 @@ impl Log {
             let _ = std::fs::remove_file(&temp);
         })?;
         fresh.path = self.path.clone();
+        fresh.told = self.told.take();
         // From the rename on the old file has no name: nothing may be appended to it any more. Nor to the new one while
         // nobody knows whether its name will last.
         *self = fresh;
         self.poisoned = true;
         crate::tree::sync_dir(self.path.parent().unwrap_or(Path::new(".")))?;
         self.poisoned = false;
-        Ok(())
+        self.note()
     }
     /// The headers as they stand on the disk now.
     pub(crate) fn headers_good(&self) -> Result<bool, StoreError> {
@@ -300,12 +382,21 @@ impl Log {
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
+    /// Has the note of what somebody was told looked at. Answers its file, if that was written anew.
+    pub(crate) fn check_told(&mut self) -> Result<Option<PathBuf>, StoreError> {
+        let Some(told) = &mut self.told else { return Ok(None) };
+        let good = told.check().inspect_err(|_| self.poisoned = true)?;
+        Ok((!good).then(|| told.path().to_owned()))
+    }
 }
 
 /// What is said about a hole.
 pub(crate) fn hole_flaw(hole: &Range<u64>) -> Flaw {
     let (bytes, at) = (hole.end - hole.start, hole.start);
-    Flaw { what: format!("{bytes} bytes at {at} hold no whole record; those around them are good"), lost: true }
+    Flaw {
+        what: format!("{bytes} bytes at {at} hold no whole record; those around them are good"),
+        cost: Cost::Records,
+    }
 }
 
 fn read_from(file: &File, path: &Path, from: u64) -> Result<Vec<u8>, StoreError> {
@@ -440,5 +531,23 @@ mod tests {
         assert!(flaws[0].what.contains("both"));
         log.append([b"two".as_slice()]).unwrap();
         assert_eq!(payloads_of(log.read(START).unwrap()), vec![b"two".to_vec()]);
+    }
+
+    /// Or it would be told of, and a damage of it taken for a cut in the middle of it.
+    #[test]
+    fn a_record_is_not_acknowledged_before_that_is_noted() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let open = || Log::open_told(&path, dir.path(), &mut |flaw| panic!("{flaw:?}")).unwrap();
+        let mut log = open();
+        log.append([b"one".as_slice()]).unwrap();
+        log.told.as_mut().unwrap().fail();
+        log.append([b"two".as_slice()]).unwrap_err();
+        log.append([b"three".as_slice()]).unwrap_err();
+        drop(log);
+        // It is there all the same, and noted from now on.
+        let log = open();
+        assert_eq!(payloads_of(log.read(START).unwrap()).len(), 2);
+        assert_eq!(log.told.as_ref().unwrap().of(log.tag()), Some(log.end));
     }
 }

@@ -37,6 +37,7 @@ mod sweep;
 mod syncs;
 mod table;
 mod tally;
+mod told;
 mod tree;
 mod walk;
 

@@ -79,7 +79,7 @@ impl Marks {
     pub(crate) fn open(dir: &Path, seen: Heads) -> Result<(Self, Vec<Damage>), StoreError> {
         let mut notes = Vec::new();
         let mut files = Vec::new();
-        let mut generation = 0;
+        let (mut generation, mut newest) = (0, Heads::new());
         let mut heads = seen;
         let mut found: [Option<u64>; 2] = [None; 2];
         for (name, found) in ["marks.a", "marks.b"].into_iter().zip(&mut found) {
@@ -96,9 +96,11 @@ impl Marks {
             match decode(&bytes) {
                 Some((of, known)) => {
                     *found = Some(of);
-                    generation = generation.max(of);
-                    for (feed, head) in known {
-                        record::raise(&mut heads, feed, head);
+                    for (feed, head) in &known {
+                        record::raise(&mut heads, *feed, *head);
+                    }
+                    if of >= generation {
+                        (generation, newest) = (of, known);
                     }
                 }
                 None if existed => {
@@ -113,7 +115,8 @@ impl Marks {
         let Ok(files) = <[(PathBuf, File); 2]>::try_from(files) else { unreachable!("two names make two files") };
         let first = torn(found);
         let mut marks = Self { files, first, generation, heads };
-        if found.iter().any(|of| *of != Some(generation)) {
+        // What was seen counts from here on, also a record whose mark a crash came before.
+        if found.iter().any(|of| *of != Some(generation)) || marks.heads != newest {
             marks.write()?;
             crate::tree::sync_dir(dir)?;
         }

@@ -48,8 +48,8 @@ impl DiskStore {
         let reindexed = self.check_index()?;
         damaged.extend(self.take_notes());
         let damaged = std::mem::take(damaged);
-        let findings =
-            Findings { objects: variants.len() as u64, bytes: total, damaged, losses: self.losses(), reindexed };
+        let (objects, losses, unheard) = (variants.len() as u64, self.losses(), self.take_unheard());
+        let findings = Findings { objects, bytes: total, damaged, losses, unheard, reindexed };
         let (damaged, losses) = (findings.damaged.len(), findings.losses.len());
         tracing::info!(objects = findings.objects, damaged, losses, reindexed, "store checked");
         Ok(findings)

@@ -112,8 +112,10 @@ impl Kept {
             let len = file.metadata().unwrap().len();
             let top = relative.components().next().unwrap().as_os_str().to_string_lossy().into_owned();
             let kind = match top.as_str() {
-                "logs" => relative.display().to_string(),
                 "marks.a" | "marks.b" => "marks".into(),
+                // Small, and of the same use.
+                "logs" if relative.ends_with("records.told") => "marks".into(),
+                "logs" => relative.display().to_string(),
                 "index.seal" => "index".into(),
                 _ => top,
             };

@@ -87,6 +87,9 @@ pub(super) async fn fsck(context: &Context, args: &Fsck, talk: &Talk) -> Result<
     };
     let found: Findings = closure::blocking(check).await?;
     drop(waiting);
+    if let Some(Damage { file, what, .. }) = &found.unheard {
+        talk.note(format!("{}: {what}; nothing is lost by that", file.display())).await;
+    }
     let mut damaged = found.damaged;
     damaged.extend(still_lost(context, &damaged).await?);
     let mut lost = found.losses;

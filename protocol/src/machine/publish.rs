@@ -378,9 +378,10 @@ fn prepare(desk: &Desk, feeds: &Feeds, publisher: PublisherId, work: Work) -> Re
     }
     if let Some(seq) = feed.lost() {
         return Err(unsafe_now(format!(
-            "entry {seq} of this feed was written here and is lost, its log was damaged: publishing now would fork the \
-             feed; connect a peer that has the entry and let `softservice fsck --repair` ask it, restore the store's logs \
-             from a backup, or open the next epoch with `softservice publisher recover`"
+            "entry {seq} of this feed was written here and is lost, or may be: its log was damaged or is gone, and not only by \
+             power that went while it was written; `softservice fsck` tells. Publishing now could fork the feed: connect \
+             a peer that has the entry and let `softservice fsck --repair` ask it, restore the store's logs from a \
+             backup, or open the next epoch with `softservice publisher recover`"
         )));
     }
     let root = feed.newest_root().ok_or("the publisher's root document is not known yet")?;

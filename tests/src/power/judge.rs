@@ -56,7 +56,12 @@ pub fn judge(kind: Kind, home: &Path, fixture: &Fixture, said: &[String]) -> (Ve
     keeps(&store, home, fixture, &before, "after the crash", &mut faults);
     match store.fsck(&|_| true) {
         Ok(findings) => {
-            for damage in findings.damaged.iter().chain(&findings.losses) {
+            // Who loses power loses nothing that was acknowledged, and must not be told so.
+            faults.extend(findings.losses.iter().map(|loss| format!("a check tells of a loss: {}", loss.what)));
+            if let Some(unheard) = &findings.unheard {
+                told.push(format!("logs/records: {}", unheard.what));
+            }
+            for damage in &findings.damaged {
                 let name = damage.file.strip_prefix(home.join("store")).unwrap_or(&damage.file).display();
                 match damage.object {
                     Some(object) if !before.harmed.contains(&object) => {
