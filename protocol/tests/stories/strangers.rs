@@ -171,6 +171,25 @@ fn an_empty_door_is_open_to_everybody_and_at_a_full_one_the_largest_network_give
 }
 
 #[test]
+fn bob_dials_sixteen_and_holds_thirty_two_and_not_one_more() {
+    let mut core = bob();
+    let wished = limits::OUTBOUND_PEERS as u32;
+    let dialled = |outputs: Vec<Output>| outputs.iter().any(|o| matches!(o, Output::Dial { .. }));
+    for n in 0..wished {
+        let found = Input::Found { address: elsewhere(n), source: Source::Dht };
+        assert!(dialled(core.handle(NOW, found)), "number {n} is one of those that he wishes for");
+        assert!(comes(&mut core, NOW, stranger(90_000 + n), &elsewhere(n), true).is_empty());
+    }
+    assert!(!dialled(core.handle(NOW, Input::Found { address: elsewhere(100), source: Source::Dht })));
+    // Beyond that there is room for whom the owner names and for dials that crossed each other, and it ends as well.
+    for n in wished..2 * wished {
+        assert!(comes(&mut core, NOW, stranger(90_000 + n), &elsewhere(n), true).is_empty(), "number {n}");
+    }
+    assert_eq!(comes(&mut core, NOW, stranger(90_000 + 2 * wished), &elsewhere(2 * wished), true).len(), 1);
+    assert_eq!(core.peers().count(), 2 * limits::OUTBOUND_PEERS);
+}
+
+#[test]
 fn a_full_door_opens_for_who_the_owner_names_and_not_to_a_lone_stranger_of_many_networks() {
     let mut core = bob();
     for n in 0..limits::INBOUND_PEERS as u32 {

@@ -3,6 +3,7 @@
 //! catalogue that it commits to. `docs/security.md` holds the table, with those that have no meaning here and why.
 //! Names and expectations are those of theupdateframework/tuf-conformance; nothing else is.
 
+#[path = "../cast/mod.rs"]
 mod cast;
 use cast::{NOW, Publisher, digest, key, listing, revoke, role};
 use ed25519_dalek::SigningKey;
