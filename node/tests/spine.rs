@@ -3,7 +3,7 @@
 mod village;
 
 use softservice_node::start;
-use softservice_protocol::io::Depth;
+use softservice_protocol::{id::FeedId, io::Depth};
 use softservice_store::MemoryStore;
 use std::sync::Arc;
 use village::{compile, equal_to, folder, quiet, settle, settle_on, soon};
@@ -121,6 +121,54 @@ async fn erin_keeps_what_she_fetched_on_her_disk() {
     soon("publication", erin.handle().publish(mine, softservice_protocol::feed::Action::Release(listing)))
         .await
         .unwrap();
+    soon("erin's end", erin.stop()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_home_that_lost_its_node_key_is_another_device_with_the_same_subscriptions_and_marks() {
+    let (alice, home) = (settle().await, tempfile::tempdir().unwrap());
+    let publisher = alice.own().await;
+    let (release, head) = alice.publish(publisher, "1.0.0", folder("one", 3, 1000).path()).await;
+    let config = quiet(home.path(), "/ip4/127.0.0.1/tcp/0");
+    let erin = start(config.clone()).await.unwrap();
+    let mine = erin.keys().create(softservice_node::clock::Clock::default().moment().time()).unwrap();
+    soon("her own feed", erin.handle().own(mine, erin.keys().roots())).await.unwrap();
+    let publish = async |erin: &softservice_node::Node, version: &str| {
+        let (_, listing) = compile(&*erin.store(), mine, version, folder(version, 3, 1000).path());
+        let entry = softservice_protocol::feed::Action::Release(listing);
+        soon("publication", erin.handle().publish(mine, entry)).await.unwrap()
+    };
+    let own = publish(&erin, "2.0.0").await;
+    soon("the publisher", erin.handle().follow(alice.ticket(publisher))).await.unwrap();
+    soon("a fetch", erin.handle().fetch(release, Depth::Content, None)).await.unwrap();
+    let device = erin.peer();
+    let subscribed = |erin: &softservice_node::Node| {
+        let known = erin.handle().catalogue();
+        known.iter().map(|(id, known)| (*id, known.feed.head)).collect::<Vec<_>>()
+    };
+    let before = subscribed(&erin);
+    assert_eq!(before.len(), 2);
+    soon("erin's end", erin.stop()).await;
+
+    std::fs::remove_file(home.path().join("node.key")).unwrap();
+    let erin = start(config).await.unwrap();
+    assert_ne!(erin.peer(), device, "another device for everybody else");
+    assert_eq!(subscribed(&erin), before);
+    for (id, head) in [(publisher, head), (mine, own)] {
+        assert_eq!(erin.store().mark(FeedId::main(id)).unwrap(), Some(head));
+    }
+    // Her keys as a publisher are others, in another place: the feed goes on, under the same name.
+    assert_eq!(publish(&erin, "2.0.1").await.at.seq, own.at.seq + 1);
+    // Nothing she follows was bound to the old name: news reach her as before.
+    let (_, newer) = alice.publish(publisher, "1.0.1", folder("two", 3, 1000).path()).await;
+    soon("a dial", erin.handle().dial(alice.node.addresses().remove(0))).await.unwrap();
+    let mut handle = erin.handle();
+    soon("the newer head", async {
+        while handle.catalogue().get(&publisher).is_none_or(|k| k.feed.head != newer) {
+            handle.catalogue_changed().await.unwrap();
+        }
+    })
+    .await;
     soon("erin's end", erin.stop()).await;
 }
 

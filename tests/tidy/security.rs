@@ -1,5 +1,6 @@
 //! `docs/security.md`: every row of the attack table is there, says what proves it or what is open, and names tests that
-//! exist. The list of defences that are tried without fits the code. And one rule that a row rests on: only the printer prints.
+//! exist; so do the tables of what others thought of and of keys that are lost. The list of defences that are tried without
+//! fits the code. And one rule that a row rests on: only the printer prints.
 
 use crate::sources::rust_files;
 use softservice_tests::{
@@ -64,7 +65,14 @@ fn every_attack_has_a_proof_or_says_what_is_open() {
     let vectors = rows(&text, "2. ");
     let scenarios = rows(&text, "3. ");
     assert!(vectors.len() >= 5 && scenarios.len() >= 20);
-    let named = proofs.chain(vectors.iter().map(|row| row[2])).chain(scenarios.iter().map(|row| row[1]));
+    let cases: usize = scenarios.iter().map(|row| row[1].parse::<usize>().expect("a number of cases")).sum();
+    assert!(text.contains(&format!("{cases} cases in all")), "the rows of section 3 have {cases} cases");
+    let played = |row: &&Vec<&str>| !row[2].starts_with('`') && !row[2].starts_with("does not apply: ");
+    assert_eq!(scenarios.iter().find(played), None, "neither played nor said why not");
+    let lost = rows(&text, "5. ");
+    assert!(lost.len() >= 8 && lost.iter().all(|row| !quoted(row[3]).is_empty()), "each loss of a key is played");
+    let named = proofs.chain(vectors.iter().map(|row| row[2])).chain(scenarios.iter().map(|row| row[2]));
+    let named = named.chain(lost.iter().map(|row| row[3]));
     for name in named.flat_map(quoted) {
         assert!(tests.contains(name), "docs/security.md names {name}, and there is no such test");
     }

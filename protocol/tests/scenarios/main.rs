@@ -3,8 +3,12 @@
 //! catalogue that it commits to. `docs/security.md` holds the table, with those that have no meaning here and why.
 //! Names and expectations are those of theupdateframework/tuf-conformance; nothing else is.
 
+mod basic;
 #[path = "../cast/mod.rs"]
 mod cast;
+mod expiration;
+mod keys;
+
 use cast::{NOW, Publisher, digest, key, listing, revoke, role};
 use ed25519_dalek::SigningKey;
 use softservice_protocol::{
@@ -172,43 +176,6 @@ fn root_refused(change: impl FnOnce(&mut Root)) -> bool {
     matches!(anna.trusted.next(&anna.successor(change, &[])), Err(RootError::Invalid(_)))
 }
 
-#[test]
-fn snapshot_threshold() {
-    // A threshold above the number of keys could never be reached: the root that says so is refused, not only its entries.
-    let five = numbered(&[0, 1, 2, 3, 4]);
-    let five: Vec<&SigningKey> = five.iter().collect();
-    assert!(!root_refused(|r| r.roles.release = role(5, &five)));
-    assert!(root_refused(|r| r.roles.release = role(6, &five)));
-    assert!(root_refused(|r| r.roles.release = role(0, &five)));
-}
-
-#[test]
-fn root_has_keys_but_not_snapshot() {
-    // Keys that stand in the root, but did not sign, count for nothing; nor do the root's own keys.
-    assert_eq!(signed_by(&[0, 1, 2, 3], 3, &[0, 1]), (false, false));
-    let mut anna = Publisher::named(b'a');
-    let entry = codec::encode(&anna.draft(Action::Release(listing("guestbook", "1.0.0", 1)))).unwrap();
-    let by_root = anna.seal(Kind::Entry, entry, &[&anna.root]);
-    assert!(anna.feed.accept(&anna.trusted, &by_root).is_err());
-    anna.publish(listing("guestbook", "1.0.0", 1));
-}
-
-#[test]
-fn duplicate_keys_root() {
-    let one = cast::public(&key(b'r', 100));
-    assert!(root_refused(|r| (r.roles.release.keys, r.roles.release.threshold) = (vec![one; 2], 1)));
-    assert!(root_refused(|r| (r.roles.release.keys, r.roles.release.threshold) = (vec![one; 10], 6)));
-    // Neither twice in one role, nor once in two.
-    assert!(root_refused(|r| r.roles.release.keys = r.roles.root.keys.clone()));
-    assert!(root_refused(|r| r.roles.revoke.keys = r.roles.fresh.keys.clone()));
-    // And a signature that stands there ten times is one at most.
-    let anna = Publisher::named(b'a');
-    let entry = codec::encode(&anna.draft(Action::Release(listing("guestbook", "1.0.0", 1)))).unwrap();
-    let mut ten = anna.seal(Kind::Entry, entry, &[&anna.release]);
-    ten.signatures = vec![ten.signatures[0].clone(); 10];
-    assert_eq!(anna.feed.accept(&anna.trusted, &ten).unwrap_err(), SignatureError::Disorder.into());
-}
-
 /// Anna with two releases, and Bob who has both.
 fn two_releases() -> (Publisher, FeedState) {
     let mut anna = Publisher::named(b'a');
@@ -247,27 +214,7 @@ fn targets_rollback() {
 }
 
 #[test]
-fn new_snapshot_version_mismatch() {
-    // A number ahead of what leads there.
-    let (anna, bob) = two_releases();
-    let mut entry = anna.draft(Action::Release(listing("guestbook", "3.0.0", 3)));
-    entry.at.seq = 4;
-    assert_eq!(bob.accept(&anna.trusted, &anna.sealed(&entry)), Err(FeedError::Gap { wanted: 3, found: 4 }));
-}
-
-#[test]
-fn new_targets_hash_mismatch() {
-    let (anna, _) = two_releases();
-    // Not the listing that the head adds: that one is compared with the entry as well.
-    let mut other = anna.feed.snapshot.clone();
-    other.listings[0].release = softservice_protocol::id::ReleaseId([9; 32]);
-    let other = codec::encode(&other).unwrap();
-    let error = FeedState::onboard(&anna.trusted, &anna.entries[1], &other).unwrap_err();
-    assert!(matches!(error, FeedError::Broken { why: "the snapshot is not the one it commits to", .. }), "{error}");
-}
-
-#[test]
-fn new_targets_version_mismatch() {
+fn a_published_version_stays_what_it_was() {
     // A release that was published stays what it was: the same version again, with other content, is refused.
     let (anna, bob) = two_releases();
     let mut entry = anna.draft(Action::Release(listing("guestbook", "3.0.0", 3)));
@@ -286,7 +233,7 @@ fn reopened(anna: &mut Publisher, last: Head) {
 }
 
 #[test]
-fn new_targets_fast_forward_recovery() {
+fn targets_fast_forward_recovery() {
     // A thief with the release key runs ahead; the root ends that epoch at the last good entry, and the feed goes on there.
     let (mut anna, good) = two_releases();
     for n in 3..50 {
@@ -334,64 +281,6 @@ fn new_timestamp_fast_forward_recovery() {
     assert!(verify_fresh(&anna.trusted, &lie).is_err());
     let now = codec::encode(&anna.statement()).unwrap();
     assert!(verify_fresh(&anna.trusted, &anna.seal(Kind::Fresh, now, &[&heir])).is_ok());
-}
-
-#[test]
-fn root_expired() {
-    // It is taken as the newest, since it may have new keys; what it speaks for is expired.
-    let (mut anna, bob) = two_releases();
-    let over = |r: &mut Root| r.expires_at = r.issued_at + Span::days(1);
-    anna.trusted = anna.trusted.next(&anna.successor(over, &[])).unwrap();
-    let statement = verify_fresh(&anna.trusted, &anna.fresh(&anna.statement())).unwrap();
-    let at = |days| freshness(Some(&statement), NOW, &anna.trusted.root, clock(NOW + Span::days(days))).0;
-    assert_eq!((at(0), at(2)), (Freshness::Fresh, Freshness::Expired));
-    assert_eq!(bob.snapshot.listings.len(), 2, "what was verified stays");
-}
-
-#[test]
-fn timestamp_expired() {
-    let (anna, _) = two_releases();
-    let statement = verify_fresh(&anna.trusted, &anna.fresh(&anna.statement())).unwrap();
-    let at = |days| freshness(Some(&statement), NOW, &anna.trusted.root, clock(NOW + Span::days(days))).0;
-    assert_eq!((at(6), at(8), at(40)), (Freshness::Fresh, Freshness::Stale, Freshness::Expired));
-}
-
-#[test]
-fn expired_metadata() {
-    // Stale or expired state here is no obstacle to newer: entries and statements go on from it.
-    let (mut anna, bob) = two_releases();
-    let late = NOW + Span::days(300);
-    assert_eq!(freshness(None, NOW, &anna.trusted.root, clock(late)).0, Freshness::Expired);
-    let mut entry = anna.draft(Action::Release(listing("guestbook", "3.0.0", 3)));
-    entry.issued_at = late;
-    let envelope = anna.sealed(&entry);
-    assert!(bob.accept(&anna.trusted, &envelope).is_ok());
-    anna.append(envelope);
-    let mut statement = anna.statement();
-    statement.issued_at = late;
-    let statement = verify_fresh(&anna.trusted, &anna.fresh(&statement)).unwrap();
-    assert_eq!(freshness(Some(&statement), late, &anna.trusted.root, clock(late)).0, Freshness::Fresh);
-}
-
-#[test]
-fn unsigned_initial_root() {
-    let anna = Publisher::named(b'a');
-    let mut unsigned = anna.first.clone();
-    unsigned.signatures[0].bytes[7] ^= 1;
-    let error = TrustedRoot::first(anna.id(), &unsigned).unwrap_err();
-    assert!(matches!(error, RootError::Signature(SignatureError::TooFew { good: 0, .. })), "{error}");
-}
-
-#[test]
-fn invalid_initial_root() {
-    let anna = Publisher::named(b'a');
-    let mut cut = anna.first.clone();
-    cut.payload.pop();
-    assert_eq!(TrustedRoot::first(anna.id(), &cut), Err(RootError::OtherChain));
-    // A document that hashes to its name and is none.
-    let id = publisher_of(&cut.payload);
-    let named = Envelope::seal(Kind::Root, id, FeedId::main(id), cut.payload, &[&anna.root]);
-    assert!(matches!(TrustedRoot::first(id, &named), Err(RootError::Codec(_))));
 }
 
 #[test]
