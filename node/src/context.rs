@@ -25,6 +25,8 @@ pub struct Context {
     pub(crate) holds: crate::holds::Holds,
     /// The owner's limits for content, and who was let in.
     pub(crate) quotas: crate::quota::Quotas,
+    /// What was refused outside the core.
+    pub(crate) refused: crate::refused::Refused,
     /// Told when somebody asks the node to stop.
     pub stop: crate::shutdown::Stop,
 }

@@ -76,6 +76,8 @@ pub struct Status {
     pub traffic: Traffic,
     /// What is being fetched.
     pub transfers: Vec<Transfer>,
+    /// What the core refused.
+    pub refusals: softservice_protocol::io::Refusals,
 }
 
 /// What is known of a followed or own publisher.

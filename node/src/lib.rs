@@ -16,6 +16,7 @@ pub mod identity;
 mod net;
 pub mod publisher;
 mod quota;
+mod refused;
 mod sandbox;
 pub mod shutdown;
 mod start;

@@ -214,6 +214,7 @@ async fn run(config: Config, home: Home, store: Arc<dyn Store>) -> Result<Node, 
         started,
         holds: crate::holds::Holds::default(),
         quotas: crate::quota::Quotas::default(),
+        refused: net.desk.refused.clone(),
         stop,
     };
     let node =

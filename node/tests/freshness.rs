@@ -378,6 +378,8 @@ async fn of_a_publisher_with_two_histories_nothing_new_is_taken_and_the_first_di
         assert_eq!(refused.kind.exit(), 4, "{verb}: {refused}");
         assert!(refused.message.contains(told), "{verb}: {refused}");
     }
+    let counted = done(&bob, "status", json!({})).await["refused"].clone();
+    assert!(counted["frozen"].as_u64() >= Some(4) && counted["revoked"] == 0, "{counted}");
     // What was backed up before comes back where it was, and anywhere at its owner's word.
     done(&bob, "plan_restore", back("clockwork", &file, json!({ "replace": true }))).await;
     done(&bob, "plan_restore", back("other", &file, json!({ "accept_frozen": true }))).await;

@@ -65,6 +65,16 @@ pub enum CodecError {
     },
 }
 
+impl CodecError {
+    /// The step of verification that this is.
+    pub(crate) fn step(&self) -> crate::io::Step {
+        match self {
+            Self::TooLong { .. } => crate::io::Step::Length,
+            _ => crate::io::Step::Form,
+        }
+    }
+}
+
 fn config<const LIMIT: usize>() -> impl bincode::config::Config {
     bincode::config::standard().with_fixed_int_encoding().with_little_endian().with_limit::<LIMIT>()
 }

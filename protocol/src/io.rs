@@ -8,11 +8,13 @@ mod event;
 mod figures;
 mod provision;
 mod record;
+mod refusals;
 
 pub use event::{Asked, Cause, Event};
 pub use figures::{Carried, FetchFigures, LimitedBy, Phases, Spent, Volume, Waits};
 pub use provision::{Effect, Generation, ProvisionEvent, ProvisionInput, ProvisionStep};
 pub use record::Record;
+pub use refusals::{Refusals, Step};
 
 use crate::{
     bitmap::Bitmap,

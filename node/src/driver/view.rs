@@ -24,6 +24,7 @@ impl Driver {
             peers: self.parts.neighbours.infos(),
             traffic: self.parts.neighbours.traffic(),
             transfers: self.core.transfers().into_iter().map(transfer).collect(),
+            refusals: self.core.refusals(),
         }
     }
 

@@ -7,10 +7,15 @@ use super::{
     neighbours::{Figures, Neighbours},
     rate::Bucket,
 };
+use crate::refused::Refused;
 use futures::{AsyncWriteExt as _, StreamExt as _};
 use libp2p::Stream;
 use libp2p_stream::{Control, IncomingStreams, OpenStreamError};
-use softservice_protocol::{id::Peer, io::Input, limits};
+use softservice_protocol::{
+    id::Peer,
+    io::{Input, Step},
+    limits,
+};
 use std::{
     sync::{Arc, atomic::Ordering},
     time::Duration,
@@ -39,6 +44,8 @@ pub(crate) struct Desk {
     pub(crate) facts: mpsc::Sender<Input>,
     pub(crate) orders: mpsc::WeakSender<Order>,
     pub(crate) neighbours: Arc<Neighbours>,
+    /// Counts frames that are too long, and streams too many.
+    pub(crate) refused: Refused,
 }
 
 impl Desk {
@@ -130,6 +137,7 @@ async fn read(peer: Peer, mut stream: Stream, desk: Desk) {
     let Some(figures) = desk.neighbours.expect(peer, NEWS).await else { return };
     if figures.control_streams.fetch_add(1, Ordering::Relaxed) >= STREAMS {
         figures.control_streams.fetch_sub(1, Ordering::Relaxed);
+        desk.refused.count(Step::Limits);
         desk.broke(peer, "opened too many control streams".into()).await;
         return;
     }
@@ -144,6 +152,7 @@ async fn read(peer: Peer, mut stream: Stream, desk: Desk) {
             }
             Ok(None) | Err(frame::FrameError::Broken(_)) => break,
             Err(e @ frame::FrameError::Size { .. }) => {
+                desk.refused.count(Step::Length);
                 desk.broke(peer, format!("broke the control protocol: {e}")).await;
                 break;
             }

@@ -9,6 +9,7 @@ mod knocks;
 #[cfg(test)]
 mod tests;
 
+use crate::refused::Refused;
 use knocks::Knocks;
 use libp2p::{
     Multiaddr, PeerId,
@@ -20,7 +21,7 @@ use libp2p::{
         THandlerOutEvent, ToSwarm, dummy,
     },
 };
-use softservice_protocol::{limits, machine::peers::group::NetworkGroup};
+use softservice_protocol::{io::Step, limits, machine::peers::group::NetworkGroup};
 use std::{
     collections::{HashMap, HashSet},
     convert::Infallible,
@@ -45,10 +46,10 @@ const OUTBOUND: usize = 2 * limits::OUTBOUND_PEERS + ON_THE_WAY_OUT;
 /// Why somebody does not come in.
 #[derive(Debug, thiserror::Error)]
 #[error("refused: {0}")]
-struct Refused(&'static str);
+struct Denied(&'static str);
 
 fn refused(why: &'static str) -> ConnectionDenied {
-    ConnectionDenied::new(Refused(why))
+    ConnectionDenied::new(Denied(why))
 }
 
 #[derive(Debug)]
@@ -61,6 +62,8 @@ struct Standing {
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Door {
+    /// Counts who does not come in.
+    pub(crate) refused: Refused,
     knocks: Knocks,
     /// The same of sources that are only claimed: who invents them keeps their owners from this way in, and from no other.
     claims: Knocks,
@@ -88,6 +91,22 @@ impl Door {
         if others.map(|s| s.peer).collect::<HashSet<_>>().len() >= places {
             return Err(refused("all places are taken"));
         }
+        Ok(())
+    }
+    /// Whether a handshake may begin.
+    fn knocked(&mut self, connection: ConnectionId, remote: &Multiaddr) -> Result<(), ConnectionDenied> {
+        let from = ip(remote);
+        let caller = (from.map_or(NetworkGroup::Unknown, NetworkGroup::of_ip), is_claimed(remote));
+        // Each kind has a pool of its own: datagrams with invented sources must not shut out who comes over TCP.
+        let of_kind = self.knocking.values().filter(|(_, claimed)| *claimed == caller.1).count();
+        if of_kind >= PENDING || self.knocking.values().filter(|known| **known == caller).count() >= PENDING_OF_ONE {
+            return Err(refused("too many handshakes are under way"));
+        }
+        if let Some(from) = from {
+            let knocks = if caller.1 { &mut self.claims } else { &mut self.knocks };
+            knocks.may(Instant::now(), from).map_err(refused)?;
+        }
+        self.knocking.insert(connection, caller);
         Ok(())
     }
     /// Whether a handshake that came to nothing speaks against where it came from. Not over UDP: that source is a claim.
@@ -127,19 +146,7 @@ impl NetworkBehaviour for Door {
         _: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<(), ConnectionDenied> {
-        let from = ip(remote);
-        let caller = (from.map_or(NetworkGroup::Unknown, NetworkGroup::of_ip), is_claimed(remote));
-        // Each kind has a pool of its own: datagrams with invented sources must not shut out who comes over TCP.
-        let of_kind = self.knocking.values().filter(|(_, claimed)| *claimed == caller.1).count();
-        if of_kind >= PENDING || self.knocking.values().filter(|known| **known == caller).count() >= PENDING_OF_ONE {
-            return Err(refused("too many handshakes are under way"));
-        }
-        if let Some(from) = from {
-            let knocks = if caller.1 { &mut self.claims } else { &mut self.knocks };
-            knocks.may(Instant::now(), from).map_err(refused)?;
-        }
-        self.knocking.insert(connection, caller);
-        Ok(())
+        self.knocked(connection, remote).inspect_err(|_| self.refused.count(Step::Limits))
     }
 
     fn handle_established_inbound_connection(
@@ -149,7 +156,8 @@ impl NetworkBehaviour for Door {
         _: &Multiaddr,
         _: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.admit(peer, true, INBOUND).map(|()| dummy::ConnectionHandler)
+        let admitted = self.admit(peer, true, INBOUND).inspect_err(|_| self.refused.count(Step::Limits));
+        admitted.map(|()| dummy::ConnectionHandler)
     }
 
     fn handle_pending_outbound_connection(

@@ -22,7 +22,7 @@ use libp2p::{
 use libp2p_stream::{Control, IncomingStreams};
 use softservice_protocol::{
     id::{Peer, PublisherId},
-    io::{Input, Source},
+    io::{Input, Source, Step},
     time::Time,
 };
 use std::{
@@ -93,7 +93,8 @@ pub(crate) async fn start(
     let (orders, receiver) = mpsc::channel(ORDERS);
     let (addresses, watching) = watch::channel(Vec::new());
     let neighbours = Arc::new(Neighbours::default());
-    let desk = Desk { facts, orders: orders.downgrade(), neighbours: neighbours.clone() };
+    let refused = swarm.behaviour().door.refused.clone();
+    let desk = Desk { facts, orders: orders.downgrade(), neighbours: neighbours.clone(), refused };
     tokio::spawn(control::accept(control_streams, desk.clone()));
     let discovery = Discovery::new(*swarm.local_peer_id());
     let worker = Worker {
@@ -374,6 +375,7 @@ impl Worker {
         let Some(peer) = peer_of(&from) else { return };
         if message.data.len() > softservice_protocol::limits::GOSSIP_BYTES {
             gossip.report_message_validation_result(&id, &from, gossipsub::MessageAcceptance::Reject);
+            self.desk.refused.count(Step::Length);
             return self.fact(Input::Broke { peer, why: "gossips longer messages than there are".into() }).await;
         }
         let (number, oldest) = self.unjudged.note(id, from);

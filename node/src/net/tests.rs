@@ -242,4 +242,5 @@ async fn control_messages_arrive_in_order_and_absurd_frames_end_the_connection()
     stream.flush().await.unwrap();
     assert!(matches!(alice.fact().await, Input::Broke { peer, .. } if peer == bob.me));
     assert!(matches!(alice.fact().await, Input::Disconnected { peer } if peer == bob.me));
+    assert_eq!(alice.net.desk.refused.of(softservice_protocol::io::Step::Length), 1);
 }

@@ -7,6 +7,7 @@ use crate::{context::Context, device::DeviceError};
 use serde_json::json;
 use softservice_protocol::{
     instance::sandbox::Reduced,
+    io::Step,
     plan::{Lack, Plan},
 };
 
@@ -38,10 +39,12 @@ pub(super) fn plan(shown: &Plan, hash: Option<&str>, yes: bool) -> Result<Agreed
             "the plan for {} is not, or no longer, the one that was agreed to",
             shown.softservice
         ))
-        .hint(format!("it is {} now; `softservice plan` shows it", shown.hash))),
+        .hint(format!("it is {} now; `softservice plan` shows it", shown.hash))
+        .by(Step::Consent)),
         None if yes => Ok(Agreed::ToAny),
         None => Err(Failure::refused("the plan was not agreed to")
-            .hint(format!("agree with `plan`: {:?}, or with `yes`", shown.hash))),
+            .hint(format!("agree with `plan`: {:?}, or with `yes`", shown.hash))
+            .by(Step::Consent)),
     }
 }
 
@@ -71,7 +74,8 @@ pub(super) fn refuse_reduced(context: &Context, plan: &Plan, consent: &Consent) 
     let message = format!("this machine cannot enforce all that {} promises: {}", plan.softservice, each.join("; "));
     Err(Failure::refused(message)
         .hint("--accept-reduced (`accept_reduced` in the API) accepts that")
-        .with(json!({ "reduced": reduced })))
+        .with(json!({ "reduced": reduced }))
+        .by(Step::Consent))
 }
 
 /// Nothing that was done unasked allows more than what runs: each road to a generation ends here, and once more where the
@@ -83,7 +87,8 @@ pub(super) fn refuse_wider(plan: &Plan, agreed: &Agreed) -> Result<(), Failure> 
     let wider = DeviceError::Wider { name: plan.softservice.clone(), added: plan.permissions.added.clone() };
     Err(Failure::from(wider)
         .hint("--yes agrees to that (`yes`, or the plan's hash as `plan`, in the API)")
-        .with(json!({ "permissions": plan.permissions, "plan": plan.hash })))
+        .with(json!({ "permissions": plan.permissions, "plan": plan.hash }))
+        .by(Step::Consent))
 }
 
 /// What a device does not have nobody can agree to do without: it would fail later, and not so clearly.

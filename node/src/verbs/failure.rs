@@ -3,6 +3,7 @@
 
 use crate::handle::CommandError;
 use serde_json::{Map, Value, json};
+use softservice_protocol::io::Step;
 use softservice_store::StoreError;
 
 /// What kind of trouble it is.
@@ -69,12 +70,14 @@ pub struct Failure {
     pub hint: Option<String>,
     /// What the verb found out all the same; stands beside `error` in its answer.
     pub details: Box<Map<String, Value>>,
+    /// The step of verification that said no, for its counter.
+    pub step: Option<Step>,
 }
 
 impl Failure {
     /// Without advice.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), hint: None, details: Box::default() }
+        Self { kind, message: message.into(), hint: None, details: Box::default(), step: None }
     }
     /// With advice.
     #[must_use]
@@ -88,6 +91,12 @@ impl Failure {
         if let Value::Object(fields) = details {
             self.details.extend(fields);
         }
+        self
+    }
+    /// Said no to by this step of verification.
+    #[must_use]
+    pub fn by(mut self, step: Step) -> Self {
+        self.step = Some(step);
         self
     }
     /// Nothing of that name.

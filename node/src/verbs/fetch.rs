@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use softservice_protocol::{
     codec,
-    io::{Depth, FetchFigures, Stage},
+    io::{Depth, FetchFigures, Stage, Step},
     limits,
     release::{Release, ReleaseRef},
 };
@@ -68,6 +68,7 @@ pub(super) async fn agree(context: &Context, found: &Found) -> Result<(), Failur
         Failure::refused(format!("{whose}/{} {} is not what it was listed as: {disagreement}", listing.distro, listing.version))
             .hint("its publisher signed that, whoever served it; take another version, and ask the publisher")
             .with(json!({ "disagreement": { "what": disagreement.what, "listed": disagreement.listed, "said": disagreement.said } }))
+            .by(Step::Place)
     })
 }
 

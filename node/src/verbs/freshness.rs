@@ -21,6 +21,7 @@ use serde_json::{Value, json};
 use softservice_protocol::{
     feed::{Conflict, Difference, Freshness, Moment, Word},
     id::PublisherId,
+    io::Step,
     root::PROTOCOL,
     time::{Time, calendar},
 };
@@ -98,7 +99,8 @@ fn judge(known: &Known, own: bool, who: &str, what: &str, wish: Wish, now: Momen
     let refused = |message: String, hint: String| {
         let mut details = describe(Some(known), now);
         details["refused_new"] = what.into();
-        Err(Failure::refused(message).hint(hint).with(details))
+        let step = if known.frozen { Step::Frozen } else { Step::Stale };
+        Err(Failure::refused(message).hint(hint).with(details).by(step))
     };
     let consents = matches!(wish, Wish::Back { accept_frozen: true, .. });
     if known.frozen && consents {

@@ -52,7 +52,11 @@ use serde_json::Value;
 pub async fn run(context: &Context, verb: &str, arguments: Value, talk: &Talk) -> Result<Value, Failure> {
     // What these read in, one folder after the other, nothing names before they are done.
     let _building = matches!(verb, "publish" | "test").then(|| context.holds.build());
-    Box::pin(crate::holds::for_verb(dispatch(context, verb, arguments, talk))).await
+    let done = Box::pin(crate::holds::for_verb(dispatch(context, verb, arguments, talk))).await;
+    if let Some(step) = done.as_ref().err().and_then(|failure| failure.step) {
+        context.refused.count(step);
+    }
+    done
 }
 
 async fn dispatch(context: &Context, verb: &str, arguments: Value, talk: &Talk) -> Result<Value, Failure> {

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use softservice_protocol::{
     feed::{Action, Listing, Revocation, RevokeLevel},
     id::{PublisherId, ReleaseId},
+    io::Step,
     release::ReleaseRef,
     text::Foreign,
 };
@@ -150,7 +151,10 @@ pub(super) fn refuse_install(context: &Context, found: &Found, runs_here: bool) 
         None => "`softservice show` lists the versions that stand".into(),
     };
     let what = format!("{} {}", found.listing.distro, found.listing.version);
-    Err(Failure::refused(sentence(&what, &described)).hint(hint).with(json!({ "revoked": described })))
+    Err(Failure::refused(sentence(&what, &described))
+        .hint(hint)
+        .with(json!({ "revoked": described }))
+        .by(Step::Revoked))
 }
 
 /// A stranger's release that was taken back is not tried either, unless its owner says so.
@@ -158,7 +162,10 @@ pub(super) fn refuse_trial(context: &Context, found: &Found, accepted: bool) -> 
     let Some(revocation) = found.listing.revoked.as_ref().filter(|_| !accepted) else { return Ok(()) };
     let described = describe(&context.handle.catalogue(), &Names::read(context)?, revocation);
     let hint = "--accept-revoked (`accept_revoked` in the API) tries it all the same";
-    Err(Failure::refused(sentence(&found.called(), &described)).hint(hint).with(json!({ "revoked": described })))
+    Err(Failure::refused(sentence(&found.called(), &described))
+        .hint(hint)
+        .with(json!({ "revoked": described }))
+        .by(Step::Revoked))
 }
 
 /// Nothing that is unsafe is started, unless its owner says so in so many words; the log remembers that it was said.
@@ -190,7 +197,10 @@ pub(super) async fn refuse_start(
         ),
     };
     let what = format!("{} {}", origin.distro, origin.version);
-    Err(Failure::refused(sentence(&what, &described)).hint(hint).with(json!({ "revoked": described })))
+    Err(Failure::refused(sentence(&what, &described))
+        .hint(hint)
+        .with(json!({ "revoked": described }))
+        .by(Step::Revoked))
 }
 
 /// What became of the releases that one is made of or comes from: trust is not handed on, warnings are. `relation` is

@@ -34,6 +34,7 @@ pub(super) async fn status(context: &Context) -> Result<Value, Failure> {
         "softservices": instances::summary(context).await?,
         "transfers": transfers,
         "traffic": status.traffic,
+        "refused": context.refused.describe(&status.refusals),
         "store": { "objects": objects, "bytes": bytes, "used": total["used"], "quota": total["quota"], "refused": total["refused"], "upkeep": upkeep },
     }))
 }

@@ -5,7 +5,7 @@ use crate::{
     codec,
     feed::Moment,
     id::{Peer, PublicKey, PublisherId},
-    io::{Event, Output, Record, Source, Token},
+    io::{Event, Output, Record, Refusals, Source, Step, Token},
     message::Message,
     sign::Kind,
     time::{Span, Time},
@@ -50,6 +50,8 @@ pub(crate) struct Desk {
     behind: Span,
     /// When this program was made.
     built: Time,
+    /// What was refused in this life.
+    pub(crate) refusals: Refusals,
     rng: ChaCha8Rng,
     last: u64,
     out: Vec<Output>,
@@ -59,7 +61,8 @@ pub(crate) struct Desk {
 impl Desk {
     pub(crate) fn new(me: Peer, seed: u64) -> Self {
         let (rng, built) = (ChaCha8Rng::seed_from_u64(seed), Time(0));
-        Self { me, now: Time(0), behind: Span(0), built, rng, last: 0, out: Vec::new(), notes: Vec::new() }
+        let refusals = Refusals::default();
+        Self { me, now: Time(0), behind: Span(0), built, refusals, rng, last: 0, out: Vec::new(), notes: Vec::new() }
     }
     /// With the day when this program was made.
     pub(crate) fn built(self, built: Time) -> Self {
@@ -94,6 +97,10 @@ impl Desk {
     }
     pub(crate) fn punish(&mut self, peer: Peer, points: u32, why: String) {
         self.notes.push(Note::Punish { peer, points, why });
+    }
+    /// Counts what a step of verification did not let through.
+    pub(crate) fn refused(&mut self, step: Step) {
+        self.refusals.count(step);
     }
     /// A number never handed out before in this life.
     pub(crate) fn number(&mut self) -> u64 {

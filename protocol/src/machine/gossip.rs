@@ -13,7 +13,7 @@ use crate::{
     codec,
     feed::{Equivocation, Head},
     id::{Digest, Peer, PublisherId},
-    io::{Output, Verdict},
+    io::{Output, Step, Verdict},
     limits,
     message::{Bytes, Message},
     sign::Envelope,
@@ -152,6 +152,7 @@ impl Gossip {
         talk.count(desk.now);
         talk.messages += 1;
         if heads.len() > limits::HEADS || talk.messages > HEADS {
+            desk.refused(Step::Limits);
             return desk.punish(peer, peers::NOISE, "too many heads".into());
         }
         for (publisher, theirs) in heads {
@@ -249,6 +250,7 @@ impl Gossip {
         talk.pulls += 1;
         let may = talk.pulls <= PULLS;
         if !may {
+            desk.refused(Step::Limits);
             desk.punish(peer, peers::NOISE, "it pulls too often".into());
         }
         may
@@ -432,6 +434,7 @@ impl Gossip {
         talk.count(desk.now);
         talk.gossip += 1;
         if talk.gossip > PASSED_ON {
+            desk.refused(Step::Limits);
             return desk.punish(peer, peers::NOISE, "too many proofs".into());
         }
         let publisher = proof.publisher;
@@ -453,6 +456,7 @@ impl Gossip {
 
     fn judge(&mut self, desk: &mut Desk, feeds: &mut Feeds, peer: Peer, bytes: &[u8]) -> Verdict {
         if bytes.len() > limits::GOSSIP_BYTES {
+            desk.refused(Step::Length);
             desk.punish(peer, peers::GARBAGE, format!("gossip of {} bytes", bytes.len()));
             return Verdict::Reject;
         }
@@ -461,6 +465,7 @@ impl Gossip {
             talk.gossip += 1;
             if talk.gossip > PASSED_ON {
                 // Not even looked at: looking is what a flood is to make us do.
+                desk.refused(Step::Limits);
                 desk.punish(peer, peers::NOISE, "too much gossip".into());
                 return Verdict::Ignore;
             }
@@ -470,6 +475,7 @@ impl Gossip {
             Err(error) => match codec::decode::<Equivocation>(bytes) {
                 Ok(proof) => (proof.publisher, feeds.judge_proof(desk, proof), Digest::of(bytes)),
                 Err(_) => {
+                    desk.refused(error.step());
                     desk.punish(peer, peers::GARBAGE, error.to_string());
                     return Verdict::Reject;
                 }

@@ -20,7 +20,7 @@ pub mod restate;
 use crate::{
     feed::{Behind, Difference, FeedState, Freshness, Head, Position, Revocation, Term},
     id::{Digest, Peer, PublisherId, ReleaseId},
-    io::{Depth, FetchFigures, Input, Job, Output, Record, Stage},
+    io::{Depth, FetchFigures, Input, Job, Output, Record, Refusals, Stage, Step},
     message::Message,
     ticket::{Contradiction, Ticket},
     time::{Span, Time},
@@ -215,6 +215,10 @@ impl Core {
     pub fn transfers(&self) -> Vec<TransferView> {
         self.exchange.transfers(self.desk.now)
     }
+    /// What was refused in this life, by the step of verification that refused it.
+    pub fn refusals(&self) -> Refusals {
+        self.desk.refusals
+    }
     /// All connected peers, ascending by id.
     pub fn peers(&self) -> impl Iterator<Item = PeerView<'_>> {
         self.peers.views(&self.exchange)
@@ -321,7 +325,10 @@ impl Core {
         }
         let message = match crate::codec::decode::<Message>(bytes) {
             Ok(message) => message,
-            Err(error) => return desk.punish(peer, peers::GARBAGE, error.to_string()),
+            Err(error) => {
+                desk.refused(error.step());
+                return desk.punish(peer, peers::GARBAGE, error.to_string());
+            }
         };
         match message {
             Message::Heads(heads) => self.gossip.heads(desk, &self.feeds, peer, heads),
@@ -365,6 +372,7 @@ impl Core {
                 match note {
                     Note::Punish { peer, points, why } => self.peers.punish(desk, peer, points, why),
                     Note::Liar { peer, why } => {
+                        desk.refused(Step::Content);
                         self.peers.ban(desk, peer, why);
                     }
                     Note::Gone { peer } => {

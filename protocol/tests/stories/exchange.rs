@@ -105,6 +105,8 @@ fn a_liar_is_sent_away_and_the_fetch_completes() {
     let eve = world.peer("eve");
     let liars: Vec<_> = world.nodes["bob"].events.iter().filter(|e| matches!(e, Event::Liar { .. })).collect();
     assert!(matches!(liars[..], [Event::Liar { peer, .. }] if *peer == eve), "{liars:?}");
+    // Each answer that was on its way is one.
+    assert!(world.nodes["bob"].core.refusals().of(softservice_protocol::io::Step::Content) > 0);
     assert!(figures.wasted > 0 && figures.wasted <= 65_536, "one chunk wasted, not {}", figures.wasted);
     assert_eq!(world.nodes["bob"].links.iter().copied().collect::<Vec<_>>(), ["alice", "carol"]);
     world.connect("eve", "bob");

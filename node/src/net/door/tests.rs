@@ -14,11 +14,16 @@ mod line;
 
 /// A node that takes everything, and where it listens.
 async fn alice() -> (Multiaddr, impl Sized) {
+    let (address, _, node) = counting().await;
+    (address, node)
+}
+/// The same with her counts of who did not come in.
+async fn counting() -> (Multiaddr, Refused, impl Sized) {
     let (alice, streams) = Station::start(1, "/ip4/127.0.0.1/tcp/0").await;
     let address = alice.address().parse::<Multiaddr>().unwrap();
     let mut facts = alice.facts;
     tokio::spawn(async move { while facts.recv().await.is_some() {} });
-    (address, (alice.net, alice.stop, streams))
+    (address, alice.net.desk.refused.clone(), (alice.net, alice.stop, streams))
 }
 fn from(n: usize) -> IpAddr {
     IpAddr::from([127, 9, (n / 250) as u8, (n % 250) as u8 + 1])
@@ -123,9 +128,9 @@ async fn handshakes_that_never_end_are_few_of_one_address_and_keep_nobody_else_o
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_address_has_so_many_handshakes_and_another_is_let_in_all_the_same() {
-    let (alice, _node) = alice().await;
+    let (alice, counted, _node) = counting().await;
     let mallory = IpAddr::from([127, 6, 6, 6]);
-    let mut refused = 0;
+    let mut refused = 0_u64;
     for n in 0..1000 {
         if comes(&Keypair::generate_ed25519(), mallory, &alice).await.is_none() {
             refused += 1;
@@ -136,6 +141,7 @@ async fn one_address_has_so_many_handshakes_and_another_is_let_in_all_the_same()
         }
     }
     assert!(refused > 5, "a thousand handshakes of one address");
+    assert_eq!(counted.of(Step::Limits), refused, "each is counted");
     assert!(comes(&Keypair::generate_ed25519(), from(1), &alice).await.is_some());
 }
 

@@ -11,7 +11,7 @@ use crate::{
     codec,
     feed::{Conflict, Entry, Equivocation, FeedError, Head, Position, verify_beginning},
     id::{Digest, Peer, PublisherId},
-    io::Record,
+    io::{Record, Step},
     limits,
     machine::desk::Desk,
     message::Bytes,
@@ -71,6 +71,7 @@ impl Feeds {
         let Some(feed) = self.feeds.get_mut(&publisher).filter(|f| f.is_known()) else { return Taken::Nothing };
         if page.entries.len() > limits::FEED_PAGE {
             let fault = Fault::Refused("a page brings more entries than one holds");
+            desk.refused(Step::Length);
             return Taken::Refused { fault, forged: true, doubt: false };
         }
         let mut batch = feed.batch();
@@ -81,6 +82,8 @@ impl Feeds {
         let mut result = feed.take_roots(desk, &mut batch, (peer, publisher), &page, &mut clash, &mut last);
         if result.is_ok() && feed.may_take_entries(&batch) {
             result = feed.take_entries(desk, &mut batch, publisher, &page, (&mut clash, &mut begin), &mut last);
+        } else if result.is_ok() && feed.is_frozen() && !page.entries.is_empty() {
+            desk.refused(Step::Frozen);
         }
         if result.is_ok()
             && begin.is_none()
@@ -100,6 +103,7 @@ impl Feeds {
                 result = Ok(());
             }
         }
+        note_refusal(desk, &result);
         let new = batch.waiting.len() > before || feed.root_on_trial(peer).is_some();
         let forged = match (&result, &batch.root) {
             (Err(fault), Some(root)) => is_page_forged(root, fault, last),
@@ -155,8 +159,15 @@ impl Feeds {
     }
     fn judge_said(&mut self, desk: &mut Desk, envelope: &Envelope, bytes: &[u8], ours: bool) -> Judged {
         let publisher = envelope.publisher;
-        let Some(feed) = self.feeds.get_mut(&publisher).filter(|f| f.is_known()) else { return Judged::Useless };
-        if feed.is_frozen() || envelope.kind == Kind::Root {
+        let Some(feed) = self.feeds.get_mut(&publisher).filter(|f| f.is_known()) else {
+            desk.refused(Step::Unfollowed);
+            return Judged::Useless;
+        };
+        if feed.is_frozen() {
+            desk.refused(Step::Frozen);
+            return Judged::Useless;
+        }
+        if envelope.kind == Kind::Root {
             return Judged::Useless;
         }
         let Some(root) = feed.newest_root().cloned() else { return Judged::Ask(Head::START) };
@@ -173,6 +184,7 @@ impl Feeds {
         };
         let head = batch.state.head;
         self.put(desk, publisher, batch);
+        note_refusal(desk, &result);
         if let Some((one, other)) = clash {
             self.freeze(desk, publisher, one, other);
             return if bare.is_some() { Judged::Padded } else { Judged::New };
@@ -203,7 +215,10 @@ impl Feeds {
 
     /// Judges a gossiped proof.
     pub(crate) fn judge_proof(&mut self, desk: &mut Desk, proof: Equivocation) -> Judged {
-        let Some(feed) = self.get(proof.publisher) else { return Judged::Useless };
+        let Some(feed) = self.get(proof.publisher) else {
+            desk.refused(Step::Unfollowed);
+            return Judged::Useless;
+        };
         let known = feed.forked || (feed.is_frozen() && proof.one.kind != Kind::Root);
         // Below the newest root that is told of, its keys may have been rotated out long ago.
         let judges = !known && (proof.one.kind != Kind::Root || feed.may_judge_roots());
@@ -218,6 +233,12 @@ impl Feeds {
         // Once it is kept, everybody hears of it from here as well.
         self.freeze(desk, proof.publisher, one.unwrap_or(proof.one), other.unwrap_or(proof.other));
         if padded { Judged::Padded } else { Judged::New }
+    }
+}
+
+fn note_refusal(desk: &mut Desk, result: &Result<(), Fault>) {
+    if let Some(step) = result.as_ref().err().and_then(Fault::step) {
+        desk.refused(step);
     }
 }
 

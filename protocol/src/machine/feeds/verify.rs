@@ -10,6 +10,7 @@ use crate::{
         verify_fresh,
     },
     id::{Digest, PublicKey, PublisherId},
+    io::Step,
     root::{FeedStart, Root, RootError, TrustedRoot},
     sign::{Envelope, Kind, SignatureError},
 };
@@ -35,6 +36,25 @@ pub(crate) enum Fault {
     /// Signed, but not what was verified here once.
     #[error("this device verified another entry at this place before its log lost it")]
     OtherMark,
+}
+
+impl Fault {
+    /// The step of verification that this is; none where nothing is refused: it is known, or what comes before it is missing.
+    pub(super) fn step(&self) -> Option<Step> {
+        Some(match self {
+            Self::Codec(error) | Self::Root(RootError::Codec(error)) | Self::Feed(FeedError::Codec(error)) => {
+                error.step()
+            }
+            Self::Root(RootError::Signature(error)) | Self::Feed(FeedError::Signature(error)) => match error {
+                SignatureError::TooLong { .. } => Step::Length,
+                SignatureError::Codec(error) => error.step(),
+                _ => Step::Signature,
+            },
+            Self::Feed(FeedError::Known(_) | FeedError::Gap { .. }) => return None,
+            Self::Later => Step::Limits,
+            Self::Root(_) | Self::Feed(_) | Self::Refused(_) | Self::OtherFloor | Self::OtherMark => Step::Place,
+        })
+    }
 }
 
 impl From<SignatureError> for Fault {

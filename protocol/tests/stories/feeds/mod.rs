@@ -3,6 +3,7 @@
 mod age;
 mod bounds;
 mod chains;
+mod counted;
 mod delegated;
 mod disk;
 mod floods;
