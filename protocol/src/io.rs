@@ -89,7 +89,7 @@ pub enum Input {
         /// Its bytes, at most [`crate::limits::MESSAGE_BYTES`].
         bytes: Vec<u8>,
     },
-    /// A gossip message arrived and waits for [`Output::Judge`].
+    /// A gossip message arrived and waits for [`Output::Judge`], which may come only when what it says is durable.
     Gossiped {
         /// The neighbour that passed it on.
         peer: Peer,

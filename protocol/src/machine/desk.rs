@@ -30,6 +30,8 @@ pub(crate) enum Note {
     Interested { peer: Peer, publisher: PublisherId },
     /// An address was heard of.
     Learned { address: String, source: Source },
+    /// All that was verified of a publisher is durable, or some of it could not be kept.
+    Settled { publisher: PublisherId, kept: bool },
     /// A publisher's head moved, durably.
     Moved { publisher: PublisherId },
     /// A publisher is followed no more.

@@ -1,6 +1,6 @@
 //! Talk about feeds: heads on connect, every half minute and when one moves; pulls and their answers; gossip.
-//! Invariant: gossip is passed on only when valid and new, whatever we wish for; what gossip loses, heads find again;
-//! a peer can make us ask it at most once in a while, and answer it only so often.
+//! Invariant: gossip is passed on only when valid, new and durable here, whatever we wish for, but a proof that a publisher
+//! spoke twice at once; what gossip loses, heads find again; a peer can make us ask it at most once in a while, and answer it only so often.
 
 use super::{
     claims::{Claims, Worth},
@@ -8,12 +8,13 @@ use super::{
     feeds::{Feed, Feeds, Judged, Page, Taken, one_back},
     jitter, peers,
     pieces::{Piece, Pieces},
+    relay::{Answer, Relay},
 };
 use crate::{
     codec,
     feed::{Equivocation, Head},
     id::{Digest, Peer, PublisherId},
-    io::{Output, Step, Verdict},
+    io::{Step, Verdict},
     limits,
     message::{Bytes, Message},
     sign::Envelope,
@@ -37,10 +38,6 @@ const PASSED_ON: u32 = 512;
 const WINDOW: Span = Span::seconds(10);
 /// Peers that are asked for a new publisher at once.
 const ASKED: usize = 8;
-/// Gossip that one publisher may have passed on in a burst; one more every [`GOSSIP_EVERY`].
-const GOSSIP_BURST: u32 = 10;
-/// See [`GOSSIP_BURST`].
-const GOSSIP_EVERY: Span = Span::seconds(10);
 
 /// What is under way with one peer.
 #[derive(Debug, Default)]
@@ -67,10 +64,7 @@ pub struct Gossip {
     talks: BTreeMap<Peer, Talk>,
     round: Option<Time>,
     search: Option<Time>,
-    /// Tokens of gossip by publisher: how many are left, and since when.
-    purse: BTreeMap<PublisherId, (u32, Time)>,
-    /// Heads that were passed on although a pull had brought them first.
-    passed: BTreeSet<Digest>,
+    relay: Relay,
     pieces: Pieces,
     claims: Claims,
 }
@@ -450,15 +444,19 @@ impl Gossip {
     }
 
     pub(crate) fn gossiped(&mut self, desk: &mut Desk, feeds: &mut Feeds, peer: Peer, gossip: u64, bytes: &[u8]) {
-        let verdict = self.judge(desk, feeds, peer, bytes);
-        desk.out(Output::Judge { peer, gossip, verdict });
+        let answer = self.judge(desk, feeds, peer, bytes);
+        self.relay.answer(desk, feeds, (peer, gossip), answer);
+    }
+    /// All that was verified of a publisher is durable, or some of it could not be kept.
+    pub(crate) fn settled(&mut self, desk: &mut Desk, publisher: PublisherId, kept: bool) {
+        self.relay.settled(desk, publisher, kept);
     }
 
-    fn judge(&mut self, desk: &mut Desk, feeds: &mut Feeds, peer: Peer, bytes: &[u8]) -> Verdict {
+    fn judge(&mut self, desk: &mut Desk, feeds: &mut Feeds, peer: Peer, bytes: &[u8]) -> Answer {
         if bytes.len() > limits::GOSSIP_BYTES {
             desk.refused(Step::Length);
             desk.punish(peer, peers::GARBAGE, format!("gossip of {} bytes", bytes.len()));
-            return Verdict::Reject;
+            return Verdict::Reject.into();
         }
         if let Some(talk) = self.talks.get_mut(&peer) {
             talk.count(desk.now);
@@ -467,28 +465,31 @@ impl Gossip {
                 // Not even looked at: looking is what a flood is to make us do.
                 desk.refused(Step::Limits);
                 desk.punish(peer, peers::NOISE, "too much gossip".into());
-                return Verdict::Ignore;
+                return Verdict::Ignore.into();
             }
         }
-        let (publisher, judged, digest) = match codec::decode::<Envelope>(bytes) {
-            Ok(envelope) => (envelope.publisher, feeds.judge(desk, &envelope, bytes), envelope.digest()),
+        let (publisher, judged, digest, is_proof) = match codec::decode::<Envelope>(bytes) {
+            Ok(envelope) => (envelope.publisher, feeds.judge(desk, &envelope, bytes), envelope.digest(), false),
             Err(error) => match codec::decode::<Equivocation>(bytes) {
-                Ok(proof) => (proof.publisher, feeds.judge_proof(desk, proof), Digest::of(bytes)),
+                Ok(proof) => (proof.publisher, feeds.judge_proof(desk, proof), Digest::of(bytes), true),
                 Err(_) => {
                     desk.refused(error.step());
                     desk.punish(peer, peers::GARBAGE, error.to_string());
-                    return Verdict::Reject;
+                    return Verdict::Reject.into();
                 }
             },
         };
         if matches!(judged, Judged::New | Judged::Padded) && feeds.get(publisher).is_some_and(Feed::wants_root) {
             self.ask(desk, feeds, peer, publisher, None);
         }
-        match judged {
-            Judged::New if self.spend(desk.now, publisher) => Verdict::Accept,
+        let verdict = match judged {
+            Judged::New if is_proof => Verdict::Accept,
+            Judged::New if self.relay.spend(desk.now, publisher) => return Answer::Kept(publisher),
             // A pull was faster than gossip: others still wait for it. Once only, or old news could circle for ever.
-            Judged::Known { is_head: true } if self.pass_once(digest) && self.spend(desk.now, publisher) => {
-                Verdict::Accept
+            Judged::Known { is_head: true }
+                if self.relay.pass_once(digest) && self.relay.spend(desk.now, publisher) =>
+            {
+                return Answer::Kept(publisher);
             }
             Judged::New | Judged::Known { .. } | Judged::Useless => Verdict::Ignore,
             Judged::Padded => {
@@ -512,27 +513,8 @@ impl Gossip {
                 desk.punish(peer, peers::FORGED, fault.to_string());
                 Verdict::Reject
             }
-        }
-    }
-
-    fn pass_once(&mut self, digest: Digest) -> bool {
-        if self.passed.len() >= 4 * limits::HEADS {
-            self.passed.clear();
-        }
-        self.passed.insert(digest)
-    }
-
-    /// Whether this publisher's purse allows one more message to be passed on.
-    fn spend(&mut self, now: Time, publisher: PublisherId) -> bool {
-        let (left, since) = self.purse.entry(publisher).or_insert((GOSSIP_BURST, now));
-        let earned = now.since(*since).0 / GOSSIP_EVERY.0;
-        if earned > 0 {
-            *left = u32::try_from(u64::from(*left) + earned).unwrap_or(u32::MAX).min(GOSSIP_BURST);
-            *since = now;
-        }
-        let may = *left > 0;
-        *left = left.saturating_sub(1);
-        may
+        };
+        verdict.into()
     }
 
     /// Whether a connected peer said that it has a newer head of this feed than we, and may show it yet: then we must not

@@ -15,6 +15,7 @@ pub(crate) mod pieces;
 pub mod provision;
 pub mod publish;
 pub mod refresh;
+mod relay;
 pub mod restate;
 
 use crate::{
@@ -383,6 +384,7 @@ impl Core {
                     Note::Served { peer } => self.peers.served(desk, peer),
                     Note::Interested { peer, publisher } => self.peers.interested(desk, peer, publisher),
                     Note::Learned { address, source } => self.peers.found(desk, address, source),
+                    Note::Settled { publisher, kept } => self.gossip.settled(desk, publisher, kept),
                     Note::Moved { publisher } => {
                         self.gossip.announce(desk, &self.feeds, publisher);
                         self.exchange.wish(desk, self.feeds.newest(publisher));

@@ -196,6 +196,10 @@ impl Feed {
         self.proof_epoch = self.newest_root().map_or(u32::MAX, |r| r.root.feed.epoch);
         self.proof = Some(proof);
     }
+    /// Whether something that was verified is still on its way to the disk.
+    pub(crate) fn is_coming(&self) -> bool {
+        self.batch.as_ref().is_some_and(|b| !b.waiting.is_empty())
+    }
     /// The entry of the newest head, as it came.
     pub(crate) fn newest_entry(&self) -> Option<&[u8]> {
         let seq = self.newest().at.seq;

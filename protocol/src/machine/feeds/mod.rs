@@ -252,6 +252,7 @@ impl Feeds {
             return;
         }
         let Some(batch) = feed.batch.take() else { return };
+        desk.note(Note::Settled { publisher, kept: !batch.failed });
         if batch.failed {
             return feed.give_up(&batch);
         }

@@ -26,6 +26,36 @@ fn nothing_is_shown_or_announced_before_it_is_durable() {
 }
 
 #[test]
+fn nothing_is_passed_on_before_it_is_durable() {
+    let (mut world, p) = following(&["alice", "bob", "carol"]);
+    world.until("bob follows", |w| has(&w.nodes["bob"], |e| matches!(e, Event::Followed { .. })));
+    world.vanish("bob");
+    world.publish("alice", &p, listed(1));
+    world.until("alice has it", |w| w.head("alice", &p) == 1);
+    let entry = codec::encode(&last_entry(&world)).unwrap();
+    world.connect("carol", "bob");
+    world.node("bob").slow_disk = true;
+    let judged = |w: &World, gossip| w.nodes["bob"].judged.iter().find(|(g, _)| *g == gossip).map(|(_, v)| *v);
+    // Gossip, then gossip once more of what is on its way to the disk.
+    let first = world.mutter("carol", "bob", entry.clone());
+    let again = world.mutter("alice", "bob", entry.clone());
+    world.pass(Span::seconds(40));
+    assert_eq!((judged(&world, first), judged(&world, again)), (None, None), "a crash would take it back");
+    world.sync("bob");
+    assert_eq!((judged(&world, first), judged(&world, again)), (Some(Verdict::Accept), Some(Verdict::Accept)));
+    // What the disk does not take is not passed on.
+    world.publish("alice", &p, listed(2));
+    world.until("alice has the second", |w| w.head("alice", &p) == 2);
+    let entry = codec::encode(&last_entry(&world)).unwrap();
+    let second = world.mutter("carol", "bob", entry);
+    for (token, _) in std::mem::take(&mut world.node("bob").waiting) {
+        world.input("bob", Input::NotKept { token, why: "no space left".into() });
+    }
+    assert_eq!(judged(&world, second), Some(Verdict::Ignore));
+    assert_eq!(world.head("bob", &p), 1);
+}
+
+#[test]
 fn a_crash_between_reservation_and_entry_signs_nothing_twice() {
     let (mut world, p) = first(&["alice", "bob"]);
     world.node("alice").slow_disk = true;

@@ -41,6 +41,27 @@ fn one_publisher_has_ten_messages_passed_on_and_then_one_each_ten_seconds() {
 }
 
 #[test]
+fn a_proof_is_passed_on_however_much_its_publisher_had_passed_on_before() {
+    let (mut world, p) = first(&["alice", "bob", "eve"]);
+    world.connect("eve", "bob");
+    let filled =
+        statements(&world, &p, 60).into_iter().filter(|s| world.whisper("eve", "bob", s.clone()) == Verdict::Accept);
+    assert!(filled.count() <= 10, "her purse is empty");
+    let (one, other) = (last_entry(&world), rival(&last_entry(&world), &p));
+    let (one, other) = if one.digest() < other.digest() { (one, other) } else { (other, one) };
+    let proof = softservice_protocol::feed::Equivocation { publisher: p.id, one, other };
+    // Before the disk has it, too: the longer it waits, the more is taken of that publisher elsewhere.
+    world.node("bob").slow_disk = true;
+    let proof = codec::encode(&proof).unwrap();
+    assert_eq!(world.whisper("eve", "bob", proof.clone()), Verdict::Accept);
+    assert!(is_frozen(&world, "bob", &p));
+    // Once: whoever repeats it makes nobody pass anything on.
+    for _ in 0..3 {
+        assert_eq!(world.whisper("eve", "bob", proof.clone()), Verdict::Ignore);
+    }
+}
+
+#[test]
 fn a_signature_that_holds_under_no_key_is_a_forgery_whosever_key_it_names() {
     let (mut world, p) = first(&["alice", "bob", "eve"]);
     world.connect("eve", "bob");

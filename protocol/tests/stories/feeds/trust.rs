@@ -73,11 +73,11 @@ fn an_older_statement_or_another_of_the_same_moment_changes_nothing() {
     world.part("alice", "bob");
     world.connect("eve", "bob");
     // With a key that was stolen for a day: the newest word holds for a week, older ones for three months.
-    let newest = statement(&world, 0, 7);
+    let (newest, others) = (statement(&world, 0, 7), [statement(&world, 10, 90), statement(&world, 0, 90)]);
     world.whisper("eve", "bob", newest);
     let kept = |w: &World| w.nodes["bob"].kept.iter().filter(|r| matches!(r, Record::Fresh { .. })).count();
     let before = kept(&world);
-    for bytes in [statement(&world, 10, 90), statement(&world, 0, 90)] {
+    for bytes in others {
         assert_ne!(world.whisper("eve", "bob", bytes), Verdict::Accept);
     }
     assert_eq!(kept(&world), before, "nothing of it is kept");

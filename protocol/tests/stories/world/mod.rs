@@ -18,7 +18,7 @@ use softservice_protocol::{
     chunk::ChunkRef,
     feed::{Action, Head, Listing},
     id::{Peer, PublisherId, ReleaseId},
-    io::{Delivery, Depth, Event, FetchFigures, Input, Job, ProvisionInput, Request, Spent, Stage, Verdict},
+    io::{Delivery, Depth, Event, FetchFigures, Input, Job, ProvisionInput, Request, Spent, Stage},
     release::ReleaseRef,
     time::{Span, Time},
 };
@@ -199,12 +199,7 @@ impl World {
     fn happen(&mut self, name: &'static str, what: Happening) {
         match what {
             Happening::Input(input) => self.input(name, input),
-            Happening::Gossip { from, bytes, publisher } => {
-                let Some(sender) = self.name_of(from) else { return };
-                if self.whisper(sender, name, bytes.clone()) == Verdict::Accept {
-                    self.spread(name, publisher, &bytes);
-                }
-            }
+            Happening::Gossip { from, bytes, publisher } => self.hear(from, name, publisher, bytes),
             Happening::Free => {
                 self.node(name).uplink.busy = false;
                 self.send_next(name);

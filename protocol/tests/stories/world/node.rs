@@ -18,6 +18,8 @@ pub(crate) struct Node {
     pub(crate) chunks: BTreeSet<ChunkId>,
     pub(crate) events: Vec<Event>,
     pub(crate) judged: Vec<(u64, Verdict)>,
+    /// Gossip that waits for a verdict.
+    pub(super) hearing: BTreeMap<u64, (PublisherId, Vec<u8>)>,
     pub(crate) manner: Manner,
     /// Bytes a second that it sends.
     pub(crate) rate: u64,
@@ -65,6 +67,7 @@ impl Node {
             chunks: BTreeSet::new(),
             events: vec![],
             judged: vec![],
+            hearing: BTreeMap::new(),
             manner: Manner::Honest,
             rate: 100 << 20,
             uplink: Uplink::default(),
@@ -98,6 +101,7 @@ impl Node {
         self.life += 1;
         self.uplink = Uplink::default();
         self.waiting.clear();
+        self.hearing.clear();
         self.wakes.clear();
         self.topics.clear();
         self.events.clear();

@@ -9,7 +9,7 @@ use softservice_protocol::{
     io::{Alike, Delivery, Depth, Input, Job, Output, Setback, Spent, Stage, Verdict, WantList},
     release::ReleaseRef,
     sign::{Signature, sign},
-    time::Time,
+    time::{Span, Time},
 };
 
 impl World {
@@ -51,7 +51,13 @@ impl World {
                 self.node(name).seen.insert(bytes.clone());
                 self.spread(name, publisher, &bytes);
             }
-            Output::Judge { gossip, verdict, .. } => self.node(name).judged.push((gossip, verdict)),
+            Output::Judge { gossip, verdict, .. } => {
+                self.node(name).judged.push((gossip, verdict));
+                let heard = self.node(name).hearing.remove(&gossip);
+                if let Some((publisher, bytes)) = heard.filter(|_| verdict == Verdict::Accept) {
+                    self.spread(name, publisher, &bytes);
+                }
+            }
             Output::Keep { token, record } => {
                 let node = self.node(name);
                 if node.slow_disk {
@@ -160,14 +166,31 @@ impl World {
         }
     }
 
-    /// A forged or replayed gossip message reaches somebody. Gives the verdict.
+    /// A gossip message arrives; whoever takes it for good passes it on.
+    pub(super) fn hear(&mut self, from: Peer, name: &'static str, publisher: PublisherId, bytes: Vec<u8>) {
+        let node = self.node(name);
+        node.next += 1;
+        let gossip = node.next;
+        node.hearing.insert(gossip, (publisher, bytes.clone()));
+        self.input(name, Input::Gossiped { peer: from, gossip, bytes });
+    }
+
+    /// A forged or replayed gossip message reaches somebody. Gives the verdict, which may wait for the disk.
     pub(crate) fn whisper(&mut self, from: &'static str, to: &'static str, bytes: Vec<u8>) -> Verdict {
+        let verdict = |w: &Self, gossip| w.nodes[to].judged.iter().rev().find(|(g, _)| *g == gossip).map(|(_, v)| *v);
+        let gossip = self.mutter(from, to, bytes);
+        if verdict(self, gossip).is_none() {
+            self.within(Span::millis(1), |w| verdict(w, gossip).is_some());
+        }
+        verdict(self, gossip).expect("every gossip message is judged")
+    }
+    /// The same, of which nobody waits for the verdict. Gives its number.
+    pub(crate) fn mutter(&mut self, from: &'static str, to: &'static str, bytes: Vec<u8>) -> u64 {
         let peer = self.peer(from);
         let node = self.node(to);
         node.next += 1;
         let gossip = node.next;
         self.input(to, Input::Gossiped { peer, gossip, bytes });
-        let judged = &self.node(to).judged;
-        judged.iter().rev().find(|(g, _)| *g == gossip).map(|(_, v)| *v).expect("every gossip message is judged")
+        gossip
     }
 }
