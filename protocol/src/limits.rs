@@ -4,6 +4,9 @@
 pub const GOSSIP_BYTES: usize = 4 << 10;
 /// A feed entry: a pointer and a few lines.
 pub const ENTRY_BYTES: usize = 64 << 10;
+/// A proof out of entries or statements: two entries that keep every rule fit, however many signatures they have. One out of
+/// root documents is as long as those.
+pub const PROOF_BYTES: usize = 8 << 10;
 /// A root document: 4 roles of 16 keys and 64 delegations fit several times.
 pub const ROOT_BYTES: usize = 64 << 10;
 /// A compiled release, templates included. One verify unit, so it is fetched whole.
@@ -92,3 +95,8 @@ const _: () =
 const _: () =
     assert!(SNAPSHOT_BYTES <= u32::MAX as usize && SNAPSHOT_BYTES - CATALOGUE_BYTES >= 256 * (REASON_BYTES + 64));
 const _: () = assert!((SPAN_CHUNKS + BASE_CHUNKS) * 36 <= MESSAGE_BYTES && HEADS * 128 <= MESSAGE_BYTES);
+// Both entries of a proof: signatures of 105 bytes each, and what has one length, beside the longest listing or revocation.
+const _: () = assert!(
+    2 * (SIGNATURES * 105 + 512 + 2 * NAME_BYTES + VERSION_BYTES + SUMMARY_BYTES + PARENTS * 32) <= PROOF_BYTES
+);
+const _: () = assert!(2 * (SIGNATURES * 105 + 512 + REASON_BYTES) <= PROOF_BYTES);

@@ -1,6 +1,6 @@
 //! Signed envelopes. Invariant: a signature covers the exact bytes that are stored and forwarded, bound to kind,
-//! publisher and feed, so that it means nothing anywhere else; nothing is decoded before a signature holds; which signatures
-//! stand beside a payload is part of nothing, so what is passed on and newly kept has only those that count.
+//! publisher and feed, so that it means nothing anywhere else; nothing that is decoded before a signature holds is believed: its place and
+//! its date say what to hold it against, or that it waits; which signatures stand beside a payload is part of nothing, so what is passed on and newly kept has only those that count.
 //! Source: `verify_strict` of ed25519-dalek (the plain check accepts small-order keys), DSSE's order of steps.
 
 use crate::{

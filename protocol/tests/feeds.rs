@@ -9,6 +9,7 @@ use softservice_protocol::{
         RevokeLevel, freshness, verify_fresh,
     },
     id::{Digest, ReleaseId},
+    limits,
     root::{FeedStart, RootError},
     sign::{Kind, SignatureError, sign},
     time::{Span, Time},
@@ -342,6 +343,42 @@ fn whoever_speaks_twice_is_proven_to() {
         Equivocation::make(&anna.trusted, &root_one, &root_other).and_then(|p| p.check(&anna.trusted)),
         Ok(Conflict::Root(2))
     );
+}
+
+/// Two at the limit are proof, and within eight kilobytes; what one byte more makes no entry proves nothing.
+#[test]
+fn two_of_the_longest_entries_are_a_proof_and_longer_ones_are_none() {
+    let mut anna = anna();
+    anna.publish(listing("guestbook", "1.0.0", 1));
+    let longest = |id: u8, more: usize| {
+        let mut long = listing(&"d".repeat(63), &format!("1.0.0-{}", "v".repeat(58)), id);
+        long.channel = "c".repeat(63);
+        long.summary = "s".repeat(200 + more);
+        long.parents = (10..18).map(|n| softservice_protocol::id::ReleaseId([n; 32])).collect();
+        Action::Release(long)
+    };
+    let stop = |reason: char, more: usize| {
+        let revocation =
+            Revocation { reason: reason.to_string().repeat(500 + more), ..revocation(RevokeLevel::Unsafe) };
+        Action::Revoke { release: softservice_protocol::id::ReleaseId([1; 32]), revocation }
+    };
+    let other_keys: Vec<_> = (1..=15).map(|n| cast::key(b'z', n)).collect();
+    let mut sealed = |action: Action| {
+        let mut entry = anna.draft(Action::Release(listing("guestbook", "2.0.0", 2)));
+        entry.action = action;
+        let keys: Vec<_> = std::iter::once(&anna.release).chain(&other_keys).collect();
+        anna.seal(Kind::Entry, codec::encode(&entry).unwrap(), &keys)
+    };
+    for pair in [[longest(2, 0), longest(3, 0)], [stop('a', 0), stop('b', 0)]].map(|pair| pair.map(&mut sealed)) {
+        assert_eq!(pair[0].signatures.len(), 16);
+        let proof = Equivocation::make(&anna.trusted, &pair[0], &pair[1]).unwrap();
+        let size = codec::encode(&proof).unwrap().len();
+        assert!(size > limits::PROOF_BYTES / 2 && size <= limits::PROOF_BYTES, "{size}");
+    }
+    for (good, long) in [(longest(2, 0), longest(3, 1)), (stop('a', 0), stop('b', 1))] {
+        let (good, long) = (sealed(good), sealed(long));
+        assert!(matches!(Equivocation::make(&anna.trusted, &good, &long), Err(NoProof::Rules(_))));
+    }
 }
 
 #[test]

@@ -50,6 +50,16 @@ fn keys_change_hands_by_both_sets_and_a_sleeper_walks_the_chain() {
     assert_eq!(anna.trusted.next(&fork), Err(RootError::Fork(2)));
 }
 
+/// There is one protocol so far: the document before is one that a later program took.
+#[test]
+fn the_minimum_protocol_never_falls() {
+    let mut anna = anna();
+    assert!(anna.trusted.next(&anna.successor(|_| (), &[])).is_ok());
+    anna.trusted.root.min_protocol = 2;
+    let lower = anna.successor(|r| r.min_protocol = 1, &[]);
+    assert_eq!(anna.trusted.next(&lower), Err(RootError::Invalid("minimum protocol goes back")));
+}
+
 #[test]
 fn a_root_document_keeps_its_rules() {
     let anna = anna();

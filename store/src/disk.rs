@@ -17,6 +17,7 @@ use crate::{
     marks::Marks,
     objects::{Objects, Placer},
     partial::Partials,
+    proofs::{Proofs, is_proof},
     rebuild::{Parts, Rebuild, Task, Watch},
     record, syncs,
     tally::Tally,
@@ -53,6 +54,7 @@ pub struct DiskStore {
     records: Mutex<Log>,
     /// Where the log of records is looked at for what nothing needs: see [`condense`].
     condense_at: AtomicU64,
+    proofs: Mutex<Proofs>,
     losses: Mutex<Losses>,
     /// What was cut off the log of records and costs nothing, for the next check to tell.
     unheard: Mutex<Option<Damage>>,
@@ -137,11 +139,11 @@ pub(crate) fn open_watched(dir: &Path, watch: Option<Watch>) -> Result<DiskStore
         Ok(())
     })?;
     let mut seen = BTreeMap::new();
-    for record in decode_records(&records)? {
-        if let Some((feed, head)) = record::head_of(&record) {
-            record::raise(&mut seen, feed, head);
-        }
+    let kept = decode_records(&records)?;
+    for (feed, head) in kept.iter().filter_map(record::head_of) {
+        record::raise(&mut seen, feed, head);
     }
+    let proofs = Proofs::open(&logs, &aside, &kept, &mut |path, flaw| notes.push(damage(path, flaw)))?;
     let (marks, found) = Marks::open(dir, seen)?;
     notes.extend(found);
     // After the marks: they know then what the records that go had seen.
@@ -176,6 +178,7 @@ pub(crate) fn open_watched(dir: &Path, watch: Option<Watch>) -> Result<DiskStore
         tally: Tally::new(dir),
         condense_at: AtomicU64::new(condense::due(records.end())),
         records: Mutex::new(records),
+        proofs: Mutex::new(proofs),
         losses: Mutex::new(losses),
         unheard: Mutex::new(unheard),
         layout_log,
@@ -314,7 +317,7 @@ impl DiskStore {
         self.objects.doubt(object);
         Some(kept)
     }
-    /// Checks both logs and the marks on the disk; what is damaged is written anew without what is lost. Lost records go
+    /// Checks the logs and the marks on the disk; what is damaged is written anew without what is lost. Lost records go
     /// to the losses, everything else is answered.
     pub(crate) fn check_logs(&self) -> Result<Vec<Damage>, StoreError> {
         let mut damaged = lock(&self.marks).check()?;
@@ -322,31 +325,40 @@ impl DiskStore {
             let what = "does not add up; written anew".to_owned();
             damaged.push(damage(&file, Flaw { what, cost: Cost::Nothing }));
         }
-        for (log, kind) in [(&self.records, "records"), (&self.layout_log, "layouts")] {
-            let mut log = lock(log);
-            let found = log.read(Log::start())?;
-            let headers = log.headers_good()?;
-            if found.holes.is_empty() && headers {
-                continue;
-            }
-            for flaw in found.holes.iter().map(journal::hole_flaw) {
-                match kind {
-                    "records" => lock(&self.losses).note(&flaw.what)?,
-                    _ => damaged.push(damage(log.path(), flaw)),
-                }
-            }
-            if !headers {
-                let what = "a header does not add up; written anew".to_owned();
-                damaged.push(damage(log.path(), Flaw { what, cost: Cost::Nothing }));
-            }
-            let copy = journal::free_name(&self.aside(), kind);
-            std::fs::copy(log.path(), &copy).map_err(|e| {
-                // On a full disk each check would leave a part of one more.
-                let _ = std::fs::remove_file(&copy);
-                StoreError::io("copy", &copy, e)
-            })?;
-            log.rewrite(found.records.iter().map(|(_, payload)| payload.as_slice()))?;
+        damaged.extend(self.check_log(&mut lock(&self.records), "records")?);
+        damaged.extend(self.check_log(&mut lock(&self.layout_log), "layouts")?);
+        let kept = decode_records(&lock(&self.records))?;
+        let mut proofs = lock(&self.proofs);
+        if let Some(log) = proofs.log() {
+            damaged.extend(self.check_log(log, "proofs")?);
         }
+        proofs.add(&kept);
+        Ok(damaged)
+    }
+    fn check_log(&self, log: &mut Log, kind: &str) -> Result<Vec<Damage>, StoreError> {
+        let mut damaged = Vec::new();
+        let found = log.read(Log::start())?;
+        let headers = log.headers_good()?;
+        if found.holes.is_empty() && headers {
+            return Ok(damaged);
+        }
+        for flaw in found.holes.iter().map(journal::hole_flaw) {
+            match kind {
+                "records" => lock(&self.losses).note(&flaw.what)?,
+                _ => damaged.push(damage(log.path(), flaw)),
+            }
+        }
+        if !headers {
+            let what = "a header does not add up; written anew".to_owned();
+            damaged.push(damage(log.path(), Flaw { what, cost: Cost::Nothing }));
+        }
+        let copy = journal::free_name(&self.aside(), kind);
+        std::fs::copy(log.path(), &copy).map_err(|e| {
+            // On a full disk each check would leave a part of one more.
+            let _ = std::fs::remove_file(&copy);
+            StoreError::io("copy", &copy, e)
+        })?;
+        log.rewrite(found.records.iter().map(|(_, payload)| payload.as_slice()))?;
         Ok(damaged)
     }
 }
@@ -379,6 +391,9 @@ impl Drop for DiskStore {
 impl Store for DiskStore {
     fn keep(&self, record: &Record) -> Result<(), StoreError> {
         let bytes = codec::encode(record)?;
+        if is_proof(record) {
+            lock(&self.proofs).add(std::slice::from_ref(record));
+        }
         let mut log = lock(&self.records);
         log.append([bytes.as_slice()])?;
         if log.end() >= self.condense_at.load(Ordering::Relaxed) {
@@ -395,7 +410,11 @@ impl Store for DiskStore {
         }
     }
     fn records(&self) -> Result<Vec<Record>, StoreError> {
-        decode_records(&lock(&self.records))
+        let mut records = decode_records(&lock(&self.records))?;
+        let apart = lock(&self.proofs).read()?;
+        let lost: Vec<Record> = apart.into_iter().filter(|proof| !records.contains(proof)).collect();
+        records.extend(lost);
+        Ok(records)
     }
     fn mark(&self, feed: FeedId) -> Result<Option<Head>, StoreError> {
         Ok(lock(&self.marks).get(feed))

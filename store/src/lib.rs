@@ -28,6 +28,7 @@ mod memory;
 mod names;
 mod objects;
 mod partial;
+mod proofs;
 mod rebuild;
 mod record;
 mod scrub;

@@ -23,7 +23,8 @@ pub struct Equivocation {
 }
 impl Wire for Equivocation {
     const NAME: &'static str = "equivocation proof";
-    // Two envelopes of any size: a proof that could not be kept would thaw the feed at the next start.
+    // Two root documents of any size: a proof that could not be kept would thaw the feed at the next start. Two entries that
+    // prove something have at most `PROOF_BYTES`.
     const LIMIT: usize = 2 * (Envelope::LIMIT + 16);
 }
 
@@ -49,6 +50,10 @@ pub enum NoProof {
     /// The smaller digest does not come first, or another publisher is named.
     #[error("the proof is not in its one order, or names another publisher")]
     Disorder,
+    /// An entry that no device takes, so nobody was told another history by it; and nobody is made to keep and pass on more than
+    /// [`crate::limits::PROOF_BYTES`].
+    #[error("an entry breaks the rules: {0}")]
+    Rules(&'static str),
     /// One of them is not what the publisher's keys signed.
     #[error(transparent)]
     Unsigned(#[from] FeedError),
@@ -67,11 +72,12 @@ impl From<CodecError> for NoProof {
 /// The place that an envelope speaks of, and the digest that it puts there.
 ///
 /// # Errors
-/// [`NoProof::Unsigned`] when the publisher's keys did not sign it.
+/// [`NoProof::Unsigned`] when the publisher's keys did not sign it, [`NoProof::Rules`] when its action breaks them.
 pub fn claim(root: &TrustedRoot, envelope: &Envelope) -> Result<(Conflict, Digest), NoProof> {
     match envelope.kind {
         Kind::Entry => {
             let (entry, _) = verify_signed(root, envelope)?;
+            entry.action.check().map_err(NoProof::Rules)?;
             Ok((Conflict::Feed(entry.at), envelope.digest()))
         }
         Kind::Fresh => {

@@ -196,6 +196,19 @@ impl Feed {
         self.proof_epoch = self.newest_root().map_or(u32::MAX, |r| r.root.feed.epoch);
         self.proof = Some(proof);
     }
+    /// Takes a proof of an earlier life. One that its own log alone still has comes behind roots that came after it: where
+    /// those reopened the feed or took its keys away it freezes nothing, unless a later one makes it a proof again.
+    fn refreeze(&mut self, proof: Equivocation) {
+        let counts = |root: &TrustedRoot| proof.one.kind == Kind::Root || proves(root, &proof.one, &proof.other);
+        let counts = self.root.as_ref().is_none_or(counts);
+        if self.forked || (self.is_frozen() && !counts) {
+            return;
+        }
+        self.freeze(proof);
+        if !counts {
+            self.proof_epoch = 0;
+        }
+    }
     /// Whether something that was verified is still on its way to the disk.
     pub(crate) fn is_coming(&self) -> bool {
         self.batch.as_ref().is_some_and(|b| !b.waiting.is_empty())
@@ -360,8 +373,7 @@ impl Feed {
                 return Ok(());
             }
             Record::Proof { proof } => {
-                let proof: Equivocation = codec::decode(&proof)?;
-                self.freeze(proof);
+                self.refreeze(codec::decode(&proof)?);
                 return Ok(());
             }
             Record::Revoked { epoch, release, revocation, .. } => {

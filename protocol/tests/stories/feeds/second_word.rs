@@ -87,6 +87,43 @@ fn a_new_root_reopens_a_frozen_feed_from_its_last_good_entry() {
     assert!(!view(&world, "carol", &p).frozen);
 }
 
+/// The store keeps proofs apart, and gives one that its other log lost behind everything else.
+#[test]
+fn a_proof_that_comes_back_last_freezes_what_it_froze_and_nothing_that_a_root_reopened() {
+    let (mut world, mut p) = first(&["alice", "bob", "eve"]);
+    world.connect("eve", "bob");
+    let good = last_entry(&world);
+    world.whisper("eve", "bob", codec::encode(&rival(&good, &p)).unwrap());
+    world.until("both see it", |w| ["alice", "bob"].iter().all(|n| is_frozen(w, n, &p)));
+    let last = |world: &mut World| {
+        let kept = &mut world.node("bob").kept;
+        kept.sort_by_key(|r| matches!(r, Record::Proof { .. }));
+        assert!(matches!(kept.last(), Some(Record::Proof { .. })));
+        world.restart("bob");
+    };
+    // Also where the roots, and all else, are lost and come again.
+    last(&mut world);
+    assert!(is_frozen(&world, "bob", &p));
+    let whole = world.nodes["bob"].kept.clone();
+    world.node("bob").kept.retain(|r| matches!(r, Record::Proof { .. } | Record::Followed { .. }));
+    world.restart("bob");
+    assert!(is_frozen(&world, "bob", &p));
+    world.node("bob").kept = whole;
+    world.restart("bob");
+    p.reopen(2, Head { at: Position { epoch: 1, seq: 1 }, hash: good.digest() });
+    world.own("alice", &p);
+    world.connect("alice", "bob");
+    world.until("alice is open again", |w| !is_frozen(w, "alice", &p));
+    world.publish("alice", &p, listed(2));
+    world.until("bob is open again", |w| w.head("bob", &p) == 2);
+    last(&mut world);
+    assert!(!is_frozen(&world, "bob", &p), "the root reopened it");
+    assert_eq!(world.head("bob", &p), 2);
+    world.connect("alice", "bob");
+    world.publish("alice", &p, listed(3));
+    world.until("and bob goes on", |w| w.head("bob", &p) == 3);
+}
+
 /// Bob holds the proof and is alone with it: carol, whose first entry is the same, was not there.
 fn missed() -> (World, Publisher) {
     let (mut world, p) = first(&["alice", "bob", "carol", "dora", "eve"]);
