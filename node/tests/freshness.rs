@@ -368,6 +368,13 @@ async fn of_a_publisher_with_two_histories_nothing_new_is_taken_and_the_first_di
     assert_eq!((&one["state"], &one["frozen"]), (&json!("running"), &json!(true)));
     let told = one["conflict"]["message"].as_str().expect("a difference");
     assert!(told.starts_with("entry 1 is") && told.contains("1.0.0") && told.contains("6.6.6"), "{told}");
+    // What was verified here stays in the catalogue, and says so.
+    let found = done(&bob, "search", json!({})).await[0].clone();
+    let shown = done(&bob, "show", json!({ "reference": "clockwork" })).await;
+    for of in [&found, &shown] {
+        assert_eq!((&of["frozen"], of["conflict"]["message"].as_str()), (&json!(true), Some(told)), "{of}");
+    }
+    assert_eq!(found["version"], "1.0.0", "not what only the other history has");
     for (verb, arguments) in [
         ("plan", json!({ "reference": "clockwork", "name": "other", "accept_expired": true })),
         ("up", json!({ "reference": "clockwork", "name": "other", "yes": true, "accept_expired": true })),

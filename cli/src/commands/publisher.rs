@@ -14,7 +14,7 @@ use softservice_node::{
     publisher::{PublisherError, make_key, public, request::Request, secret_at},
     verbs::failure::{Failure, Kind},
 };
-use softservice_protocol::{id::PublicKey, time::calendar};
+use softservice_protocol::{id::PublicKey, limits, time::calendar};
 use std::path::{Path, PathBuf};
 
 /// Verbs that need neither node nor home; gives the others back.
@@ -282,6 +282,19 @@ fn waits(request: &Value) -> String {
     format!("{what}, request {}", short(text(request, "request")))
 }
 
+/// From this many root documents on `show` says how many are left: each change of keys, build machine or epoch takes one.
+const MANY_ROOTS: u64 = 900;
+
+/// What is said of a publisher that has used up most of its root documents.
+fn roots_left(version: u64) -> Option<String> {
+    let left = limits::ROOT_STEPS.saturating_sub(version);
+    (version >= MANY_ROOTS).then(|| {
+        format!(
+            "{left} more root documents, then nobody follows a change of keys: move people to a new publisher before"
+        )
+    })
+}
+
 /// Who this home publishes as.
 async fn show(client: &Client, ui: &mut Ui) -> Result<(), CliError> {
     let done = client.call(ui, "publisher", json!({})).await?;
@@ -291,6 +304,9 @@ async fn show(client: &Client, ui: &mut Ui) -> Result<(), CliError> {
     ui.data(format!("           {}", text(&done, "words")));
     ui.data(format!("root       version {}, expires {} UTC", number(&done, "root_version"), date("expires_at")));
     ui.data(format!("           digest {}", text(&done, "root")));
+    if let Some(warning) = roots_left(count(&done, "root_version")) {
+        ui.data(format!("           {warning}"));
+    }
     if done["next_keys"].is_string() {
         ui.data(format!("           promises the next root role: {}", text(&done, "next_keys")));
     }
@@ -342,4 +358,16 @@ async fn show(client: &Client, ui: &mut Ui) -> Result<(), CliError> {
         ui.data(format!("waits for signatures: {}", waits(request)));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_has_used_up_most_root_documents_is_told_how_many_are_left() {
+        assert_eq!(roots_left(899), None);
+        assert!(roots_left(900).unwrap().starts_with("124 more"));
+        assert!(roots_left(1024).unwrap().starts_with("0 more"));
+    }
 }
