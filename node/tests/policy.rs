@@ -82,3 +82,51 @@ async fn an_update_that_cannot_be_planned_is_told_and_nothing_is_done() {
     bob.stop().await;
     anna.stop().await;
 }
+
+async fn until(what: &str, node: &Node, met: impl Fn(&Value) -> bool) -> Value {
+    soon(what, async {
+        loop {
+            let one = done(node, "ps", json!({ "name": "clockwork" })).await[0].clone();
+            if met(&one) {
+                return one;
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+}
+
+/// The revoke role can only stop things: what it names instead is offered, and no device goes there by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_revocation_names_instead_is_never_taken_unasked() {
+    let place = tempfile::tempdir().expect("a folder");
+    let (anna, bob) = (node(&place.path().join("anna")).await, node(&place.path().join("bob")).await);
+    let published = async |version: &str, channel: &str, more: &str| {
+        done(&anna, "publish", json!({ "dir": distro(place.path(), version, more), "channel": channel })).await
+    };
+    let first = published("1.0.0", "stable", "").await;
+    published("1.1.0", "stable", "").await;
+    done(&bob, "subscribe", json!({ "ticket": first["ticket"], "petname": "anna", "policy": "auto" })).await;
+    done(&bob, "up", json!({ "reference": "clockwork", "yes": true, "accept_reduced": true })).await;
+    let policies = tokio::spawn(verbs::follow_policies(bob.context()));
+    // A newer one waits for its owner, so the policy looks whenever there are news.
+    published("1.2.0", "stable", "[param]\ncity = { type = \"text\", ask = \"Where is it?\" }\n").await;
+    until("the task", &bob, |one| one["tasks"][0]["kind"] == "update_blocked").await;
+
+    let nightly = published("9.0.0", "nightly", "").await;
+    for (level, instead) in [("withdraw", &nightly["release"]), ("unsafe", &first["release"])] {
+        let revoke =
+            json!({ "reference": "clockwork@1.1.0", "level": level, "reason": "it ticks", "replaced_by": instead });
+        done(&anna, "revoke", revoke).await;
+        until("the revocation", &bob, |one| one["revoked"]["level"] == level).await;
+    }
+    published("1.3.0", "stable", "").await;
+    until("the next good one", &bob, |one| one["version"] == "1.3.0" && one["state"] == "running").await;
+    policies.abort();
+    let all = done(&bob, "generations", json!({ "name": "clockwork" })).await;
+    let all: Vec<&Value> = all.as_array().into_iter().flatten().map(|g| &g["version"]).collect();
+    assert_eq!(all, ["1.1.0", "1.3.0"], "and nothing in between");
+    bob.device().clear().await.expect("nothing is left");
+    bob.stop().await;
+    anna.stop().await;
+}

@@ -1,25 +1,32 @@
 //! The policy `auto`: followed publishers' newer releases are taken by themselves. Invariant: never one that asks for
 //! more permissions or brings a part that was taken back, never on a word that is not fresh or whose age a wrong clock hides,
 //! never a held or stopped softservice, never a release that this softservice had before - it failed then, or its owner went
-//! back from it. What waits for its owner, or cannot even be planned, is a task of the softservice, in `ps` and `status`,
+//! back from it. And never one that is not above what runs, on the same channel: what a revocation names in place of a release is
+//! for the owner's own `update`, or whoever may only stop things could move devices back to what is known to be bad. What waits for its owner, or cannot even be planned, is a task of the softservice, in `ps` and `status`,
 //! until it is settled; nothing is done about it unasked.
 
 use super::{
-    consent,
+    consent::{self, Agreed, Consent},
     failure::{Failure, Kind},
-    freshness,
+    fetch,
+    freshness::{self, Wish},
     grounds::Grounds,
     instances::{self, Candidate},
-    provision::{self, Unasked},
+    provision::{self, Prepared},
+    reference::{self, Found},
     subscriptions::{self, Policy},
 };
 use crate::{Context, api::talk::Talk, device::PlanRequest};
 use serde_json::{Value, json};
 use softservice_protocol::{
     id::{PublisherId, ReleaseId},
+    io::Depth,
     plan::Plan,
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Instant,
+};
 
 /// What the log said last of each softservice, and of which release: news come often, and the same line each time would
 /// hide the others.
@@ -69,7 +76,7 @@ async fn look(context: &Context, told: &mut Told) -> Result<(), Failure> {
     for candidate in candidates.into_iter().filter(|c| is_due(c, &automatic) && relied_on(c)) {
         let (name, release) = (candidate.name, candidate.found.listing.release);
         let alone = Talk::alone();
-        let update = provision::update_unasked(context, &name, &alone);
+        let update = update(context, &name, &alone);
         match crate::holds::for_verb(update).await {
             Ok(Unasked::Done(done)) => {
                 tracing::info!(softservice = name, version = %done["version"], "updated by policy");
@@ -89,6 +96,55 @@ async fn look(context: &Context, told: &mut Told) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// What came of an update that nobody asked for.
+enum Unasked {
+    /// It holds.
+    Done(Value),
+    /// There is nothing that this policy would take.
+    Nothing,
+    /// It waits for its owner: what would be allowed, or held less, than now.
+    Waits(Vec<String>),
+}
+
+/// An update that allows no more than what runs and is held no less, to the very release that this policy judges.
+async fn update(context: &Context, name: &str, talk: &Talk) -> Result<Unasked, Failure> {
+    let began = Instant::now();
+    reference::refresh(context).await?;
+    let automatic = automatic(context)?;
+    let candidates = instances::updatable(context).await?.into_iter();
+    let Some(Candidate { found, .. }) = candidates.filter(|c| is_due(c, &automatic)).find(|c| c.name == name) else {
+        return Ok(Unasked::Nothing);
+    };
+    let grounds = Grounds::listed(&found, Wish::Policy, false);
+    grounds.ask(context, name, found.listing.release).await?;
+    let looked = fetch::bring_listed(context, &found, Depth::Manifests, talk).await?;
+    let request = PlanRequest::new(name.to_owned(), found.listing.release);
+    let planned = provision::finish_plan(context, request, found.release(), grounds).await?;
+    let prepared = Prepared { looked, ..planned };
+    let waits_for = provision::waits_for(context, &prepared).await?;
+    if !waits_for.is_empty() {
+        return Ok(Unasked::Waits(waits_for));
+    }
+    let consent = Consent { plan: Agreed::Unasked, accept_reduced: false };
+    Box::pin(provision::live(context, prepared, consent, began, talk)).await.map(Unasked::Done)
+}
+
+/// Whether a release still is what this policy may take: asked when it is chosen, and again when its content is here, for its
+/// owner may have gone elsewhere meanwhile.
+///
+/// # Errors
+/// When it is not.
+pub(super) async fn refuse_other(context: &Context, name: &str, found: Found) -> Result<(), Failure> {
+    let called = found.called();
+    let candidate = instances::candidate(context, name, found).await?;
+    if candidate.is_some_and(|c| automatic(context).is_ok_and(|automatic| is_due(&c, &automatic))) {
+        return Ok(());
+    }
+    Err(Failure::refused(format!(
+        "{called} is not taken for {name} by itself: what runs, or its owner's will, is another now"
+    )))
 }
 
 /// Whether the log did not say just this of it; from now on it has.

@@ -5,6 +5,7 @@
 //! What comes in the seconds in which trees are laid out is told like what comes right after the switch.
 
 use super::{
+    auto,
     failure::Failure,
     freshness::{self, Wish},
     reference::{Found, Names},
@@ -58,7 +59,13 @@ impl Grounds {
         // Whoever follows it no more has forgotten nothing that was known when it was chosen.
         let Some(known) = catalogue.get(&publisher) else { return Ok(()) };
         match known.feed.snapshot.listings.iter().find(|l| l.release == release) {
-            Some(listing) => revocation::refuse_install(context, &Found { publisher, listing: listing.clone() }, here)?,
+            Some(listing) => {
+                let found = Found { publisher, listing: listing.clone() };
+                revocation::refuse_install(context, &found, here)?;
+                if wish == Wish::Policy {
+                    auto::refuse_other(context, name, found).await?;
+                }
+            }
             None if here => {}
             None => {
                 let who = Names::read(context)?.of(publisher);

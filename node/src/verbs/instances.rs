@@ -11,7 +11,7 @@ use super::{
 use crate::{
     api::talk::Talk,
     context::Context,
-    device::{BackupError, DeviceError, GenerationInfo, Standing},
+    device::{BackupError, DeviceError, GenerationInfo, SoftserviceInfo, Standing},
     handle::Catalogue,
 };
 use semver::Version;
@@ -279,14 +279,24 @@ pub(super) fn replacement(catalogue: &Catalogue, origin: &Origin) -> Option<Foun
     Some(Found { publisher: origin.publisher, listing: listing.clone() })
 }
 
-/// The newest listing above what runs, on the channel that what runs came from: another one is another choice of the owner,
-/// and may be filled by a key that this one is not. Of what is listed no more the channel is not known.
+/// The newest listing that leads on from what runs. Of what is listed no more the channel is not known.
 pub(super) fn newer(catalogue: &Catalogue, origin: &Origin) -> Option<Found> {
     let channel = revocation::listed(catalogue, origin.publisher, origin.release).map(|l| l.channel.as_str());
     let listing = reference::newest(catalogue, origin.publisher, &origin.distro, channel)?;
-    let order = |version: &str, revision| Version::parse(version).ok().map(|v| (v, revision));
-    let above = order(&listing.version, listing.revision) > order(&origin.version, origin.revision);
-    above.then_some(Found { publisher: origin.publisher, listing })
+    leads_on(catalogue, origin, &listing).then_some(Found { publisher: origin.publisher, listing })
+}
+
+/// Whether a listing of the same publisher is above what runs, on the channel that what runs came from: another one is another
+/// choice of the owner, and may be filled by a key that this one is not.
+fn leads_on(catalogue: &Catalogue, origin: &Origin, listing: &Listing) -> bool {
+    let from = revocation::listed(catalogue, origin.publisher, origin.release);
+    let stays = listing.distro == origin.distro && from.is_none_or(|l| l.channel == listing.channel);
+    stays && order(&listing.version, listing.revision) > order(&origin.version, origin.revision)
+}
+
+/// What versions are compared by; a packaging revision counts after them.
+fn order(version: &str, revision: u32) -> Option<(Version, u32)> {
+    Version::parse(version).ok().map(|v| (v, revision))
 }
 
 /// All softservices for which there is something newer.
@@ -298,12 +308,23 @@ pub(super) async fn updatable(context: &Context) -> Result<Vec<Candidate>, Failu
         // One that cannot be read must not hide the others.
         let Ok(origin) = origin(context, release).await else { continue };
         let Some(found) = newer(&catalogue, &origin) else { continue };
-        let hex = found.listing.release.to_string();
-        let had =
-            context.device.generations(&info.name).await.is_ok_and(|all| all.iter().any(|g| g.record.release == hex));
-        all.push(Candidate { name: info.name, held: info.held, up: info.state != "stopped", had, found });
+        all.push(judged(context, info, found).await);
     }
     Ok(all)
+}
+
+/// A release as what one softservice may be moved to, if it leads on from what that one runs.
+pub(super) async fn candidate(context: &Context, name: &str, found: Found) -> Result<Option<Candidate>, Failure> {
+    let Some((_, release)) = context.device.current(name).await? else { return Ok(None) };
+    let origin = origin(context, release).await?;
+    let leads = origin.publisher == found.publisher && leads_on(&context.handle.catalogue(), &origin, &found.listing);
+    Ok(if leads { Some(judged(context, context.device.info(name).await?, found).await) } else { None })
+}
+
+async fn judged(context: &Context, info: SoftserviceInfo, found: Found) -> Candidate {
+    let hex = found.listing.release.to_string();
+    let had = context.device.generations(&info.name).await.is_ok_and(|all| all.iter().any(|g| g.record.release == hex));
+    Candidate { name: info.name, held: info.held, up: info.state != "stopped", had, found }
 }
 
 /// What `status` says of softservices.
@@ -384,6 +405,18 @@ mod tests {
             Some("1.0.1"),
             "of one not listed now"
         );
+        // What was judged, and the owner has gone on meanwhile.
+        let catalogue = Catalogue::new();
+        let leads = |runs: &str, to: &Listing| {
+            let release = ReleaseId([9; 32]);
+            let origin = Origin { release, publisher, distro: "hello".into(), version: runs.into(), revision: 0 };
+            leads_on(&catalogue, &origin, to)
+        };
+        let to = listing("1.2.0", "stable", 5);
+        assert!(leads("1.1.9", &to) && leads("1.2.0-rc.1", &to));
+        assert!(!leads("1.2.0", &to) && !leads("1.3.0", &to), "never sideways or back");
+        assert!(leads("1.2.0", &Listing { revision: 1, ..to.clone() }));
+        assert!(!leads("1.1.9", &Listing { distro: "other".into(), ..to }));
     }
 
     #[test]

@@ -170,30 +170,6 @@ pub(super) async fn update(context: &Context, args: Update, talk: &Talk) -> Resu
     Box::pin(live(context, prepared, consent, began, talk)).await
 }
 
-/// What came of an update that nobody asked for.
-pub(super) enum Unasked {
-    /// It holds.
-    Done(Value),
-    /// There is nothing newer.
-    Nothing,
-    /// It waits for its owner: what would be allowed, or held less, than now.
-    Waits(Vec<String>),
-}
-
-/// The policy `auto`: an update that allows no more than what runs, and is held no less.
-pub(super) async fn update_unasked(context: &Context, name: &str, talk: &Talk) -> Result<Unasked, Failure> {
-    let began = Instant::now();
-    let Some(prepared) = prepare_update(context, name, &BTreeMap::new(), Wish::Policy, talk).await? else {
-        return Ok(Unasked::Nothing);
-    };
-    let waits_for = waits_for(context, &prepared).await?;
-    if !waits_for.is_empty() {
-        return Ok(Unasked::Waits(waits_for));
-    }
-    let consent = Consent { plan: Agreed::Unasked, accept_reduced: false };
-    Box::pin(live(context, prepared, consent, began, talk)).await.map(Unasked::Done)
-}
-
 /// What must not be done unasked: what would be allowed, or held less, than now, and parts that were taken back.
 pub(super) async fn waits_for(context: &Context, prepared: &Prepared) -> Result<Vec<String>, Failure> {
     let mut why = consent::unasked(context, &prepared.plan)?;
@@ -347,7 +323,8 @@ async fn answered_anew(
     Ok(Some(ReleaseRef { id: current, size: size_of(context, current).await? }))
 }
 
-/// What a softservice would be updated to.
+/// What a softservice would be updated to by its owner's own word, and by no policy: the way out that a publisher names may lead
+/// back to an older version, or to another channel.
 pub(super) async fn newer_release(context: &Context, name: &str) -> Result<Option<Found>, Failure> {
     let Some((_, current)) = context.device.current(name).await? else {
         return Err(Failure::refused(format!("{name} never was confirmed")).hint("`softservice up` provisions it"));
@@ -358,7 +335,6 @@ pub(super) async fn newer_release(context: &Context, name: &str) -> Result<Optio
     let origin = instances::origin(context, current).await?;
     reference::refresh(context).await?;
     let catalogue = context.handle.catalogue();
-    // Asked for by hand, the way out that the publisher names may also lead back to an older version.
     Ok(instances::replacement(&catalogue, &origin).or_else(|| instances::newer(&catalogue, &origin)))
 }
 
