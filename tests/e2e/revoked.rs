@@ -54,6 +54,10 @@ fn an_unsafe_release_runs_on_and_is_neither_installed_nor_started_again() {
     let moved = bob.ok(&["update", "clock", "--yes", "--accept-reduced"]);
     assert_eq!(moved["release"], second["release"]);
     assert_eq!(bob.verb(&["rollback", "clock"]).0, 4, "back is a start as well");
+    let way_back = "goes back to an older release: its owner said so";
+    assert!(!bob.log().contains(way_back), "nothing did so far");
+    bob.ok(&["rollback", "clock", "--accept-revoked", "--accept-reduced"]);
+    assert!(bob.log().contains(way_back), "and the log calls it what it is");
     bob.ok(&["remove", "clock", "--data"]);
 }
 

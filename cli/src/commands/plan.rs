@@ -36,6 +36,7 @@ pub(super) fn lines(plan: &Value) -> Vec<String> {
     };
     lines.extend(list(plan, "lacks").iter().map(lack));
     lines.extend(super::revoked::lines(plan).into_iter().map(|line| format!("  {:9} {line}", "! revoked")));
+    lines.extend(older(&plan["older_than"]).map(|line| format!("  {:9} {line}", "! older")));
     lines.extend(super::freshness::lines(plan));
     lines.extend(isolation(&plan["isolation"]));
     lines.push(format!("  {:9} {}", "downtime", text(plan, "downtime")));
@@ -58,6 +59,13 @@ fn heading(plan: &Value) -> String {
         text(plan, "softservice"),
         number(plan, "generation")
     )
+}
+
+/// What runs now, where that is newer than what is planned.
+fn older(than: &Value) -> Option<String> {
+    let version = than["version"].as_str()?;
+    let revision = than["revision"].as_u64().filter(|n| *n > 0).map(|n| format!(" (revision {n})")).unwrap_or_default();
+    Some(format!("than {version}{revision}, which runs now"))
 }
 
 /// What holds the services back, by name in one line (the document says how), and what this machine cannot, one line each.
@@ -90,7 +98,7 @@ mod tests {
             "steps": [step("tree", "web.app", None), step("snapshot", "pg.data", Some(1 << 20))],
             "permissions": { "added": ["web: connect internet:443"], "removed": ["web: read /etc/hosts"] },
             "isolation": { "enforced": ["files: its own only", "user: its own", "user: no capabilities"], "reduced": [{ "measure": "udp", "why": "no rule for it" }] },
-            "lacks": [{ "what": "memory", "needed": 2048, "has": 1024 }],
+            "lacks": [{ "what": "memory", "needed": 2048, "has": 1024 }], "older_than": { "version": "2.1.0", "revision": 1 },
         });
         let wanted = "\
 shelf 2.0.0 as photos, generation 3 after 2
@@ -100,6 +108,7 @@ shelf 2.0.0 as photos, generation 3 after 2
   + web: connect internet:443
   - web: read /etc/hosts
   ! lacks   memory: 2.0 KiB are needed, this device has 1.0 KiB
+  ! older   than 2.1.0 (revision 1), which runs now
   isolation files, user
   ! reduced udp: no rule for it
   downtime  none

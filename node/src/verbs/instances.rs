@@ -299,6 +299,14 @@ fn order(version: &str, revision: u32) -> Option<(Version, u32)> {
     Version::parse(version).ok().map(|v| (v, revision))
 }
 
+/// What a softservice runs, where a release of the same distro is older than that: whoever goes there goes back.
+pub(super) async fn above(context: &Context, name: &str, release: ReleaseId) -> Option<Origin> {
+    let (_, current) = context.device.current(name).await.ok()??;
+    let (runs, to) = (origin(context, current).await.ok()?, origin(context, release).await.ok()?);
+    let same = (runs.publisher, &runs.distro) == (to.publisher, &to.distro);
+    (same && order(&runs.version, runs.revision) > order(&to.version, to.revision)).then_some(runs)
+}
+
 /// All softservices for which there is something newer.
 pub(super) async fn updatable(context: &Context) -> Result<Vec<Candidate>, Failure> {
     let catalogue = context.handle.catalogue();

@@ -107,8 +107,8 @@ pub(super) async fn plan(context: &Context, args: Up, talk: &Talk) -> Result<Val
     with_warnings(context, &prepared).await
 }
 
-/// A plan with what its reader must know beside it and its hash does not cover: what became of the releases in it, and how
-/// old the word for them is.
+/// A plan with what its reader must know beside it and its hash does not cover: what became of the releases in it, how old the
+/// word for them is, and whether it is a way back.
 async fn with_warnings(context: &Context, prepared: &Prepared) -> Result<Value, Failure> {
     let closure = closure::load(context, prepared.release).await?;
     let (catalogue, names) = (context.handle.catalogue(), Names::read(context)?);
@@ -116,6 +116,8 @@ async fn with_warnings(context: &Context, prepared: &Prepared) -> Result<Value, 
     let revoked = revocation::of(&catalogue, closure.root()?.publisher, prepared.release.id);
     answer["revoked"] = json!(revoked.map(|r| revocation::describe(&catalogue, &names, r)));
     answer["warnings"] = revocation::warnings(&catalogue, &names, &closure)?;
+    let above = instances::above(context, &prepared.request.name, prepared.release.id).await;
+    answer["older_than"] = json!(above.map(|runs| json!({ "version": runs.version, "revision": runs.revision })));
     freshness::add(&mut answer, context, &catalogue, closure.root()?.publisher);
     answer["petname"] = names.of(closure.root()?.publisher).into();
     Ok(answer)
@@ -446,6 +448,7 @@ pub(super) async fn live(
     // The plan's hash does not cover what a fetch changes, so it still stands.
     let turn = context.device.turn(&name)?;
     prepared.grounds.ask(context, &name, prepared.release.id).await?;
+    remember_way_back(context, &prepared, talk).await;
     let (generation, previous) = match &consent.plan {
         Agreed::To(hash) => context.device.prepare(&prepared.request, Some(hash)).await?,
         Agreed::ToAny => context.device.prepare(&prepared.request, None).await?,
@@ -484,6 +487,15 @@ pub(super) async fn live(
         (_, None) => format!("nothing of it runs; its logs are kept: `softservice logs {name}`"),
     };
     Err(Failure::failed(format!("{name} generation {number} did not hold: {why}")).hint(hint).with(answer))
+}
+
+/// A way back is its owner's to take, and is called what it is: older software has the holes that newer software closed.
+async fn remember_way_back(context: &Context, prepared: &Prepared, talk: &Talk) {
+    let (name, release, to) = (&prepared.request.name, prepared.release.id, &prepared.plan.version);
+    let Some(runs) = instances::above(context, name, release).await else { return };
+    let from = runs.version;
+    tracing::warn!(softservice = name, %release, from, to, "goes back to an older release: its owner said so");
+    talk.note(format!("{name} goes back: {} {to} is older than {from}, which runs now", prepared.plan.distro)).await;
 }
 
 async fn described(context: &Context, name: &str, number: u32, figures: &FetchFigures) -> Result<Value, Failure> {
