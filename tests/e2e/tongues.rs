@@ -13,6 +13,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// The device whose updates come by themselves.
+const AUTO: usize = 1;
 /// How long the proof may take from the first meeting on.
 const PROVEN: Duration = Duration::from_secs(60);
 
@@ -58,10 +60,15 @@ fn eight_processes_hold_the_proof_and_follow_the_root_into_a_new_epoch() {
     let (hers, its) = (ticket(&anna), ticket(&twin));
     let mut devices: Vec<Node> = (1..=6).map(|n| world.node(&format!("device-{n}"))).collect();
     for (n, device) in devices.iter().enumerate() {
-        device.ok(&["subscribe", if n < 3 { &hers } else { &its }, "--as", "anna"]);
+        let policy = if n == AUTO { "auto" } else { "notify" };
+        device.ok(&["subscribe", if n < 3 { &hers } else { &its }, "--as", "anna", "--policy", policy]);
     }
-    let up = devices[0].ok(&["up", "anna/clock", "--yes", "--accept-reduced"]);
-    assert_eq!(up["version"], "1.0.0");
+    for device in [&devices[0], &devices[AUTO]] {
+        let up = device.ok(&["up", "anna/clock", "--yes", "--accept-reduced"]);
+        assert_eq!(up["version"], "1.0.0");
+    }
+    // What its policy would take waits for a word.
+    devices[AUTO].ok(&["hold", "clock"]);
 
     edit(&source, "1.0.0", "1.1.0", "one tongue");
     let first = anna.ok(&["publish", text(&source)]);
@@ -87,10 +94,17 @@ fn eight_processes_hold_the_proof_and_follow_the_root_into_a_new_epoch() {
         eventually("both homes of the publisher hold it", end, || is_frozen(home, true));
     }
 
-    for (device, version) in [(&devices[0], "1.1.0"), (&devices[5], "1.2.0")] {
-        let (code, answer) =
-            device.verb(&["up", &format!("anna/clock@{version}"), "--yes", "--accept-reduced", "--as", "new"]);
-        assert_eq!(code, 4, "nothing new is installed: {answer}");
+    devices[AUTO].ok(&["unhold", "clock"]);
+    // Makes the policy look again: nothing keeps it back now but the proof.
+    devices[AUTO].ok(&["quota", "anna", "10GiB"]);
+    for (n, device) in devices.iter().enumerate() {
+        let release = format!("anna/clock@{}", if n < 3 { "1.1.0" } else { "1.2.0" });
+        let (code, answer) = device.verb(&["up", &release, "--yes", "--accept-reduced", "--as", "new"]);
+        assert_eq!(code, 4, "nothing new is installed on device {n}: {answer}");
+        let all = device.ok(&["ps"]);
+        let versions: Vec<&serde_json::Value> = all.as_array().into_iter().flatten().map(|s| &s["version"]).collect();
+        assert_eq!(versions.len(), usize::from(n == 0 || n == AUTO), "device {n}: {all}");
+        assert!(versions.iter().all(|v| **v == "1.0.0"), "device {n}: {all}");
     }
     let (code, answer) = devices[0].verb(&["update", "clock", "--yes", "--accept-reduced"]);
     assert_eq!(code, 4, "nothing is updated: {answer}");
@@ -124,7 +138,14 @@ fn eight_processes_hold_the_proof_and_follow_the_root_into_a_new_epoch() {
     assert_eq!((&up["version"], &up["release"]), (&"1.3.0".into(), &again["release"]));
     let up = devices[0].ok(&["update", "clock", "--yes", "--accept-reduced"]);
     assert_eq!(up["version"], "1.3.0");
-    for device in [&devices[0], &devices[5]] {
+    eventually("the policy goes on with the new epoch", Instant::now() + PATIENCE, || {
+        let runs = devices[AUTO].ok(&["ps", "clock"]);
+        one(&runs, "version") == "1.3.0" && one(&runs, "state") == "running"
+    });
+    let all = devices[AUTO].ok(&["generations", "clock"]);
+    let had: Vec<&serde_json::Value> = all.as_array().into_iter().flatten().map(|g| &g["version"]).collect();
+    assert_eq!(had, ["1.0.0", "1.3.0"], "and took nothing of what was proven to be two");
+    for device in [&devices[0], &devices[AUTO], &devices[5]] {
         device.ok(&["remove", "clock", "--data"]);
     }
 }
