@@ -139,6 +139,9 @@ pub(crate) enum Verb {
     Ticket {
         /// Whose; this home's own publisher when not given
         publisher: Option<String>,
+        /// Others may begin with it for so long, for example 7d or 12h
+        #[arg(long, value_name = "DURATION", value_parser = softservice_protocol::definition::units::duration)]
+        expires: Option<softservice_protocol::time::Span>,
     },
     /// The publisher identity of this home
     #[command(subcommand)]

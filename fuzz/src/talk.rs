@@ -111,7 +111,7 @@ pub fn talk(bytes: &[u8]) {
         Scene { core: Core::new(settings), now: NOW, gossiped: 0, head: Head::START, told: BTreeMap::new() };
     let (anna, floor) = (&SAID.anna, Head::START);
     let root = (1, anna.trusted.digest);
-    let ticket = Ticket { publisher: anna.id(), distro: None, root, floor, addresses: vec![] };
+    let ticket = Ticket { publisher: anna.id(), distro: None, root, floor, addresses: vec![], conflict: None, expires: None };
     scene.give(Input::Follow { ticket });
     for peer in 2..5 {
         let address = format!("/ip4/10.0.0.{peer}/tcp/4001");

@@ -27,6 +27,8 @@ pub struct Context {
     pub(crate) quotas: crate::quota::Quotas,
     /// What was refused outside the core.
     pub(crate) refused: crate::refused::Refused,
+    /// Who was asked what is newest.
+    pub(crate) looks: crate::verbs::Looks,
     /// Told when somebody asks the node to stop.
     pub stop: crate::shutdown::Stop,
 }

@@ -205,6 +205,7 @@ async fn run(config: Config, home: Home, store: Arc<dyn Store>) -> Result<Node, 
     let driver = tokio::spawn(driver.run(stop.clone()));
 
     let context = Context {
+        looks: Default::default(),
         handle: Handle::new(commands_in, watching, connected),
         device,
         store,

@@ -526,3 +526,70 @@ async fn a_clock_that_is_corrected_is_followed_and_by_a_wrong_one_no_policy_acts
     anna.stop().await;
     carol.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ticket_whose_time_is_over_begins_nothing() {
+    let place = Place::new();
+    let (anna, bob) = (place.node("anna").await, place.node("bob").await);
+    publish(&anna, &place.distro("1.0.0")).await;
+    let given = done(&anna, "ticket", json!({ "expires_in": 3600 })).await;
+    assert!(
+        given["expires"].is_u64()
+            && given["words"].as_str().is_some_and(|w| w.split('-').count() > 1 || w.contains(' '))
+    );
+    let ticket = given["ticket"].clone();
+    done(&bob, "subscribe", json!({ "ticket": ticket })).await;
+    place.clock.pass(Span::days(1));
+    let carol = place.node("carol").await;
+    let join = json!({ "ticket": ticket, "key": place.home("no-key") });
+    for (verb, wanted) in [("subscribe", json!({ "ticket": ticket })), ("publisher_join", join)] {
+        let refused = ask(&carol, verb, wanted).await.expect_err(verb);
+        assert_eq!(refused.kind.exit(), 4, "{verb}: {refused}");
+        assert!(refused.message.contains("the ticket expired"), "{verb}: {refused}");
+    }
+    assert_eq!(done(&carol, "subscriptions", json!({})).await, json!([]), "nobody is followed by it");
+    assert_eq!(done(&bob, "subscriptions", json!({})).await[0]["sequence"], 1, "who began in time goes on");
+    soon("the ends", async { tokio::join!(anna.stop(), bob.stop(), carol.stop()) }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_histories_that_a_ticket_tells_of_keep_new_things_away_until_a_new_epoch() {
+    let place = Place::new();
+    let (anna, bob, publisher, ticket) = running(&place).await;
+    second(&place, &anna, &bob, publisher).await;
+    let honest: Ticket = ticket.parse().expect("a ticket");
+    let warns = Ticket { conflict: Some(Digest([7; 32])), ..honest.clone() };
+    let told = done(&bob, "subscribe", json!({ "ticket": warns.to_string(), "policy": "auto" })).await;
+    let says = |of: &Value| {
+        of["warnings"]
+            .as_array()
+            .is_some_and(|all| all.iter().any(|w| w.as_str().is_some_and(|w| w.contains("two different"))))
+    };
+    assert!(says(&told), "{told}");
+    // An older ticket takes nothing of that back.
+    assert!(says(&done(&bob, "subscribe", json!({ "ticket": ticket })).await));
+    for (verb, wanted) in [
+        ("update", json!({ "name": "clockwork", "yes": true })),
+        ("up", json!({ "reference": "anna/clockwork", "name": "other", "yes": true })),
+    ] {
+        let refused = ask(&bob, verb, wanted).await.expect_err(verb);
+        assert_eq!(
+            (refused.kind.exit(), &refused.details["told_conflict"]["epoch"]),
+            (4, &json!(1)),
+            "{verb}: {refused}"
+        );
+    }
+    let handed = done(&bob, "ticket", json!({ "publisher": "anna" })).await["ticket"].clone();
+    let handed: Ticket = handed.as_str().expect("a line").parse().expect("a ticket");
+    assert_eq!(handed.conflict, warns.conflict, "who gets a ticket of bob is told as well");
+    assert_eq!(done(&bob, "ps", json!({ "name": "clockwork" })).await[0]["state"], "running", "what runs runs on");
+
+    done(&anna, "publisher_recover", json!({ "from": 2, "alone": true })).await;
+    publish(&anna, &place.distro("1.0.2")).await;
+    until(&bob, publisher, "the new epoch", |k| k.feed.head.at.epoch == 2 && k.feed.head.at.seq == 3).await;
+    let update = json!({ "name": "clockwork", "yes": true, "accept_reduced": true });
+    assert_eq!(done(&bob, "update", update).await["version"], "1.0.2");
+    assert!(!says(&done(&bob, "subscriptions", json!({})).await[0]));
+    place.clear(bob).await;
+    anna.stop().await;
+}

@@ -2,15 +2,17 @@
 //! Invariant: only characters of QR's alphanumeric set, at most [`crate::limits::TICKET_CHARS`], closed by a checksum;
 //! what a ticket says is the trust anchor, so a damaged one is refused, never repaired.
 //!
-//! `SOFTDIST:1/<publisher>/<distro or ->/R<version>.<hash>/F<epoch>.<seq>.<hash>/P<peer>…/<checksum>`, hashes whole:
-//! shortening them to 16 bytes would gain one more peer, and cost that heads compare only by half.
+//! `SOFTDIST:1/<publisher>/<distro or ->/R<version>.<hash>/F<epoch>.<seq>.<hash>/P<peer>…/C<digest>/X<seconds>/<checksum>`, hashes
+//! whole: shortening them to 16 bytes would gain one more peer, and cost that heads compare only by half. `C` and `X` stand there
+//! only where there is something to say: a publisher that spoke twice, and an end of the ticket's own life.
 
 use crate::{
     address,
-    feed::{Head, Position},
+    feed::{Difference, Head, Position},
     id::{Digest, PublisherId},
     limits, name,
     text::Foreign,
+    time::{Time, calendar},
 };
 use data_encoding::BASE32_NOPAD;
 use std::{fmt, str::FromStr};
@@ -33,6 +35,11 @@ pub struct Ticket {
     pub floor: Head,
     /// Multiaddresses with `/p2p/`, as text, best first. Printing leaves out those that do not fit.
     pub addresses: Vec<String>,
+    /// Its maker holds a proof that the publisher spoke twice in the floor's epoch: the proof's digest, see [`proof_digest`]. A
+    /// whole proof is longer than a ticket can be.
+    pub conflict: Option<Digest>,
+    /// From this second since 1970 on nobody begins with it; none = it does not age.
+    pub expires: Option<u64>,
 }
 
 /// Why a text is not a ticket.
@@ -76,6 +83,12 @@ pub enum TicketError {
         /// The field.
         field: &'static str,
     },
+    /// It is whole, and its time is over.
+    #[error("the ticket expired {} UTC: ask whoever gave it for a new one", calendar(*.at))]
+    Expired {
+        /// Since when, in seconds since 1970.
+        at: u64,
+    },
 }
 
 const PREFIX: &str = "SOFTDIST:";
@@ -87,7 +100,22 @@ fn checksum(body: &str) -> String {
     BASE32_NOPAD.encode(hasher.finalize().as_bytes().split_at(5).0)
 }
 
+/// What a ticket says of a proof of two histories: BLAKE3 over the two digests that contradict each other, in their order.
+pub fn proof_digest(difference: &Difference) -> Digest {
+    Digest::of(&[difference.one.digest.0, difference.other.digest.0].concat())
+}
+
 impl Ticket {
+    /// Refuses what is too old to begin with.
+    ///
+    /// # Errors
+    /// [`TicketError::Expired`].
+    pub fn refuse_expired(&self, now: Time) -> Result<(), TicketError> {
+        match self.expires {
+            Some(at) if now.0 / 1000 >= at => Err(TicketError::Expired { at }),
+            _ => Ok(()),
+        }
+    }
     fn head(&self) -> String {
         let base32 = |bytes: &[u8; 32]| BASE32_NOPAD.encode(bytes);
         let named = self.distro.as_deref().filter(|d| name::check(d).is_ok());
@@ -102,10 +130,16 @@ impl Ticket {
             base32(&self.floor.hash.0),
         )
     }
+    /// What stands behind the peers.
+    fn tail(&self) -> String {
+        let conflict = self.conflict.map(|digest| format!("/C{}", BASE32_NOPAD.encode(&digest.0)));
+        let expires = self.expires.map(|at| format!("/X{at}"));
+        [conflict, expires].into_iter().flatten().collect()
+    }
     /// The addresses that the printed ticket carries: in order, without those that are no address or do not fit.
     pub fn carried(&self) -> Vec<String> {
-        // `/` and 8 characters of checksum stand behind the peers.
-        let room = limits::TICKET_CHARS.saturating_sub(self.head().len() + 9);
+        // `/` and 8 characters of checksum stand behind all of it.
+        let room = limits::TICKET_CHARS.saturating_sub(self.head().len() + self.tail().len() + 9);
         let mut kept: Vec<String> = Vec::new();
         for wish in self.addresses.iter().filter(|a| address::is_plausible(a)) {
             if kept.contains(wish) {
@@ -123,7 +157,7 @@ impl Ticket {
 /// One line, upper case. A distro that is no name is printed as `-`.
 impl fmt::Display for Ticket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let body = format!("{}{}", self.head(), packed::print(&self.carried()));
+        let body = format!("{}{}{}", self.head(), packed::print(&self.carried()), self.tail());
         write!(f, "{body}/{}", checksum(&body))
     }
 }
@@ -182,12 +216,19 @@ fn read_body(body: &str) -> Result<Ticket, TicketError> {
     let epoch = u32::try_from(number(epoch, "floor")?).map_err(|_| wrong("floor")())?;
     let at = Position { epoch, seq: number(seq, "floor")? };
     let floor = Head { at, hash: Digest(hash(floor, "floor")?) };
-    let mut addresses = Vec::new();
+    let mut ticket = Ticket { publisher, distro, root, floor, addresses: Vec::new(), conflict: None, expires: None };
+    // In any order, and twice: whatever is not the one spelling is refused when all of it is read.
     for field in fields {
-        let peer = field.strip_prefix('P').ok_or_else(wrong("peer"))?;
-        addresses.extend(packed::read(peer).ok_or_else(wrong("peer"))?);
+        if let Some(digest) = field.strip_prefix('C') {
+            ticket.conflict = Some(Digest(hash(digest, "conflict")?));
+        } else if let Some(at) = field.strip_prefix('X') {
+            ticket.expires = Some(number(at, "expiry")?);
+        } else {
+            let peer = field.strip_prefix('P').ok_or_else(wrong("peer"))?;
+            ticket.addresses.extend(packed::read(peer).ok_or_else(wrong("peer"))?);
+        }
     }
-    Ok(Ticket { publisher, distro, root, floor, addresses })
+    Ok(ticket)
 }
 
 fn hash(text: &str, field: &'static str) -> Result<[u8; 32], TicketError> {

@@ -45,7 +45,10 @@ fn derived() -> Vec<(String, Vec<u8>)> {
         addresses: ["/ip4/10.0.0.1/udp/4001/quic-v1", "/ip6/fe80::1/tcp/4001"]
             .map(|transport| softservice_protocol::address::join(transport, Peer([3; 32])))
             .to_vec(),
+        conflict: None,
+        expires: None,
     };
+    let warns = Ticket { conflict: Some(Digest([8; 32])), expires: Some(1_790_000_000), ..ticket.clone() };
     vec![
         ("signed-root".into(), signed(Kind::Root)),
         ("signed-entry".into(), signed(Kind::Entry)),
@@ -56,6 +59,7 @@ fn derived() -> Vec<(String, Vec<u8>)> {
         ("cuts-noise".into(), cuts(&noise)),
         ("cuts-zeros".into(), cuts(&vec![0; 1 << 20])),
         ("ticket".into(), ticket.to_string().into_bytes()),
+        ("ticket-conflict-expiry".into(), warns.to_string().into_bytes()),
         ("archive".into(), specimens::archive()),
     ]
 }

@@ -90,6 +90,8 @@ fn a_ticket_has_four_hundred_characters_and_not_one_more() {
         root: (3, Digest([2; 32])),
         floor: Head { at: Position { epoch: 1, seq: 1234 }, hash: Digest([3; 32]) },
         addresses: (1..4).map(|n| join("/ip4/203.0.113.9/udp/65535/quic-v1", Peer([n; 32]))).collect(),
+        conflict: None,
+        expires: None,
     };
     // The name fills what the addresses leave; one of them goes when it is longer.
     let room = limits::TICKET_CHARS - ticket(1).to_string().len();

@@ -147,6 +147,8 @@ impl World {
             root: (author.trusted.root.version, author.trusted.digest),
             floor: Head::START,
             addresses,
+            conflict: None,
+            expires: None,
         };
         self.feed(node, self.nodes[node].life, Input::Follow { ticket });
     }

@@ -163,12 +163,18 @@ pub(super) async fn publish(client: &Client, ui: &mut Ui, wanted: Value) -> Resu
 }
 
 /// A line to hand out.
-pub(super) async fn ticket(client: &Client, ui: &mut Ui, publisher: Option<String>) -> Result<(), CliError> {
-    let done = client.call(ui, "ticket", json!({ "publisher": publisher })).await?;
+pub(super) async fn ticket(
+    client: &Client,
+    ui: &mut Ui,
+    publisher: Option<String>,
+    expires_in: Option<u64>,
+) -> Result<(), CliError> {
+    let done = client.call(ui, "ticket", json!({ "publisher": publisher, "expires_in": expires_in })).await?;
     ui.document(&done);
     for told in list(&done, "warnings").iter().filter_map(Value::as_str) {
         ui.note(format!("warning: {told}"));
     }
+    ui.note(format!("key words, to be compared by voice: {}", text(&done, "words")));
     ui.data(text(&done, "ticket"));
     ui.qr(text(&done, "ticket"));
     Ok(())

@@ -31,6 +31,7 @@ pub(super) async fn subscribe(
         number(&done, "sequence"),
         if text(&done, "freshness") == "fresh" { "fresh".into() } else { freshness::words(&done) }
     ));
+    ui.note(format!("key words, to be compared with whoever gave the ticket: {}", text(&done, "words")));
     Ok(())
 }
 
@@ -54,12 +55,13 @@ pub(super) async fn subscriptions(client: &Client, ui: &mut Ui) -> Result<(), Cl
             freshness::words(s),
             text(s, "policy").into(),
             content::quota_words(s),
+            text(s, "words").into(),
         ]
     });
     if rows.is_empty() {
         ui.note("no subscriptions; `softservice subscribe TICKET` makes one");
     } else {
-        ui.data(ui::table(&["PETNAME", "PUBLISHER", "HEAD", "FRESHNESS", "POLICY", "QUOTA"], &rows));
+        ui.data(ui::table(&["PETNAME", "PUBLISHER", "HEAD", "FRESHNESS", "POLICY", "QUOTA", "KEY WORDS"], &rows));
     }
     freshness::conflicts(ui, all.as_array().map_or(&[][..], Vec::as_slice));
     for one in all.as_array().map_or(&[][..], Vec::as_slice) {

@@ -106,7 +106,9 @@ async fn with_node(verb: Verb, client: &Client, ui: &mut Ui) -> Result<(), CliEr
             });
             revoked::revoke(client, ui, wanted).await
         }
-        Verb::Ticket { publisher } => author::ticket(client, ui, publisher).await,
+        Verb::Ticket { publisher, expires } => {
+            author::ticket(client, ui, publisher, expires.map(|d| d.0.div_ceil(1000))).await
+        }
         Verb::Publisher(verb) => publisher::run(client, ui, verb).await,
         Verb::Subscribe { ticket, petname, policy, quota } => {
             catalogue::subscribe(client, ui, &ticket, petname, policy.name(), quota).await

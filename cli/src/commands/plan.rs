@@ -11,6 +11,10 @@ const WIDEST: usize = 34;
 /// The lines of a plan.
 pub(super) fn lines(plan: &Value) -> Vec<String> {
     let mut lines = vec![heading(plan)];
+    // Words are compared, a name may look like another's.
+    if let (Some(petname), Some(words)) = (plan["petname"].as_str(), plan["words"].as_str()) {
+        lines.push(format!("  {:9} {petname}: {words}", "publisher"));
+    }
     let (total, fetch) = (count(plan, "total_bytes"), count(plan, "fetch_bytes"));
     let fetched = match fetch {
         0 => "nothing: all of it is here".to_owned(),
@@ -64,7 +68,7 @@ fn heading(plan: &Value) -> String {
 /// What runs now, where that is newer than what is planned.
 fn older(than: &Value) -> Option<String> {
     let version = than["version"].as_str()?;
-    let revision = than["revision"].as_u64().filter(|n| *n > 0).map(|n| format!(" (revision {n})")).unwrap_or_default();
+    let revision = than["revision"].as_u64().filter(|n| *n > 1).map(|n| format!(" (revision {n})")).unwrap_or_default();
     Some(format!("than {version}{revision}, which runs now"))
 }
 
@@ -93,22 +97,23 @@ mod tests {
     fn a_plan_is_one_screen() {
         let step = |kind: &str, what: &str, bytes: Option<u64>| serde_json::json!({ "kind": kind, "what": what, "detail": "how", "bytes": bytes });
         let plan = serde_json::json!({
-            "plan": "ab", "distro": "shelf", "version": "2.0.0", "softservice": "photos", "generation": 3, "previous": 2,
+            "plan": "ab", "distro": "shelf", "version": "2.0.0", "petname": "ada", "words": "one two", "softservice": "photos", "generation": 3, "previous": 2,
             "total_bytes": 4096, "fetch_bytes": 1536, "unverified": true, "downtime": "none",
             "steps": [step("tree", "web.app", None), step("snapshot", "pg.data", Some(1 << 20))],
             "permissions": { "added": ["web: connect internet:443"], "removed": ["web: read /etc/hosts"] },
             "isolation": { "enforced": ["files: its own only", "user: its own", "user: no capabilities"], "reduced": [{ "measure": "udp", "why": "no rule for it" }] },
-            "lacks": [{ "what": "memory", "needed": 2048, "has": 1024 }], "older_than": { "version": "2.1.0", "revision": 1 },
+            "lacks": [{ "what": "memory", "needed": 2048, "has": 1024 }], "older_than": { "version": "2.1.0", "revision": 2 },
         });
         let wanted = "\
 shelf 2.0.0 as photos, generation 3 after 2
+  publisher ada: one two
   fetch     1.5 KiB of 4.0 KiB; the rest is here
   tree      web.app  how
   snapshot  pg.data  how (1.0 MiB)
   + web: connect internet:443
   - web: read /etc/hosts
   ! lacks   memory: 2.0 KiB are needed, this device has 1.0 KiB
-  ! older   than 2.1.0 (revision 1), which runs now
+  ! older   than 2.1.0 (revision 2), which runs now
   isolation files, user
   ! reduced udp: no rule for it
   downtime  none

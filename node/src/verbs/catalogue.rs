@@ -105,6 +105,7 @@ pub(super) async fn show(context: &Context, args: &Reference, talk: &Talk) -> Re
     shown["revoked"] = json!(found.listing.revoked.as_ref().map(|r| revocation::describe(&catalogue, &names, r)));
     shown["warnings"] = revocation::warnings(&catalogue, &names, &closure)?;
     freshness::add(&mut shown, context, &catalogue, found.publisher);
+    reference::add_asked(&mut shown, context, found.publisher);
     Ok(shown)
 }
 

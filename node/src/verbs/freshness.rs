@@ -11,7 +11,11 @@
 //! New is what would run here and does not. Storing alone starts nothing: `fetch` and `improve` warn, so that what somebody
 //! wants to look at can be looked at.
 
-use super::{failure::Failure, reference::Names};
+use super::{
+    failure::Failure,
+    reference::Names,
+    subscriptions::{self, Told},
+};
 use crate::{
     api::talk::Talk,
     context::Context,
@@ -87,12 +91,33 @@ pub(super) fn refuse_new(context: &Context, publisher: PublisherId, what: &str, 
     let catalogue = context.handle.catalogue();
     let Some(known) = catalogue.get(&publisher) else { return Ok(()) };
     let who = Names::read(context)?.of(publisher);
+    refuse_told(subscriptions::told(&context.home, publisher, known)?, &who, what, wish)?;
     judge(known, context.keys.publisher() == Some(publisher), &who, what, wish, context.config.clock.moment())?;
     if let Some(behind) = known.behind {
         let entry = behind.mark.at.seq;
         tracing::warn!(%publisher, entry, what, "taken by its owner's word, though newer entries of its feed are lost here");
     }
     Ok(())
+}
+
+/// Two histories that nobody has shown yet count as shown: whoever gave the ticket knows of them, and the branch that peers show
+/// may be the other one.
+fn refuse_told(told: Option<Told>, who: &str, what: &str, wish: Wish) -> Result<(), Failure> {
+    let Some(told) = told.filter(|_| !matches!(wish, Wish::Back { accept_frozen: true, .. })) else { return Ok(()) };
+    Err(Failure::refused(format!("{}, so {what} is not taken", two_histories(&told, who)))
+        .hint(format!(
+            "what runs here runs on; connect peers that follow {who} (`softservice peers` lists those connected), who can show the \
+             proof or a later epoch; where the ticket is wrong, `unsubscribe` forgets what it told"
+        ))
+        .with(json!({ "refused_new": what, "told_conflict": told })))
+}
+
+/// One line about them.
+pub(super) fn two_histories(told: &Told, who: &str) -> String {
+    format!(
+        "a ticket tells that {who} signed two different histories in epoch {}, and no peer has shown the proof",
+        told.epoch
+    )
 }
 
 fn judge(known: &Known, own: bool, who: &str, what: &str, wish: Wish, now: Moment) -> Result<(), Failure> {
@@ -175,8 +200,12 @@ pub(super) fn doubts(context: &Context, known: &Known, publisher: PublisherId) -
 pub(super) async fn warn(context: &Context, publisher: PublisherId, talk: &Talk) -> Result<(), Failure> {
     let catalogue = context.handle.catalogue();
     let Some(known) = catalogue.get(&publisher) else { return Ok(()) };
-    if let Some(told) = sentence(known, &Names::read(context)?.of(publisher), context.config.clock.moment()) {
+    let who = Names::read(context)?.of(publisher);
+    if let Some(told) = sentence(known, &who, context.config.clock.moment()) {
         talk.note(format!("warning: {told}")).await;
+    }
+    if let Some(told) = subscriptions::told(&context.home, publisher, known)? {
+        talk.note(format!("warning: {}", two_histories(&told, &who))).await;
     }
     Ok(())
 }
@@ -308,6 +337,18 @@ mod tests {
         // Our own word is withheld by nobody; our own two histories are two all the same.
         assert!(judge(&known(false), true, "self", "hello 1.0.0", OWNER, after(99)).is_ok());
         assert!(judge(&known(true), true, "self", "hello 1.0.0", OWNER, after(1)).is_err());
+    }
+
+    #[test]
+    fn two_histories_that_a_ticket_tells_of_keep_everything_new_away() {
+        let told = Told { epoch: 2, proof: "00".into() };
+        let asked = |wish| refuse_told(Some(told.clone()), "anna", "hello 1.0.0", wish);
+        for wish in [OWNER, Wish::Owner { accept_expired: true }, Wish::Policy] {
+            let refused = asked(wish).unwrap_err();
+            assert_eq!((refused.kind, &refused.details["told_conflict"]["epoch"]), (Kind::Refused, &json!(2)));
+        }
+        assert!(asked(Wish::Back { accept_expired: false, accept_frozen: true }).is_ok(), "a backup is its owner's");
+        assert!(refuse_told(None, "anna", "hello 1.0.0", Wish::Policy).is_ok());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Names that eyes take for each other. Invariant: a followed publisher, or a distro of it, whose name looks like
 //! another publisher's here is told with both names and both publishers' key words; nothing is refused for its looks.
 
-use super::{failure::Failure, freshness, reference::Names};
+use super::{failure::Failure, freshness, reference::Names, subscriptions};
 use crate::{api::talk::Talk, context::Context, handle::Catalogue};
 use serde_json::{Value, json};
 use softservice_protocol::{id::PublisherId, name::skeleton, words};
@@ -52,6 +52,11 @@ pub(super) fn describe(context: &Context, rows: &mut [Value]) -> Result<(), Fail
         let publisher = row["publisher"].as_str().and_then(|id| id.parse().ok());
         let mut told = publisher.map(|id| of(&catalogue, &names, id, None)).unwrap_or_default();
         told.extend(publisher.and_then(|id| freshness::promised(catalogue.get(&id)?, &names.of(id))));
+        let conflict = match publisher.and_then(|id| Some((id, catalogue.get(&id)?))) {
+            Some((id, known)) => subscriptions::told(&context.home, id, known)?.map(|c| (id, c)),
+            None => None,
+        };
+        told.extend(conflict.map(|(id, conflict)| freshness::two_histories(&conflict, &names.of(id))));
         row["warnings"] = json!(told);
     }
     Ok(())

@@ -38,6 +38,7 @@ mod throwaway;
 mod trial;
 
 pub use auto::follow as follow_policies;
+pub(crate) use reference::Looks;
 pub(crate) use throwaway::{ended as trials_ended, register::sweep as sweep_trials};
 
 use crate::{api::talk::Talk, context::Context};

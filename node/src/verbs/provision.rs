@@ -25,6 +25,7 @@ use softservice_protocol::{
     io::{Depth, FetchFigures, ProvisionEvent},
     plan::Plan,
     release::ReleaseRef,
+    words,
 };
 use softservice_store::manifests;
 use std::{
@@ -119,7 +120,9 @@ async fn with_warnings(context: &Context, prepared: &Prepared) -> Result<Value, 
     let above = instances::above(context, &prepared.request.name, prepared.release.id).await;
     answer["older_than"] = json!(above.map(|runs| json!({ "version": runs.version, "revision": runs.revision })));
     freshness::add(&mut answer, context, &catalogue, closure.root()?.publisher);
+    reference::add_asked(&mut answer, context, closure.root()?.publisher);
     answer["petname"] = names.of(closure.root()?.publisher).into();
+    answer["words"] = words::of(closure.root()?.publisher).into();
     Ok(answer)
 }
 
@@ -260,6 +263,9 @@ async fn prepare_up(context: &Context, args: &Up, talk: &Talk) -> Result<Prepare
     if args.plan.is_none() {
         lookalike::warn(context, found.publisher, &found.listing.distro, talk).await?;
         freshness::warn(context, found.publisher, talk).await?;
+        if let Some(told) = reference::few(context, found.publisher, &Names::read(context)?.of(found.publisher)) {
+            talk.note(told).await;
+        }
     }
     Ok(Prepared { looked, ..finish_plan(context, request, found.release(), grounds).await? })
 }
@@ -525,6 +531,7 @@ async fn described(context: &Context, name: &str, number: u32, figures: &FetchFi
         let (catalogue, names) = (context.handle.catalogue(), Names::read(context)?);
         answer["warnings"] = revocation::warnings(&catalogue, &names, &closure)?;
         freshness::add(&mut answer, context, &catalogue, closure.root()?.publisher);
+        reference::add_asked(&mut answer, context, closure.root()?.publisher);
     }
     Ok(answer)
 }

@@ -141,7 +141,7 @@ pub(super) async fn publish(context: &Context, args: Publish, talk: &Talk) -> Re
             if known.feed.head < *head {
                 Arc::make_mut(&mut known.feed).head = *head;
             }
-            Some(status::ticket_for(context, publisher, &known, Some(&release.distro)).await?)
+            Some(status::ticket_for(context, publisher, &known, Some(&release.distro), None).await?)
         }
         (_, None) => return Err(Failure::new(Kind::Bug, "published, yet the node does not know its own feed")),
     };

@@ -2,13 +2,27 @@
 //! two things is refused with both named, never guessed.
 
 use super::{failure::Failure, subscriptions};
-use crate::{context::Context, handle::Catalogue};
+use crate::{
+    context::Context,
+    handle::{Catalogue, CommandError},
+};
+use serde_json::{Value, json};
 use softservice_protocol::{
+    definition::units::count,
     feed::Listing,
     id::PublisherId,
+    io::Asked,
     reference::{self, Reference, ReferenceError, ResolveError, Shelf},
     release::ReleaseRef,
 };
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+/// Fewer who tell what is newest, or all of them in fewer parts of the network, may be one liar's.
+const ENOUGH_PEERS: u32 = 3;
+const ENOUGH_GROUPS: u32 = 2;
 
 /// How this home's own publisher is called; no petname may be this.
 pub(super) const SELF: &str = "self";
@@ -106,6 +120,39 @@ pub(super) fn find_in(catalogue: &Catalogue, names: &Names, text: &str) -> Resul
     resolve(catalogue, names, &reference)
 }
 
+/// How many peers were asked last what is newest of each publisher, while this node has run.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Looks(Arc<Mutex<BTreeMap<PublisherId, Asked>>>);
+
+impl Looks {
+    fn last(&self, publisher: PublisherId) -> Option<Asked> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&publisher).copied()
+    }
+    fn note(&self, publisher: PublisherId, asked: Asked) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(publisher, asked);
+    }
+}
+
+/// Adds who was asked what is newest; nobody is asked of what this home itself publishes.
+pub(super) fn add_asked(answer: &mut Value, context: &Context, publisher: PublisherId) {
+    let asked = context.looks.last(publisher).filter(|_| context.keys.publisher() != Some(publisher));
+    answer["asked"] = json!(asked.map(|a| json!({ "peers": a.peers, "groups": a.groups, "answered": a.answered })));
+}
+
+/// One line where so few told what is newest, or all from one place, that they could agree to keep news back.
+pub(super) fn few(context: &Context, publisher: PublisherId, who: &str) -> Option<String> {
+    let asked = context.looks.last(publisher).filter(|_| context.keys.publisher() != Some(publisher))?;
+    too_few(asked).then(|| {
+        let told = count(asked.answered.into(), "peer");
+        let parts = count(asked.groups.into(), "part");
+        format!("{told} in {parts} of the network told what is newest of {who}; so few could keep news back")
+    })
+}
+
+fn too_few(asked: Asked) -> bool {
+    asked.answered < ENOUGH_PEERS || asked.groups < ENOUGH_GROUPS
+}
+
 /// Asks connected peers what is newest of every known publisher, so that no verb answers from yesterday's catalogue.
 /// Gossip alone was refused for this: it may still be on its way when somebody who was told of a release types.
 ///
@@ -113,7 +160,11 @@ pub(super) fn find_in(catalogue: &Catalogue, names: &Names, text: &str) -> Resul
 /// Only when the node stops.
 pub(super) async fn refresh(context: &Context) -> Result<(), Failure> {
     let publishers: Vec<PublisherId> = context.handle.catalogue().into_keys().collect();
-    futures::future::try_join_all(publishers.into_iter().map(|p| context.handle.refresh(p))).await?;
+    let each = publishers.into_iter().map(async |publisher| {
+        context.looks.note(publisher, context.handle.refresh(publisher).await?);
+        Ok::<_, CommandError>(())
+    });
+    futures::future::try_join_all(each).await?;
     Ok(())
 }
 
@@ -214,6 +265,13 @@ mod tests {
         );
         catalogue.insert(bob, known(vec![listing("shelf", "3.0.0", 0xb1)]));
         (catalogue, Names { own: Some(bob), petnames: vec![(alice, "alice".into())] })
+    }
+
+    #[test]
+    fn three_in_two_parts_of_the_network_are_enough_to_believe_that_nothing_is_newer() {
+        let asked = |answered, groups| too_few(Asked { peers: 8, groups, answered });
+        assert!(asked(0, 0) && asked(2, 2) && asked(8, 1));
+        assert!(!asked(3, 2) && !asked(8, 8));
     }
 
     #[test]

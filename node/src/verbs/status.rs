@@ -10,7 +10,11 @@ use super::{
 use crate::{context::Context, handle::Known};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use softservice_protocol::{id::PublisherId, ticket::Ticket};
+use softservice_protocol::{
+    id::{Digest, PublisherId},
+    ticket::{Ticket, proof_digest},
+    words,
+};
 
 pub(super) async fn status(context: &Context) -> Result<Value, Failure> {
     let status = context.handle.status().await?;
@@ -62,6 +66,8 @@ pub(super) fn stop(context: &Context) -> Value {
 #[serde(deny_unknown_fields)]
 pub(super) struct TicketOf {
     publisher: Option<String>,
+    /// Seconds from now on in which others may begin with it.
+    expires_in: Option<u64>,
 }
 
 pub(super) async fn ticket(context: &Context, args: TicketOf) -> Result<Value, Failure> {
@@ -74,10 +80,16 @@ pub(super) async fn ticket(context: &Context, args: TicketOf) -> Result<Value, F
         return Err(Failure::not_found(format!("{} is not followed here", names.of(publisher)))
             .hint("`softservice subscriptions` lists who is"));
     };
-    let ticket = ticket_for(context, publisher, &known, None).await?;
+    let expires = match args.expires_in {
+        Some(0) => return Err(Failure::usage("a ticket that expires at once helps nobody")),
+        wish => wish.map(|seconds| (context.config.clock.moment().time().0 / 1000).saturating_add(seconds)),
+    };
+    let ticket = ticket_for(context, publisher, &known, None, expires).await?;
     // Who follows by it gets no further than we are, and would not know why.
     let warnings = freshness::doubts(context, &known, publisher)?;
-    Ok(json!({ "ticket": ticket, "publisher": publisher.to_string(), "warnings": warnings }))
+    Ok(json!({
+        "ticket": ticket, "publisher": publisher.to_string(), "words": words::of(publisher), "expires": expires, "warnings": warnings,
+    }))
 }
 
 /// The line that others subscribe with: this node's addresses first, then those that served us.
@@ -86,6 +98,7 @@ pub(super) async fn ticket_for(
     publisher: PublisherId,
     known: &Known,
     distro: Option<&str>,
+    expires: Option<u64>,
 ) -> Result<String, Failure> {
     if known.root_version == 0 {
         return Err(Failure::new(Kind::NoPeer, "nothing of this publisher has come yet, so there is nothing to pin"));
@@ -105,9 +118,20 @@ pub(super) async fn ticket_for(
         root: (known.root_version, known.root_digest),
         floor: known.feed.head,
         addresses,
+        conflict: conflict(context, publisher, known)?,
+        expires,
     };
     // Printing keeps as many peers as the line may carry; without any it still works on a shared network.
     Ok(ticket.to_string())
+}
+
+/// The proof of two histories that is known here or was told of, for those who have met nobody who holds it.
+fn conflict(context: &Context, publisher: PublisherId, known: &Known) -> Result<Option<Digest>, Failure> {
+    if let Some(difference) = known.difference.as_ref().filter(|_| known.frozen) {
+        return Ok(Some(proof_digest(difference)));
+    }
+    let told = subscriptions::told(&context.home, publisher, known)?;
+    Ok(told.and_then(|told| told.proof.parse().ok()))
 }
 
 fn is_loopback(address: &str) -> bool {

@@ -43,6 +43,19 @@ pub(super) struct Subscription {
     pub(super) petname: String,
     /// What happens by itself.
     pub(super) policy: Policy,
+    /// Two histories that its ticket told of.
+    pub(super) conflict: Option<Told>,
+}
+
+/// A proof of two histories that the maker of a ticket holds: too long for the ticket, so until a peer shows it the publisher is
+/// taken at the maker's word.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Told {
+    /// The epoch that has two; a later one is a new beginning.
+    pub(super) epoch: u32,
+    /// The proof's digest, for tickets that are made here.
+    pub(super) proof: String,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -58,6 +71,8 @@ struct Row {
     petname: String,
     #[serde(default)]
     policy: Policy,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    conflict: Option<Told>,
 }
 
 /// One change of the file at a time in this process; other processes are kept out by the home's lock.
@@ -85,14 +100,18 @@ pub(super) fn read(home: &Path) -> Result<Vec<Subscription>, Failure> {
     let document: Document = toml::from_str(&text).map_err(|e| damaged(e.message().to_owned()))?;
     let parse = |row: Row| {
         let publisher = row.publisher.parse().map_err(|_| damaged(format!("{:?} is no publisher", row.publisher)))?;
-        Ok(Subscription { publisher, petname: row.petname, policy: row.policy })
+        Ok(Subscription { publisher, petname: row.petname, policy: row.policy, conflict: row.conflict })
     };
     document.subscription.into_iter().map(parse).collect()
 }
 
 fn write(home: &Path, all: &[Subscription]) -> Result<(), Failure> {
-    let row =
-        |s: &Subscription| Row { publisher: s.publisher.to_string(), petname: s.petname.clone(), policy: s.policy };
+    let row = |s: &Subscription| Row {
+        publisher: s.publisher.to_string(),
+        petname: s.petname.clone(),
+        policy: s.policy,
+        conflict: s.conflict.clone(),
+    };
     let document = Document { subscription: all.iter().map(row).collect() };
     let text = toml::to_string(&document).map_err(|e| Failure::new(Kind::Bug, e.to_string()))?;
     let path = file(home);
@@ -141,6 +160,7 @@ pub(super) async fn subscribe(context: &Context, args: Subscribe, talk: &Talk) -
         Failure::usage(format!("not a ticket: {e}"))
             .hint("a ticket is one line, printed by `softservice ticket` on another device")
     })?;
+    refuse_expired(context, &ticket)?;
     let publisher = ticket.publisher;
     if context.keys.publisher() == Some(publisher) {
         return Err(Failure::refused("this ticket is this home's own")
@@ -166,8 +186,12 @@ pub(super) async fn subscribe(context: &Context, args: Subscribe, talk: &Talk) -
             (None, Some(old)) => old.petname.clone(),
             (None, None) => default_petname(&ticket, &all),
         };
-        let policy = args.policy.or(old.map(|o| o.policy)).unwrap_or_default();
-        let subscription = Subscription { publisher, petname, policy };
+        let policy = args.policy.or(old.as_ref().map(|o| o.policy)).unwrap_or_default();
+        let before = old.and_then(|o| o.conflict);
+        let told = ticket.conflict.map(|proof| Told { epoch: ticket.floor.at.epoch, proof: proof.to_string() });
+        // What was told once stays: a ticket that says nothing of it may be older.
+        let conflict = told.into_iter().chain(before).max_by_key(|told| told.epoch);
+        let subscription = Subscription { publisher, petname, policy, conflict };
         all.push(subscription.clone());
         write(&context.home, &all)?;
         subscription
@@ -188,6 +212,20 @@ pub(super) async fn subscribe(context: &Context, args: Subscribe, talk: &Talk) -
         // It is followed all the same, and what comes later is taken: the subscription stays.
         Err(error) => Err(Failure::from(error).with(described(context, &subscription, None).await?)),
     }
+}
+
+/// A ticket that has an end begins nothing after it: whoever gave it wished so, or no longer stands by its floor.
+pub(super) fn refuse_expired(context: &Context, ticket: &Ticket) -> Result<(), Failure> {
+    ticket.refuse_expired(context.config.clock.moment().time()).map_err(|e| {
+        Failure::refused(e.to_string())
+            .hint("`softservice ticket` prints a new one on a device that follows the publisher")
+    })
+}
+
+/// Two histories that a ticket told of, while no peer has shown the proof and no later epoch has come.
+pub(super) fn told(home: &Path, publisher: PublisherId, known: &Known) -> Result<Option<Told>, Failure> {
+    let told = read(home)?.into_iter().find(|s| s.publisher == publisher).and_then(|s| s.conflict);
+    Ok(told.filter(|told| !known.frozen && known.feed.head.at.epoch <= told.epoch))
 }
 
 /// What the store remembers of a publisher's feed beside the log.
@@ -287,7 +325,12 @@ mod tests {
     fn subscriptions_survive_and_damage_is_named() {
         let home = tempfile::tempdir().expect("home");
         assert_eq!(read(home.path()).expect("none yet"), Vec::new());
-        let all = vec![Subscription { publisher: PublisherId([7; 32]), petname: "ada".into(), policy: Policy::Auto }];
+        let all = vec![Subscription {
+            publisher: PublisherId([7; 32]),
+            petname: "ada".into(),
+            policy: Policy::Auto,
+            conflict: None,
+        }];
         write(home.path(), &all).expect("written");
         assert_eq!(read(home.path()).expect("read"), all);
         std::fs::write(file(home.path()), "subscription = 3").expect("damage");

@@ -122,6 +122,8 @@ impl Villager {
             root: (known.root_version, known.root_digest),
             floor: known.feed.head,
             addresses: self.node.addresses(),
+            conflict: None,
+            expires: None,
         }
     }
     pub fn known(&self, publisher: PublisherId) -> Option<Known> {

@@ -17,6 +17,8 @@ fn anna() -> Ticket {
             join("/ip4/203.0.113.9/udp/4001/quic-v1", peer),
             join("/dns4/a.example/tcp/4001", Peer([8; 32])),
         ],
+        conflict: None,
+        expires: None,
     }
 }
 
@@ -32,6 +34,31 @@ fn bob_pastes_annas_ticket_in_either_case() {
     assert!(line.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b" $%*+-./:".contains(&b)), "{line}");
     assert_eq!(line.parse(), Ok(ticket.clone()));
     assert_eq!(format!("  {}\n", line.to_lowercase()).parse(), Ok(ticket));
+}
+
+#[test]
+fn a_ticket_that_warns_and_ends_says_both_and_gives_up_addresses_alone() {
+    let warns = Ticket { conflict: Some(Digest([9; 32])), expires: Some(1_790_000_000), ..anna() };
+    let line = warns.to_string();
+    let (body, _) = line.rsplit_once('/').unwrap();
+    assert!(line.len() <= limits::TICKET_CHARS && body.ends_with("/X1790000000"), "{line}");
+    let read: Ticket = line.parse().unwrap();
+    assert_eq!(read, Ticket { addresses: warns.carried(), ..warns.clone() });
+    assert!(!read.addresses.is_empty() && anna().addresses.starts_with(&read.addresses));
+    assert_eq!(read.refuse_expired(Time(1_789_999_999_999)), Ok(()));
+    assert_eq!(read.refuse_expired(Time(1_790_000_000_000)), Err(TicketError::Expired { at: 1_790_000_000 }));
+    assert_eq!(anna().refuse_expired(Time(u64::MAX)), Ok(()), "one without an end has none");
+    // One spelling: nothing twice, nothing in another order, no number in another way.
+    let refused =
+        |body: &str, field| assert_eq!(resealed(body).parse::<Ticket>(), Err(TicketError::Field { field }), "{body}");
+    refused(&body.replace("/X1790000000", "/X01790000000"), "spelling");
+    refused(&format!("{body}/X1790000000"), "spelling");
+    refused(&body.replace("/X1790000000", "/X"), "expiry");
+    let (peers, conflict) =
+        body.split_once("/C").map(|(peers, rest)| (peers, rest.split_once('/').unwrap().0)).unwrap();
+    refused(&format!("{peers}/X1790000000/C{conflict}"), "spelling");
+    refused(&format!("{peers}/C{}", &conflict[1..]), "conflict");
+    refused(&format!("{peers}/C{conflict}/I7"), "peer");
 }
 
 #[test]
@@ -100,14 +127,15 @@ proptest! {
 
     #[test]
     fn any_ticket_comes_back(publisher: [u8; 32], distro in proptest::option::of("[a-z0-9][a-z0-9-]{0,62}"), version: u64, root: [u8; 32],
-        epoch: u32, seq: u64, hash: [u8; 32], peers in proptest::collection::vec(("(/ip4/[0-9]{1,2}\\.0\\.0\\.1|/ip6/::[1-9a-f]|/dns4/[a-zA-Z.]{1,9})",
+        epoch: u32, seq: u64, hash: [u8; 32], conflict in proptest::option::of(any::<[u8; 32]>()), expires: Option<u64>, peers in proptest::collection::vec(("(/ip4/[0-9]{1,2}\\.0\\.0\\.1|/ip6/::[1-9a-f]|/dns4/[a-zA-Z.]{1,9})",
         "(/tcp/[1-9][0-9]{0,3}|/udp/[1-9][0-9]{0,3}/quic-v1|/tcp/080)", 0u8..3), 0..5)) {
         let addresses = peers.into_iter().map(|(host, port, peer)| match peer {
             0 => format!("{host}{port}"),
             peer => join(&format!("{host}{port}"), Peer([peer; 32])),
         }).collect();
         let mut ticket = Ticket { publisher: PublisherId(publisher), distro, root: (version, Digest(root)),
-            floor: Head { at: Position { epoch, seq }, hash: Digest(hash) }, addresses };
+            floor: Head { at: Position { epoch, seq }, hash: Digest(hash) }, addresses,
+            conflict: conflict.map(Digest), expires };
         let line = ticket.to_string();
         prop_assert!(line.len() <= limits::TICKET_CHARS);
         ticket.addresses = ticket.carried();

@@ -83,6 +83,8 @@ pub(crate) fn all() -> Vec<Object> {
         root: (2, anna.trusted.digest),
         floor: anna.feed.head,
         addresses: vec!["/ip4/10.0.0.1/udp/4001/quic-v1".into()],
+        conflict: Some(anna.trusted.digest),
+        expires: Some(1_790_000_000),
     };
     let anna = Arc::new(anna);
     let entry = |state: FeedState| {

@@ -121,6 +121,8 @@ impl Publisher {
             root: (1, self.root_digest),
             floor,
             addresses: addresses.iter().map(|a| (*a).into()).collect(),
+            conflict: None,
+            expires: None,
         }
     }
 }

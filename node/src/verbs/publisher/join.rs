@@ -29,6 +29,7 @@ pub(crate) async fn join(context: &Context, args: Join) -> Result<Value, Failure
     let ticket: Ticket = args.ticket.trim().parse().map_err(|e| {
         Failure::usage(format!("not a ticket: {e}")).hint("`softservice ticket` of the publisher prints one")
     })?;
+    subscriptions::refuse_expired(context, &ticket)?;
     let publisher = ticket.publisher;
     if let Some(other) = context.keys.publisher().filter(|p| *p != publisher) {
         return Err(Failure::refused(format!("this home publishes as {other} already"))

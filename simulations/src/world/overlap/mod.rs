@@ -165,7 +165,15 @@ impl Overlap {
         self.input(1, Input::Own { publisher, roots });
         let root = &self.shelf.author.trusted;
         let root = (root.root.version, root.digest);
-        let ticket = Ticket { publisher, distro: None, root, floor: Head::START, addresses: Vec::new() };
+        let ticket = Ticket {
+            publisher,
+            distro: None,
+            root,
+            floor: Head::START,
+            addresses: Vec::new(),
+            conflict: None,
+            expires: None,
+        };
         self.input(0, Input::Follow { ticket });
         for seeder in 1..=SEEDERS {
             let at = self.dice.below(300);
