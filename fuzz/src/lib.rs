@@ -6,6 +6,7 @@ pub mod content;
 pub mod frames;
 pub mod requests;
 pub mod script;
+pub mod site;
 #[path = "../../protocol/tests/specimens/mod.rs"]
 mod specimens;
 pub mod talk;

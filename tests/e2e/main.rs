@@ -1,6 +1,7 @@
 //! Real processes, real sockets, real services. One file a story; each cleans up behind itself.
 
 mod asked;
+mod asleep;
 mod backup;
 mod care;
 mod company;

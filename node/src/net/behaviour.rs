@@ -55,7 +55,7 @@ pub(crate) fn swarm(key: identity::Keypair, parts: Parts) -> Result<Swarm<Behavi
     let tcp = transport::tcp(&key).map_err(|e| stack(&e))?;
     let swarm = SwarmBuilder::with_existing_identity(key)
         .with_tokio()
-        .with_quic()
+        .with_quic_config(transport::bounded)
         .with_other_transport(|_| tcp)
         .map_err(|e| stack(&e))?
         .with_behaviour(|_| behaviour)

@@ -21,9 +21,9 @@ use libp2p::{
         upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade, UpgradeInfo, Version},
     },
     identity::Keypair,
-    tcp,
+    quic, tcp,
 };
-use muxer::Yamux;
+use muxer::{STREAMS, Yamux};
 use socket::Socket;
 
 pub(crate) use security::{NoKeys, Security};
@@ -38,6 +38,20 @@ const KEPT: usize = 8 << 20;
 pub(crate) fn tcp(key: &Keypair) -> Result<Boxed<(PeerId, StreamMuxerBox)>, NoKeys> {
     keep_pages();
     Ok(over(Security::new(key)?))
+}
+
+/// What all streams of a connection over QUIC may send us unasked, and one of them: a gigabit at 120 ms, as over TCP.
+const QUIC_WINDOW: u32 = 16 << 20;
+/// See [`QUIC_WINDOW`]; less, so that one stream does not take all of it.
+const QUIC_STREAM: u32 = 10 << 20;
+
+/// Bounds of QUIC: the streams that a connection over TCP has, where the library would allow twice as many. One more is not
+/// opened before another has ended.
+pub(crate) fn bounded(mut quic: quic::Config) -> quic::Config {
+    quic.max_concurrent_stream_limit = STREAMS as u32;
+    quic.max_connection_data = QUIC_WINDOW;
+    quic.max_stream_data = QUIC_STREAM;
+    quic
 }
 
 /// Each frame that comes gets memory of its own, for a moment. glibc gives a heap's top back to the system from 128 KiB on, so

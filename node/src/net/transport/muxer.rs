@@ -20,7 +20,8 @@ use std::{
 /// Largest frame that we send; each is encrypted and given to the socket for itself. Beyond it nothing is gained.
 pub(super) const FRAME: usize = 256 << 10;
 /// Streams of one connection: 64 of the hash table, 8 of content, the rest for gossip, control, pings and introductions. One
-/// more ends the connection, so it must be far from what honest peers do.
+/// more is not opened but answered by a farewell, at which honest peers end the connection, so it must be far from what they
+/// do: 64 would leave nothing beside a busy hash table.
 pub(super) const STREAMS: usize = 128;
 /// What every stream may send us unasked: the protocol's own number.
 pub(super) const FIRST_WINDOW: usize = yamux::DEFAULT_CREDIT as usize;

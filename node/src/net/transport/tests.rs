@@ -1,6 +1,8 @@
 //! The muxer over real sockets of the loopback, beside honest ends, hasty ones and one that sends garbage; and the whole
 //! transport beside the library's own.
 
+mod streams;
+
 use super::{
     muxer::{Ended, FIRST_WINDOW, FRAME, Muxer, STREAMS},
     socket::Socket,
