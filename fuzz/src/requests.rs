@@ -20,7 +20,13 @@ use crate::{
 };
 use ed25519_dalek::SigningKey;
 use request::{Opened, Request, Wanted};
-use softservice_protocol::sign::{self, Kind, signed_bytes};
+use softservice_protocol::{
+    codec,
+    feed::{Action, Entry, Listing},
+    id::ReleaseId,
+    release::Release,
+    sign::{self, Kind, signed_bytes},
+};
 use std::{path::Path, sync::LazyLock};
 
 static ANNA: LazyLock<Publisher> = LazyLock::new(specimens::anna);
@@ -40,12 +46,15 @@ fn keys(mask: u8) -> Vec<SigningKey> {
 
 fn scripted(mut script: Script<'_>) -> Option<()> {
     let (what, mask) = (script.byte()?, script.byte()?);
-    let (kind, payload) = match what % 3 {
-        0 => (Kind::Entry, ANNA.entries[0].payload.clone()),
-        1 => (Kind::Entry, ANNA.entries[1].payload.clone()),
-        _ => (Kind::Root, ANNA.successor(|root| root.min_protocol = 1, &[]).payload),
+    let (kind, payload, document) = match what % 3 {
+        0 => {
+            let (payload, document) = listed();
+            (Kind::Entry, payload, Some(document))
+        }
+        1 => (Kind::Entry, ANNA.entries[1].payload.clone(), None),
+        _ => (Kind::Root, ANNA.successor(|root| root.min_protocol = 1, &[]).payload, None),
     };
-    let mut request = Request::new(ANNA.first.clone(), kind, payload);
+    let mut request = Request::new(ANNA.first.clone(), kind, payload).with(document);
     if what & 0x80 != 0 {
         request = request.again();
     }
@@ -66,6 +75,25 @@ fn scripted(mut script: Script<'_>) -> Option<()> {
     let signers: Vec<_> = keys(mask).iter().map(public).collect();
     assert!(opened.envelope().signatures.iter().all(|s| signers.contains(&s.key)), "somebody signed who did not");
     Some(())
+}
+
+/// An entry of anna's that lists a release, and its document.
+fn listed() -> (Vec<u8>, Vec<u8>) {
+    let release = Release { publisher: ANNA.id(), ..specimens::release() };
+    let document = codec::encode(&release).expect("a document");
+    let mut entry: Entry = codec::decode(&ANNA.entries[0].payload).expect("an entry of anna's");
+    entry.action = Action::Release(Listing {
+        distro: release.distro,
+        version: release.version,
+        revision: release.revision,
+        channel: "stable".into(),
+        release: ReleaseId::of(&document),
+        size: document.len() as u32,
+        summary: release.summary,
+        parents: release.parents.iter().map(|p| p.release).collect(),
+        revoked: None,
+    });
+    (codec::encode(&entry).expect("an entry"), document)
 }
 
 /// Signatures that it shows are good ones over what it shows, and those that it counts are enough.

@@ -358,7 +358,7 @@ async fn of_a_publisher_with_two_histories_nothing_new_is_taken_and_the_first_di
         std::fs::copy(&file, stolen.join(file.file_name().expect("a name"))).expect("a copy");
     }
     let mallory = place.node("mallory").await;
-    publish(&mallory, &place.distro("6.6.6")).await;
+    done(&mallory, "publish", json!({ "dir": place.distro("6.6.6"), "alone": true })).await;
     let file = place.home("before.softbackup");
     done(&bob, "backup", json!({ "name": "clockwork", "file": file })).await;
     meet(&bob, &mallory).await;

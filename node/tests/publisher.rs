@@ -79,12 +79,7 @@ async fn another_homes_root_document_is_taken_over_and_none_is_made_beside_it() 
     let publisher = alice.own().await;
     alice.publish(publisher, "1.0.0", folder("one", 1, 1000).path()).await;
     // Bea has a copy of everything that Alice has.
-    let (from, to) = (alice.home.path().join("publisher"), bea.home.path().join("publisher"));
-    std::fs::create_dir(&to).unwrap();
-    for file in std::fs::read_dir(from).unwrap() {
-        let file = file.unwrap();
-        std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
-    }
+    alice.copy_publisher_to(bea.home.path());
     let bea = bea.restart().await;
     follows(&bea, &alice, publisher).await;
 

@@ -19,8 +19,8 @@ pub(crate) enum PublisherVerb {
         /// Copies of one request
         #[arg(required = true, value_name = "REQUEST")]
         requests: Vec<PathBuf>,
-        /// Go on although no peer could be asked whether another home changed the keys already
-        #[arg(long, short)]
+        /// Go on although no peer could be asked whether another home of this publisher spoke already
+        #[arg(long, short, visible_alias = "alone")]
         yes: bool,
     },
     /// State now that the newest entry is the newest; the fresh role alone does it, and a running node by itself
@@ -75,6 +75,9 @@ pub(crate) struct Hands {
     /// Where signatures are lacking, write a request for `publisher sign` here
     #[arg(long, value_name = "FILE")]
     pub(crate) request: Option<PathBuf>,
+    /// Go on although no peer could be asked whether another home of this publisher published already
+    #[arg(long)]
+    pub(crate) alone: bool,
 }
 
 /// `publisher new-key`.
@@ -133,7 +136,7 @@ pub(crate) struct Rotate {
     #[arg(long, value_name = "DAYS")]
     pub(crate) expires: Option<u32>,
     /// Go on although no peer could be asked whether another home changed the keys already
-    #[arg(long, short)]
+    #[arg(long, short, visible_alias = "alone")]
     pub(crate) yes: bool,
     #[command(flatten)]
     pub(crate) signing: Signing,
@@ -206,7 +209,7 @@ pub(crate) struct Delegate {
     #[arg(long, value_name = "KEY", conflicts_with = "key")]
     pub(crate) remove: Option<String>,
     /// Go on although no peer could be asked whether another home changed the keys already
-    #[arg(long, short)]
+    #[arg(long, short, visible_alias = "alone")]
     pub(crate) yes: bool,
     #[command(flatten)]
     pub(crate) signing: Signing,

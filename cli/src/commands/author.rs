@@ -130,7 +130,7 @@ fn row_line(row: &Value) -> String {
 /// Signs and announces; or tells of each likely secret that keeps it from being published.
 pub(super) async fn publish(client: &Client, ui: &mut Ui, wanted: Value) -> Result<(), CliError> {
     let asked = wanted["signing"]["out"].clone();
-    let done = match client.call(ui, "publish", wanted).await {
+    let done = match super::publisher::speak(client, ui, "publish", wanted).await {
         Ok(done) => done,
         Err(error) => {
             let details = Value::Object((*error.details).clone());

@@ -95,14 +95,14 @@ async fn with_node(verb: Verb, client: &Client, ui: &mut Ui) -> Result<(), CliEr
         Verb::Publish { dir, channel, reread, allow_secrets, hands } => {
             let wanted = json!({
                 "dir": home::absolute(&dir)?, "channel": channel, "reread": reread, "allow_secrets": allow_secrets,
-                "signing": publisher::hands(&hands)?,
+                "alone": hands.alone, "signing": publisher::hands(&hands)?,
             });
             author::publish(client, ui, wanted).await
         }
         Verb::Revoke { reference, level, reason, replaced_by, hands } => {
             let wanted = json!({
                 "reference": reference, "level": level.name(), "reason": reason, "replaced_by": replaced_by,
-                "signing": publisher::hands(&hands)?,
+                "alone": hands.alone, "signing": publisher::hands(&hands)?,
             });
             revoked::revoke(client, ui, wanted).await
         }

@@ -32,13 +32,13 @@ pub(super) async fn run(client: &Client, ui: &mut Ui, verb: PublisherVerb) -> Re
     match verb {
         PublisherVerb::Show => show(client, ui).await,
         PublisherVerb::Rotate(args) => {
-            let done = client.call(ui, "publisher_rotate", rotation(&args)?).await?;
+            let done = speak(client, ui, "publisher_rotate", rotation(&args)?).await?;
             told(ui, &done, args.signing.out.as_deref());
             Ok(())
         }
         PublisherVerb::Assemble { requests, yes } => {
             let requests = requests.iter().map(|p| home::absolute(p)).collect::<Result<Vec<_>, _>>()?;
-            let done = client.call(ui, "publisher_assemble", json!({ "requests": requests, "alone": yes })).await?;
+            let done = speak(client, ui, "publisher_assemble", json!({ "requests": requests, "alone": yes })).await?;
             told(ui, &done, None);
             Ok(())
         }
@@ -67,7 +67,7 @@ pub(super) async fn run(client: &Client, ui: &mut Ui, verb: PublisherVerb) -> Re
         PublisherVerb::Recover(args) => recover(client, ui, &args).await,
         PublisherVerb::Delegate(args) => {
             let out = args.signing.out.clone();
-            let done = client.call(ui, "publisher_delegate", delegation(args)?).await?;
+            let done = speak(client, ui, "publisher_delegate", delegation(args)?).await?;
             told(ui, &done, out.as_deref());
             Ok(())
         }
@@ -197,11 +197,28 @@ async fn recover(client: &Client, ui: &mut Ui, args: &Recover) -> Result<(), Cli
         ui.data("no entry behind it is known here; what others have is given up as well");
     }
     agreed(ui, args.yes, "give up every entry behind it, for good?", "given up").await?;
-    (wanted["look"], wanted["alone"]) = (false.into(), true.into());
+    (wanted["look"], wanted["alone"]) = (false.into(), args.yes.into());
     wanted["hash"] = seen["from_hash"].clone();
-    let done = client.call(ui, "publisher_recover", wanted).await?;
+    let done = speak(client, ui, "publisher_recover", wanted).await?;
     told(ui, &done, args.signing.out.as_deref());
     Ok(())
+}
+
+/// Calls a verb that speaks for the publisher. Where another home may have spoken and no peer could be asked, whoever sits here
+/// can say that none does.
+pub(super) async fn speak(client: &Client, ui: &mut Ui, verb: &str, mut wanted: Value) -> Result<Value, CliError> {
+    let error = match client.call(ui, verb, wanted.clone()).await {
+        Err(error) if error.details.contains_key("others") && ui.can_ask() => error,
+        done => return done,
+    };
+    ui.note(&error.message);
+    match ui.ask("does no other home speak for this publisher, so that this one may go on alone?").await {
+        Some(true) => {
+            wanted["alone"] = true.into();
+            client.call(ui, verb, wanted).await
+        }
+        _ => Err(error),
+    }
 }
 
 /// What became of a change.
@@ -318,7 +335,9 @@ async fn show(client: &Client, ui: &mut Ui) -> Result<(), CliError> {
         ui.data("           its newest entry is signed by keys of before: softservice publisher sign-head");
     }
     if done["frozen"].as_bool() == Some(true) {
-        ui.data("           FROZEN, two entries stand at one number: softservice publisher recover");
+        let part = done["conflict"]["message"].as_str().unwrap_or("two histories were signed");
+        ui.data(format!("           FROZEN: {part}"));
+        ui.data(format!("           {}", text(&done, "way_out")));
     }
     ui.data(format!("releases   {}", number(&done, "releases")));
     let mut rows = Vec::new();

@@ -8,7 +8,7 @@ use serde_json::Value;
 /// Takes a release back.
 pub(super) async fn revoke(client: &Client, ui: &mut Ui, wanted: Value) -> Result<(), CliError> {
     let asked = wanted["signing"]["out"].clone();
-    let done = client.call(ui, "revoke", wanted).await?;
+    let done = super::publisher::speak(client, ui, "revoke", wanted).await?;
     ui.document(&done);
     ui.data(format!(
         "{} {}  {}  {} ({}), entry {}",

@@ -1,9 +1,10 @@
 //! The files of a publisher identity. Invariant: each is whole or absent; a folder appears whole or not at all; no file is ever
-//! replaced.
+//! replaced but `mark` and `place`.
 //!
-//! `root-N` are the root documents as envelopes, without gaps; `*.key`, here or in `keys/`, are key files of any name.
+//! `root-N` are the root documents as envelopes, without gaps; `*.key`, here or in `keys/`, are key files of any name; `mark` says how
+//! far the feed came, `place` which folder this is.
 
-use super::{Identity, PublisherError, change::ROOT_VALID, public};
+use super::{Identity, PublisherError, change::ROOT_VALID, place, public};
 use crate::{
     home::{NEW_PUBLISHER, write_private},
     identity::{KeyError, new_key, read_key, write_key, write_new_key},
@@ -127,7 +128,8 @@ pub(super) fn write_new(folder: &Path, now: Time) -> Result<(), PublisherError> 
         let payload = codec::encode(&document).map_err(encode)?;
         let publisher = publisher_of(&payload);
         let envelope = Envelope::seal(Kind::Root, publisher, FeedId::main(publisher), payload, &[&keys[0]]);
-        write_root(staging, 1, &codec::encode(&envelope).map_err(encode)?)
+        write_root(staging, 1, &codec::encode(&envelope).map_err(encode)?)?;
+        place::stay(staging)
     })
 }
 
@@ -135,7 +137,8 @@ pub(super) fn write_new(folder: &Path, now: Time) -> Result<(), PublisherError> 
 pub(super) fn write_joined(folder: &Path, roots: &[Vec<u8>], key: &SigningKey) -> Result<(), PublisherError> {
     appear(folder, |staging| {
         keep_key(staging, "joined", key)?;
-        (1..).zip(roots).try_for_each(|(version, bytes)| write_root(staging, version, bytes))
+        (1..).zip(roots).try_for_each(|(version, bytes)| write_root(staging, version, bytes))?;
+        place::join(staging)
     })
 }
 

@@ -9,6 +9,7 @@
 pub mod change;
 mod files;
 mod mark;
+mod place;
 pub mod request;
 pub mod role;
 pub mod words;
@@ -31,6 +32,7 @@ use std::{
 };
 
 pub use files::{Unreadable, make_key, secret_at};
+pub use place::Place;
 
 /// Why the identity cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -153,6 +155,9 @@ impl Keys {
     pub fn open(home: &Path) -> Result<Self, PublisherError> {
         let folder = home.join("publisher");
         let identity = if folder.exists() { Some(Arc::new(files::load(&folder)?)) } else { None };
+        if identity.is_some() {
+            place::settle(&folder);
+        }
         Ok(Self { folder, identity: Arc::new(RwLock::new(identity)), lent: Arc::default() })
     }
 
@@ -293,6 +298,17 @@ impl Keys {
         let held = identity.iter().flat_map(|i| &i.ring.found).map(|found| found.key.clone());
         let lent = self.lent.lock().unwrap_or_else(PoisonError::into_inner);
         held.chain(lent.iter().cloned()).collect()
+    }
+    /// Whether these keys are where they were made: elsewhere another home may still speak for the publisher.
+    pub fn place(&self) -> Place {
+        self.publisher().map_or(Place::Home, |_| place::of(&self.folder))
+    }
+    /// Writes down that this home is the one that speaks: its owner said so.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn stay(&self) -> Result<(), PublisherError> {
+        place::stay(&self.folder)
     }
     /// Where requests for signatures wait.
     pub fn requests(&self) -> PathBuf {

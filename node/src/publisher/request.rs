@@ -2,7 +2,9 @@
 //!
 //! Invariant: what a request shows is what its signatures cover. The payload is kept as exact bytes; the root document that
 //! it is held against is part of the file and is bound to it, by the digest that a successor names or by the publisher whose
-//! name the signature covers. A file is read up to [`Request::LIMIT`] and no further, and is replaced as a whole.
+//! name the signature covers. So is the release document of an entry that lists one: by its hash, and by the listing saying of it
+//! what it says of itself, so that nobody signs a listing of something else. A file is read up to [`Request::LIMIT`] and no
+//! further, and is replaced as a whole.
 
 use super::change::signatures;
 use crate::home::write_private;
@@ -10,9 +12,11 @@ use ed25519_dalek::SigningKey;
 use serde::{Deserialize, Serialize};
 use softservice_protocol::{
     codec::{self, CodecError, Wire},
-    feed::{Action, Entry, Position},
-    id::{Digest, FeedId, PublicKey, PublisherId},
+    feed::{Action, Disagreement, Entry, Listing, Position},
+    id::{Digest, FeedId, PublicKey, PublisherId, ReleaseId},
     limits,
+    message::Bytes,
+    release::Release,
     root::{Root, RootError, TrustedRoot, publisher_of},
     sign::{self, Envelope, Kind, SignatureError, signed_bytes},
 };
@@ -23,8 +27,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The first line of a request file.
-const HEADING: &[u8] = b"softservice request for signatures 1\n";
+/// The first line of a request file, up to the number of its format.
+const HEADING: &[u8] = b"softservice request for signatures ";
+/// That number. Format 1 brought no release document.
+const FORMAT: &[u8] = b"2";
 
 /// Why a request is refused.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +48,14 @@ pub enum RequestError {
     /// Some other file.
     #[error("{path} is not a request for signatures", path = .0.display())]
     Other(PathBuf),
+    /// A request of another format.
+    #[error("{path} is a request for signatures of format {found}, and this program reads format 2", path = path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        found: String,
+    },
     /// Longer than any request.
     #[error("{path} has more than {limit} bytes, so it is not a request for signatures", path = path.display(), limit = Request::LIMIT)]
     TooLong {
@@ -60,6 +74,9 @@ pub enum RequestError {
     /// Its parts do not belong together.
     #[error("the request does not hold: {0}")]
     Unsound(&'static str),
+    /// It lists a release as something that it is not.
+    #[error("the request does not hold: {0}")]
+    Listed(#[from] Disagreement),
     /// A key that may not sign it.
     #[error("key {key} has no right to sign this: it is none of {roles}")]
     Stranger {
@@ -87,11 +104,14 @@ pub struct Request {
     wanted: Envelope,
     /// The entry stands in the feed already, under keys that are gone: the release role signs it anew, whatever it does.
     again: bool,
+    /// The release document that an entry lists.
+    document: Option<Bytes>,
 }
 
 impl Wire for Request {
     const NAME: &'static str = "request for signatures";
-    const LIMIT: usize = 2 * Envelope::LIMIT;
+    const LIMIT: usize = 2 * Envelope::LIMIT + limits::RELEASE_BYTES + 64;
+    const VERSION: u8 = 2;
 }
 
 /// Signatures that one role owes.
@@ -143,12 +163,18 @@ impl Request {
 
     /// Asks for more signatures over what has some.
     pub fn signed(root: Envelope, wanted: Envelope) -> Self {
-        Self { root, wanted, again: false }
+        Self { root, wanted, again: false, document: None }
     }
     /// Asks the release role to sign an entry anew that stands in the feed already.
     #[must_use]
     pub fn again(mut self) -> Self {
         self.again = true;
+        self
+    }
+    /// With the release document that its entry lists: whoever signs can hold one against the other.
+    #[must_use]
+    pub fn with(mut self, document: Option<Vec<u8>>) -> Self {
+        self.document = document.map(Bytes);
         self
     }
     #[cfg(test)]
@@ -166,10 +192,10 @@ impl Request {
             move |source| RequestError::Io { action, path, source }
         };
         let mut bytes = Vec::new();
-        let most = HEADING.len() + Self::LIMIT;
+        let most = HEADING.len() + FORMAT.len() + 1 + Self::LIMIT;
         let file = File::open(path).map_err(io("open"))?;
         file.take(most as u64 + 1).read_to_end(&mut bytes).map_err(io("read"))?;
-        let body = bytes.strip_prefix(HEADING).ok_or_else(|| RequestError::Other(path.to_owned()))?;
+        let body = body(path, &bytes)?;
         if bytes.len() > most {
             return Err(RequestError::TooLong { path: path.to_owned() });
         }
@@ -191,12 +217,14 @@ impl Request {
             return Err(SignatureError::TooLong { kind, size, limit }.into());
         }
         let wanted = match kind {
+            Kind::Root if self.document.is_some() => return Err(RequestError::Unsound(UNASKED)),
             Kind::Root => Wanted::Root(Box::new(successor(&root, codec::decode(payload)?)?)),
             Kind::Entry => {
                 let entry: Entry = codec::decode(payload)?;
                 if entry.at.epoch != root.root.feed.epoch {
                     return Err(RequestError::Unsound("the entry is of another epoch than the one that is open"));
                 }
+                bears_out(publisher, &entry.action, self.document.as_ref())?;
                 Wanted::Entry(Box::new(entry))
             }
             Kind::Fresh => return Err(RequestError::Unsound("nobody asks for statements of freshness in this way")),
@@ -206,6 +234,45 @@ impl Request {
         self.wanted.signatures.sort();
         self.wanted.signatures.dedup_by(|a, b| a.key == b.key);
         Ok(Opened { request: self, root, wanted })
+    }
+}
+
+/// Of a document that nothing in the request is about.
+const UNASKED: &str = "it brings a release document, and releases nothing";
+
+/// Whether the document is the one that the entry lists, and is what the listing says. Also of an entry that is to be signed
+/// anew: its signatures would be good for the first time of signing as well.
+fn bears_out(publisher: PublisherId, action: &Action, document: Option<&Bytes>) -> Result<(), RequestError> {
+    let (listing, document): (&Listing, _) = match (action, document) {
+        (Action::Release(listing), Some(Bytes(document))) => (listing, document),
+        (Action::Revoke { .. }, Some(_)) => return Err(RequestError::Unsound(UNASKED)),
+        (Action::Revoke { .. }, None) => return Ok(()),
+        (Action::Release(_), None) => {
+            return Err(RequestError::Unsound(
+                "it lists a release and does not bring its document, so it may be anything",
+            ));
+        }
+    };
+    if ReleaseId::of(document) != listing.release || document.len() != listing.size as usize {
+        return Err(RequestError::Unsound("its release document is not the one that it lists"));
+    }
+    Ok(listing.agrees(publisher, &codec::decode::<Release>(document)?)?)
+}
+
+/// What stands behind the heading of a request file.
+fn body<'a>(path: &Path, bytes: &'a [u8]) -> Result<&'a [u8], RequestError> {
+    let other = || RequestError::Other(path.to_owned());
+    let rest = bytes.strip_prefix(HEADING).ok_or_else(other)?;
+    // A number of formats that anybody may come to.
+    let end = rest.iter().take(4).position(|b| *b == b'\n').ok_or_else(other)?;
+    let (format, body) = rest.split_at(end);
+    match format {
+        FORMAT => Ok(&body[1..]),
+        _ if !format.is_empty() && format.iter().all(u8::is_ascii_digit) => {
+            let found = String::from_utf8_lossy(format).into_owned();
+            Err(RequestError::Format { path: path.to_owned(), found })
+        }
+        _ => Err(other()),
     }
 }
 
@@ -389,7 +456,7 @@ impl Opened {
     /// # Errors
     /// See [`RequestError`].
     pub fn write(&self, path: &Path) -> Result<(), RequestError> {
-        let mut bytes = HEADING.to_vec();
+        let mut bytes = [HEADING, FORMAT, b"\n"].concat();
         bytes.extend(codec::encode(&self.request)?);
         write_private(path, &bytes).map_err(|source| RequestError::Io {
             action: "write",

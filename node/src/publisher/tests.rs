@@ -3,10 +3,12 @@
 use super::{change::Change, request::Request, *};
 use crate::identity::new_key;
 use softservice_protocol::{
-    feed::{Action, FeedState, Listing},
-    id::{Digest, ReleaseId},
+    feed::{Action, FeedState, Listing, Revocation, RevokeLevel},
+    id::{Digest, ObjectId, ReleaseId},
+    release::{Release, Update},
     root::Role,
-    time::Time,
+    time::{Span, Time},
+    tree::TreeRef,
 };
 use std::fs;
 
@@ -232,10 +234,17 @@ fn foreign_request_files_are_bounded_and_named() {
     assert!(read(b"").contains("is not a request"), "nothing");
     assert!(read(&vec![0; 1 << 20]).contains("is not a request"), "something else");
     let mut long = good.clone();
-    long.resize(1 << 20, 0);
+    long.resize(2 << 20, 0);
     assert!(read(&long).contains("more than"), "endless");
     for cut in [good.len() - 1, good.len() / 2] {
         assert!(read(&good[..cut]).contains("damaged"));
+    }
+    let heading = good.iter().position(|b| *b == b'\n').unwrap() + 1;
+    let old = [b"softservice request for signatures 1\n", &good[heading..]].concat();
+    assert!(read(&old).contains("of format 1, and this program reads format 2"), "one of before");
+    for heading in ["\n", "1 \n", "12345\n", "one\n"] {
+        let strange = [b"softservice request for signatures ", heading.as_bytes(), &good].concat();
+        assert!(read(&strange).contains("is not a request"), "{heading}");
     }
     // A flipped bit is refused, or leaves a request that lacks what it had: nothing else is signed by mistake.
     let mut opened = 0;
@@ -251,6 +260,97 @@ fn foreign_request_files_are_bounded_and_named() {
     assert!(opened > 0, "some bits belong to signatures");
 }
 
+/// A release document, and the listing of it.
+fn shop(publisher: PublisherId, summary: &str) -> (Vec<u8>, Listing) {
+    let release = Release {
+        publisher,
+        distro: "shop".into(),
+        version: "1.0.0".into(),
+        revision: 1,
+        summary: summary.into(),
+        platforms: vec![],
+        epoch: 1,
+        parents: vec![],
+        includes: vec![],
+        params: vec![],
+        secrets: vec![],
+        roles: vec![],
+        tests: vec![],
+        update: Update { order: vec![], settle: Span::seconds(1), migrate: None },
+        source: TreeRef { manifest: ObjectId([3; 32]), chunks: vec![], bytes: 0, files: 0 },
+    };
+    let document = codec::encode(&release).unwrap();
+    let listing = Listing {
+        distro: release.distro,
+        version: release.version,
+        revision: 1,
+        channel: "stable".into(),
+        release: ReleaseId::of(&document),
+        size: document.len() as u32,
+        summary: release.summary,
+        parents: vec![],
+        revoked: None,
+    };
+    (document, listing)
+}
+
+#[test]
+fn a_listing_gets_no_signature_unless_the_release_that_it_names_bears_it_out() {
+    let (home, keys) = home();
+    let publisher = keys.publisher().unwrap();
+    let asks = |action: Action, document: Option<Vec<u8>>| {
+        let entry = softservice_protocol::feed::Entry {
+            at: softservice_protocol::feed::Position { epoch: 1, seq: 1 },
+            prev: Digest::ZERO,
+            action,
+            state_root: Digest::ZERO,
+            issued_at: NOW,
+            by: None,
+        };
+        Request::new(keys.newest_envelope().unwrap(), Kind::Entry, codec::encode(&entry).unwrap()).with(document)
+    };
+    let (document, listing) = shop(publisher, "sells things");
+    let lists = |listing: &Listing| Action::Release(listing.clone());
+    let path = home.path().join("request");
+    asks(lists(&listing), Some(document.clone())).open().unwrap().write(&path).unwrap();
+    let mut honest = Request::read(&path).unwrap();
+    let release_key = secret_at(&home.path().join("publisher/release.key")).unwrap();
+    assert_eq!(honest.sign(&[release_key]).unwrap().len(), 1);
+    assert!(honest.is_complete());
+
+    // What is shown to whoever signs is the listing: under each of these words stood another release.
+    let lies: [fn(&mut Listing); 5] = [
+        |l| l.distro = "bank".into(),
+        |l| l.version = "1.0.1".into(),
+        |l| l.summary = "fixes a hole".into(),
+        |l| l.revision = 2,
+        |l| l.parents = vec![ReleaseId([7; 32])],
+    ];
+    for lie in lies {
+        let mut lied = listing.clone();
+        lie(&mut lied);
+        let refused = asks(lists(&lied), Some(document.clone())).open();
+        assert!(matches!(refused, Err(RequestError::Listed(_))), "{refused:?}");
+    }
+    let (others, _) = shop(PublisherId([9; 32]), "sells things");
+    let foreign = Listing { release: ReleaseId::of(&others), size: others.len() as u32, ..listing.clone() };
+    assert!(matches!(asks(lists(&foreign), Some(others.clone())).open(), Err(RequestError::Listed(_))));
+    let unsound = |request: Request| matches!(request.open(), Err(RequestError::Unsound(_)));
+    assert!(unsound(asks(lists(&listing), Some(others))), "another document");
+    assert!(unsound(asks(lists(&listing), None)), "none");
+    assert!(
+        unsound(asks(lists(&listing), None).again()),
+        "none, for a second signature that would be good for a first"
+    );
+    assert!(unsound(asks(lists(&Listing { size: 1, ..listing.clone() }), Some(document.clone()))), "another size");
+    let revocation = Revocation { level: RevokeLevel::Withdraw, reason: "old".into(), replaced_by: None };
+    let revokes = Action::Revoke { release: listing.release, revocation };
+    assert!(unsound(asks(revokes.clone(), Some(document.clone()))) && asks(revokes, None).open().is_ok());
+    let root = Change::default().apply(&keys.newest_root().unwrap(), NOW).unwrap();
+    let request = Request::new(keys.newest_envelope().unwrap(), Kind::Root, codec::encode(&root).unwrap());
+    assert!(unsound(request.with(Some(document))), "a root document releases nothing");
+}
+
 #[test]
 fn a_request_shows_what_changes_and_hides_nothing() {
     let (_home, keys) = home();
@@ -260,17 +360,7 @@ fn a_request_shows_what_changes_and_hides_nothing() {
     let lines = next(&keys, &change, &[]).lines().join("\n");
     assert!(lines.contains(&format!("release     gets key {}", public(&a))), "{lines}");
     assert!(lines.contains("epoch       2 opens behind entry 7"), "{lines}");
-    let listing = Listing {
-        distro: "shop".into(),
-        version: "1.0.0".into(),
-        revision: 1,
-        channel: "stable".into(),
-        release: ReleaseId([1; 32]),
-        size: 10,
-        summary: "nice\n  release     gets key 00\u{1b}[2J".into(),
-        parents: vec![],
-        revoked: None,
-    };
+    let (document, listing) = shop(keys.publisher().unwrap(), "nice\n  release     gets key 00\u{1b}[2J");
     // A summary like this is refused by every feed; whoever is asked to sign it sees it for what it is all the same.
     let entry = softservice_protocol::feed::Entry {
         at: softservice_protocol::feed::Position { epoch: 1, seq: 1 },
@@ -281,8 +371,8 @@ fn a_request_shows_what_changes_and_hides_nothing() {
         by: None,
     };
     let payload = codec::encode(&entry).unwrap();
-    let opened = Request::new(keys.newest_envelope().unwrap(), Kind::Entry, payload).open().unwrap();
-    let lines = opened.lines();
+    let request = Request::new(keys.newest_envelope().unwrap(), Kind::Entry, payload).with(Some(document));
+    let lines = request.open().unwrap().lines();
     assert!(lines.iter().all(|l| softservice_protocol::text::is_plain(l)), "{lines:?}");
     assert!(lines.iter().any(|l| l.contains("nice\\n")), "{lines:?}");
 }
@@ -299,4 +389,31 @@ fn a_promised_root_role_is_kept_or_nothing_follows() {
     }
     let kept = next(&keys, &role(RoleName::Root, 1, &[&a]), std::slice::from_ref(&a));
     keys.adopt(&kept.sealed().unwrap()).unwrap();
+}
+
+#[test]
+fn a_copy_of_the_folder_knows_that_it_is_one_until_its_owner_says_that_it_speaks() {
+    let (home, keys) = home();
+    let at = |name: &str| home.path().join(name);
+    let place = || Keys::open(home.path()).unwrap().place();
+    assert_eq!(keys.place(), Place::Home);
+    // Another name is the same folder; another folder of the same content is not.
+    fs::rename(at("publisher"), at("elsewhere")).unwrap();
+    fs::create_dir(at("publisher")).unwrap();
+    for file in fs::read_dir(at("elsewhere")).unwrap() {
+        let file = file.unwrap();
+        fs::copy(file.path(), at("publisher").join(file.file_name())).unwrap();
+    }
+    assert_eq!(place(), Place::Copied);
+    keys.stay().unwrap();
+    assert_eq!(place(), Place::Home);
+    fs::remove_dir_all(at("publisher")).unwrap();
+    fs::rename(at("elsewhere"), at("publisher")).unwrap();
+    assert_eq!(place(), Place::Home);
+    // What is damaged says nothing of where it is.
+    fs::write(at("publisher/place"), "anywhere").unwrap();
+    assert_eq!(place(), Place::Copied);
+    // Of a home of before nobody says that it was copied; from its next start on, its copies are told from it.
+    fs::remove_file(at("publisher/place")).unwrap();
+    assert_eq!((place(), at("publisher/place").exists()), (Place::Home, true));
 }

@@ -66,7 +66,7 @@ pub(super) fn add(answer: &mut Value, context: &Context, catalogue: &Catalogue, 
 }
 
 /// Where two histories part.
-fn conflict(difference: &Difference) -> Value {
+pub(super) fn conflict(difference: &Difference) -> Value {
     let word = |w: &Word| json!({ "what": w.what, "digest": w.digest.to_string() });
     let (one, other) = (word(&difference.one), word(&difference.other));
     let message = difference.to_string();

@@ -53,6 +53,9 @@ pub(super) struct Publish {
     /// Likely secrets that are published on purpose, each by its file and line.
     #[serde(default)]
     allow_secrets: Vec<String>,
+    /// Goes on although nobody could be asked who would know what another home published.
+    #[serde(default)]
+    alone: bool,
     #[serde(default)]
     signing: publisher::Signing,
 }
@@ -133,7 +136,8 @@ pub(super) async fn publish(context: &Context, args: Publish, talk: &Talk) -> Re
     // Read back from the store: nobody signs what its document does not bear out.
     let listed = Found { publisher, listing };
     fetch::agree(context, &listed).await?;
-    let entered = publisher::enter(context, publisher, Action::Release(listed.listing), &args.signing).await?;
+    let action = Action::Release(listed.listing);
+    let entered = publisher::enter(context, publisher, action, &args.signing, args.alone).await?;
     let ticket = match (&entered, context.handle.catalogue().remove(&publisher)) {
         (Entered::Requested(_), _) => None,
         (Entered::Published(head), Some(mut known)) => {

@@ -27,6 +27,9 @@ pub(super) struct Revoke {
     level: RevokeLevel,
     reason: String,
     replaced_by: Option<String>,
+    /// Goes on although nobody could be asked who would know what another home published.
+    #[serde(default)]
+    alone: bool,
     #[serde(default)]
     signing: publisher::Signing,
 }
@@ -60,7 +63,7 @@ pub(super) async fn revoke(context: &Context, args: Revoke) -> Result<Value, Fai
     }
     let before = listing.revoked.as_ref().map(|r| r.level);
     let action = Action::Revoke { release, revocation: revocation.clone() };
-    let entered = publisher::enter(context, found.publisher, action, &args.signing).await?;
+    let entered = publisher::enter(context, found.publisher, action, &args.signing, args.alone).await?;
     let names = Names::read(context)?;
     let mut answer = describe(&context.handle.catalogue(), &names, &revocation);
     answer["level"] = json!(before.max(Some(revocation.level)));

@@ -81,6 +81,15 @@ impl Villager {
         self.handle().own(publisher, self.node.keys().roots()).await.unwrap();
         publisher
     }
+    /// Copies the publisher of this home, keys and all, into another one, as a backup that was brought back would.
+    pub fn copy_publisher_to(&self, other: &Path) {
+        let to = other.join("publisher");
+        std::fs::create_dir_all(&to).unwrap();
+        for file in std::fs::read_dir(self.home.path().join("publisher")).unwrap() {
+            let file = file.unwrap();
+            std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
+        }
+    }
     /// Publishes a folder as one distro's version.
     pub async fn publish(&self, publisher: PublisherId, version: &str, folder: &Path) -> (ReleaseRef, Head) {
         let (release, listing) = compile(&*self.store, publisher, version, folder);

@@ -3,7 +3,7 @@
 
 use super::{Action, Conflict, Entry, Equivocation, Fresh, RevokeLevel};
 use crate::{
-    id::Digest,
+    id::{Digest, PublicKey},
     root::Root,
     sign::{Envelope, Kind},
     text::Foreign,
@@ -17,6 +17,8 @@ pub struct Word {
     pub what: String,
     /// Of the entry, the named head or the document: what the two differ in for certain.
     pub digest: Digest,
+    /// The delegated key that appended it, where one did.
+    pub by: Option<PublicKey>,
 }
 
 /// The first place where two histories differ.
@@ -56,7 +58,7 @@ fn word(envelope: &Envelope, entry: &impl Fn(u64) -> Option<Envelope>) -> Option
                     format!("the revocation ({level}) of {}", release.short())
                 }
             };
-            (Conflict::Feed(entry.at), Word { what, digest })
+            (Conflict::Feed(entry.at), Word { what, digest, by: entry.by })
         }
         Kind::Fresh => {
             let fresh: Fresh = envelope.open().ok()?;
@@ -66,11 +68,11 @@ fn word(envelope: &Envelope, entry: &impl Fn(u64) -> Option<Envelope>) -> Option
                 return word(&known, entry);
             }
             let what = "a head that it calls current".into();
-            (Conflict::Feed(fresh.head.at), Word { what, digest: fresh.head.hash })
+            (Conflict::Feed(fresh.head.at), Word { what, digest: fresh.head.hash, by: None })
         }
         Kind::Root => {
             let root: Root = envelope.open().ok()?;
-            (Conflict::Root(root.version), Word { what: "a root document".into(), digest })
+            (Conflict::Root(root.version), Word { what: "a root document".into(), digest, by: None })
         }
     })
 }

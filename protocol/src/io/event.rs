@@ -64,8 +64,8 @@ pub enum Event {
         /// Now.
         freshness: Freshness,
     },
-    /// The freshness of an own feed could not be stated anew: too few keys of its fresh role are here. Told once, until it
-    /// works again.
+    /// The freshness of an own feed could not be stated anew: too few keys of its fresh role are here, and no other home
+    /// stated it until half of its time was over. Told once, until somebody does.
     Unstated {
         /// Whose.
         publisher: PublisherId,

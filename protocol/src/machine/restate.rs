@@ -27,7 +27,7 @@ pub struct Restate {
     /// Not before this, as [`Desk::now`] counts.
     tried: BTreeMap<PublisherId, Time>,
     signing: BTreeMap<Token, (PublisherId, Vec<u8>)>,
-    /// Those of whom the owner was told that their keys do not suffice.
+    /// Those of whom the owner was told that their keys do not suffice, while nobody else states them either.
     unable: BTreeSet<PublisherId>,
 }
 
@@ -51,7 +51,7 @@ impl Restate {
         }
     }
 
-    /// Whether the keys at hand did not suffice for the last statement.
+    /// Whether the keys at hand did not suffice for the last statement, and nobody else made one in time.
     pub(crate) fn is_unable(&self, publisher: PublisherId) -> bool {
         self.unable.contains(&publisher)
     }
@@ -84,7 +84,8 @@ impl Restate {
             // An entry came in between, which says the same and more.
             Judged::Known { .. } | Judged::Useless => {}
             Judged::Ask(_) | Judged::Padded | Judged::UnknownKeys(_) | Judged::Forged(_) => {
-                if self.unable.insert(publisher) {
+                // Another home may have the key: until half of the statement's time is over there is nothing to tell.
+                if feeds.get(publisher).is_some_and(|f| f.wants_fresh(desk.moment())) && self.unable.insert(publisher) {
                     desk.tell(Event::Unstated { publisher });
                 }
             }
@@ -109,6 +110,8 @@ impl Restate {
         feeds.known().filter_map(|(publisher, feed)| self.next(desk, publisher, feed)).min()
     }
     pub(crate) fn tick(&mut self, desk: &mut Desk, feeds: &Feeds) {
+        let now = desk.moment();
+        self.unable.retain(|p| feeds.get(*p).is_some_and(|f| f.wants_fresh(now)));
         let is_due = |(p, f): &(PublisherId, &Feed)| self.next(desk, *p, f).is_some_and(|at| at <= desk.now);
         let due: Vec<PublisherId> = feeds.known().filter(is_due).map(|(p, _)| p).collect();
         for publisher in due {

@@ -8,7 +8,9 @@ use super::{
         publish::APPENDING,
     },
     entry::free,
-    newest, rotate, undisputed,
+    newest,
+    others::{Made, undisputed},
+    rotate,
     waiting::{self, forget, is_ours, tidied},
 };
 use crate::{
@@ -27,7 +29,7 @@ use std::path::PathBuf;
 #[serde(deny_unknown_fields)]
 pub(crate) struct Assemble {
     requests: Vec<PathBuf>,
-    /// Goes on although nobody could be asked who would know of a newer root document.
+    /// Goes on although nobody could be asked who would know what another home said.
     #[serde(default)]
     alone: bool,
 }
@@ -54,8 +56,10 @@ pub(crate) async fn assemble(context: &Context, args: Assemble) -> Result<Value,
     let mut request = merged.await?;
     let _changing = APPENDING.lock().await;
     let own = match request.wanted {
-        Wanted::Root(_) => undisputed(context, args.alone).await?,
-        Wanted::Entry(_) => newest(context).await?,
+        Wanted::Root(_) => undisputed(context, args.alone, Made::Root).await?,
+        // It stands in the feed already.
+        Wanted::Entry(_) if request.is_again() => newest(context).await?,
+        Wanted::Entry(_) => undisputed(context, args.alone, Made::Entry).await?,
     };
     if request.publisher() != own.publisher {
         return Err(Failure::refused(format!(

@@ -2,7 +2,9 @@
 //! goes out to be signed is kept in the home before anybody else can have it.
 
 use super::{
-    Own, Signing, newest, secrets,
+    Own, Signing, frozen, newest,
+    others::{Made, undisputed},
+    secrets,
     waiting::{hand_out, tidied},
 };
 use crate::{
@@ -12,14 +14,20 @@ use crate::{
         public,
         request::{Opened, Request, Wanted},
     },
-    verbs::failure::{Failure, Kind},
+    verbs::{
+        closure::{self, blocking},
+        failure::{Failure, Kind},
+    },
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
 use softservice_protocol::{
     codec,
-    feed::{Action, Head},
+    feed::{Action, Entry, Head},
     id::{PublicKey, PublisherId},
+    io::Depth,
+    limits,
+    release::ReleaseRef,
     root::TrustedRoot,
     sign::Envelope,
 };
@@ -56,14 +64,12 @@ pub(crate) async fn enter(
     publisher: PublisherId,
     action: Action,
     signing: &Signing,
+    alone: bool,
 ) -> Result<Entered, Failure> {
     signing.check()?;
-    let own = newest(context).await?;
+    let own = undisputed(context, alone, Made::Entry).await?;
     if own.known.frozen {
-        return Err(Failure::refused(
-            "the feed is frozen: two entries stand at one number, and nothing goes on behind them",
-        )
-        .hint("`softservice publisher recover` goes back to the last good entry"));
+        return Err(frozen::refusal(&own.known));
     }
     let waiting = tidied(context, &own)?;
     if let Some(other) = spoken_for(&waiting, &action) {
@@ -131,10 +137,24 @@ async fn ask(
     let bug = |e: String| Failure::new(Kind::Bug, e);
     let envelope: Envelope = codec::decode(&bytes).map_err(|e| bug(e.to_string()))?;
     let root = context.keys.newest_envelope().ok_or_else(|| bug("a publisher without a root document".into()))?;
-    let request = Request::signed(root, envelope);
+    let document = document(context, &envelope).await?;
+    let request = Request::signed(root, envelope).with(document);
     let opened = if again { request.again() } else { request }.open()?;
     hand_out(context, &opened, out.clone()).await?;
     Ok(Entered::Requested(Box::new(opened)))
+}
+
+/// The document of the release that an entry lists. What a build machine released was never here, perhaps: then it is fetched.
+async fn document(context: &Context, envelope: &Envelope) -> Result<Option<Vec<u8>>, Failure> {
+    let entry: Entry = envelope.open().map_err(|e| Failure::new(Kind::Bug, e.to_string()))?;
+    let Action::Release(listing) = entry.action else { return Ok(None) };
+    let _held = context.holds.keep(listing.release);
+    let store = closure::store(context);
+    if !store.has_object(listing.release.object()) {
+        let release = ReleaseRef { id: listing.release, size: listing.size };
+        context.handle.fetch(release, Depth::Manifests, None).await?;
+    }
+    blocking(move || Ok(Some(store.object(listing.release.object(), limits::RELEASE_BYTES)?))).await
 }
 
 /// What waits for the next number, if it is anything else. The core refuses it as well, in its own words.

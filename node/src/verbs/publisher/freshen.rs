@@ -1,7 +1,7 @@
 //! `freshen`: states now that the newest entry is the newest. Invariant: it needs the fresh role alone; what it says is durable and
 //! told to peers when it is answered.
 
-use super::{current, secrets};
+use super::{current, frozen, secrets};
 use crate::{context::Context, publisher::public, verbs::failure::Failure};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -22,8 +22,7 @@ pub(crate) async fn freshen(context: &Context, args: Freshen) -> Result<Value, F
         return Err(Failure::refused("nothing is published yet, so there is nothing to call the newest"));
     }
     if own.known.frozen {
-        return Err(Failure::refused("the feed is frozen: two entries stand at one number, and neither is stated")
-            .hint("`softservice publisher recover` goes back to the last good entry"));
+        return Err(frozen::refusal(&own.known));
     }
     let now = context.config.clock.moment().time();
     if own.root.root.expires_at <= now {

@@ -1,11 +1,13 @@
 //! `publisher`: who this home publishes as, and how its keys change hands. Invariant: a new root document is durable in the
 //! home before the core hears of it; none is made while the network knows a newer one, or while one that was handed out to be
-//! signed may still come back: either would fork the publisher.
+//! signed may still come back: either would fork the publisher. A home that may not be the only one to speak says nothing unasked.
 
 mod assemble;
 mod entry;
 mod freshen;
+mod frozen;
 mod join;
+mod others;
 mod recover;
 mod rotate;
 mod unsaid;
@@ -22,7 +24,7 @@ pub(super) use waiting::requested;
 use super::{
     closure::blocking,
     failure::{Failure, Kind},
-    publish,
+    freshness, publish,
 };
 use crate::{
     context::Context,
@@ -37,6 +39,7 @@ use crate::{
     },
 };
 use ed25519_dalek::SigningKey;
+use others::Made;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use softservice_protocol::{
@@ -86,6 +89,10 @@ impl From<RequestError> for Failure {
             RequestError::Stranger { .. } | RequestError::Root(_) | RequestError::Signature(_) | RequestError::Unsound(_) => {
                 Self::refused(message)
             }
+            RequestError::Listed(_) => Self::refused(message)
+                .hint("whoever made it would have you sign one release for another: sign nothing of it, and ask them"),
+            RequestError::Format { .. } => Self::refused(message)
+                .hint("have it made anew where it comes from: `softservice publisher rotate --out FILE`, or `publish --request FILE`"),
             RequestError::Different { .. } => {
                 Self::usage(message).hint("assemble the copies of one request at a time")
             }
@@ -147,8 +154,8 @@ struct Own {
     root: TrustedRoot,
     envelope: Envelope,
     known: Known,
-    /// Peers that were connected when what they know was asked for.
-    asked: usize,
+    /// Peers that said what they know of it.
+    asked: u32,
 }
 
 /// How long a home that others are known to serve waits for one of them.
@@ -180,36 +187,24 @@ async fn current(context: &Context) -> Result<Own, Failure> {
 }
 
 /// The same, after asking peers: what they know of it must not be gone against. A node that was started for this verb alone has
-/// nobody yet, so one of those who are known to have it is waited for.
+/// nobody yet, so one of those who are known to have it is waited for; and whoever may come, where others may have spoken.
 async fn newest(context: &Context) -> Result<Own, Failure> {
     let own = current(context).await?;
-    let others = &own.known.addresses;
-    let patience = if others.is_empty() && context.config.peers.is_empty() { Duration::ZERO } else { MEETING };
+    let (addresses, config) = (&own.known.addresses, &context.config);
+    let known = !addresses.is_empty() || !config.peers.is_empty();
+    let awaited = (config.mdns || config.dht) && others::of(context, &own, Made::Entry).is_some();
+    let patience = if known || awaited { MEETING } else { Duration::ZERO };
     if context.handle.company(Duration::ZERO).await? == 0 {
-        for address in others.iter().take(TRIED) {
+        for address in addresses.iter().take(TRIED) {
             context.handle.dial(address.clone()).await?;
         }
     }
-    let asked = context.handle.company(patience).await?;
-    if asked > 0 {
-        context.handle.refresh(own.publisher).await?;
-    }
+    // Who is connected may be about to leave: what counts is who answered.
+    let asked = match context.handle.company(patience).await? {
+        0 => 0,
+        _ => context.handle.refresh(own.publisher).await?.answered,
+    };
     Ok(Own { asked, ..current(context).await? })
-}
-
-/// The same before a root document is made: two of one version fork the publisher for good, so where others are known and none
-/// answers, its owner must say that none of them makes one.
-async fn undisputed(context: &Context, alone: bool) -> Result<Own, Failure> {
-    let own = newest(context).await?;
-    let expected = !own.known.addresses.is_empty() || !context.config.peers.is_empty();
-    if own.asked == 0 && expected && !alone {
-        return Err(Failure::refused(
-            "no peer could be asked whether another home of this publisher made a root document already: two would fork it",
-        )
-        .hint("run `softservice node` until `softservice peers` shows one; --yes goes on, when no other home has changed its keys")
-        .with(json!({ "asked": 0 })));
-    }
-    Ok(own)
 }
 
 /// The secrets of key files from elsewhere.
@@ -254,6 +249,8 @@ pub(super) async fn show(context: &Context) -> Result<Value, Failure> {
         "unreadable": context.keys.unreadable().iter().map(|u| json!({ "file": u.path, "why": u.why })).collect::<Vec<_>>(),
         "freshness": known.freshness(context.config.clock.moment()),
         "frozen": known.frozen,
+        "conflict": known.difference.as_ref().map(freshness::conflict),
+        "way_out": known.frozen.then(|| frozen::way_out(known)),
         "requests": requests,
     }))
 }

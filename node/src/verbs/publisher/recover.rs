@@ -3,9 +3,10 @@
 
 use super::{
     super::{closure::blocking, failure::Failure, publish::APPENDING},
-    Signing,
+    Signing, newest,
+    others::{Made, undisputed},
     rotate::{Beside, succeed},
-    secrets, undisputed,
+    secrets,
 };
 use crate::{context::Context, publisher::change::Change};
 use serde::Deserialize;
@@ -39,7 +40,10 @@ pub(crate) struct Recover {
 
 pub(crate) async fn recover(context: &Context, args: Recover) -> Result<Value, Failure> {
     let _changing = APPENDING.lock().await;
-    let own = undisputed(context, args.alone || args.look).await?;
+    let own = match args.look {
+        true => newest(context).await?,
+        false => undisputed(context, args.alone, Made::Root).await?,
+    };
     let mut kept = entries(context, own.publisher).await?;
     let gone = given_up(context);
     kept.retain(|(head, _)| !gone(head.at));

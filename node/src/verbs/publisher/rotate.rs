@@ -3,7 +3,9 @@
 
 use super::{
     super::{closure::blocking, failure::Failure, publish::APPENDING},
-    Own, Signing, hand_over, secrets, undisputed, unsaid,
+    Own, Signing, hand_over,
+    others::{Made, undisputed},
+    secrets, unsaid,
     waiting::{hand_out, tidied, unsigned},
 };
 use crate::{
@@ -81,7 +83,7 @@ pub(super) struct Beside {
 
 pub(crate) async fn rotate(context: &Context, args: Rotate) -> Result<Value, Failure> {
     let _changing = APPENDING.lock().await;
-    let own = undisputed(context, args.alone).await?;
+    let own = undisputed(context, args.alone, Made::Root).await?;
     let mut change = Change { min_protocol: args.min_protocol, valid_for: days(args.days), ..Change::default() };
     let mut beside = Beside { lent: secrets(args.signing.keys.clone()).await?, ..Beside::default() };
     for (role, keys) in &args.roles {
@@ -184,7 +186,7 @@ pub(crate) struct Delegate {
 
 pub(crate) async fn delegate(context: &Context, args: Delegate) -> Result<Value, Failure> {
     let _changing = APPENDING.lock().await;
-    let own = undisputed(context, args.alone).await?;
+    let own = undisputed(context, args.alone, Made::Root).await?;
     let mut change = Change::default();
     if args.remove {
         // Whatever was let in goes.

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     context::Context,
     publisher::{
-        request::{Opened, Request, Wanted},
+        request::{Opened, Request, RequestError, Wanted},
         words,
     },
 };
@@ -36,7 +36,18 @@ pub(super) fn waiting(context: &Context) -> Result<Vec<Opened>, Failure> {
         }
     }
     paths.sort();
-    paths.iter().map(|path| Request::read(path).map_err(|e| unreadable(path, &e))).collect()
+    paths.iter().map(|path| Request::read(path).map_err(|e| unheard(path, e))).collect()
+}
+
+/// Of another format, it is as good as unread: what it asks for may still be signed.
+fn unheard(path: &Path, error: RequestError) -> Failure {
+    match error {
+        RequestError::Format { .. } => Failure::refused(format!("a request waits that cannot be read: {error}")).hint(
+            "finish it with the program that made it; or, when every copy of it is destroyed, remove the file and ask anew: a second \
+             word would be proof against you",
+        ),
+        error => unreadable(path, &error),
+    }
 }
 
 fn unreadable(path: &Path, error: &dyn std::error::Error) -> Failure {

@@ -113,6 +113,24 @@ fn whoever_lacks_its_fresh_key_is_told_once_and_can_say_it_again_when_it_is_back
 }
 
 #[test]
+fn a_home_without_the_fresh_key_says_nothing_of_it_while_another_one_states() {
+    let (mut world, p) = first(&["alice", "bob"]);
+    // Bob takes part with a key of another role.
+    world.own("bob", &p.without(&[Kind::Fresh]));
+    world.pass(Span::days(5));
+    let told = |w: &World| w.nodes["bob"].events.iter().filter(|e| matches!(e, Event::Unstated { .. })).count();
+    assert_eq!((told(&world), view(&world, "bob", &p).unstated), (0, false), "alice states it in time");
+    world.vanish("alice");
+    world.pass(Span::days(4));
+    assert_eq!((told(&world), view(&world, "bob", &p).unstated), (1, true), "once");
+    world.connect("alice", "bob");
+    world.until("alice is back", |w| !view(w, "bob", &p).unstated);
+    world.vanish("alice");
+    world.pass(Span::days(4));
+    assert_eq!(told(&world), 2, "and once more, when it is so again");
+}
+
+#[test]
 fn who_lost_the_end_of_its_feed_vouches_for_nothing() {
     let (mut world, p) = first(&["alice", "bob"]);
     let whole = world.nodes["alice"].kept.clone();
