@@ -46,7 +46,7 @@ fn open(way: &str) -> (Boxed<(PeerId, StreamMuxerBox)>, Multiaddr) {
         "stock-noise" => {
             stock().authenticate(noise::Config::new(&key).unwrap()).multiplex(yamux::Config::default()).boxed()
         }
-        "quic" => quic::tokio::Transport::new(quic::Config::new(&key))
+        "quic" => quic::tokio::Transport::new(transport::bounded(quic::Config::new(&key)))
             .map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection)))
             .boxed(),
         other => panic!("no way is called {other}"),
