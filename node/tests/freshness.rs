@@ -574,7 +574,7 @@ async fn two_histories_that_a_ticket_tells_of_keep_new_things_away_until_a_new_e
     ] {
         let refused = ask(&bob, verb, wanted).await.expect_err(verb);
         assert_eq!(
-            (refused.kind.exit(), &refused.details["told_conflict"]["epoch"]),
+            (refused.kind.exit(), &refused.details["told_conflict"]["root_version"]),
             (4, &json!(1)),
             "{verb}: {refused}"
         );

@@ -306,6 +306,8 @@ impl FeedState {
     /// See [`FeedError`].
     pub fn onboard(root: &TrustedRoot, head: &Envelope, snapshot: &[u8]) -> Result<Self, FeedError> {
         let entry = verify_beginning(root, head)?;
+        // What breaks these rules proves nothing, so it must not be taken on any road.
+        entry.action.check().map_err(|why| FeedError::Broken { seq: entry.at.seq, why })?;
         if Digest::of(snapshot) != entry.state_root {
             return Err(FeedError::Broken { seq: entry.at.seq, why: "the snapshot is not the one it commits to" });
         }

@@ -55,6 +55,9 @@ impl Keys {
         }
     }
     /// Writes the store's mark of the own feed down, durably, where it is higher than the file's.
+    ///
+    /// # Errors
+    /// When it cannot be written.
     fn raise_mark(&self, head: Head) -> Result<(), PublisherError> {
         if self.mark()?.is_some_and(|known| known.at >= head.at) {
             return Ok(());
@@ -76,7 +79,14 @@ impl Keys {
             return Ok(());
         };
         match store.mark(FeedId::main(own)).map_err(|e| e.to_string())? {
-            Some(head) => self.raise_mark(head).map_err(|e| e.to_string()),
+            Some(head) => match self.mark().map_err(|e| e.to_string())? {
+                // This node made both agree when it began, and was the only one since that writes either.
+                Some(known) if known.at > head.at => Err(format!(
+                    "another home with these keys wrote entry {} down: two must not speak at once",
+                    known.at.seq
+                )),
+                _ => self.raise_mark(head).map_err(|e| e.to_string()),
+            },
             None => Ok(()),
         }
     }
@@ -106,7 +116,12 @@ impl Keys {
             );
             return store.raise_mark(FeedId::main(own), known).map_err(failed);
         }
-        stored.map_or(Ok(()), |stored| self.raise_mark(stored))
+        if let Some(Err(error)) = stored.map(|stored| self.raise_mark(stored)) {
+            // A folder that cannot be written to, or a full disk: what is here can be seen and mended, and nothing is signed while
+            // it stays so, for no record of this feed counts as kept then.
+            tracing::warn!(%error, "how far this publisher's feed came cannot be written beside its keys; it signs nothing until it can");
+        }
+        Ok(())
     }
 }
 

@@ -89,6 +89,9 @@ async fn look(context: &Context, told: &mut Told) -> Result<(), Failure> {
                 }
             }
             Err(failure) => {
+                if let Some(step) = failure.step {
+                    context.refused.count(step);
+                }
                 if is_new(told, &name, release, &failure.message) {
                     tracing::warn!(softservice = name, %release, %failure, "the update by policy did not hold");
                 }

@@ -107,16 +107,17 @@ fn refuse_told(told: Option<Told>, who: &str, what: &str, wish: Wish) -> Result<
     Err(Failure::refused(format!("{}, so {what} is not taken", two_histories(&told, who)))
         .hint(format!(
             "what runs here runs on; connect peers that follow {who} (`softservice peers` lists those connected), who can show the \
-             proof or a later epoch; where the ticket is wrong, `unsubscribe` forgets what it told"
+             proof or a later root document; where the ticket is wrong, `unsubscribe` forgets what it told"
         ))
-        .with(json!({ "refused_new": what, "told_conflict": told })))
+        .with(json!({ "refused_new": what, "told_conflict": told }))
+        .by(Step::Frozen))
 }
 
 /// One line about them.
 pub(super) fn two_histories(told: &Told, who: &str) -> String {
     format!(
-        "a ticket tells that {who} signed two different histories in epoch {}, and no peer has shown the proof",
-        told.epoch
+        "a ticket tells that {who} signed two different histories under root document {}, and no peer has shown the proof",
+        told.root_version
     )
 }
 
@@ -341,11 +342,11 @@ mod tests {
 
     #[test]
     fn two_histories_that_a_ticket_tells_of_keep_everything_new_away() {
-        let told = Told { epoch: 2, proof: "00".into() };
+        let told = Told { root_version: 2, proof: "00".into() };
         let asked = |wish| refuse_told(Some(told.clone()), "anna", "hello 1.0.0", wish);
         for wish in [OWNER, Wish::Owner { accept_expired: true }, Wish::Policy] {
             let refused = asked(wish).unwrap_err();
-            assert_eq!((refused.kind, &refused.details["told_conflict"]["epoch"]), (Kind::Refused, &json!(2)));
+            assert_eq!((refused.kind, &refused.details["told_conflict"]["root_version"]), (Kind::Refused, &json!(2)));
         }
         assert!(asked(Wish::Back { accept_expired: false, accept_frozen: true }).is_ok(), "a backup is its owner's");
         assert!(refuse_told(None, "anna", "hello 1.0.0", Wish::Policy).is_ok());

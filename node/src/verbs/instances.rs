@@ -286,6 +286,13 @@ pub(super) fn newer(catalogue: &Catalogue, origin: &Origin) -> Option<Found> {
     leads_on(catalogue, origin, &listing).then_some(Found { publisher: origin.publisher, listing })
 }
 
+/// Where what runs leads: to what its publisher names in its place when it was taken back, if that leads on, or else to the
+/// newest. The newest may wait for its owner for long, and what is unsafe need not run until then.
+fn next(catalogue: &Catalogue, origin: &Origin) -> Option<Found> {
+    let instead = replacement(catalogue, origin).filter(|found| leads_on(catalogue, origin, &found.listing));
+    instead.or_else(|| newer(catalogue, origin))
+}
+
 /// Whether a listing of the same publisher is above what runs, on the channel that what runs came from: another one is another
 /// choice of the owner, and may be filled by a key that this one is not.
 fn leads_on(catalogue: &Catalogue, origin: &Origin, listing: &Listing) -> bool {
@@ -315,7 +322,7 @@ pub(super) async fn updatable(context: &Context) -> Result<Vec<Candidate>, Failu
         let Ok(Some((_, release))) = context.device.current(&info.name).await else { continue };
         // One that cannot be read must not hide the others.
         let Ok(origin) = origin(context, release).await else { continue };
-        let Some(found) = newer(&catalogue, &origin) else { continue };
+        let Some(found) = next(&catalogue, &origin) else { continue };
         all.push(judged(context, info, found).await);
     }
     Ok(all)
@@ -398,7 +405,7 @@ mod tests {
             };
             let (release, distro, version) = (runs.release, runs.distro.clone(), runs.version.clone());
             let origin = Origin { release, publisher, distro, version, revision: 0 };
-            newer(&Catalogue::from([(publisher, known)]), &origin).map(|found| found.listing.version)
+            next(&Catalogue::from([(publisher, known)]), &origin).map(|found| found.listing.version)
         };
         let (mut stable, nightly) = (listing("1.0.0", "stable", 1), listing("99.0.0", "nightly", 2));
         assert_eq!(newest(&[stable.clone(), nightly.clone()], &stable), None);
@@ -407,6 +414,24 @@ mod tests {
         assert_eq!(newest(&[stable.clone(), nightly.clone()], &stable), None, "nothing takes its place");
         let all = [stable.clone(), nightly.clone(), listing("1.0.1", "stable", 3), listing("99.1.0", "nightly", 4)];
         assert_eq!(newest(&all, &stable).as_deref(), Some("1.0.1"));
+        // What is named in its place comes first where it is above and on the channel, and not at all elsewhere.
+        let named = |id: u8| {
+            let revoked =
+                Revocation { level: RevokeLevel::Unsafe, replaced_by: Some(ReleaseId([id; 32])), reason: "x".into() };
+            let runs = Listing { revoked: Some(revoked), ..stable.clone() };
+            let all = [
+                runs.clone(),
+                nightly.clone(),
+                listing("1.0.1", "stable", 3),
+                listing("2.0.0", "stable", 5),
+                listing("0.9.0", "stable", 6),
+            ];
+            newest(&all, &runs)
+        };
+        assert_eq!(named(3).as_deref(), Some("1.0.1"));
+        for elsewhere in [2, 6] {
+            assert_eq!(named(elsewhere).as_deref(), Some("2.0.0"));
+        }
         assert_eq!(newest(&all, &nightly).as_deref(), Some("99.1.0"), "who chose it stays there");
         assert_eq!(
             newest(&all[1..], &listing("1.0.0", "stable", 9)).as_deref(),

@@ -454,12 +454,16 @@ pub(super) async fn live(
     // The plan's hash does not cover what a fetch changes, so it still stands.
     let turn = context.device.turn(&name)?;
     prepared.grounds.ask(context, &name, prepared.release.id).await?;
-    remember_way_back(context, &prepared, talk).await;
+    // Asked before it is prepared, while what runs is what ran.
+    let way_back = instances::above(context, &name, prepared.release.id).await;
     let (generation, previous) = match &consent.plan {
         Agreed::To(hash) => context.device.prepare(&prepared.request, Some(hash)).await?,
         Agreed::ToAny => context.device.prepare(&prepared.request, None).await?,
         Agreed::Unasked => context.device.prepare_unasked(&prepared.request).await?,
     };
+    if let Some(runs) = way_back {
+        remember_way_back(&prepared, runs, talk).await;
+    }
     let number = generation.number;
     talk.note(format!("provisioning {name} generation {number}: {} {}", prepared.plan.distro, prepared.plan.version))
         .await;
@@ -496,9 +500,8 @@ pub(super) async fn live(
 }
 
 /// A way back is its owner's to take, and is called what it is: older software has the holes that newer software closed.
-async fn remember_way_back(context: &Context, prepared: &Prepared, talk: &Talk) {
+async fn remember_way_back(prepared: &Prepared, runs: instances::Origin, talk: &Talk) {
     let (name, release, to) = (&prepared.request.name, prepared.release.id, &prepared.plan.version);
-    let Some(runs) = instances::above(context, name, release).await else { return };
     let from = runs.version;
     tracing::warn!(softservice = name, %release, from, to, "goes back to an older release: its owner said so");
     talk.note(format!("{name} goes back: {} {to} is older than {from}, which runs now", prepared.plan.distro)).await;

@@ -52,8 +52,8 @@ pub(super) struct Subscription {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Told {
-    /// The epoch that has two; a later one is a new beginning.
-    pub(super) epoch: u32,
+    /// The root document under which there are two; only a later one can end that, and whoever has a release key makes none.
+    pub(super) root_version: u64,
     /// The proof's digest, for tickets that are made here.
     pub(super) proof: String,
 }
@@ -188,9 +188,12 @@ pub(super) async fn subscribe(context: &Context, args: Subscribe, talk: &Talk) -
         };
         let policy = args.policy.or(old.as_ref().map(|o| o.policy)).unwrap_or_default();
         let before = old.and_then(|o| o.conflict);
-        let told = ticket.conflict.map(|proof| Told { epoch: ticket.floor.at.epoch, proof: proof.to_string() });
+        // A ticket says nothing of root documents that are yet to come: the next one ends what it told of those that are known.
+        let known = context.handle.catalogue().get(&publisher).map_or(0, |known| known.root_version);
+        let root_version = if known == 0 { ticket.root.0 } else { ticket.root.0.min(known) };
+        let told = ticket.conflict.map(|proof| Told { root_version, proof: proof.to_string() });
         // What was told once stays: a ticket that says nothing of it may be older.
-        let conflict = told.into_iter().chain(before).max_by_key(|told| told.epoch);
+        let conflict = told.into_iter().chain(before).max_by_key(|told| told.root_version);
         let subscription = Subscription { publisher, petname, policy, conflict };
         all.push(subscription.clone());
         write(&context.home, &all)?;
@@ -222,10 +225,10 @@ pub(super) fn refuse_expired(context: &Context, ticket: &Ticket) -> Result<(), F
     })
 }
 
-/// Two histories that a ticket told of, while no peer has shown the proof and no later epoch has come.
+/// Two histories that a ticket told of, while no peer has shown the proof and no later root document has come.
 pub(super) fn told(home: &Path, publisher: PublisherId, known: &Known) -> Result<Option<Told>, Failure> {
     let told = read(home)?.into_iter().find(|s| s.publisher == publisher).and_then(|s| s.conflict);
-    Ok(told.filter(|told| !known.frozen && known.feed.head.at.epoch <= told.epoch))
+    Ok(told.filter(|told| !known.frozen && known.root_version <= told.root_version))
 }
 
 /// What the store remembers of a publisher's feed beside the log.

@@ -129,6 +129,11 @@ impl Gossip {
         talking.into_iter().filter(owes).collect()
     }
 
+    /// Whether this peer said that it follows this publisher.
+    pub(crate) fn follows(&self, peer: Peer, publisher: PublisherId) -> bool {
+        self.talks.get(&peer).is_some_and(|talk| talk.heads.contains_key(&publisher))
+    }
+
     /// Tells peers that lag behind of a head that moved.
     pub(crate) fn announce(&mut self, desk: &mut Desk, feeds: &Feeds, publisher: PublisherId) {
         let Some(feed) = feeds.get(publisher) else { return };

@@ -171,7 +171,7 @@ impl Core {
             self.tick();
         }
         self.hand_on_notes();
-        self.refresh.settle(&mut self.desk, &self.feeds, &self.restate);
+        self.refresh.settle(&mut self.desk, &self.feeds, &self.restate, &self.peers);
         if let Some(at) = self.next_wake() {
             // A date that somebody signed may be at the end of time; timers of drivers need not reach that far.
             self.wake_at(at.clamp(now + Span::millis(1), now + LONGEST_SLEEP));
@@ -280,8 +280,7 @@ impl Core {
             Input::Refresh { job, publisher } => {
                 let peers = self.peers.diverse(desk);
                 let asked = self.gossip.ask_these(desk, &self.feeds, publisher, &peers);
-                let groups = self.peers.groups(&asked);
-                self.refresh.begin(desk, job, publisher, asked, groups);
+                self.refresh.begin(desk, job, publisher, asked);
             }
             Input::Unfollow { publisher } => self.feeds.unfollow(desk, publisher),
             Input::Own { publisher, roots } => self.feeds.own(desk, publisher, &roots),
@@ -339,7 +338,7 @@ impl Core {
             Message::Feed { publisher, roots, snapshot, entries, fresh, more } => {
                 let page = feeds::Page { roots, snapshot, entries, fresh, more };
                 if self.gossip.fed(desk, &mut self.feeds, peer, publisher, page) {
-                    self.refresh.answered(peer, publisher);
+                    self.refresh.answered(peer, publisher, self.gossip.follows(peer, publisher));
                 }
             }
             Message::PullSnapshot { publisher, snapshot, from } => {
@@ -348,7 +347,7 @@ impl Core {
             Message::Snapshot { publisher, snapshot, from, of, piece } => {
                 let (which, place) = ((publisher, snapshot), (from, of));
                 if self.gossip.brought(desk, &mut self.feeds, peer, which, place, &piece.0) {
-                    self.refresh.answered(peer, publisher);
+                    self.refresh.answered(peer, publisher, self.gossip.follows(peer, publisher));
                 }
             }
             Message::Have { release } => self.exchange.asked(desk, peer, release),

@@ -3,7 +3,7 @@
 //! Invariant: each refresh is told to be over exactly once: when all who were asked have answered or are gone and what
 //! they brought, or this device states itself, is durable; or when its patience ends. Nobody to ask is no reason to be over.
 
-use super::{desk::Desk, feeds::Feeds, restate::Restate};
+use super::{desk::Desk, feeds::Feeds, peers::Peers, restate::Restate};
 use crate::{
     id::{Peer, PublisherId},
     io::{Asked, Event, Job, Output},
@@ -20,8 +20,14 @@ const WAITING: usize = 256;
 struct Wait {
     publisher: PublisherId,
     peers: BTreeSet<Peer>,
-    asked: Asked,
+    /// Who answered and follows the publisher. Whoever does not knows nothing, and its empty answer is no word.
+    told: BTreeSet<Peer>,
+    asked: u32,
     until: Time,
+}
+
+fn few(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
 }
 
 /// See the module.
@@ -31,27 +37,21 @@ pub struct Refresh {
 }
 
 impl Refresh {
-    /// Begins to wait for `peers`, who were asked and are in so many parts of the network.
-    pub(crate) fn begin(
-        &mut self,
-        desk: &mut Desk,
-        job: Job,
-        publisher: PublisherId,
-        peers: BTreeSet<Peer>,
-        groups: usize,
-    ) {
-        let few = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        let asked = Asked { peers: few(peers.len()), groups: few(groups), answered: 0 };
+    /// Begins to wait for `peers`, who were asked.
+    pub(crate) fn begin(&mut self, desk: &mut Desk, job: Job, publisher: PublisherId, peers: BTreeSet<Peer>) {
+        let asked = few(peers.len());
         if self.waits.len() >= WAITING {
+            let asked = Asked { peers: asked, groups: 0, answered: 0 };
             return desk.out(Output::Tell(Event::Refreshed { job, asked }));
         }
-        self.waits.insert(job, Wait { publisher, peers, asked, until: desk.now + PATIENCE });
+        let told = BTreeSet::new();
+        self.waits.insert(job, Wait { publisher, peers, told, asked, until: desk.now + PATIENCE });
     }
-    /// This peer has said all it knows of this publisher.
-    pub(crate) fn answered(&mut self, peer: Peer, publisher: PublisherId) {
+    /// This peer has said all it knows of this publisher; `follows` it, or knows nothing.
+    pub(crate) fn answered(&mut self, peer: Peer, publisher: PublisherId, follows: bool) {
         for wait in self.waits.values_mut().filter(|w| w.publisher == publisher) {
-            if wait.peers.remove(&peer) {
-                wait.asked.answered += 1;
+            if wait.peers.remove(&peer) && follows {
+                wait.told.insert(peer);
             }
         }
     }
@@ -61,7 +61,7 @@ impl Refresh {
         }
     }
     /// Tells of those that are over. Called after every input: what ends a wait may be an answer or a durable record.
-    pub(crate) fn settle(&mut self, desk: &mut Desk, feeds: &Feeds, restate: &Restate) {
+    pub(crate) fn settle(&mut self, desk: &mut Desk, feeds: &Feeds, restate: &Restate, peers: &Peers) {
         let now = desk.now;
         // Whatever they brought: a root document without an entry as well.
         let durable = |p: PublisherId| feeds.get(p).is_none_or(|f| f.batch.is_none()) && !restate.is_signing(p);
@@ -69,7 +69,9 @@ impl Refresh {
         let jobs: Vec<Job> = self.waits.iter().filter(|(_, w)| over(w)).map(|(job, _)| *job).collect();
         for job in jobs {
             if let Some(wait) = self.waits.remove(&job) {
-                desk.out(Output::Tell(Event::Refreshed { job, asked: wait.asked }));
+                let (groups, answered) = (few(peers.groups(&wait.told)), few(wait.told.len()));
+                let asked = Asked { peers: wait.asked, groups, answered };
+                desk.out(Output::Tell(Event::Refreshed { job, asked }));
             }
         }
     }

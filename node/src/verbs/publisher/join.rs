@@ -30,6 +30,10 @@ pub(crate) async fn join(context: &Context, args: Join) -> Result<Value, Failure
         Failure::usage(format!("not a ticket: {e}")).hint("`softservice ticket` of the publisher prints one")
     })?;
     subscriptions::refuse_expired(context, &ticket)?;
+    if ticket.conflict.is_some() {
+        return Err(Failure::refused("this ticket tells that the publisher signed two different histories")
+            .hint("its root reopens the feed first (`softservice publisher recover` in its own home); join with a ticket made after that"));
+    }
     let publisher = ticket.publisher;
     if let Some(other) = context.keys.publisher().filter(|p| *p != publisher) {
         return Err(Failure::refused(format!("this home publishes as {other} already"))

@@ -36,6 +36,8 @@ pub(super) enum Others {
     Joined,
     /// Build machines publish as well.
     Delegates,
+    /// Keys that are not here suffice to add an entry.
+    Keys,
     /// Others serve its feed; one may be a home of the same people.
     Peers,
 }
@@ -47,6 +49,7 @@ impl Others {
             Self::Copied => "copied",
             Self::Joined => "joined",
             Self::Delegates => "delegates",
+            Self::Keys => "keys",
             Self::Peers => "peers",
         }
     }
@@ -58,6 +61,7 @@ impl fmt::Display for Others {
             Self::Copied => "the keys of this home were copied or moved here",
             Self::Joined => "another home made this publisher",
             Self::Delegates => "a build machine may publish as well",
+            Self::Keys => "keys that are not in this home suffice to publish",
             Self::Peers => "others are known that serve its feed",
         })
     }
@@ -89,23 +93,36 @@ pub(super) fn of(context: &Context, own: &Own, made: Made) -> Option<Others> {
         Place::Joined => return Some(Others::Joined),
         Place::Home => {}
     }
-    let now = context.config.clock.moment().time();
-    if own.root.root.delegations.iter().any(|d| d.not_after > now) {
+    // One whose time is over may have published before.
+    if !own.root.root.delegations.is_empty() {
         return Some(Others::Delegates);
     }
     let known = !own.known.addresses.is_empty() || !context.config.peers.is_empty();
+    // Without any peer that could be met, whoever keeps a key on a stick would have to say so each time.
+    if made == Made::Entry && known && may_sign_elsewhere(context, own) {
+        return Some(Others::Keys);
+    }
     (made == Made::Root && known).then_some(Others::Peers)
+}
+
+/// Whether the release keys that are not in this home suffice by themselves. The revoke role is left out: it adds what stops, and
+/// its key is meant to lie elsewhere.
+fn may_sign_elsewhere(context: &Context, own: &Own) -> bool {
+    let here = context.keys.files();
+    let release = &own.root.root.roles.release;
+    let elsewhere = release.keys.iter().filter(|key| here.iter().all(|file| file.key != **key)).count();
+    elsewhere >= usize::from(release.threshold)
 }
 
 /// What this home is, after asking peers, where nobody else said such a thing unheard; or where the owner says that nobody did.
 pub(super) async fn undisputed(context: &Context, alone: bool, made: Made) -> Result<Own, Failure> {
     let own = newest(context).await?;
-    let Some(others) = of(context, &own, made).filter(|_| own.asked == 0) else { return Ok(own) };
-    if !alone {
+    let Some(others) = of(context, &own, made) else { return Ok(own) };
+    if own.asked == 0 && !alone {
         return Err(Unasked { made, others }.into());
     }
-    if matches!(others, Others::Copied | Others::Joined) {
-        // Said once: from now on this is the home that speaks.
+    // Said once: from now on this is the home that speaks. One that joined knows of another, and is asked each time.
+    if alone && others == Others::Copied {
         let keys = context.keys.clone();
         blocking(move || Ok(keys.stay()?)).await?;
     }
