@@ -381,6 +381,21 @@ fn two_of_the_longest_entries_are_a_proof_and_longer_ones_are_none() {
     }
 }
 
+/// Or a thief's newcomers would stand on what nobody can show to be a second word.
+#[test]
+fn nobody_begins_with_an_entry_that_proves_nothing() {
+    let mut anna = anna();
+    anna.publish(listing("guestbook", "1.0.0", 1));
+    let revoked = Listing { revoked: Some(revocation(RevokeLevel::Unsafe)), ..listing("guestbook", "2.0.0", 2) };
+    let snapshot = softservice_protocol::feed::Snapshot { listings: vec![revoked.clone()], spent: Vec::new() };
+    let snapshot = codec::encode(&snapshot).unwrap();
+    let mut entry = anna.draft(Action::Release(listing("guestbook", "2.0.0", 2)));
+    (entry.action, entry.state_root) = (Action::Release(revoked), Digest::of(&snapshot));
+    let sealed = anna.sealed(&entry);
+    assert!(matches!(Equivocation::make(&anna.trusted, &sealed, &anna.entries[0]), Err(NoProof::Rules(_))));
+    assert!(matches!(FeedState::onboard(&anna.trusted, &sealed, &snapshot), Err(FeedError::Broken { .. })));
+}
+
 #[test]
 fn a_statement_is_fresh_then_stale_then_expired_and_never_bricks() {
     let mut anna = anna();

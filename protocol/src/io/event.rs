@@ -11,9 +11,9 @@ use crate::{
 pub struct Asked {
     /// Peers that were asked.
     pub peers: u32,
-    /// Parts of the network that they are in.
+    /// Parts of the network that those who answered are in.
     pub groups: u32,
-    /// Peers that answered in time.
+    /// Peers that follow the publisher and answered in time.
     pub answered: u32,
 }
 
