@@ -19,7 +19,8 @@ use std::{collections::BTreeMap, time::Duration};
 const OVERHEAD: usize = 16 << 10;
 /// Announcements are repeated within minutes by latecomers; for so long the same bytes are not looked at again.
 const REMEMBER: Duration = Duration::from_secs(300);
-/// Messages that wait for a verdict. The core judges within a turn; more waiting means it is flooded.
+/// Messages that wait for a verdict. The core judges within a turn, or when what it accepts is durable; more waiting means it is flooded.
+/// A verdict that a slow disk keeps for longer than the library keeps messages passes nothing on: the exchange of heads does then.
 const UNJUDGED: usize = 1024;
 
 /// The topic of a publisher.

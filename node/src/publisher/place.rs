@@ -1,13 +1,13 @@
-//! Which folder of keys this is, by what no copy of it has. Invariant: a folder that was copied, brought back from a backup or
-//! moved to another file system never takes itself for the one that it came from; one that was only renamed, or is mounted
-//! elsewhere, never takes itself for a copy.
+//! Which folder of keys this is, by what no copy of it has. Invariant: a folder that was copied, brought back from a backup into
+//! another place or moved to another file system never takes itself for the one that it came from; one that was only renamed, or is
+//! mounted elsewhere, never takes itself for a copy.
 //!
 //! The file `place` says when the folder was made, as the file system dates it: nothing that copies or restores files can set
 //! that, and neither a new name nor a new mount changes it. Numbers of inodes were refused as the first choice: some file systems
 //! give them out anew at every mount, and a restore into an empty one may well give out the same. Where no such date is kept, the
 //! number of the folder and when the first root document was last changed have to do. The device's own key was refused: whoever
-//! copies a home copies it too. A clone of a whole disk, and a snapshot of a virtual machine, share all of this and are not told
-//! apart.
+//! copies a home copies it too. A clone of a whole disk, a snapshot of a virtual machine, and older files
+//! that are written back into this very folder share all of this and are not told apart.
 
 use super::PublisherError;
 use crate::{home::write_private, identity::KeyError};
