@@ -191,3 +191,25 @@ fn a_build_key_dates_nothing_ahead_and_does_not_keep_a_feed_fresh() {
     world.pass(Span::days(3));
     assert_eq!(view(&world, "bob", &p).freshness, Freshness::Stale, "the publisher said nothing for nine days");
 }
+
+#[test]
+fn a_delegation_reaches_nothing_after_its_end() {
+    let (mut world, mut p, key) = delegated(&["alice", "bob", "carol", "dave", "eve"]);
+    world.connect("eve", "bob");
+    let end = world.now + Span::seconds(600);
+    p.succeed(|root| root.delegations[0].not_after = end);
+    world.own("alice", &p);
+    world.until("bob has the nearer end", |w| view(w, "bob", &p).root_version == 3);
+    world.pass(Span::millis(end.0 - world.now.0 - 1_000));
+    let feed = view(&world, "bob", &p).feed.clone();
+    let last = forged(&p, &feed, Action::Release(nightly(8)), key, world.now);
+    assert_eq!(world.whisper("eve", "bob", codec::encode(&last).unwrap()), Verdict::Accept);
+    world.until("bob has what came before it", |w| w.head("bob", &p) == 2);
+    // Dated by a clock that is right, so nothing but the delegation's end speaks against it.
+    world.pass(Span::seconds(60));
+    let feed = view(&world, "bob", &p).feed.clone();
+    let late = forged(&p, &feed, Action::Release(nightly(9)), key, world.now);
+    assert_ne!(world.whisper("eve", "bob", codec::encode(&late).unwrap()), Verdict::Accept);
+    world.pass(Span::seconds(5));
+    assert!(world.head("bob", &p) == 2 && !is_frozen(&world, "bob", &p));
+}
