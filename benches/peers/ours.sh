@@ -38,6 +38,18 @@ root = { tree = "root" }
 [update]
 settle = "0s"
 TOML
+    _let_through "$OURS_SOURCE"
+}
+# A Debian root has the host keys that its packages made, which `publish` refuses: the corpus is public, so each is written
+# down in distro.allow beforehand, by a publish into a home that nobody uses. Not timed.
+_let_through() {
+    local place places=()
+    while read -r place; do places+=(--allow-secret "$place"); done < <(
+        "$SOFTSERVICE" --home "$BP_WORK/allow" --json check "$1" |
+            jq -r '.problems[] | select(.hint | contains("--allow-secret")) | "\(.file):\(.line)"'
+    )
+    [ ${#places[@]} = 0 ] || "$SOFTSERVICE" --home "$BP_WORK/allow" --json --quiet publish "$1" "${places[@]}" > /dev/null || return 1
+    rm -rf "$BP_WORK/allow"
 }
 _sender() { snd "$SOFTSERVICE" --home "$S/home" --json --quiet "$@"; }
 _receiver() { rcv "$SOFTSERVICE" --home "$R/home" --json --quiet "$@"; }

@@ -70,17 +70,42 @@ impl DiskStore {
 
     pub(crate) fn read_chunks(&self, chunks: &[ChunkRef]) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
         self.mend()?;
-        // Adjacent chunks mostly stand in one file.
-        let mut last: Option<(Site, File)> = None;
-        chunks.iter().map(|chunk| self.read_chunk(chunk, &mut last)).collect()
+        let mut last = None;
+        let read = |chunk: &ChunkRef| {
+            if chunk.len as usize > limits::SPAN_BYTES {
+                return Ok(None);
+            }
+            let mut bytes = vec![0; chunk.len as usize];
+            Ok(self.read_chunk(chunk, &mut bytes, &mut last)?.then_some(bytes))
+        };
+        chunks.iter().map(read).collect()
     }
-    fn read_chunk(&self, chunk: &ChunkRef, last: &mut Option<(Site, File)>) -> Result<Option<Vec<u8>>, StoreError> {
-        if chunk.len as usize > limits::SPAN_BYTES {
-            return Ok(None);
+    /// One after the other in `room`, which is not cleared before.
+    pub(crate) fn read_chunks_into(&self, chunks: &[ChunkRef], room: &mut [u8]) -> Result<Bitmap, StoreError> {
+        self.mend()?;
+        let (mut held, mut last) = (Bitmap::empty(chunks.len()), None);
+        let mut free = room;
+        for (at, chunk) in chunks.iter().enumerate() {
+            // What there is no room for is left out, as what is not here.
+            let Some(bytes) = free.get_mut(..chunk.len as usize) else { continue };
+            if self.read_chunk(chunk, bytes, &mut last)? {
+                held.set(at, true);
+                free = free.split_at_mut(chunk.len as usize).1;
+            }
         }
+        Ok(held)
+    }
+    /// Whether the chunk is here, and then in `bytes`, which are as long as it. Adjacent chunks mostly stand in one file: the
+    /// `last` one stays open.
+    fn read_chunk(
+        &self,
+        chunk: &ChunkRef,
+        bytes: &mut [u8],
+        last: &mut Option<(Site, File)>,
+    ) -> Result<bool, StoreError> {
         // Each failed try takes a wrong answer away, or finds that the file moved on; the bound is against the unknown.
         for _ in 0..4 {
-            let Some(site) = self.locate(chunk) else { return Ok(None) };
+            let Some(site) = self.locate(chunk) else { return Ok(false) };
             let (object, offset) = match site {
                 Site::Partial(spot) => (spot.object, spot.offset),
                 Site::Object(location) => (location.object, location.offset),
@@ -97,18 +122,17 @@ impl DiskStore {
                 }
                 .map(|file| (site, file));
             }
-            let mut bytes = vec![0; chunk.len as usize];
-            let read = last.as_ref().is_some_and(|(_, file)| file.read_exact_at(&mut bytes, offset).is_ok());
-            if read && ChunkId::of(&bytes) == chunk.id {
-                return Ok(Some(bytes));
+            let read = last.as_ref().is_some_and(|(_, file)| file.read_exact_at(bytes, offset).is_ok());
+            if read && ChunkId::of(bytes) == chunk.id {
+                return Ok(true);
             }
             *last = None;
             match site {
                 // Between the look and the read it became whole: the same bytes at the same place, under another name,
                 // which the index learns only when all of its fetch is whole.
                 Site::Partial(spot) if self.objects.has(spot.object) => {
-                    if let Some(bytes) = self.read_whole(&spot)? {
-                        return Ok(Some(bytes));
+                    if self.read_whole(&spot, bytes)? {
+                        return Ok(true);
                     }
                 }
                 Site::Partial(spot) => self.partials.forget(&spot),
@@ -125,15 +149,13 @@ impl DiskStore {
                 }
             }
         }
-        Ok(None)
+        Ok(false)
     }
 
     /// A chunk of an object that was on its way a moment ago, if it is what it was.
-    fn read_whole(&self, spot: &Spot) -> Result<Option<Vec<u8>>, StoreError> {
-        let Some(file) = self.objects.open_object(spot.object)? else { return Ok(None) };
-        let mut bytes = vec![0; spot.chunk.len as usize];
-        let read = file.read_exact_at(&mut bytes, spot.offset).is_ok();
-        Ok((read && ChunkId::of(&bytes) == spot.chunk.id).then_some(bytes))
+    fn read_whole(&self, spot: &Spot, bytes: &mut [u8]) -> Result<bool, StoreError> {
+        let Some(file) = self.objects.open_object(spot.object)? else { return Ok(false) };
+        Ok(file.read_exact_at(bytes, spot.offset).is_ok() && ChunkId::of(bytes) == spot.chunk.id)
     }
 
     /// Whether nobody has logged how an object that is here is cut: a crash, or another call that goes on, may stand between its

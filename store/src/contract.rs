@@ -158,6 +158,19 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     fn survey(&self, chunks: &[ChunkRef]) -> Result<Bitmap, StoreError>;
     /// Chunks by id, hashed again before they are given out; a damaged or missing one is None.
     fn read(&self, chunks: &[ChunkRef]) -> Result<Vec<Option<Vec<u8>>>, StoreError>;
+    /// The same, those that are here one after the other from the start of `room`; what there is no room for is missing. What
+    /// stands behind them means nothing.
+    fn read_into(&self, chunks: &[ChunkRef], room: &mut [u8]) -> Result<Bitmap, StoreError> {
+        let (mut held, mut free) = (Bitmap::empty(chunks.len()), room);
+        for (at, bytes) in self.read(chunks)?.into_iter().enumerate() {
+            let Some(bytes) = bytes.filter(|bytes| bytes.len() <= free.len()) else { continue };
+            let (to, rest) = free.split_at_mut(bytes.len());
+            to.copy_from_slice(&bytes);
+            held.set(at, true);
+            free = rest;
+        }
+        Ok(held)
+    }
     /// Announces objects that chunks will be put into; repeating it is harmless, and after a restart it finds what an
     /// earlier life had already put. A sweep spares them, the whole ones too, until they are assembled.
     fn expect(&self, layouts: &[Layout]) -> Result<(), StoreError>;

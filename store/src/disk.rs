@@ -428,6 +428,9 @@ impl Store for DiskStore {
     fn read(&self, chunks: &[ChunkRef]) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
         self.read_chunks(chunks)
     }
+    fn read_into(&self, chunks: &[ChunkRef], room: &mut [u8]) -> Result<Bitmap, StoreError> {
+        self.read_chunks_into(chunks, room)
+    }
     fn expect(&self, layouts: &[Layout]) -> Result<(), StoreError> {
         self.expect_layouts(layouts)
     }

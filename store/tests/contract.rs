@@ -81,6 +81,17 @@ fn bob_puts_an_object_together_from_chunks(make: fn() -> Made) {
     let read = bob.read(&plan.chunks).unwrap();
     assert_eq!(read[2].as_deref(), Some(parts[2].bytes()));
     assert_eq!(read[4], None);
+    // In a row, whatever is missing among them; what stood behind stays or not.
+    let asked = [plan.chunks[4], plan.chunks[3], plan.chunks[0]];
+    let mut room = vec![7; 280_000];
+    let held = bob.read_into(&asked, &mut room).unwrap();
+    assert_eq!((held.len(), held.ones().collect::<Vec<_>>()), (3, vec![1, 2]));
+    assert_eq!(&room[..140_000], [parts[3].bytes(), parts[0].bytes()].concat());
+    // Too little room is no fault of the store's: what has none is missing.
+    let held = bob.read_into(&asked, &mut room[..139_999]).unwrap();
+    assert_eq!(held.ones().collect::<Vec<_>>(), vec![1]);
+    assert_eq!(&room[..70_000], parts[3].bytes());
+    assert_eq!(bob.read_into(&asked, &mut []).unwrap().count(), 0);
     match bob.assemble(std::slice::from_ref(&plan)) {
         Err(StoreError::Incomplete { missing: 1, object }) => assert_eq!(object, plan.object),
         other => panic!("expected one missing chunk, got {other:?}"),

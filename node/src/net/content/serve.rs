@@ -25,6 +25,7 @@ use softservice_protocol::{
 use softservice_store::Store;
 use std::{
     collections::BTreeSet,
+    ops::Range,
     sync::{Arc, Mutex, MutexGuard, atomic::Ordering},
     time::{Duration, Instant},
 };
@@ -54,17 +55,17 @@ struct Waiting {
     withdrawn: BTreeSet<u64>,
 }
 
+/// What stands before a span's content in its buffer: content comes straight from the disk to its place, and the frame before it,
+/// which says what came, is made after that.
+const FRAME: usize = 4 + SpanAnswer::LIMIT;
+
 /// A span ready to be written.
 struct Span {
-    /// The answer's frame, then the chunks that are held.
-    wire: Vec<u8>,
-    /// How much of it is the frame.
-    head: usize,
+    made: Made,
     /// How long it took to make it.
     prepared: Duration,
-    /// The number of its request on the stream, and the chunks in it.
+    /// The number of its request on the stream.
     number: u64,
-    held: Vec<ChunkId>,
     lease: Lease,
     _permit: OwnedSemaphorePermit,
 }
@@ -175,9 +176,9 @@ async fn answer(
         let mut span = span?;
         // What it took to prepare; the rest of the wait is for the asker.
         let waited = asked.elapsed().min(span.prepared);
-        let (bytes, begun) = (span.wire.len() as u64, Instant::now());
+        let (bytes, begun) = (span.made.range.len() as u64, Instant::now());
         let slice = turn::slice(lock(&pace).link());
-        let (nth, held) = (span.number, std::mem::take(&mut span.held));
+        let (nth, held) = (span.number, std::mem::take(&mut span.made.held));
         write(&mut stream, span, slice, shared, figures).await?;
         figures.appetite().sent(number, nth, held.into_iter());
         lock(&pace).wrote(bytes, begun.elapsed(), waited);
@@ -213,15 +214,15 @@ async fn fetch(
         Ok::<_, std::io::Error>((span, begun.elapsed()))
     };
     let (made, prepared) = tokio::task::spawn_blocking(read).await.map_err(std::io::Error::other)??;
-    let Made { wire, head, held } = made;
-    Ok(Span { wire, head, prepared, number, held, lease, _permit: permit })
+    Ok(Span { made, prepared, number, lease, _permit: permit })
 }
 
 /// An answer, ready for the wire.
 struct Made {
     wire: Vec<u8>,
-    /// Where its content begins.
-    head: usize,
+    /// Where it stands in there: its frame, then the chunks that are held.
+    range: Range<usize>,
+    /// The chunks in it.
     held: Vec<ChunkId>,
 }
 
@@ -233,28 +234,35 @@ fn read_span(
     pace: (&Mutex<Pace>, Choice),
     mut wire: Vec<u8>,
 ) -> std::io::Result<Made> {
-    let found = store.read(&request.chunks).unwrap_or_else(|e| {
+    let room: usize = request.chunks.iter().map(|chunk| chunk.len as usize).sum();
+    // Whatever an earlier span left in it stays: zeroing it would cost as much as reading the next.
+    if wire.len() < FRAME + room {
+        wire.resize(FRAME + room, 0);
+    }
+    let (front, content) = wire.split_at_mut(FRAME);
+    let found = store.read_into(&request.chunks, content).unwrap_or_else(|e| {
         // Our own disk fails: for the peer it is as if we had nothing.
         tracing::warn!("cannot read content for a peer: {e}");
-        Vec::new()
+        Bitmap::empty(asked)
     });
+    let came: Vec<_> = found.ones().filter_map(|at| Some((at, *request.chunks.get(at)?))).collect();
+    let size = came.iter().map(|(_, chunk)| chunk.len as usize).sum();
+    let packed = pack(request, store, pace, content.get(..size).unwrap_or_default());
     let mut held = Bitmap::empty(asked);
-    for (at, content) in found.iter().enumerate() {
-        held.set(at, content.is_some());
-    }
-    let packed = pack(request, store, pace, &found);
+    came.iter().for_each(|(at, _)| held.set(*at, true));
     let coding = packed.as_ref().map_or(Coding::Plain, |(coding, _)| *coding);
     let answer = SpanAnswer { request: request.request, held, coding };
-    let header = codec::encode(&answer).map_err(std::io::Error::other)?;
-    wire.clear();
-    frame::put(&mut wire, &header)?;
-    let head = wire.len();
-    match packed {
-        Some((_, packed)) => wire.extend_from_slice(&packed),
-        None => found.iter().flatten().for_each(|content| wire.extend_from_slice(content)),
-    }
-    let held = request.chunks.iter().zip(&found).filter(|(_, content)| content.is_some()).map(|(c, _)| c.id).collect();
-    Ok(Made { wire, head, held })
+    let mut head = Vec::new();
+    frame::put(&mut head, &codec::encode(&answer).map_err(std::io::Error::other)?)?;
+    let start = front.len() - head.len();
+    front.split_at_mut(start).1.copy_from_slice(&head);
+    // Only what is smaller than its content is packed.
+    let size = packed.map_or(size, |(_, packed)| {
+        content.iter_mut().zip(&packed).for_each(|(to, from)| *to = *from);
+        packed.len()
+    });
+    let held = came.into_iter().map(|(_, chunk)| chunk.id).collect();
+    Ok(Made { wire, range: start..FRAME + size, held })
 }
 
 /// What is held of a span, made smaller; none when that would cost more than it saves.
@@ -262,27 +270,26 @@ fn pack(
     request: &SpanRequest,
     store: &dyn Store,
     (pace, choice): (&Mutex<Pace>, Choice),
-    found: &[Option<Vec<u8>>],
+    content: &[u8],
 ) -> Option<(Coding, Vec<u8>)> {
-    if !choice.packs() || found.iter().all(Option::is_none) {
+    if !choice.packs() || content.is_empty() {
         return None;
     }
-    let content = found.iter().flatten().map(Vec::as_slice).collect::<Vec<_>>().concat();
     let base = choice.over.and_then(|level| Some((level, base_of(request, store)?)));
     let begun = Instant::now();
     if let Some((level, base)) = base {
-        let packed = packing::pack_over(&content, &base, level);
+        let packed = packing::pack_over(content, &base, level);
         let size = packed.as_ref().map_or(content.len(), Vec::len);
         lock(pace).packed_over(level, content.len(), size, begun.elapsed());
         let packed = packed?;
         return Some((Coding::ZstdOverBase { bytes: u32::try_from(packed.len()).ok()? }, packed));
     }
     let level = choice.alone?;
-    if !packing::shrinks(&content) {
+    if !packing::shrinks(content) {
         lock(pace).in_vain();
         return None;
     }
-    let packed = packing::pack(&content, level);
+    let packed = packing::pack(content, level);
     let size = packed.as_ref().map_or(content.len(), Vec::len);
     lock(pace).packed(level, content.len(), size, begun.elapsed());
     let packed = packed?;
@@ -310,8 +317,9 @@ async fn write(
     figures: &Figures,
 ) -> std::io::Result<()> {
     let late = |_| std::io::Error::from(std::io::ErrorKind::TimedOut);
-    let mut head = span.head;
-    for slice in span.wire.chunks(slice) {
+    let Span { made: Made { wire, range, .. }, lease, .. } = span;
+    let mut head = FRAME - range.start;
+    for slice in wire.get(range).unwrap_or_default().chunks(slice) {
         if let Some(up) = &shared.up {
             up.take(slice.len() as u64).await;
         }
@@ -327,6 +335,6 @@ async fn write(
         head = head.saturating_sub(slice.len());
     }
     tokio::time::timeout(TAKING, stream.flush()).await.map_err(late)??;
-    span.lease.give_back(span.wire);
+    lease.give_back(wire);
     Ok(())
 }
