@@ -46,7 +46,7 @@ _let_through() {
     local place places=()
     while read -r place; do places+=(--allow-secret "$place"); done < <(
         "$SOFTSERVICE" --home "$BP_WORK/allow" --json check "$1" |
-            jq -r '.problems[] | select(.hint | contains("--allow-secret")) | "\(.file):\(.line)"'
+            jq -r '.problems[] | select(.hint // "" | contains("--allow-secret")) | "\(.file):\(.line)"'
     )
     [ ${#places[@]} = 0 ] || "$SOFTSERVICE" --home "$BP_WORK/allow" --json --quiet publish "$1" "${places[@]}" > /dev/null || return 1
     rm -rf "$BP_WORK/allow"

@@ -162,8 +162,9 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// stands behind them means nothing.
     fn read_into(&self, chunks: &[ChunkRef], room: &mut [u8]) -> Result<Bitmap, StoreError> {
         let (mut held, mut free) = (Bitmap::empty(chunks.len()), room);
-        for (at, bytes) in self.read(chunks)?.into_iter().enumerate() {
-            let Some(bytes) = bytes.filter(|bytes| bytes.len() <= free.len()) else { continue };
+        for (at, (bytes, chunk)) in self.read(chunks)?.into_iter().zip(chunks).enumerate() {
+            let fits = |bytes: &Vec<u8>| bytes.len() == chunk.len as usize && bytes.len() <= free.len();
+            let Some(bytes) = bytes.filter(fits) else { continue };
             let (to, rest) = free.split_at_mut(bytes.len());
             to.copy_from_slice(&bytes);
             held.set(at, true);

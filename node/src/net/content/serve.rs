@@ -234,10 +234,12 @@ fn read_span(
     pace: (&Mutex<Pace>, Choice),
     mut wire: Vec<u8>,
 ) -> std::io::Result<Made> {
-    let room: usize = request.chunks.iter().map(|chunk| chunk.len as usize).sum();
     // Whatever an earlier span left in it stays: zeroing it would cost as much as reading the next.
-    if wire.len() < FRAME + room {
-        wire.resize(FRAME + room, 0);
+    if wire.len() < FRAME + request.chunks.iter().map(|chunk| chunk.len as usize).sum::<usize>() {
+        // Who asks for what is not here gets no room made: a request is a few bytes.
+        let here = store.survey(&request.chunks).unwrap_or_else(|_| Bitmap::empty(asked));
+        let room: usize = here.ones().filter_map(|at| Some(request.chunks.get(at)?.len as usize)).sum();
+        wire.resize(wire.len().max(FRAME + room), 0);
     }
     let (front, content) = wire.split_at_mut(FRAME);
     let found = store.read_into(&request.chunks, content).unwrap_or_else(|e| {
@@ -337,4 +339,78 @@ async fn write(
     tokio::time::timeout(TAKING, stream.flush()).await.map_err(late)??;
     lease.give_back(wire);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use softservice_protocol::{
+        chunk::{ChunkRef, Verified},
+        id::ObjectId,
+    };
+    use softservice_store::Layout;
+
+    const LEN: u32 = 30_000;
+
+    /// A store with two chunks of an object whose third never came.
+    fn shelf() -> (impl Store, Vec<Verified>, Vec<ChunkRef>, tempfile::TempDir) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = softservice_store::open(dir.path()).unwrap();
+        let parts: Vec<Verified> = (1..4).map(|n| Verified::own(vec![n; LEN as usize])).collect();
+        let whole: Vec<u8> = parts.iter().flat_map(|part| part.bytes().to_vec()).collect();
+        let chunks: Vec<ChunkRef> = parts.iter().map(|part| ChunkRef { id: part.id(), len: LEN }).collect();
+        let layout = Layout { object: ObjectId::of(&whole), size: whole.len() as u64, chunks: chunks.clone() };
+        store.expect(&[layout]).unwrap();
+        [0, 2].into_iter().for_each(|n: usize| store.put(&parts[n]).unwrap());
+        (store, parts, chunks, dir)
+    }
+    /// What goes over the wire for it: the answer, then its content.
+    fn sent(made: &Made) -> (SpanAnswer, Vec<u8>) {
+        let wire = &made.wire[made.range.clone()];
+        let (size, rest) = wire.split_at(4);
+        let (head, content) = rest.split_at(u32::from_le_bytes(size.try_into().unwrap()) as usize);
+        (codec::decode(head).unwrap(), content.to_vec())
+    }
+
+    #[test]
+    fn what_is_held_goes_out_in_a_row_and_nothing_of_an_earlier_span_with_it() {
+        let (store, parts, chunks, _dir) = shelf();
+        let asked = vec![chunks[2], chunks[1], chunks[0]];
+        let request = SpanRequest { request: 7, chunks: asked, base: vec![] };
+        let expected = [parts[2].bytes(), parts[0].bytes()].concat();
+        let plain = Choice { alone: None, over: None };
+        let pace = Mutex::new(Pace::default());
+        for before in [0, 10, 1 << 20] {
+            let made = read_span(&request, 3, &store, (&pace, plain), vec![0xAA; before]).unwrap();
+            let (answer, content) = sent(&made);
+            assert_eq!((answer.request, answer.coding), (7, Coding::Plain));
+            assert_eq!(answer.held.ones().collect::<Vec<_>>(), [0, 2]);
+            assert_eq!(made.held, [chunks[2].id, chunks[0].id]);
+            assert!(content == expected, "{before}");
+        }
+        let packed = Choice { alone: Some(0), over: None };
+        let made = read_span(&request, 3, &store, (&pace, packed), vec![0xAA; 1 << 20]).unwrap();
+        let (answer, content) = sent(&made);
+        assert_eq!(answer.coding, Coding::Zstd { bytes: content.len() as u32 });
+        assert_eq!(packing::unpack(&content, &[], expected.len()).unwrap(), expected);
+    }
+
+    #[test]
+    fn nobody_makes_room_by_asking_for_what_is_not_here() {
+        let (store, _, chunks, _dir) = shelf();
+        let missing = ChunkRef { id: ChunkId([9; 32]), len: limits::SPAN_BYTES as u32 };
+        let (pace, plain) = (Mutex::new(Pace::default()), Choice { alone: None, over: None });
+        let ask = |chunk| SpanRequest { request: 1, chunks: vec![chunk], base: vec![] };
+        for chunk in [missing, chunks[1]] {
+            let made = read_span(&ask(chunk), 1, &store, (&pace, plain), Vec::new()).unwrap();
+            let (answer, content) = sent(&made);
+            assert_eq!((answer.held.len(), answer.held.count(), content.len()), (1, 0, 0));
+            assert_eq!(made.wire.len(), FRAME);
+        }
+        // Withdrawn before its turn: as long a map as was asked for, and nothing in it.
+        let withdrawn = SpanRequest { request: 1, chunks: vec![], base: vec![] };
+        let made = read_span(&withdrawn, 5, &store, (&pace, plain), vec![0xAA; 100]).unwrap();
+        let (answer, content) = sent(&made);
+        assert_eq!((answer.held.len(), answer.held.count(), content.len()), (5, 0, 0));
+    }
 }
